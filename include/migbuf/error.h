@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_ERROR_H
+#define MIGBUF_ERROR_H
+/**
+ * @file error.h
+ * Result codes, and the detail a caller may ask for.
+ *
+ * Every function that can fail returns an `int`: 0 or a count on success, one of the negative codes below on failure.
+ * After a failure the handle and every output are as they were before the call. A `struct migbuf_error *`, where a
+ * function takes one, comes last and may be NULL; it is written on failure only.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define MIGBUF_API __attribute__((visibility("default")))
+#else
+#define MIGBUF_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A pointer that must not be NULL is, or a value makes no sense (NaN, an unknown constant, a text that is not one). */
+#define MIGBUF_E_INVALID (-1)
+/** A number is outside the range its documentation gives. */
+#define MIGBUF_E_RANGE (-2)
+/** The allocator returned NULL. */
+#define MIGBUF_E_NOMEM (-3)
+/** That id is there already. */
+#define MIGBUF_E_EXISTS (-4)
+/** No such id, node or device. */
+#define MIGBUF_E_NOTFOUND (-5)
+/** Time went backwards. */
+#define MIGBUF_E_CLOCK (-6)
+/** A struct's size field is smaller than its first version, or a field this library does not know is not zero. */
+#define MIGBUF_E_STRUCT (-7)
+/** Refused because the bytes are in use; the error's `need` and `have` tell the numbers. */
+#define MIGBUF_E_IN_USE (-8)
+/** Does not fit; the error's `need` and `have` tell the numbers. */
+#define MIGBUF_E_NOSPACE (-9)
+/** The call is not possible in this state. */
+#define MIGBUF_E_STATE (-10)
+/** A text is not what its format says (JSON, QMP, a saved state). */
+#define MIGBUF_E_PROTOCOL (-11)
+/** Longer than the bound that was set for it. */
+#define MIGBUF_E_TOO_BIG (-12)
+/** The other side answered with an error of its own. */
+#define MIGBUF_E_PEER (-13)
+/** The deadline passed. */
+#define MIGBUF_E_TIMEOUT (-14)
+/** The other side closed the connection. */
+#define MIGBUF_E_CLOSED (-15)
+/** A system call failed; the error's `os_errno` tells which way. */
+#define MIGBUF_E_SYSTEM (-16)
+/** This build, this peer or this file system cannot do it. */
+#define MIGBUF_E_UNSUPPORTED (-17)
+
+/**
+ * Detail of a failure. `text` is a fixed English sentence (static storage, never NULL once written); `need` and `have`
+ * are in the unit the failing function documents (bytes, mostly) and 0 where they mean nothing.
+ */
+struct migbuf_error {
+    int32_t code;     /**< the MIGBUF_E_… that was returned */
+    int32_t os_errno; /**< errno of the failing system call, else 0 */
+    const char *text; /**< what went wrong, in one sentence */
+    uint64_t need;    /**< how much was asked for */
+    uint64_t have;    /**< how much there is */
+};
+
+/**
+ * The meaning of a result code, as a short English sentence in static storage. Never NULL: an unknown code gives
+ * "unknown error", 0 and counts give "success". Any thread.
+ *
+ * Example: migbuf_strerror(MIGBUF_E_CLOCK) -> "time went backwards".
+ */
+MIGBUF_API const char *migbuf_strerror(int code);
+
+/**
+ * Where a handle takes its memory from. One function does it all, as realloc does: `pointer` NULL allocates,
+ * `new_bytes` 0 frees (and must succeed), anything else moves. `old_bytes` is what was asked for before. It may return
+ * NULL when there is no memory; the library then returns MIGBUF_E_NOMEM with nothing changed. The record is copied by
+ * the `_new` function that takes it; NULL in its place means malloc, realloc and free. These are the only function
+ * pointers in the whole interface: from Go, pass NULL.
+ */
+struct migbuf_allocator {
+    void *context;
+    void *(*resize)(void *context, void *pointer, size_t old_bytes, size_t new_bytes);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#include "memory.h"
+#include <stdlib.h>
+
+static void *resize_by_malloc(void *context, void *pointer, size_t old_bytes, size_t new_bytes)
+{
+    (void)context;
+    (void)old_bytes;
+    if (new_bytes == 0) {
+        free(pointer);
+        return NULL;
+    }
+    return realloc(pointer, new_bytes);
+}
+
+struct migbuf_allocator migbuf__allocator(const struct migbuf_allocator *given)
+{
+    if (given)
+        return *given;
+    return (struct migbuf_allocator){ .resize = resize_by_malloc };
+}
+
+void *migbuf__resize(const struct migbuf_allocator *a, void *pointer, size_t old_count, size_t new_count, size_t item)
+{
+    if (new_count > SIZE_MAX / item)
+        return NULL;
+    return a->resize(a->context, pointer, old_count * item, new_count * item);
+}
+
+void migbuf__free(const struct migbuf_allocator *a, void *pointer, size_t bytes)
+{
+    if (pointer)
+        a->resize(a->context, pointer, bytes, 0);
+}
+
+int migbuf__fail(struct migbuf_error *e, int code, const char *text)
+{
+    return migbuf__fail_numbers(e, code, text, 0, 0);
+}
+
+int migbuf__fail_numbers(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have)
+{
+    if (e)
+        *e = (struct migbuf_error){ .code = code, .text = text, .need = need, .have = have };
+    return code;
+}
+
+int migbuf__fail_errno(struct migbuf_error *e, int code, const char *text, int os_errno)
+{
+    if (e)
+        *e = (struct migbuf_error){ .code = code, .text = text, .os_errno = os_errno };
+    return code;
+}
+
+int migbuf__struct_check(const void *p, uint64_t size, size_t least, size_t known)
+{
+    const unsigned char *bytes = p;
+
+    if (size < least || size > 65536)
+        return MIGBUF_E_STRUCT;
+    for (uint64_t i = known; i < size; i++)
+        if (bytes[i])
+            return MIGBUF_E_STRUCT;
+    return 0;
+}
