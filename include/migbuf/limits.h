@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_LIMITS_H
+#define MIGBUF_LIMITS_H
+/**
+ * @file limits.h
+ * From a budget of file growth to the limits QEMU understands, and back to the worst growth of given limits. Pure.
+ *
+ * QEMU limits what the guest writes, Ω fills with what the qcow2 file allocates, and the two differ by up to 128: a
+ * 512-byte write allocates a whole 64 KiB cluster. Hence the *unit*: one cluster (one subcluster with extended_l2).
+ * With iops_wr = n and iops_size = unit, QEMU counts a request as max(1, length / unit) units and lets n of them
+ * through per second, so that small and large requests are bounded alike.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** No request crosses a cluster boundary that it need not cross: one unit then grows the file by one unit, not three. */
+#define MIGBUF_GEOMETRY_ALIGNED 1u
+/** The host cannot set iops_size (a monitor with typed calls only): bytes and requests then share the budget. */
+#define MIGBUF_GEOMETRY_NO_IOPS_SIZE 2u
+
+/** No limit. Never sent to QEMU, which reads 0 as "unlimited". */
+#define MIGBUF_UNLIMITED UINT64_MAX
+
+/**
+ * One overlay and the device in front of it. A record: passed in arrays, never grows; `reserved` must be 0.
+ * All sizes are in bytes.
+ */
+struct migbuf_geometry {
+    uint64_t virtual_bytes;    /**< size of the guest's disk, 1 .. 2^60 */
+    uint64_t cluster_bytes;    /**< qcow2 cluster, a power of two, 512 .. 2 MiB (LXD's default: 65536) */
+    uint64_t subcluster_bytes; /**< what one small write allocates: the cluster, or cluster / 32 with extended_l2 */
+    uint64_t request_bytes;    /**< largest request the throttle can see. virtio-blk merges adjacent queued writes:
+                                    min(queue depth, 32) guest requests unless its request-merging is off. 0 .. 2^40 */
+    uint64_t queue_bytes;      /**< most that one drain may pour into the file (migbuf_limits_drain). 0 .. 2^50 */
+    uint32_t flags;            /**< MIGBUF_GEOMETRY_… */
+    uint32_t reserved;
+};
+
+/** What to send to QEMU for one migration; see migbuf_limits_from_budget(). A record. */
+struct migbuf_limits {
+    uint64_t iops_wr;   /**< units per second, 0: the limit is not used */
+    uint64_t iops_size; /**< bytes per unit, 0: not used */
+    uint64_t bps_wr;    /**< bytes per second, 0: not used */
+};
+
+/**
+ * The throttle configuration of one disk exactly as `query-block` shows it and `block_set_io_throttle` takes it:
+ * rates in bytes/s and requests/s, `_max` the burst rates, `_length` their duration in s, 0 where absent. A record.
+ */
+struct migbuf_throttle_config {
+    uint64_t bps, bps_rd, bps_wr, iops, iops_rd, iops_wr;
+    uint64_t bps_max, bps_rd_max, bps_wr_max, iops_max, iops_rd_max, iops_wr_max;
+    uint64_t bps_max_length, bps_rd_max_length, bps_wr_max_length;
+    uint64_t iops_max_length, iops_rd_max_length, iops_wr_max_length;
+    uint64_t iops_size;
+    char group[256]; /**< the throttle group's name, "" when the disk is not throttled */
+};
+
+/**
+ * Checks a geometry: 0, MIGBUF_E_INVALID (NULL, unknown flag, reserved not 0, cluster or subcluster no power of two,
+ * subcluster neither the cluster nor cluster / 32) or MIGBUF_E_RANGE. Any thread.
+ */
+MIGBUF_API int migbuf_geometry_check(const struct migbuf_geometry *g);
+
+/**
+ * Bytes a file grows by, at most, for one guest write of `length_bytes`, its new L2 tables and refcounts aside.
+ *
+ *   aligned:    ceil(length / unit) * unit
+ *   otherwise:  (floor((length - 2) / unit) + 2) * unit     for length >= 2, else one unit
+ *
+ * Example: 64 KiB clusters, unaligned: 4096 -> 131072; 65536 -> 131072; 65538 -> 196608. Aligned: 4096 -> 65536.
+ * Source: ours, checked on QEMU 7.2: a write that straddles a boundary allocates on both sides. length 0 gives 0.
+ * Errors: those of migbuf_geometry_check, MIGBUF_E_RANGE for length > 2^50. Any thread.
+ */
+MIGBUF_API int migbuf_limits_request_growth(const struct migbuf_geometry *g, uint64_t length_bytes, uint64_t *bytes);
+
+/**
+ * Worst growth of the file per unit the throttle lets through, as a factor of the unit: 1 when aligned, else 3.
+ *
+ * Why 3: a request of one unit plus two bytes costs 1.00003 units and may touch three clusters. Source: ours (the
+ * reference text uses 16 or 128 for byte limits; in units 3 is enough for any length and alignment). Metadata comes
+ * on top: migbuf_limits_metadata. Any thread.
+ */
+MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, double *factor);
+
+/**
+ * All the metadata a fully written overlay can hold: header, L1, one L2 table per (cluster / entry) clusters, refcount
+ * table and blocks. Entries are 8 bytes, 16 with extended_l2; refcounts 2 bytes.
+ *
+ * Example: 1 GiB in 64 KiB clusters: 2 L2 tables + 1 L1 + header + 1 refcount table + 1 refcount block = 6 clusters
+ * = 393216 bytes (the file as created has four of them, sparse ones counted).
+ * Source: docs/interop/qcow2.txt of QEMU. Rounded up. Any thread.
+ */
+MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes);
+
+/**
+ * The most an overlay can ever weigh: the virtual size in whole clusters plus migbuf_limits_metadata. Any thread.
+ */
+MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes);
+
+/**
+ * What one drain may pour into the file: every queued request at once, each with its own growth and L2 table.
+ *
+ *   in_flight * (request_growth(request_bytes) + cluster)
+ *
+ * `in_flight`: the device's queue depth, or what the host knows to be the most in flight. Example: 32 aligned writes
+ * of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) = 4194304. Source: ours; QEMU suspends a disk's limits while it
+ * drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. Any thread.
+ */
+MIGBUF_API int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes,
+                                   uint64_t *bytes);
+
+/**
+ * The limits that hold one migration's files to a growth of `growth_bytes_per_s`, in the long run and on all its disks
+ * together, when every unit grows the file by one unit. Worst cases (migbuf_limits_amplification, burst, one whole
+ * request, metadata) are the business of the caller's reserve, not of this conversion: a limit three times too low
+ * would be right for one hostile guest and wrong for all others.
+ *
+ *   iops_wr = floor(growth / unit), iops_size = smallest unit, bps_wr = 0;    unit: the largest of the disks
+ *   MIGBUF_GEOMETRY_NO_IOPS_SIZE on any disk: bps_wr = floor(growth / 2), iops_wr = floor(growth / 2 / unit)
+ *
+ * Returns 1 when limits were written, and 0 when the budget is below one unit per second: pause the guest then (0 would
+ * mean "unlimited" to QEMU); *limits is all zero in that case. growth MIGBUF_UNLIMITED or above 10^15 units is cut to
+ * 10^15, the largest value QEMU takes (THROTTLE_VALUE_MAX, include/qemu/throttle.h).
+ *
+ * Example: 1'000'000 bytes/s on 64 KiB clusters -> iops_wr 15, iops_size 65536; 65'535 bytes/s -> 0, pause.
+ * Errors: those of migbuf_geometry_check; MIGBUF_E_INVALID for no disks. Any thread.
+ */
+MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count, uint64_t growth_bytes_per_s,
+                                         struct migbuf_limits *limits);
+
+/**
+ * The most that files can grow in `interval_s` seconds under given limits: the way back from what is in force.
+ *
+ *   A * unit * iops_wr * (interval + 0.1 s) + request_growth(request_bytes)   + migbuf_limits_metadata, or
+ *   one more unit per unit, whichever is less
+ *
+ * 0.1 s is the burst QEMU's bucket allows when no `_max` is set (util/throttle.c: size avg / 10). Each further time the
+ * limit is *set* within the interval the bucket is emptied: add A * unit * iops_wr * 0.1 + request_growth for it.
+ * Returns 0 and INFINITY in *bytes when the limits do not bound growth (iops_wr 0: bytes alone do not).
+ *
+ * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 2 * 65536 * 16 * 1.1 + 65536 + 131072.
+ * Any thread.
+ */
+MIGBUF_API int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits,
+                                          double interval_s, double *bytes);
+
+/**
+ * MIGBUF_GEOMETRY_NO_IOPS_SIZE when the host limits read requests on this disk, else 0: add it to the disk's geometry.
+ * iops_size weighs reads as well (measured: iops_rd 20, 30 reads of 1 MiB take 1.4 s, with iops_size 65536 23 s), and a
+ * host's readers must not pay for our limit. NULL gives 0. Any thread.
+ */
+MIGBUF_API uint32_t migbuf_limits_host_flags(const struct migbuf_throttle_config *host);
+
+/**
+ * Our limits laid over the host's own: what block_set_io_throttle has to be told so that both hold.
+ *
+ * Reads stay as they are. Writes get the lower of the two rates; burst allowances for writes are dropped (a burst would
+ * go around the budget). QEMU refuses a total beside a read or write limit of the same kind; a host total T becomes
+ * write w = min(ours, T / 2), at least 1, and read T - w, at least 1, so that the two never add up to more than T
+ * (T = 1 cannot be split: reads then keep 1). Units larger than the host's own iops_size would count the host's reads
+ * too seldom: its request rates are divided by the ratio, rounded down, at least 1.
+ *
+ * The result's group is "". Errors: MIGBUF_E_INVALID. Any thread.
+ */
+MIGBUF_API int migbuf_limits_merge(const struct migbuf_throttle_config *host, const struct migbuf_limits *ours,
+                                   struct migbuf_throttle_config *merged);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

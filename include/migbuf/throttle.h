@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_THROTTLE_H
+#define MIGBUF_THROTTLE_H
+/**
+ * @file throttle.h
+ * The paper's write rate made exact, and the clamps that make it safe. Pure: doubles in, doubles out.
+ *
+ * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper does.
+ * NaN anywhere gives MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE, and outputs are untouched then. INFINITY is
+ * fine where a line says so. Nothing is kept. Any thread.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The constants of the rate. Fill with migbuf_throttle_constants_init, then change what you like. */
+struct migbuf_throttle_constants {
+    uint64_t size;              /**< sizeof, set by _init */
+    double tau_s;               /**< time in which a bin's bytes become a rate, > 0; default 1 s */
+    double epsilon_bytes;       /**< softens the pole at a full bin, > 0; default 10'000 */
+    double epsilon_bytes_per_s; /**< the rate of a full bin; default 10'000 */
+};
+
+/** Defaults. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_throttle_constants_init(struct migbuf_throttle_constants *c, uint64_t size);
+
+/**
+ * The rate h of one migration before any clamp.
+ *
+ *   h = (E / tau) * exp(-a * f / ((E - f) + e_s)) + e_r        and e_r alone when E <= f
+ *     E  capacity_bytes   size of the open (not full) bins the migration lies in     0 .. INFINITY excluded
+ *     f  used_bytes       what lies in them, everybody's data
+ *     a  priority         mean stack position, >= 1; see migbuf_priority_mean
+ *
+ * Differences from the literal text, each with the smallest case that shows why:
+ *  - Two epsilons and a tau. The text adds the same 0.01 to MB and to MB/s and reads Π MB as Π MB/s: with minutes instead
+ *    of seconds the rate at f = 40 would be 0.87 instead of 51.36 MB/s. tau = 1 s keeps the paper's curve.
+ *  - E <= f gives e_r. Literal: Π = 100, s = 100.02 -> exp(+10002), no throttle at all. See migbuf_throttle_literal.
+ *  - E and f count every open bin and everybody's data in it, so that two migrations never see the same room twice.
+ *
+ * Example (MB, e = 0.01): E 100, f 40, a 1 -> 51.357416; a 2 -> 26.375571; f 69.7368 -> 10; f 100 -> 0.01.
+ * Source: paper, "γi: the throttle rate (sharded behavior)"; the repairs are ours.
+ */
+MIGBUF_API int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priority,
+                                    const struct migbuf_throttle_constants *c, double *rate_bytes_per_s);
+
+/**
+ * The formula as printed: min(Π exp(-a s / ((Π - s) + e)) + e, U / N), pole included. Reference for tests and for the
+ * policy `literal`; not for use on a guest.
+ *
+ * Example (MB): Π 100, s 100.02, U/N 10 -> 10 (no throttle on a full bin); s 120, U/N 1e9 -> 40464.16.
+ */
+MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority,
+                                       double link_share_bytes_per_s, const struct migbuf_throttle_constants *c,
+                                       double *rate_bytes_per_s);
+
+/**
+ * Highest rate that cannot outgrow `room_bytes` before the next decision lands, whatever the guest does.
+ *
+ *   cap = max(0, (room / A - r) / (T + b))
+ *     A  amplification  file bytes per byte let through, > 0        T  interval_s  until the next decision, late ones too
+ *     r  request_bytes  one whole request passes a bucket that is not full       b  burst_s  QEMU's bucket: 0.1 s
+ *
+ * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below the
+ * curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
+ */
+MIGBUF_API int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+                                        double request_bytes, double *rate_bytes_per_s);
+
+/**
+ * What may still be written under the old rate between measuring and the new limit landing.
+ *
+ *   pending = lag > 0 ? A * (min(rate, device) * (lag + b) + r) : 0
+ *
+ * `rate` and `device` (most the device can write) may be INFINITY; if both are, so is the result.
+ * Example (MB): rate 20, A 16, lag 0.2, b 0.1, r 0 -> 96. Source: ours.
+ */
+MIGBUF_API int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, double amplification,
+                                       double lag_s, double burst_s, double request_bytes, double *bytes);
+
+/**
+ * The common level l at which claims fit: sum over i of min(amount[i], weight[i] * l) = total.
+ *
+ * INFINITY when everything fits as it is. `weight` NULL means 1 each; weights are > 0. `total` below 0 counts as 0.
+ * `scratch` holds n indices and is overwritten. O(n log n).
+ * Example: {1, 2, 3, 10}, total 9 -> 3; total 8 -> 2.5; {5, 5}, 20 -> INFINITY; {1, 1}, 0 -> 0.
+ * Source: water-filling; the paper has no such clamp and grows for ever at ε (ten guests at 10 kB/s with 16-fold growth
+ * add 1.6 GB in 1000 s to a full buffer).
+ */
+MIGBUF_API int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total,
+                                     size_t *scratch, double *level);
+
+/**
+ * The greatest rates with y[i] <= x[i] and y[guest] <= y[host] for every guest of every host.
+ *
+ * Guests of host i are guest[first[i]] .. guest[first[i + 1] - 1]; `first` has n + 1 entries, starts at 0 and never
+ * falls. Cycles are fine. `scratch` holds 2 n indices. O(n log n + edges). y may not overlap x.
+ * Example: hosts of 0, 1, 2 are 1, 0, 0; x = 5, 3, 9 -> y = 3, 3, 3.
+ * Errors: MIGBUF_E_INVALID also for a `first` that falls, MIGBUF_E_RANGE for a guest >= n.
+ * Source: paper, "γSLA <= γi <= γj"; as a fixed point because the text's γ0 <= γ1 <= γ0 has no order to compute it in.
+ */
+MIGBUF_API int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest,
+                                     size_t *scratch, double *y);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

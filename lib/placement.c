@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* placement: shares of Ω, pouring over bins, and the paper's own rules for comparison. */
+#include "migbuf/placement.h"
+#include "number.h"
+#include "migbuf/bins.h"
+#include "sort.h"
+
+/* capacity * weight needs up to 82 bits. */
+__extension__ typedef unsigned __int128 wide;
+
+int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, size_t n, uint64_t *share_bytes)
+{
+    uint64_t weights = n, given = 0;
+
+    if (!n || !share_bytes)
+        return MIGBUF_E_INVALID;
+    if (capacity_bytes > MIGBUF_BYTES_MAX || n > UINT64_C(1) << 32)
+        return MIGBUF_E_RANGE;
+    if (weight) {
+        weights = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (weight[i] < 1 || weight[i] > 1000000)
+                return MIGBUF_E_RANGE;
+            weights += weight[i];
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        share_bytes[i] = (uint64_t)((wide)capacity_bytes * (weight ? weight[i] : 1) / weights);
+        given += share_bytes[i];
+    }
+    /* Rounding down loses less than one byte per bin. */
+    for (size_t i = 0; given < capacity_bytes; i++, given++)
+        share_bytes[i]++;
+    return 0;
+}
+
+int migbuf_placement_pour(const double *used_bytes, const double *share_bytes, size_t n, double amount_bytes,
+                          size_t *scratch, double *placed_bytes, double *rest_bytes)
+{
+    int rc = migbuf__finite(amount_bytes);
+
+    if ((n && (!used_bytes || !share_bytes || !scratch || !placed_bytes)) || !rest_bytes)
+        return MIGBUF_E_INVALID;
+    for (size_t i = 0; i < n && !rc; i++) {
+        rc = migbuf__finite(used_bytes[i]);
+        if (!rc)
+            rc = migbuf__finite(share_bytes[i]);
+    }
+    if (rc)
+        return rc;
+
+    migbuf__sort(used_bytes, NULL, scratch, n);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = scratch[k];
+
+        placed_bytes[i] = fmin(amount_bytes, fmax(0, share_bytes[i] - used_bytes[i]));
+        amount_bytes -= placed_bytes[i];
+    }
+    *rest_bytes = amount_bytes;
+    return 0;
+}
+
+int migbuf_placement_literal_halving(const double *room_bytes, size_t n, double amount_bytes, uint32_t max_halvings)
+{
+    int rc = migbuf__finite(amount_bytes);
+
+    if (n && !room_bytes)
+        return MIGBUF_E_INVALID;
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = migbuf__finite(room_bytes[i]);
+    if (!rc && max_halvings > 40)
+        rc = MIGBUF_E_RANGE;
+    if (rc)
+        return rc;
+
+    for (uint32_t k = 0; k <= max_halvings; k++) {
+        double parts = ldexp(1, (int)k), part = amount_bytes / parts, slots = 0;
+
+        for (size_t i = 0; i < n && part > 0; i++)
+            slots += floor(room_bytes[i] / part);
+        if (part <= 0 || slots >= parts)
+            return (int)k;
+    }
+    return MIGBUF_E_NOSPACE;
+}
+
+int migbuf_placement_literal_reclaim(const double *shard_bytes, size_t n, double home_room_bytes)
+{
+    double sum = 0;
+    int rc = migbuf__finite(home_room_bytes);
+
+    if (!shard_bytes || !n)
+        return MIGBUF_E_INVALID;
+    for (size_t i = 0; i < n && !rc; i++) {
+        rc = migbuf__finite(shard_bytes[i]);
+        if (!rc && i && shard_bytes[i] < shard_bytes[i - 1])
+            rc = MIGBUF_E_INVALID;
+    }
+    if (rc)
+        return rc;
+
+    for (size_t k = 0; k < n; k++) {
+        sum += shard_bytes[k];
+        if (sum > home_room_bytes)
+            return k ? (int)k : MIGBUF_E_NOSPACE;
+    }
+    return (int)n;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* throttle: the paper's rate and its clamps. Formulas and reasons stand in the header. */
+#include "migbuf/throttle.h"
+#include "number.h"
+#include "memory.h"
+#include "sort.h"
+
+int migbuf_throttle_constants_init(struct migbuf_throttle_constants *c, uint64_t size)
+{
+    if (!c)
+        return MIGBUF_E_INVALID;
+    if (size != sizeof *c)
+        return MIGBUF_E_STRUCT;
+    *c = (struct migbuf_throttle_constants){
+        .size = size, .tau_s = 1, .epsilon_bytes = 10000, .epsilon_bytes_per_s = 10000
+    };
+    return 0;
+}
+
+static int check_constants(const struct migbuf_throttle_constants *c)
+{
+    int rc;
+
+    if (!c)
+        return MIGBUF_E_INVALID;
+    rc = migbuf__struct_check(c, c->size, sizeof *c, sizeof *c);
+    if (!rc)
+        rc = migbuf__positive(c->tau_s);
+    if (!rc)
+        rc = migbuf__positive(c->epsilon_bytes);
+    return rc ? rc : migbuf__finite(c->epsilon_bytes_per_s);
+}
+
+int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priority,
+                         const struct migbuf_throttle_constants *c, double *rate_bytes_per_s)
+{
+    double rate;
+    int rc = check_constants(c);
+
+    if (!rc)
+        rc = migbuf__finite(capacity_bytes);
+    if (!rc)
+        rc = migbuf__finite(used_bytes);
+    if (!rc)
+        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+    if (rc)
+        return rc;
+    if (!rate_bytes_per_s)
+        return MIGBUF_E_INVALID;
+
+    rate = c->epsilon_bytes_per_s;
+    if (capacity_bytes > used_bytes)
+        rate += capacity_bytes / c->tau_s *
+                exp(-priority * used_bytes / (capacity_bytes - used_bytes + c->epsilon_bytes));
+    *rate_bytes_per_s = rate;
+    return 0;
+}
+
+int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority, double link_share_bytes_per_s,
+                            const struct migbuf_throttle_constants *c, double *rate_bytes_per_s)
+{
+    double rate;
+    int rc = check_constants(c);
+
+    if (!rc)
+        rc = migbuf__finite(bin_bytes);
+    if (!rc)
+        rc = migbuf__finite(file_bytes);
+    if (!rc)
+        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+    if (!rc)
+        rc = migbuf__amount(link_share_bytes_per_s);
+    if (rc)
+        return rc;
+    if (!rate_bytes_per_s)
+        return MIGBUF_E_INVALID;
+
+    rate = bin_bytes * exp(-priority * file_bytes / (bin_bytes - file_bytes + c->epsilon_bytes)) + c->epsilon_bytes_per_s;
+    /* The pole itself is 0 / 0 for an empty bin of size 0: no number, hence no throttle, as beyond the pole. */
+    *rate_bytes_per_s = isnan(rate) ? link_share_bytes_per_s : fmin(rate, link_share_bytes_per_s);
+    return 0;
+}
+
+int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+                             double request_bytes, double *rate_bytes_per_s)
+{
+    int rc = migbuf__amount(room_bytes);
+
+    if (!rc)
+        rc = migbuf__positive(amplification);
+    if (!rc)
+        rc = migbuf__positive(interval_s);
+    if (!rc)
+        rc = migbuf__finite(burst_s);
+    if (!rc)
+        rc = migbuf__finite(request_bytes);
+    if (rc)
+        return rc;
+    if (!rate_bytes_per_s)
+        return MIGBUF_E_INVALID;
+    *rate_bytes_per_s = fmax(0, (room_bytes / amplification - request_bytes) / (interval_s + burst_s));
+    return 0;
+}
+
+int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, double amplification, double lag_s,
+                            double burst_s, double request_bytes, double *bytes)
+{
+    int rc = migbuf__amount(rate_bytes_per_s);
+
+    if (!rc)
+        rc = migbuf__amount(device_bytes_per_s);
+    if (!rc)
+        rc = migbuf__positive(amplification);
+    if (!rc)
+        rc = migbuf__finite(lag_s);
+    if (!rc)
+        rc = migbuf__finite(burst_s);
+    if (!rc)
+        rc = migbuf__finite(request_bytes);
+    if (rc)
+        return rc;
+    if (!bytes)
+        return MIGBUF_E_INVALID;
+    *bytes = lag_s > 0
+                 ? amplification * (fmin(rate_bytes_per_s, device_bytes_per_s) * (lag_s + burst_s) + request_bytes)
+                 : 0;
+    return 0;
+}
+
+int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
+                          double *level)
+{
+    double left = fmax(total, 0), weights = 0;
+    int rc = isnan(total) ? MIGBUF_E_INVALID : 0;
+
+    if ((n && (!amount || !scratch)) || !level)
+        return MIGBUF_E_INVALID;
+    for (size_t i = 0; i < n && !rc; i++) {
+        rc = migbuf__amount(amount[i]);
+        if (!rc && weight)
+            rc = migbuf__positive(weight[i]);
+        weights += weight ? weight[i] : 1;
+    }
+    if (rc)
+        return rc;
+
+    /* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
+    migbuf__sort(amount, weight, scratch, n);
+    for (size_t k = 0; k < n; k++) {
+        double w = weight ? weight[scratch[k]] : 1, a = amount[scratch[k]];
+
+        if (a * weights > left * w) {
+            *level = left / weights;
+            return 0;
+        }
+        left = fmax(0, left - a);
+        weights -= w;
+    }
+    *level = INFINITY;
+    return 0;
+}
+
+int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest, size_t *scratch,
+                          double *y)
+{
+    size_t *order = scratch, *stack = scratch ? scratch + n : NULL;
+
+    if (!n)
+        return 0;
+    if (!x || !first || !scratch || !y || first[0] != 0)
+        return MIGBUF_E_INVALID;
+    for (size_t i = 0; i < n; i++) {
+        int rc = first[i + 1] < first[i] ? MIGBUF_E_INVALID : migbuf__amount(x[i]);
+
+        if (rc)
+            return rc;
+    }
+    if (first[n] && !guest)
+        return MIGBUF_E_INVALID;
+    for (size_t e = 0; e < first[n]; e++)
+        if (guest[e] >= n)
+            return MIGBUF_E_RANGE;
+
+    /* Lowest first: its rate binds all who are, through any chain, its guests, unless something lower did already. */
+    migbuf__sort(x, NULL, order, n);
+    for (size_t i = 0; i < n; i++)
+        y[i] = -1;
+    for (size_t k = 0; k < n; k++) {
+        size_t height = 0;
+        double rate = x[order[k]];
+
+        if (y[order[k]] >= 0)
+            continue;
+        y[order[k]] = rate;
+        stack[height++] = order[k];
+        while (height) {
+            size_t host = stack[--height];
+
+            for (size_t e = first[host]; e < first[host + 1]; e++) {
+                if (y[guest[e]] >= 0)
+                    continue;
+                y[guest[e]] = rate;
+                stack[height++] = guest[e];
+            }
+        }
+    }
+    return 0;
+}

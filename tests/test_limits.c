@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* The worked examples of limits.h. That QEMU behaves so is measured elsewhere, on QEMU. */
+#include "unit.h"
+#include "migbuf/limits.h"
+#include <string.h>
+
+static struct migbuf_geometry plain(uint32_t flags)
+{
+    return (struct migbuf_geometry){
+        .virtual_bytes = UINT64_C(1) << 30, .cluster_bytes = 65536, .subcluster_bytes = 65536,
+        .request_bytes = 4096, .flags = flags
+    };
+}
+
+static uint64_t growth(struct migbuf_geometry g, uint64_t length)
+{
+    uint64_t bytes;
+
+    ck_assert_int_eq(migbuf_limits_request_growth(&g, length, &bytes), 0);
+    return bytes;
+}
+
+START_TEST(growth_of_one_request)
+{
+    struct migbuf_geometry any = plain(0), aligned = plain(MIGBUF_GEOMETRY_ALIGNED), ext = plain(0);
+
+    ck_assert(growth(any, 4096) == 131072 && growth(any, 65536) == 131072 && growth(any, 65538) == 196608);
+    ck_assert(growth(any, 0) == 0 && growth(any, 1) == 65536 && growth(any, 512) == 131072);
+    ck_assert(growth(aligned, 4096) == 65536 && growth(aligned, 65536) == 65536 && growth(aligned, 65537) == 131072);
+    ext.cluster_bytes = 131072;
+    ext.subcluster_bytes = 4096;
+    ck_assert(growth(ext, 4096) == 8192);
+}
+END_TEST
+
+START_TEST(metadata_and_whole_disk)
+{
+    struct migbuf_geometry g = plain(0);
+    uint64_t bytes, ext;
+
+    ck_assert_int_eq(migbuf_limits_metadata(&g, &bytes), 0);
+    ck_assert(bytes == 6 * 65536);
+    ck_assert_int_eq(migbuf_limits_whole_disk(&g, &bytes), 0);
+    ck_assert(bytes == (UINT64_C(1) << 30) + 6 * 65536);
+    g.virtual_bytes = 1;
+    ck_assert_int_eq(migbuf_limits_whole_disk(&g, &bytes), 0);
+    ck_assert(bytes == 6 * 65536); /* one data cluster, one L2 table less */
+    g.virtual_bytes = UINT64_C(1) << 40;
+    ck_assert_int_eq(migbuf_limits_metadata(&g, &bytes), 0);
+    ck_assert(bytes == (1 + 2048 + 1 + 1 + 513) * 65536); /* header, L2, L1, refcount table and blocks: 0.015 % */
+    g.subcluster_bytes = 2048;
+    ck_assert_int_eq(migbuf_limits_metadata(&g, &ext), 0);
+    ck_assert(ext > bytes && ext < 2 * bytes);
+    g.virtual_bytes = UINT64_C(1) << 60;
+    g.cluster_bytes = g.subcluster_bytes = 512;
+    ck_assert_int_eq(migbuf_limits_metadata(&g, &bytes), 0);
+}
+END_TEST
+
+START_TEST(a_drain_pours_the_queue)
+{
+    struct migbuf_geometry g = plain(MIGBUF_GEOMETRY_ALIGNED);
+    uint64_t bytes = 1;
+
+    ck_assert_int_eq(migbuf_limits_drain(&g, 32, 4096, &bytes), 0);
+    ck_assert(bytes == 4194304);
+    ck_assert_int_eq(migbuf_limits_drain(&g, UINT64_MAX, 4096, &bytes), MIGBUF_E_RANGE);
+    ck_assert(bytes == 4194304);
+}
+END_TEST
+
+START_TEST(budget_to_limits)
+{
+    struct migbuf_geometry g[2] = { plain(0), plain(0) };
+    struct migbuf_limits l;
+
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 1, 1000000, &l), 1);
+    ck_assert(l.iops_wr == 15 && l.iops_size == 65536 && l.bps_wr == 0);
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 1, 65535, &l), 0);
+    ck_assert(l.iops_wr == 0 && l.iops_size == 0 && l.bps_wr == 0);
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 1, MIGBUF_UNLIMITED, &l), 1);
+    ck_assert(l.iops_wr <= UINT64_C(1000000000000000));
+    g[1].cluster_bytes = g[1].subcluster_bytes = 16384;
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 2, 1000000, &l), 1);
+    ck_assert(l.iops_wr == 15 && l.iops_size == 16384);
+    g[0].flags = MIGBUF_GEOMETRY_NO_IOPS_SIZE;
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 1, 1000000, &l), 1);
+    ck_assert(l.iops_wr == 7 && l.iops_size == 0 && l.bps_wr == 500000);
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 1, 131071, &l), 0);
+    ck_assert_int_eq(migbuf_limits_from_budget(g, 0, 1, &l), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(limits_to_worst_growth)
+{
+    struct migbuf_geometry g = plain(MIGBUF_GEOMETRY_ALIGNED);
+    struct migbuf_limits l = { .iops_wr = 16, .iops_size = 65536 }, bytes_only = { .bps_wr = 1000000 };
+    double worst;
+
+    g.virtual_bytes = UINT64_C(1) << 40;
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
+    ck_near(worst, 2 * 65536 * 17.6 + 65536 + 131072);
+    g.virtual_bytes = UINT64_C(1) << 26; /* a small disk cannot need a table per write */
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
+    ck_near(worst, 65536 * 17.6 + 65536 + 5 * 65536);
+    g.flags = 0;
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
+    ck_near(worst, 3 * 65536 * 17.6 + 131072 + 5 * 65536);
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &bytes_only, 1, &worst), 0);
+    ck_assert(isinf(worst));
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, NAN, &worst), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(merging_keeps_the_hosts_limits)
+{
+    struct migbuf_throttle_config host = { .bps_rd = 5, .iops_wr = 100, .iops_wr_max = 300, .iops_wr_max_length = 2 }, m;
+    struct migbuf_limits ours = { .iops_wr = 15, .iops_size = 65536 };
+
+    strcpy(host.group, "theirs");
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.bps_rd == 5 && m.iops_wr == 15 && m.iops_size == 65536 && m.bps_wr == 0 && m.group[0] == 0);
+    ck_assert(m.iops_wr_max == 0 && m.iops_wr_max_length == 0);
+    host.iops_wr = 3;
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.iops_wr == 3);
+    host = (struct migbuf_throttle_config){ .iops = 20, .bps = 1000 };
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.iops == 0 && m.iops_wr == 10 && m.iops_rd == 10 && m.bps == 1000 && m.bps_wr == 0);
+    host.iops = 100;
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.iops == 0 && m.iops_wr == 15 && m.iops_rd == 85);
+    ours.bps_wr = 300;
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.bps == 0 && m.bps_wr == 300 && m.bps_rd == 700);
+    host = (struct migbuf_throttle_config){ .iops_rd = 100, .iops_size = 4096 };
+    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert(m.iops_rd == 6 && m.iops_size == 65536); /* 4 KiB units became 16 times larger */
+    ck_assert(migbuf_limits_host_flags(&host) == MIGBUF_GEOMETRY_NO_IOPS_SIZE);
+    host.iops_rd = 0;
+    ck_assert(migbuf_limits_host_flags(&host) == 0 && migbuf_limits_host_flags(NULL) == 0);
+    ck_assert_int_eq(migbuf_limits_merge(NULL, &ours, &m), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(geometries_that_are_none)
+{
+    struct migbuf_geometry g = plain(0), bad;
+    uint64_t bytes = 9;
+
+    ck_assert_int_eq(migbuf_geometry_check(&g), 0);
+    ck_assert_int_eq(migbuf_geometry_check(NULL), MIGBUF_E_INVALID);
+#define REFUSED(change, code)                                                                                           \
+    bad = g, bad.change;                                                                                                \
+    ck_assert_int_eq(migbuf_geometry_check(&bad), code);                                                                \
+    ck_assert_int_eq(migbuf_limits_whole_disk(&bad, &bytes), code)
+    REFUSED(flags = 4, MIGBUF_E_INVALID);
+    REFUSED(reserved = 1, MIGBUF_E_INVALID);
+    REFUSED(cluster_bytes = 65535, MIGBUF_E_INVALID);
+    REFUSED(cluster_bytes = 256, MIGBUF_E_RANGE);
+    REFUSED(subcluster_bytes = 4096, MIGBUF_E_INVALID);
+    REFUSED(virtual_bytes = 0, MIGBUF_E_RANGE);
+    REFUSED(virtual_bytes = UINT64_MAX, MIGBUF_E_RANGE);
+    REFUSED(request_bytes = UINT64_MAX, MIGBUF_E_RANGE);
+    ck_assert(bytes == 9);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { growth_of_one_request, metadata_and_whole_disk,        a_drain_pours_the_queue,
+                                   budget_to_limits,      limits_to_worst_growth, merging_keeps_the_hosts_limits,
+                                   geometries_that_are_none, NULL };
+
+    return unit_run("limits", tests, 10);
+}

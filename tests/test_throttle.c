@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* The worked examples of throttle.h, and what its functions refuse. */
+#include "unit.h"
+#include "migbuf/throttle.h"
+
+static struct migbuf_throttle_constants mb(void)
+{
+    struct migbuf_throttle_constants c;
+
+    ck_assert_int_eq(migbuf_throttle_constants_init(&c, sizeof c), 0);
+    c.epsilon_bytes = c.epsilon_bytes_per_s = 0.01;
+    return c;
+}
+
+START_TEST(rate_examples)
+{
+    struct migbuf_throttle_constants c = mb();
+    double h;
+
+    ck_assert_int_eq(migbuf_throttle_rate(100, 40, 1, &c, &h), 0);
+    ck_near(h, 51.3574159);
+    ck_assert_int_eq(migbuf_throttle_rate(100, 40, 2, &c, &h), 0);
+    ck_near(h, 26.3755712);
+    ck_assert_int_eq(migbuf_throttle_rate(100, 69.7368325, 1, &c, &h), 0);
+    ck_near(h, 10);
+    ck_assert_int_eq(migbuf_throttle_rate(100, 100, 1, &c, &h), 0);
+    ck_near(h, 0.01);
+    ck_assert_int_eq(migbuf_throttle_rate(100, 120, 2, &c, &h), 0);
+    ck_near(h, 0.01);
+    ck_assert_int_eq(migbuf_throttle_rate(0, 0, 1, &c, &h), 0);
+    ck_near(h, 0.01);
+    c.tau_s = 60;
+    ck_assert_int_eq(migbuf_throttle_rate(100, 40, 1, &c, &h), 0);
+    ck_near(h, 0.865790265);
+}
+END_TEST
+
+START_TEST(rate_falls_with_use_and_priority)
+{
+    struct migbuf_throttle_constants c = mb();
+    double before = INFINITY, h, h2;
+
+    for (double used = 0; used <= 110; used += 0.25) {
+        ck_assert_int_eq(migbuf_throttle_rate(100, used, 1, &c, &h), 0);
+        ck_assert_int_eq(migbuf_throttle_rate(100, used, 1.5, &c, &h2), 0);
+        ck_assert(h <= before && h2 <= h && h2 >= 0.01);
+        before = h;
+    }
+}
+END_TEST
+
+START_TEST(literal_has_its_pole)
+{
+    struct migbuf_throttle_constants c = mb();
+    double g;
+
+    ck_assert_int_eq(migbuf_throttle_literal(100, 100.02, 1, 10, &c, &g), 0);
+    ck_near(g, 10);
+    ck_assert_int_eq(migbuf_throttle_literal(100, 120, 1, 1e9, &c, &g), 0);
+    ck_near(g, 40464.1604);
+    ck_assert_int_eq(migbuf_throttle_literal(100, 120, 2, 1e9, &c, &g), 0);
+    ck_near(g, 16373474.7);
+    ck_assert_int_eq(migbuf_throttle_literal(100, 40, 1, INFINITY, &c, &g), 0);
+    ck_near(g, 51.3574159);
+    ck_assert_int_eq(migbuf_throttle_literal(0, 0.01, 1, 7, &c, &g), 0);
+    ck_assert(!isnan(g));
+}
+END_TEST
+
+START_TEST(hard_cap_and_pending_examples)
+{
+    double x;
+
+    ck_assert_int_eq(migbuf_throttle_hard_cap(512, 16, 1, 0.1, 0, &x), 0);
+    ck_near(x, 29.0909091);
+    ck_assert_int_eq(migbuf_throttle_hard_cap(1, 1, 1, 0.1, 2, &x), 0);
+    ck_near(x, 0);
+    ck_assert_int_eq(migbuf_throttle_pending(20, INFINITY, 16, 0.2, 0.1, 0, &x), 0);
+    ck_near(x, 96);
+    ck_assert_int_eq(migbuf_throttle_pending(20, 5, 16, 0.2, 0.1, 0, &x), 0);
+    ck_near(x, 24);
+    ck_assert_int_eq(migbuf_throttle_pending(20, INFINITY, 16, 0, 0.1, 9, &x), 0);
+    ck_near(x, 0);
+    ck_assert_int_eq(migbuf_throttle_pending(INFINITY, INFINITY, 1, 0.2, 0.1, 0, &x), 0);
+    ck_assert(isinf(x));
+}
+END_TEST
+
+static double shave(const double *a, const double *w, size_t n, double total)
+{
+    size_t scratch[16];
+    double level;
+
+    ck_assert_int_eq(migbuf_throttle_shave(a, w, n, total, scratch, &level), 0);
+    return level;
+}
+
+START_TEST(shave_examples)
+{
+    const double a[] = { 1, 2, 3, 10 }, five[] = { 5, 5 }, mixed[] = { 10, 3, 7, 0 }, w[] = { 2, 1, 4, 1 };
+    double level, sum = 0;
+
+    ck_near(shave(a, NULL, 4, 9), 3);
+    ck_near(shave(a, NULL, 4, 8), 2.5);
+    ck_assert(isinf(shave(five, NULL, 2, 20)));
+    ck_near(shave(five, NULL, 2, 0), 0);
+    ck_near(shave(five, NULL, 2, -3), 0);
+    ck_assert(isinf(shave(NULL, NULL, 0, 5)));
+    level = shave(mixed, w, 4, 12);
+    for (int i = 0; i < 4; i++)
+        sum += fmin(mixed[i], w[i] * level);
+    ck_near(sum, 12);
+}
+END_TEST
+
+START_TEST(hosts_examples)
+{
+    /* 0 lies on 1, 1 and 2 lie on 0: guests of 0 are 1 and 2, of 1 is 0. */
+    const size_t first[] = { 0, 2, 3, 3 }, guest[] = { 1, 2, 0 }, wild[] = { 1, 3, 0 }, falls[] = { 0, 2, 1, 3 };
+    const double x[] = { 5, 3, 9 };
+    double y[3] = { -7, -7, -7 };
+    size_t scratch[6];
+
+    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, first, wild, scratch, y), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, falls, guest, scratch, y), MIGBUF_E_INVALID);
+    ck_near(y[0], -7);
+    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, first, guest, scratch, y), 0);
+    for (int i = 0; i < 3; i++)
+        ck_near(y[i], 3);
+}
+END_TEST
+
+START_TEST(nonsense_is_refused_and_nothing_written)
+{
+    struct migbuf_throttle_constants c = mb();
+    const double bad[] = { 1, NAN };
+    double h = 42;
+    size_t scratch[4];
+
+    ck_assert_int_eq(migbuf_throttle_rate(NAN, 1, 1, &c, &h), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_rate(-1, 1, 1, &c, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_rate(INFINITY, 1, 1, &c, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_rate(1, 1, 0.5, &c, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_rate(1, 1, 1, NULL, &h), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_rate(1, 1, 1, &c, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_literal(1, 1, 1, -1, &c, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_hard_cap(1, 0, 1, 0.1, 0, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_hard_cap(1, 1, 0, 0.1, 0, &h), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_pending(NAN, 1, 1, 1, 1, 1, &h), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_shave(bad, NULL, 2, 1, scratch, &h), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_shave(bad, NULL, 1, NAN, scratch, &h), MIGBUF_E_INVALID);
+    ck_near(h, 42);
+    c.size = 8;
+    ck_assert_int_eq(migbuf_throttle_rate(1, 1, 1, &c, &h), MIGBUF_E_STRUCT);
+    ck_assert_int_eq(migbuf_throttle_constants_init(&c, 12), MIGBUF_E_STRUCT);
+    ck_assert_int_eq(migbuf_throttle_constants_init(NULL, 12), MIGBUF_E_INVALID);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { rate_examples,     rate_falls_with_use_and_priority,        literal_has_its_pole,
+                                   hard_cap_and_pending_examples, shave_examples, hosts_examples,
+                                   nonsense_is_refused_and_nothing_written, NULL };
+
+    return unit_run("throttle", tests, 10);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* unit: what every check suite here shares. Prints TAP, so that the count of tests is the count of what ran. */
+#ifndef MIGBUF_TESTS_UNIT_H
+#define MIGBUF_TESTS_UNIT_H
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* Equal to a relative 1e-6, as the golden values are given; infinities only to themselves. */
+#define ck_near(value, expected)                                                                                        \
+    do {                                                                                                                \
+        double v_ = (value), e_ = (expected);                                                                           \
+        ck_assert_msg(v_ == e_ || fabs(v_ - e_) <= 1e-6 * fabs(e_) + 1e-12, "%s is %.9g, not %.9g", #value, v_, e_);    \
+    } while (0)
+
+static inline int unit_run(const char *name, const TTest *const *tests, int seconds)
+{
+    Suite *suite = suite_create(name);
+    SRunner *runner;
+    int failed;
+
+    for (; *tests; tests++) {
+        TCase *tcase = tcase_create((*tests)->name);
+
+        tcase_set_timeout(tcase, seconds);
+        tcase_add_test(tcase, *tests);
+        suite_add_tcase(suite, tcase);
+    }
+    runner = srunner_create(suite);
+    srunner_set_tap(runner, "-");
+    srunner_run_all(runner, CK_SILENT);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+#endif
