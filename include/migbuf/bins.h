@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_BINS_H
+#define MIGBUF_BINS_H
+/**
+ * @file bins.h
+ * The ledger of Ω: one bin per migration, on paper only. No file is cut or moved: a bin is a share of Ω, a shard a claim
+ * on somebody's share.
+ *
+ * Rules (paper, "Π: the partitioning function"; made exact as said):
+ *  - All bins together are Ω to the byte (migbuf_placement_shares), in order of start.
+ *  - A stack per bin: its owner at the bottom, even with no byte in it, later shards on top. Position 1 is the bottom.
+ *  - A bin is *frozen* when it is full.
+ *  - Growth goes home first, then into open bins that hold a shard already (least used first), then into the other open
+ *    bins (least used first). Ties: the bin that started earlier.
+ *  - Home first at all times: when room appears at home, by whatever operation, the smallest shards come home, the last one
+ *    in part. Where one homecoming makes room for another, migrations are served in order of start, round after round.
+ *    (Needed after a shrink too: without it, grow 0 by 130 and 1 by 90 in three bins of 100, shrink 0 by 20, grow 2 by 100
+ *    puts 1 into bin 2 and 2 into bin 1, each the other's guest.)
+ *  - Bins that got smaller are cut from the top of the stack, the owner last. What was cut goes home as far as there is
+ *    room and is then placed as growth is, migrations in order of start. The same when Ω changes.
+ *  - At the end of a migration its bin goes; what guests had in it counts, for the homecoming, as one more shard of each
+ *    (on equal sizes last) and is then placed.
+ *
+ * Hence (tested as laws): the files' sum is what lies in the bins; bytes find a place if and only if that many are free; a
+ * migration with bytes elsewhere has a full home; hosting has no cycles. If files outgrow Ω all the same, the excess lies in
+ * the home bin (used > share) and migbuf_bins_excess() tells it: the ledger never fails a migration.
+ *
+ * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time. Every operation costs
+ * O((N + S) log (N + S)) for N migrations and S shards, memory is O(N + S).
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Largest size of Ω or of one migration's files. */
+#define MIGBUF_BYTES_MAX (UINT64_C(1) << 62)
+
+struct migbuf_bins;
+
+/** One entry of one bin's stack. A record. */
+struct migbuf_shard {
+    uint64_t bin;      /**< id of the bin's owner */
+    uint64_t id;       /**< whose bytes */
+    uint64_t bytes;    /**< 0 only for an owner */
+    uint32_t position; /**< 1 is the bottom */
+    uint32_t reserved; /**< 0 */
+};
+
+/** One bin. A record. */
+struct migbuf_bin {
+    uint64_t id;          /**< its owner */
+    uint64_t share_bytes; /**< its size */
+    uint64_t used_bytes;  /**< everybody's bytes in it */
+    uint32_t shards;      /**< height of the stack, owner counted */
+    uint32_t frozen;      /**< 1 when full */
+};
+
+/**
+ * What the paper's formula needs to know about one migration (the view). `size` first: it may grow.
+ *
+ *   B = its home and every bin with a shard of it;  G = those of B that are not frozen
+ *   G not empty: capacity E = sum of shares over G, used f = sum of everybody's bytes over G,
+ *                room = sum over G of (share - used) / height
+ *   G empty:     it looks at the least used open bin as if it lay on top there: E, f of that bin,
+ *                room = (share - used) / (height + 1), and that position counts in the priority
+ *   none open:   E = f = room = 0
+ *   priority     mean position over B (frozen bins count)
+ *   hosts        owners of B without itself, frozen bins included; plus the owner of the bin it looks at
+ *
+ * room is divided by height because everyone in a bin may grow there (a guest's home is full). Ω 400, four migrations,
+ * the paper's figure b0{0:100} b1{1:45 2:22 0:28} b2{2:100} b3{3:10 0:22 2:17}: migration 0 has E 200, f 144,
+ * room 18.667, priority 2.
+ */
+struct migbuf_bins_view {
+    uint64_t size;
+    uint64_t bytes;       /**< all its bytes */
+    uint64_t home_bytes;  /**< of them at home */
+    uint64_t share_bytes; /**< size of its bin */
+    double capacity_bytes;
+    double used_bytes;
+    double room_bytes;
+    double priority;
+    uint32_t shards;      /**< bins it lies in, its own included */
+    uint32_t prospective; /**< 1 when G is empty and it looks at another bin; 2 when no bin is open */
+};
+
+/** Creates an empty ledger. capacity 0 .. MIGBUF_BYTES_MAX. Errors: MIGBUF_E_INVALID, _RANGE, _NOMEM. */
+MIGBUF_API int migbuf_bins_new(uint64_t capacity_bytes, const struct migbuf_allocator *allocator, struct migbuf_bins **out);
+
+/** Ends a ledger. NULL is fine. */
+MIGBUF_API void migbuf_bins_free(struct migbuf_bins *b);
+
+/**
+ * A migration starts with `bytes` of file already there. All bins get smaller; what they lose is placed again.
+ * weight: 1 .. 1'000'000, its part of Ω is weight / sum of weights. Errors: MIGBUF_E_EXISTS, _RANGE, _NOMEM, _INVALID.
+ *
+ * Example: Ω 300, 0 has 130 of 150, 1 has 40; 2 starts: b0{0:100} b1{1:40} b2{2:0 0:30}.
+ */
+MIGBUF_API int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint64_t bytes);
+
+/**
+ * Its files now weigh `bytes`, more or less than before. What there is less is taken from home
+ * where that is over its share, then from its smallest shards, home last.
+ */
+MIGBUF_API int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes);
+
+/** It ended, its files are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
+MIGBUF_API int migbuf_bins_end(struct migbuf_bins *b, uint64_t id);
+
+/**
+ * Ω is larger or smaller from now on. Smaller than the bytes in it: MIGBUF_E_IN_USE.
+ * Errors also: MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
+ */
+MIGBUF_API int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes);
+
+/** Number of migrations. */
+MIGBUF_API size_t migbuf_bins_count(const struct migbuf_bins *b);
+/** Bytes by which the files exceed Ω: 0 as long as the throttle does its work. */
+MIGBUF_API uint64_t migbuf_bins_excess(const struct migbuf_bins *b);
+/** Bytes of all files. */
+MIGBUF_API uint64_t migbuf_bins_used(const struct migbuf_bins *b);
+
+/** The view of one migration. `view->size` is set by the caller (sizeof *view). Errors: MIGBUF_E_NOTFOUND, _STRUCT. */
+MIGBUF_API int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bins_view *view);
+
+/**
+ * All bins in order of start: returns how many there are; writes them when `capacity` is enough for all, else nothing
+ * (ask with capacity 0 first).
+ */
+MIGBUF_API int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t capacity);
+
+/** All shards, bin by bin in order of start, each from the bottom to the top. Counts and capacity as above. */
+MIGBUF_API int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, size_t capacity);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

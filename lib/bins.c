@@ -1,0 +1,826 @@
+/* SPDX-License-Identifier: MIT */
+/* bins: the ledger of Ω. Integers only; rules in the public header, names of the steps as there.
+ *
+ * Two double links run through every shard: up and down the stack of its bin, and along the list of its migration's
+ * foreign shards. An owner's entry is at the bottom of its stack and in no list. A tournament tree over the bins knows the
+ * least used open one. */
+#include "bins.h"
+#include "memory.h"
+#include "migbuf/placement.h"
+#include <string.h>
+
+#define NONE MIGBUF__NONE
+
+struct shard {
+    uint64_t bytes;
+    uint32_t bin, owner;  /* whose bin, whose bytes */
+    uint32_t below, above; /* in the bin; `above` also links free shards */
+    uint32_t prev, next;  /* in the owner's list of foreign shards */
+};
+
+struct migration {
+    uint64_t id, bytes;
+    uint64_t share, used; /* of its bin */
+    uint64_t displaced;   /* its bytes that lie in no bin, while bins are laid out again */
+    uint32_t weight, height;
+    uint32_t home, top;   /* lowest and highest shard of its bin */
+    uint32_t foreign;     /* its shards in other bins */
+    uint8_t by_size;      /* that list is sorted by size */
+    uint8_t queued;       /* waits in the queue of homecomers */
+};
+
+struct migbuf_bins {
+    struct migbuf_allocator allocator;
+    uint64_t capacity, total;
+    struct migration *m;
+    uint32_t *by_id;      /* numbers, sorted by id */
+    uint32_t *tree;       /* leaves at width .. 2 width - 1 */
+    uint64_t *queue;      /* heap of round << 32 | number */
+    uint64_t *shares;     /* scratch of relayout */
+    uint32_t *weights;
+    uint32_t count, room; /* migrations, and how many the arrays hold: a power of two, the tree's width */
+    uint32_t queue_length;
+    struct shard *s;
+    uint32_t shards, free_shard, free_count;
+};
+
+/* Sizes and looking up */
+
+static uint64_t room_in(const struct migration *bin)
+{
+    return bin->share > bin->used ? bin->share - bin->used : 0;
+}
+
+static size_t position_of(const struct migbuf_bins *b, uint64_t id)
+{
+    size_t low = 0, high = b->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (b->m[b->by_id[middle]].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id)
+{
+    size_t at = position_of(b, id);
+
+    return at < b->count && b->m[b->by_id[at]].id == id ? b->by_id[at] : NONE;
+}
+
+uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i)
+{
+    return b->m[i].bytes;
+}
+
+uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i)
+{
+    return b->m[i].share;
+}
+
+uint64_t migbuf__bins_capacity(const struct migbuf_bins *b)
+{
+    return b->capacity;
+}
+
+/* The least used open bin */
+
+static uint32_t less_used(const struct migbuf_bins *b, uint32_t left, uint32_t right)
+{
+    if (left == NONE || right == NONE)
+        return left == NONE ? right : left;
+    return b->m[right].used < b->m[left].used ? right : left; /* ties: the left one started earlier */
+}
+
+static void tree_update(struct migbuf_bins *b, uint32_t i)
+{
+    uint32_t node = b->room + i;
+
+    b->tree[node] = room_in(&b->m[i]) ? i : NONE;
+    while (node /= 2)
+        b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+}
+
+static void tree_build(struct migbuf_bins *b)
+{
+    for (uint32_t i = 0; i < b->room; i++)
+        b->tree[b->room + i] = i < b->count && room_in(&b->m[i]) ? i : NONE;
+    for (uint32_t node = b->room; --node > 0;)
+        b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+}
+
+static uint32_t least_used(const struct migbuf_bins *b)
+{
+    return b->count ? b->tree[1] : NONE;
+}
+
+/* Shards */
+
+static uint32_t shard_take(struct migbuf_bins *b)
+{
+    uint32_t k = b->free_shard;
+
+    b->free_shard = b->s[k].above;
+    b->free_count--;
+    return k;
+}
+
+static void shard_free(struct migbuf_bins *b, uint32_t k)
+{
+    b->s[k].above = b->free_shard;
+    b->free_shard = k;
+    b->free_count++;
+}
+
+static int shards_reserve(struct migbuf_bins *b, uint64_t wanted)
+{
+    uint64_t more;
+    struct shard *s;
+
+    if (b->free_count >= wanted)
+        return 0;
+    more = wanted - b->free_count;
+    if (more < b->shards) /* doubles, so that growth is paid for once */
+        more = b->shards;
+    if (more > NONE - b->shards)
+        return MIGBUF_E_NOMEM;
+    s = migbuf__resize(&b->allocator, b->s, b->shards, b->shards + (size_t)more, sizeof *s);
+    if (!s)
+        return MIGBUF_E_NOMEM;
+    b->s = s;
+    b->shards += (uint32_t)more;
+    for (uint32_t k = b->shards; more--;)
+        shard_free(b, --k);
+    return 0;
+}
+
+static void push_on_top(struct migbuf_bins *b, uint32_t bin, uint32_t owner, uint64_t bytes)
+{
+    uint32_t k = shard_take(b);
+    struct migration *host = &b->m[bin], *m = &b->m[owner];
+
+    b->s[k] = (struct shard){
+        .bytes = bytes, .bin = bin, .owner = owner, .below = host->top, .above = NONE, .prev = NONE, .next = NONE
+    };
+    if (host->top == NONE)
+        host->home = k;
+    else
+        b->s[host->top].above = k;
+    host->top = k;
+    host->height++;
+    host->used += bytes;
+    if (bin == owner)
+        return;
+    b->s[k].next = m->foreign;
+    if (m->foreign != NONE)
+        b->s[m->foreign].prev = k;
+    m->foreign = k;
+    m->by_size = 0;
+}
+
+static void remove_foreign(struct migbuf_bins *b, uint32_t k)
+{
+    struct shard *s = &b->s[k];
+    struct migration *host = &b->m[s->bin];
+
+    b->s[s->below].above = s->above; /* there is always the owner below */
+    if (s->above == NONE)
+        host->top = s->below;
+    else
+        b->s[s->above].below = s->below;
+    host->height--;
+    if (s->prev == NONE)
+        b->m[s->owner].foreign = s->next;
+    else
+        b->s[s->prev].next = s->next;
+    if (s->next != NONE)
+        b->s[s->next].prev = s->prev;
+    shard_free(b, k);
+}
+
+/* Takes bytes out of a shard; an emptied one disappears unless it is the owner's. The tree is the caller's business. */
+static void take_from(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
+{
+    struct shard *s = &b->s[k];
+
+    s->bytes -= bytes;
+    b->m[s->bin].used -= bytes;
+    if (!s->bytes && s->bin != s->owner)
+        remove_foreign(b, k);
+}
+
+/* Order of a migration's foreign shards: by size, or by how used their bins are; ties by bin */
+
+static int goes_before(const struct migbuf_bins *b, uint32_t x, uint32_t y, int by_size)
+{
+    uint64_t a = by_size ? b->s[x].bytes : b->m[b->s[x].bin].used;
+    uint64_t c = by_size ? b->s[y].bytes : b->m[b->s[y].bin].used;
+
+    return a < c || (a == c && b->s[x].bin < b->s[y].bin);
+}
+
+static uint32_t merge(struct migbuf_bins *b, uint32_t x, uint32_t y, int by_size)
+{
+    uint32_t head = NONE, *link = &head;
+
+    while (x != NONE && y != NONE) {
+        uint32_t *least = goes_before(b, x, y, by_size) ? &x : &y;
+
+        *link = *least;
+        link = &b->s[*least].next;
+        *least = *link;
+    }
+    *link = x == NONE ? y : x;
+    return head;
+}
+
+/* Bottom-up merge sort of the list: slot r holds a sorted run of 2^r shards. */
+static void sort_foreign(struct migbuf_bins *b, struct migration *m, int by_size)
+{
+    uint32_t run[32], k = m->foreign, prev = NONE;
+
+    if (by_size && m->by_size)
+        return;
+    for (int r = 0; r < 32; r++)
+        run[r] = NONE;
+    while (k != NONE) {
+        uint32_t carry = k;
+        int r = 0;
+
+        k = b->s[k].next;
+        b->s[carry].next = NONE;
+        for (; run[r] != NONE; r++) {
+            carry = merge(b, run[r], carry, by_size);
+            run[r] = NONE;
+        }
+        run[r] = carry;
+    }
+    m->foreign = NONE;
+    for (int r = 0; r < 32; r++)
+        m->foreign = merge(b, run[r], m->foreign, by_size);
+    for (k = m->foreign; k != NONE; prev = k, k = b->s[k].next)
+        b->s[k].prev = prev;
+    m->by_size = (uint8_t)by_size;
+}
+
+/* Coming home. The queue holds who may have room at home, by round and order of start. */
+
+static void queue_sift_up(struct migbuf_bins *b, uint32_t at)
+{
+    uint64_t key = b->queue[at];
+
+    for (; at && b->queue[(at - 1) / 2] > key; at = (at - 1) / 2)
+        b->queue[at] = b->queue[(at - 1) / 2];
+    b->queue[at] = key;
+}
+
+static uint64_t queue_pop(struct migbuf_bins *b)
+{
+    uint64_t least = b->queue[0], key = b->queue[--b->queue_length];
+    uint32_t at = 0;
+
+    for (uint32_t child; (child = 2 * at + 1) < b->queue_length; at = child) {
+        if (child + 1 < b->queue_length && b->queue[child + 1] < b->queue[child])
+            child++;
+        if (key <= b->queue[child])
+            break;
+        b->queue[at] = b->queue[child];
+    }
+    if (b->queue_length)
+        b->queue[at] = key;
+    return least;
+}
+
+static void queue_add(struct migbuf_bins *b, uint32_t i, uint32_t round)
+{
+    struct migration *m = &b->m[i];
+
+    if (m->queued || (m->foreign == NONE && !m->displaced) || !room_in(m))
+        return;
+    m->queued = 1;
+    b->queue[b->queue_length] = (uint64_t)round << 32 | i;
+    queue_sift_up(b, b->queue_length++);
+}
+
+/* One shard, or what lies in no bin (last on ties), moves home as far as there is room. */
+static void bring_home(struct migbuf_bins *b, uint32_t i, uint32_t round)
+{
+    struct migration *m = &b->m[i];
+    uint64_t room = room_in(m), bytes;
+    uint32_t k = m->foreign, host;
+
+    if (k == NONE || (m->displaced && m->displaced < b->s[k].bytes)) {
+        bytes = m->displaced < room ? m->displaced : room;
+        m->displaced -= bytes;
+    } else {
+        bytes = b->s[k].bytes < room ? b->s[k].bytes : room;
+        host = b->s[k].bin;
+        take_from(b, k, bytes);
+        tree_update(b, host);
+        queue_add(b, host, host > i ? round : round + 1);
+    }
+    b->s[m->home].bytes += bytes;
+    m->used += bytes;
+    tree_update(b, i);
+}
+
+static void pull(struct migbuf_bins *b)
+{
+    while (b->queue_length) {
+        uint64_t key = queue_pop(b);
+        uint32_t i = (uint32_t)key;
+        struct migration *m = &b->m[i];
+
+        m->queued = 0;
+        sort_foreign(b, m, 1);
+        while (room_in(m) && (m->foreign != NONE || m->displaced))
+            bring_home(b, i, (uint32_t)(key >> 32));
+    }
+}
+
+/* Placing */
+
+static uint64_t fill(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
+{
+    struct migration *bin = &b->m[b->s[k].bin];
+    uint64_t room = room_in(bin), part = bytes < room ? bytes : room;
+
+    if (part) {
+        b->s[k].bytes += part;
+        bin->used += part;
+        tree_update(b, b->s[k].bin);
+    }
+    return bytes - part;
+}
+
+/* Home, own open shards, other open bins; whatever is left then is booked at home, beyond its share. */
+static void place(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
+{
+    struct migration *m = &b->m[i];
+
+    bytes = fill(b, m->home, bytes);
+    if (bytes && m->foreign != NONE) {
+        sort_foreign(b, m, 0);
+        for (uint32_t k = m->foreign; k != NONE && bytes; k = b->s[k].next)
+            bytes = fill(b, k, bytes);
+    }
+    while (bytes && least_used(b) != NONE && b->free_count) {
+        uint32_t bin = least_used(b);
+        uint64_t room = room_in(&b->m[bin]), part = bytes < room ? bytes : room;
+
+        push_on_top(b, bin, i, part);
+        tree_update(b, bin);
+        bytes -= part;
+    }
+    b->s[m->home].bytes += bytes;
+    m->used += bytes;
+}
+
+static void shrink(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
+{
+    struct migration *m = &b->m[i];
+    uint64_t over = m->used > m->share ? m->used - m->share : 0;
+
+    over = over < bytes ? over : bytes;
+    over = over < b->s[m->home].bytes ? over : b->s[m->home].bytes;
+    take_from(b, m->home, over);
+    bytes -= over;
+    sort_foreign(b, m, 1);
+    while (bytes) {
+        uint32_t k = m->foreign != NONE ? m->foreign : m->home, bin = b->s[k].bin;
+        uint64_t part = b->s[k].bytes < bytes ? b->s[k].bytes : bytes;
+
+        take_from(b, k, part);
+        tree_update(b, bin);
+        queue_add(b, bin, 0);
+        bytes -= part;
+    }
+    pull(b);
+}
+
+void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
+{
+    uint64_t old = b->m[i].bytes;
+
+    b->m[i].bytes = bytes;
+    b->total = b->total - old + bytes;
+    if (bytes > old)
+        place(b, i, bytes - old);
+    else if (bytes < old)
+        shrink(b, i, old - bytes);
+}
+
+/* Laying out again, after N, Ω or a weight changed */
+
+static void cut(struct migbuf_bins *b, uint32_t i)
+{
+    struct migration *bin = &b->m[i];
+
+    while (bin->used > bin->share) {
+        uint32_t k = bin->top;
+        uint64_t over = bin->used - bin->share, part = b->s[k].bytes < over ? b->s[k].bytes : over;
+
+        b->m[b->s[k].owner].displaced += part;
+        b->m[b->s[k].owner].by_size = 0;
+        take_from(b, k, part);
+    }
+}
+
+static void relayout(struct migbuf_bins *b)
+{
+    if (!b->count)
+        return;
+    for (uint32_t i = 0; i < b->count; i++)
+        b->weights[i] = b->m[i].weight;
+    migbuf_placement_shares(b->capacity, b->weights, b->count, b->shares);
+    for (uint32_t i = 0; i < b->count; i++)
+        b->m[i].share = b->shares[i];
+    for (uint32_t i = 0; i < b->count; i++)
+        cut(b, i);
+    tree_build(b);
+    for (uint32_t i = 0; i < b->count; i++)
+        queue_add(b, i, 0);
+    pull(b);
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint64_t rest = b->m[i].displaced;
+
+        b->m[i].displaced = 0;
+        if (rest)
+            place(b, i, rest);
+    }
+}
+
+/* New shards that size changes of all migrations, or one relayout, can bring: each bin is filled at most once, and each
+ * migration leaves at most one shard in a bin it did not fill. */
+static uint64_t shards_for_all(uint64_t count)
+{
+    return 2 * count + 2;
+}
+
+int migbuf__bins_reserve_all(struct migbuf_bins *b)
+{
+    return shards_reserve(b, shards_for_all(b->count));
+}
+
+/* Public */
+
+int migbuf_bins_new(uint64_t capacity_bytes, const struct migbuf_allocator *allocator, struct migbuf_bins **out)
+{
+    struct migbuf_allocator a = migbuf__allocator(allocator);
+    struct migbuf_bins *b;
+
+    if (!out)
+        return MIGBUF_E_INVALID;
+    if (capacity_bytes > MIGBUF_BYTES_MAX)
+        return MIGBUF_E_RANGE;
+    b = migbuf__resize(&a, NULL, 0, 1, sizeof *b);
+    if (!b)
+        return MIGBUF_E_NOMEM;
+    *b = (struct migbuf_bins){ .allocator = a, .capacity = capacity_bytes, .free_shard = NONE };
+    *out = b;
+    return 0;
+}
+
+void migbuf_bins_free(struct migbuf_bins *b)
+{
+    struct migbuf_allocator a;
+
+    if (!b)
+        return;
+    a = b->allocator;
+    migbuf__free(&a, b->m, b->room * sizeof *b->m);
+    migbuf__free(&a, b->by_id, b->room * sizeof *b->by_id);
+    migbuf__free(&a, b->tree, 2 * (size_t)b->room * sizeof *b->tree);
+    migbuf__free(&a, b->queue, b->room * sizeof *b->queue);
+    migbuf__free(&a, b->shares, b->room * sizeof *b->shares);
+    migbuf__free(&a, b->weights, b->room * sizeof *b->weights);
+    migbuf__free(&a, b->s, b->shards * sizeof *b->s);
+    migbuf__free(&a, b, sizeof *b);
+}
+
+/* All arrays per migration hold at least one more. They are replaced together: an allocation that fails after another
+ * succeeded leaves the old set in place. */
+static int migrations_reserve(struct migbuf_bins *b)
+{
+    uint32_t old = b->room, room = old ? 2 * old : 8;
+    const struct migbuf_allocator *a = &b->allocator;
+    struct migbuf_bins n = *b;
+
+    if (b->count < old)
+        return 0;
+    if (old > UINT32_C(1) << 29)
+        return MIGBUF_E_NOMEM;
+    n.m = migbuf__resize(a, NULL, 0, room, sizeof *n.m);
+    n.by_id = migbuf__resize(a, NULL, 0, room, sizeof *n.by_id);
+    n.tree = migbuf__resize(a, NULL, 0, 2 * (size_t)room, sizeof *n.tree);
+    n.queue = migbuf__resize(a, NULL, 0, room, sizeof *n.queue);
+    n.shares = migbuf__resize(a, NULL, 0, room, sizeof *n.shares);
+    n.weights = migbuf__resize(a, NULL, 0, room, sizeof *n.weights);
+    if (n.m && n.by_id && n.tree && n.queue && n.shares && n.weights) {
+        struct migbuf_bins t = *b;
+
+        if (old) {
+            memcpy(n.m, b->m, old * sizeof *n.m);
+            memcpy(n.by_id, b->by_id, old * sizeof *n.by_id);
+        }
+        n.room = room;
+        *b = n;
+        n = t;
+        room = old;
+    }
+    migbuf__free(a, n.m, room * sizeof *n.m);
+    migbuf__free(a, n.by_id, room * sizeof *n.by_id);
+    migbuf__free(a, n.tree, 2 * (size_t)room * sizeof *n.tree);
+    migbuf__free(a, n.queue, room * sizeof *n.queue);
+    migbuf__free(a, n.shares, room * sizeof *n.shares);
+    migbuf__free(a, n.weights, room * sizeof *n.weights);
+    return b->room == old ? MIGBUF_E_NOMEM : 0;
+}
+
+int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint64_t bytes)
+{
+    size_t at;
+    uint32_t i;
+    int rc;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    if (weight < 1 || weight > 1000000 || bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - b->total)
+        return MIGBUF_E_RANGE;
+    if (migbuf__bins_find(b, id) != NONE)
+        return MIGBUF_E_EXISTS;
+    rc = migrations_reserve(b);
+    if (!rc)
+        rc = shards_reserve(b, shards_for_all((uint64_t)b->count + 1));
+    if (rc)
+        return rc;
+
+    at = position_of(b, id);
+    i = b->count++;
+    memmove(b->by_id + at + 1, b->by_id + at, (i - at) * sizeof *b->by_id);
+    b->by_id[at] = i;
+    b->m[i] = (struct migration){
+        .id = id, .bytes = bytes, .weight = weight, .home = NONE, .top = NONE, .foreign = NONE
+    };
+    push_on_top(b, i, i, 0);
+    b->total += bytes;
+    relayout(b);
+    place(b, i, bytes);
+    return 0;
+}
+
+int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
+{
+    uint32_t i;
+    int rc;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->m[i].bytes))
+        return MIGBUF_E_RANGE;
+    rc = migbuf__bins_reserve_all(b);
+    if (!rc)
+        migbuf__bins_set(b, i, bytes);
+    return rc;
+}
+
+/* Everybody's numbers behind `gone` fall by one. */
+static void renumber(struct migbuf_bins *b, uint32_t gone)
+{
+    size_t at = position_of(b, b->m[gone].id);
+
+    memmove(b->by_id + at, b->by_id + at + 1, (b->count - at - 1) * sizeof *b->by_id);
+    memmove(b->m + gone, b->m + gone + 1, (b->count - gone - 1) * sizeof *b->m);
+    b->count--;
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->by_id[i] -= b->by_id[i] > gone;
+        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above) {
+            b->s[k].bin = i;
+            b->s[k].owner -= b->s[k].owner > gone;
+        }
+    }
+}
+
+int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
+{
+    struct migration *m;
+    uint32_t i;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    m = &b->m[i];
+    b->total -= m->bytes;
+    while (m->foreign != NONE)
+        take_from(b, m->foreign, b->s[m->foreign].bytes);
+    while (m->top != m->home) {
+        b->m[b->s[m->top].owner].displaced += b->s[m->top].bytes;
+        take_from(b, m->top, b->s[m->top].bytes);
+    }
+    shard_free(b, m->home);
+    renumber(b, i);
+    /* Without memory for more shards place() books at home what it cannot put on top of others: on paper only. */
+    (void)migbuf__bins_reserve_all(b);
+    relayout(b);
+    return 0;
+}
+
+int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
+{
+    int rc;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    if (capacity_bytes > MIGBUF_BYTES_MAX)
+        return MIGBUF_E_RANGE;
+    if (capacity_bytes < b->total)
+        return MIGBUF_E_IN_USE;
+    rc = migbuf__bins_reserve_all(b);
+    if (rc)
+        return rc;
+    b->capacity = capacity_bytes;
+    relayout(b);
+    return 0;
+}
+
+int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
+{
+    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b);
+
+    if (rc)
+        return rc;
+    b->m[i].weight = weight;
+    relayout(b);
+    return 0;
+}
+
+size_t migbuf_bins_count(const struct migbuf_bins *b)
+{
+    return b ? b->count : 0;
+}
+
+uint64_t migbuf_bins_used(const struct migbuf_bins *b)
+{
+    return b ? b->total : 0;
+}
+
+uint64_t migbuf_bins_excess(const struct migbuf_bins *b)
+{
+    return b && b->total > b->capacity ? b->total - b->capacity : 0;
+}
+
+/* Views */
+
+/* Adds what one bin is to a migration that lies in it at `position`. */
+static void see_bin(const struct migration *bin, uint32_t position, struct migbuf_bins_view *v)
+{
+    v->shards++;
+    v->priority += position; /* a sum until see_rest */
+    if (!room_in(bin))
+        return;
+    v->capacity_bytes += (double)bin->share;
+    v->used_bytes += (double)bin->used;
+    v->room_bytes += (double)room_in(bin) / bin->height;
+}
+
+/* Turns the sum of positions into the mean, and looks at another bin where all of its own are frozen. Returns the bin it
+ * looks at, or NONE. */
+static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_bins_view *v)
+{
+    const struct migration *m = &b->m[i];
+    uint32_t bin = least_used(b), positions = v->shards;
+
+    v->bytes = m->bytes;
+    v->home_bytes = b->s[m->home].bytes;
+    v->share_bytes = m->share;
+    if (v->capacity_bytes > 0) {
+        bin = NONE;
+    } else if (bin == NONE) {
+        v->prospective = 2;
+    } else {
+        const struct migration *other = &b->m[bin];
+
+        v->prospective = 1;
+        v->capacity_bytes = (double)other->share;
+        v->used_bytes = (double)other->used;
+        v->room_bytes = (double)room_in(other) / (other->height + 1);
+        v->priority += other->height + 1;
+        positions++;
+    }
+    v->priority /= positions;
+    return bin;
+}
+
+int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bins_view *view)
+{
+    struct migbuf_bins_view v = { .size = sizeof v };
+    uint32_t i;
+
+    if (!b || !view)
+        return MIGBUF_E_INVALID;
+    if (view->size < sizeof v)
+        return MIGBUF_E_STRUCT;
+    i = migbuf__bins_find(b, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    see_bin(&b->m[i], 1, &v);
+    for (uint32_t k = b->m[i].foreign; k != NONE; k = b->s[k].next) {
+        uint32_t position = 1;
+
+        for (uint32_t below = b->s[k].below; below != NONE; below = b->s[below].below)
+            position++;
+        see_bin(&b->m[b->s[k].bin], position, &v);
+    }
+    see_rest(b, i, &v);
+    *view = v;
+    return 0;
+}
+
+size_t migbuf__bins_edges(const struct migbuf_bins *b)
+{
+    return b->shards;
+}
+
+void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *views, uint32_t *looks_at, size_t *first,
+                        size_t *guest)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        views[i] = (struct migbuf_bins_view){ .size = sizeof *views };
+        first[i + 1] = b->m[i].height - 1;
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint32_t position = 0;
+
+        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above)
+            see_bin(&b->m[i], ++position, &views[b->s[k].owner]);
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        looks_at[i] = see_rest(b, i, &views[i]);
+        if (looks_at[i] != NONE)
+            first[looks_at[i] + 1]++;
+    }
+
+    /* first[h + 1] counts the guests of h; from here on it is where the next one goes, and in the end where h's end. */
+    first[0] = 0;
+    for (uint32_t h = 0, next = 0; h < b->count; h++) {
+        uint32_t guests = (uint32_t)first[h + 1];
+
+        first[h + 1] = next;
+        next += guests;
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        for (uint32_t k = b->s[b->m[i].home].above; k != NONE; k = b->s[k].above)
+            guest[first[i + 1]++] = b->s[k].owner;
+        if (looks_at[i] != NONE)
+            guest[first[looks_at[i] + 1]++] = i;
+    }
+}
+
+int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t capacity)
+{
+    if (!b)
+        return MIGBUF_E_INVALID;
+    if (capacity < b->count)
+        return (int)b->count;
+    if (b->count && !out)
+        return MIGBUF_E_INVALID;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct migration *m = &b->m[i];
+
+        out[i] = (struct migbuf_bin){
+            .id = m->id, .share_bytes = m->share, .used_bytes = m->used, .shards = m->height, .frozen = !room_in(m)
+        };
+    }
+    return (int)b->count;
+}
+
+int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, size_t capacity)
+{
+    size_t n = 0;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    if (capacity < b->shards - b->free_count)
+        return (int)(b->shards - b->free_count);
+    if (capacity && !out)
+        return MIGBUF_E_INVALID;
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint32_t position = 0;
+
+        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above)
+            out[n++] = (struct migbuf_shard){
+                .bin = b->m[i].id, .id = b->m[b->s[k].owner].id, .bytes = b->s[k].bytes, .position = ++position
+            };
+    }
+    return (int)n;
+}

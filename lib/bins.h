@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* bins, inside: what `buffer` needs of the ledger beyond the public calls. Migrations are numbered 0 .. count - 1 in order
+ * of start here; the numbers of those behind it fall by one when a migration ends. */
+#ifndef MIGBUF_LIB_BINS_H
+#define MIGBUF_LIB_BINS_H
+#include "migbuf/bins.h"
+
+#define MIGBUF__NONE UINT32_MAX
+
+/* Number of a migration, or MIGBUF__NONE. O(log N). */
+uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id);
+uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i);
+uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
+uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
+
+/* Memory for one size change of every migration: afterwards migbuf__bins_set cannot fail that many times. */
+int migbuf__bins_reserve_all(struct migbuf_bins *b);
+void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
+int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight);
+
+/* The most edges migbuf__bins_views can write before the ledger needs more memory. */
+size_t migbuf__bins_edges(const struct migbuf_bins *b);
+
+/* The views of all migrations in one pass, which bin each looks at besides its own (or MIGBUF__NONE), and who is whose
+ * guest in the form migbuf_throttle_hosts takes. All arrays are the caller's: views, looks_at[count], first[count + 1],
+ * guest[migbuf__bins_edges]. */
+void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *views, uint32_t *looks_at, size_t *first,
+                        size_t *guest);
+#endif
