@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_BUFFER_H
+#define MIGBUF_BUFFER_H
+/**
+ * @file buffer.h
+ * The handle a host drives: tell it what was measured, ask it once a second what to do.
+ *
+ *   buffer = new(Ω, options)
+ *   each migration:  add(...) -> admitted or not; tick at once; apply the first limit BEFORE the overlay exists
+ *   every second:    sample(file sizes), link(speed); decisions = tick(now); apply each that is not "keep"
+ *   at the end:      when the overlay is deleted: restore the host's limits, remove(id)
+ *
+ * ## What is promised: the files never outgrow Ω (I1)
+ *
+ * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, b = 0.1 s (QEMU's burst), W = T' + b, and for
+ * each migration z its new budget (growth bytes/s), A the growth per unit (limits.h), d = growth of one whole request,
+ * all of them the largest of its disks.
+ * Until the next decisions land its files grow by at most
+ *
+ *   pending = A * old budget * (lag + b) + d             measured, but the new limit is not in force yet
+ *   claim   = A * z * W + d + min(all metadata, (z * W / unit + 2) * cluster)    every unit may need an L2 table
+ *   reserve = queue_bytes * drains still ahead           each drain pours the throttle's queue into the file
+ *
+ * none of them more than what is missing to the whole disk. The last clamp makes
+ * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as long
+ * as QEMU enforces what was set, drains pour no more than queue_bytes each, and ticks come at most late_factor intervals
+ * apart. A limit that is set empties QEMU's bucket: that is the b in W, and why an unchanged limit is not set again.
+ * A limit that is kept is never higher than the one the claim was made for.
+ *
+ * ## How a budget comes about (policy `paper`), in this order
+ *
+ *   h = migbuf_throttle_rate(view of the bins)                                   the paper's curve, as file growth
+ *   c = U w / sum of w on its link; in DRAIN half of min(flow limit, that); INFINITY before the first link sample
+ *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_hosts(x)     a guest never above its hosts
+ *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit; below one unit/s: pause
+ *
+ * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the file
+ * grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's share
+ * never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the end).
+ * The common level is a budget, not a claim, so that γ_guest <= γ_host survives when disks differ in geometry (ours: a
+ * level on claims puts a guest with small requests above its host).
+ *
+ * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
+ * clock. Costs O((N + S) log (N + S)) a tick; a tick allocates only when the number of shards reached a new high.
+ */
+#include "migbuf/bins.h"
+#include "migbuf/limits.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct migbuf_buffer;
+
+/** The paper, repaired. */
+#define MIGBUF_POLICY_PAPER 1
+/** The paper as printed, as byte limits, without any clamp of ours: for comparisons. It overflows. */
+#define MIGBUF_POLICY_LITERAL 2
+
+/** Base image is being copied; nothing of the overlay is sent yet. */
+#define MIGBUF_PHASE_BASE 1
+/** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
+#define MIGBUF_PHASE_DRAIN 2
+
+/** What to do with one migration. */
+#define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
+#define MIGBUF_ACTION_LOWER 2      /**< set the new, lower limits (or the first ones) */
+#define MIGBUF_ACTION_RAISE 3      /**< set the new, higher limits so that a waiting write feels them */
+#define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. `stop` drains: see queue_bytes */
+#define MIGBUF_ACTION_RESUME 5     /**< set the limits, then let it run */
+#define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; moreover Ω cannot hold even the reserves: extend it or abort somebody */
+
+/** What determined the budget. */
+#define MIGBUF_REASON_RATE 1    /**< the policy's curve */
+#define MIGBUF_REASON_SHARE 2   /**< its share of the link */
+#define MIGBUF_REASON_ROOM 3    /**< the hard cap of the bins it lies in */
+#define MIGBUF_REASON_HOST 4    /**< a migration that hosts its shards has no more */
+#define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
+#define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
+#define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
+#define MIGBUF_REASON_WAIT 8    /**< paused a moment ago: it stays so, because `stop` itself costs a drain */
+
+/** "keep", "lower", …; "unknown" otherwise. Static storage, never NULL. Any thread. */
+MIGBUF_API const char *migbuf_action_text(int32_t action);
+/** A sentence for an administrator's log; "unknown" otherwise. Static storage, never NULL. Any thread. */
+MIGBUF_API const char *migbuf_reason_text(int32_t reason);
+
+/** Options of a buffer. Fill with migbuf_options_init, then change what you like. `size` first: it may grow. */
+struct migbuf_options {
+    uint64_t size;
+    int32_t policy;                /**< MIGBUF_POLICY_…; PAPER */
+    uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
+    uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
+    uint32_t lag_ms;               /**< upper bound from measuring to the limit landing in QEMU; 100; 0 .. 60'000 */
+    uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
+    uint32_t min_pause_ms;         /**< shortest pause; 2000 */
+    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s of 4 KiB writes in 64 KiB clusters */
+    uint64_t epsilon_bytes;        /**< 10'000, >= 1 */
+    uint64_t epsilon_bytes_per_s;  /**< 10'000 */
+    uint64_t tau_ms;               /**< 1000, >= 1 */
+};
+
+/** Defaults as said above. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_options_init(struct migbuf_options *options, uint64_t size);
+
+/** A new migration. Fill with migbuf_migration_init. `size` first: it may grow. */
+struct migbuf_migration {
+    uint64_t size;
+    uint64_t id;                        /**< the host's, any number */
+    uint64_t link;                      /**< which link it uses: migrations with the same number share one U */
+    uint64_t flow_bytes_per_s;          /**< most one flow gets on that link, 0: as much as there is */
+    uint64_t device_write_bytes_per_s;  /**< most the guest's device can allocate, 0: unknown */
+    uint64_t file_bytes;                /**< what its overlays weigh already (0 before they exist) */
+    uint32_t weight;                    /**< an administrator's weight, 1 .. 1'000'000; 100. Twice the weight: twice the
+                                             bin and twice the share of the link */
+    uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
+};
+
+MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
+
+/** Measured for one overlay. A record; counters are since the VM started and may be 0 when not known. */
+struct migbuf_sample {
+    uint64_t id;
+    uint32_t disk;            /**< index into the disks given to add */
+    uint32_t reserved;        /**< 0 */
+    uint64_t file_bytes;      /**< allocated bytes of the overlay now; may be less than before */
+    uint64_t written_bytes;   /**< guest bytes written (query-blockstats wr_bytes) */
+    uint64_t writes;          /**< guest writes (wr_operations) */
+    uint64_t remaining_bytes; /**< BASE: base image still to copy; DRAIN: overlay still to send */
+};
+
+/** What to do with one migration. A record. */
+struct migbuf_decision {
+    uint64_t id;
+    int32_t action;               /**< MIGBUF_ACTION_… */
+    int32_t reason;               /**< MIGBUF_REASON_… */
+    uint64_t growth_bytes_per_s;  /**< the budget in force after this decision; 0 when paused */
+    struct migbuf_limits limits;  /**< the same as QEMU's limits, for all disks of the VM together; 0 when paused */
+};
+
+/** How a budget came about. `size` first: it may grow. Rates are growth bytes/s. */
+struct migbuf_buffer_view {
+    uint64_t size;
+    struct migbuf_bins_view bins;  /**< the view of the ledger (its own size is set too) */
+    double curve;                  /**< h */
+    double share;                  /**< c, INFINITY without a link sample */
+    double hard_cap;               /**< from the room of its bins */
+    double clamped;                /**< x = min of the three */
+    double hosted;                 /**< y, after its hosts */
+    double budget;                 /**< z after floor and common level, before rounding to units */
+    uint64_t in_force_bytes_per_s; /**< what the last decision set; MIGBUF_UNLIMITED before the first */
+    uint64_t reserve_bytes;        /**< kept free for its drains */
+    uint64_t link;
+    int32_t phase;
+    int32_t paused;                /**< 1 while the last decision was a pause */
+    int32_t reason;
+    int32_t reserved;
+};
+
+/** The whole buffer at its last tick. `size` first: it may grow. */
+struct migbuf_buffer_stats {
+    uint64_t size;
+    uint64_t capacity_bytes; /**< Ω */
+    uint64_t used_bytes;     /**< sum of all files */
+    uint64_t reserve_bytes;  /**< kept free for drains */
+    uint64_t pending_bytes;  /**< may still come under the limits before this tick's */
+    uint64_t grantable_bytes; /**< Ω minus all three, at least 0: what the last tick could give away */
+    uint64_t excess_bytes;   /**< files beyond Ω; 0 unless something outside broke the promise */
+    uint64_t migrations;
+    uint64_t ticks;
+    uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
+    double level;            /**< common level of the last tick, INFINITY when nothing was cut */
+};
+
+/** Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX; options NULL: defaults. Errors: _INVALID, _RANGE, _STRUCT, _NOMEM. */
+MIGBUF_API int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
+                                 const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
+
+/** NULL is fine. */
+MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
+
+/**
+ * Admits a migration with 1 .. 64 disks, all of whose overlays live in Ω.
+ *
+ * Refused with MIGBUF_E_NOSPACE when its files, its reserve and one unit/s do not fit beside those of the others:
+ * error->need and error->have tell the bytes. Nothing is lost by asking again later. (Policy `literal` admits all.)
+ * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM. The disks are copied.
+ */
+MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
+                                 const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
+
+/** Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID, _RANGE. */
+MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
+
+/** An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM. */
+MIGBUF_API int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight);
+
+/** Takes samples, all or none. A disk without a sample keeps its last size. Errors: _NOTFOUND (id or disk), _RANGE, _INVALID. */
+MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count);
+
+/**
+ * U of one link, bytes/s, at least 1. Held until the next one: a link that carried nothing is not a slow link, so pass
+ * no sample then. Errors: MIGBUF_E_NOTFOUND when no migration uses it, MIGBUF_E_RANGE for 0 or > 2^53.
+ */
+MIGBUF_API int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s);
+
+/**
+ * Decides for all migrations, in order of start. `out` holds `capacity` decisions; returns how many were written, or
+ * MIGBUF_E_RANGE when there are more migrations than that. now_ms may equal the last one, never be less
+ * (MIGBUF_E_CLOCK). The buffer takes it that every decision is carried out; see migbuf_buffer_refused.
+ */
+MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out, size_t capacity);
+
+/**
+ * The last decision for `id` could not be carried out: what was in force before still is. The next tick decides again.
+ * Without this call a lost command would be taken for a limit in force. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STATE when
+ * the last decision was "keep".
+ */
+MIGBUF_API int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id);
+
+/** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
+MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
+
+/**
+ * Ω has another size now. Below files plus reserves: MIGBUF_E_IN_USE with the numbers, nothing changed.
+ * Other errors: MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
+ */
+MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error);
+
+/** How the last tick came to its budget for one migration. The caller sets view->size. Errors: _NOTFOUND, _STRUCT. */
+MIGBUF_API int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view);
+
+/** The caller sets stats->size. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stats *stats);
+
+/** The ledger, read-only, for drawing (migbuf_bins_list, migbuf_bins_shards). Valid until the buffer is freed. */
+MIGBUF_API const struct migbuf_bins *migbuf_buffer_bins(const struct migbuf_buffer *b);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

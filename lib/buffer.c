@@ -1,0 +1,833 @@
+/* SPDX-License-Identifier: MIT */
+/* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in the header; the
+ * terms have the same names here. Knows no QMP. */
+#include "migbuf/buffer.h"
+#include "bins.h"
+#include "memory.h"
+#include "migbuf/placement.h"
+#include "migbuf/throttle.h"
+#include <math.h>
+#include <string.h>
+
+#define NONE MIGBUF__NONE
+#define BURST_S 0.1 /* QEMU's bucket holds avg / 10, and a set empties it (util/throttle.c) */
+#define MAX_DISKS 64
+#define QEMU_VALUE_MAX 1e15
+
+/* What a decision put in force. */
+struct setting {
+    uint64_t units; /* per second; 0 while paused */
+    uint64_t paused_at_ms;
+    uint8_t limited, paused, changed; /* changed: by the last decision */
+};
+
+struct entry {
+    uint64_t id, link;
+    struct migbuf_geometry *geometry; /* of each disk */
+    uint64_t *file_bytes;             /* of each disk; behind the geometry in one allocation */
+    uint32_t disk_count, weight;
+    uint32_t drains_ahead;
+    int32_t phase, reason;
+    double flow, device;                      /* bytes/s, INFINITY when not known */
+    uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
+    double amplification;                     /* A */
+    double request, metadata, whole, queue;   /* d, and what migbuf_limits_… say, in bytes */
+    struct setting now, before;
+    double curve, share, hard_cap, clamped, hosted, budget;
+};
+
+struct link {
+    uint64_t id, bytes_per_s, weights;
+};
+
+struct migbuf_buffer {
+    struct migbuf_allocator allocator;
+    struct migbuf_options o;
+    struct migbuf_throttle_constants constants;
+    struct migbuf_bins *bins;
+    struct entry *e;
+    struct link *links;
+    uint32_t room, links_count, links_room;
+    uint64_t now_ms, ticks, late_ticks;
+    double late_interval_s, window_s; /* T', W */
+    double reserve, pending, grantable, level; /* of the last tick */
+
+    /* Scratch of a tick: one block for what is per migration, one for the edges. */
+    void *scratch;
+    size_t *guest;
+    size_t edges;
+};
+
+struct scratch {
+    struct migbuf_bins_view *views;
+    double *x, *y, *amount, *weight;
+    size_t *first, *order;
+    uint32_t *looks_at;
+};
+
+static size_t scratch_bytes(size_t room)
+{
+    return room * (sizeof(struct migbuf_bins_view) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t)) +
+           sizeof(size_t);
+}
+
+static struct scratch scratch_of(const struct migbuf_buffer *b)
+{
+    struct scratch s;
+
+    s.views = b->scratch;
+    s.x = (double *)(s.views + b->room);
+    s.y = s.x + b->room;
+    s.amount = s.y + b->room;
+    s.weight = s.amount + b->room;
+    s.first = (size_t *)(s.weight + b->room);
+    s.order = s.first + b->room + 1;
+    s.looks_at = (uint32_t *)(s.order + 2 * (size_t)b->room);
+    return s;
+}
+
+/* Texts */
+
+const char *migbuf_action_text(int32_t action)
+{
+    static const char *const text[] = { "unknown", "keep", "lower", "raise", "pause", "resume", "cannot fit" };
+
+    return text[action >= 1 && action <= MIGBUF_ACTION_CANNOT_FIT ? action : 0];
+}
+
+const char *migbuf_reason_text(int32_t reason)
+{
+    static const char *const text[] = {
+        "unknown",
+        "the rate its bins allow",
+        "its share of the link",
+        "what its bins could hold until the next decision",
+        "a migration that hosts its shards may write no more",
+        "the agreed minimum",
+        "what is free in the buffer, shared by all",
+        "the buffer cannot hold the reserves for drains",
+        "paused a moment ago",
+    };
+
+    return text[reason >= 1 && reason <= MIGBUF_REASON_WAIT ? reason : 0];
+}
+
+/* Options */
+
+int migbuf_options_init(struct migbuf_options *options, uint64_t size)
+{
+    if (!options)
+        return MIGBUF_E_INVALID;
+    if (size != sizeof *options)
+        return MIGBUF_E_STRUCT;
+    *options = (struct migbuf_options){
+        .size = size,
+        .policy = MIGBUF_POLICY_PAPER,
+        .interval_ms = 1000,
+        .late_factor_percent = 200,
+        .lag_ms = 100,
+        .hysteresis_percent = 10,
+        .min_pause_ms = 2000,
+        .floor_bytes_per_s = 160000,
+        .epsilon_bytes = 10000,
+        .epsilon_bytes_per_s = 10000,
+        .tau_ms = 1000,
+    };
+    return 0;
+}
+
+static int check_options(const struct migbuf_options *o)
+{
+    int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
+
+    if (rc)
+        return rc;
+    if (o->policy != MIGBUF_POLICY_PAPER && o->policy != MIGBUF_POLICY_LITERAL)
+        return MIGBUF_E_INVALID;
+    if (o->interval_ms < 10 || o->interval_ms > 60000 || o->late_factor_percent < 100 ||
+        o->late_factor_percent > 1000 || o->lag_ms > 60000 || o->hysteresis_percent > 50 || !o->epsilon_bytes ||
+        o->epsilon_bytes > MIGBUF_BYTES_MAX || o->epsilon_bytes_per_s > MIGBUF_BYTES_MAX ||
+        o->floor_bytes_per_s > MIGBUF_BYTES_MAX || !o->tau_ms || o->tau_ms > MIGBUF_BYTES_MAX)
+        return MIGBUF_E_RANGE;
+    return 0;
+}
+
+int migbuf_migration_init(struct migbuf_migration *m, uint64_t size)
+{
+    if (!m)
+        return MIGBUF_E_INVALID;
+    if (size != sizeof *m)
+        return MIGBUF_E_STRUCT;
+    *m = (struct migbuf_migration){ .size = size, .weight = 100, .drains_ahead = 4 };
+    return 0;
+}
+
+int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
+                      const struct migbuf_allocator *allocator, struct migbuf_buffer **out)
+{
+    struct migbuf_allocator a = migbuf__allocator(allocator);
+    struct migbuf_options o;
+    struct migbuf_buffer *b;
+    int rc;
+
+    if (!out)
+        return MIGBUF_E_INVALID;
+    migbuf_options_init(&o, sizeof o);
+    rc = options ? check_options(options) : 0;
+    if (rc)
+        return rc;
+    if (options)
+        memcpy(&o, options, sizeof o);
+    b = migbuf__resize(&a, NULL, 0, 1, sizeof *b);
+    if (!b)
+        return MIGBUF_E_NOMEM;
+    *b = (struct migbuf_buffer){ .allocator = a, .o = o, .level = INFINITY };
+    rc = migbuf_bins_new(capacity_bytes, allocator, &b->bins);
+    if (rc) {
+        migbuf__free(&a, b, sizeof *b);
+        return rc;
+    }
+    migbuf_throttle_constants_init(&b->constants, sizeof b->constants);
+    b->constants.tau_s = (double)o.tau_ms / 1000;
+    b->constants.epsilon_bytes = (double)o.epsilon_bytes;
+    b->constants.epsilon_bytes_per_s = (double)o.epsilon_bytes_per_s;
+    b->late_interval_s = o.interval_ms / 1000.0 * (o.late_factor_percent / 100.0) + o.lag_ms / 1000.0;
+    b->window_s = b->late_interval_s + BURST_S;
+    *out = b;
+    return 0;
+}
+
+static size_t disks_bytes(size_t count)
+{
+    return count * (sizeof(struct migbuf_geometry) + sizeof(uint64_t));
+}
+
+void migbuf_buffer_free(struct migbuf_buffer *b)
+{
+    struct migbuf_allocator a;
+
+    if (!b)
+        return;
+    a = b->allocator;
+    for (size_t i = 0; i < migbuf_bins_count(b->bins); i++)
+        migbuf__free(&a, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
+    migbuf_bins_free(b->bins);
+    migbuf__free(&a, b->e, b->room * sizeof *b->e);
+    migbuf__free(&a, b->links, b->links_room * sizeof *b->links);
+    migbuf__free(&a, b->scratch, scratch_bytes(b->room));
+    migbuf__free(&a, b->guest, b->edges * sizeof *b->guest);
+    migbuf__free(&a, b, sizeof *b);
+}
+
+/* Links: few, so a scan finds them */
+
+static struct link *find_link(const struct migbuf_buffer *b, uint64_t id)
+{
+    for (uint32_t k = 0; k < b->links_count; k++)
+        if (b->links[k].id == id)
+            return &b->links[k];
+    return NULL;
+}
+
+static void leave_link(struct migbuf_buffer *b, const struct entry *e)
+{
+    struct link *l = find_link(b, e->link);
+
+    l->weights -= e->weight;
+    if (!l->weights)
+        *l = b->links[--b->links_count];
+}
+
+int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s)
+{
+    struct link *l;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    if (!bytes_per_s || bytes_per_s > UINT64_C(1) << 53)
+        return MIGBUF_E_RANGE;
+    l = find_link(b, link);
+    if (!l)
+        return MIGBUF_E_NOTFOUND;
+    l->bytes_per_s = bytes_per_s;
+    return 0;
+}
+
+/* The terms of the proof, for one migration */
+
+static double missing(const struct migbuf_buffer *b, uint32_t i)
+{
+    return fmax(0, b->e[i].whole - (double)migbuf__bins_bytes(b->bins, i));
+}
+
+static double reserve_of(const struct entry *e, double missing_bytes)
+{
+    return fmin(e->queue * e->drains_ahead, missing_bytes);
+}
+
+static double pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes)
+{
+    double bytes = 0;
+
+    if (e->now.limited && !e->now.paused)
+        migbuf_throttle_pending((double)e->now.units * (double)e->unit, e->device, e->amplification,
+                                b->o.lag_ms / 1000.0, BURST_S, e->request / e->amplification, &bytes);
+    return fmin(bytes, missing_bytes);
+}
+
+/* Claim under a budget z: fixed part, and the slope of the rest in z. Both ways to bound new L2 tables are right; the
+ * better one at z is taken. */
+static double claim_of(const struct migbuf_buffer *b, const struct entry *e, double z, double missing_bytes,
+                       double *slope)
+{
+    double per_unit = (double)e->cluster / (double)e->unit;
+    double fixed = e->request;
+
+    if (e->metadata <= fmin(z, e->device) * b->window_s * per_unit + 2 * (double)e->cluster) {
+        *slope = e->amplification * b->window_s;
+        fixed += e->metadata;
+    } else {
+        *slope = (e->amplification + per_unit) * b->window_s;
+        fixed += 2 * (double)e->cluster;
+    }
+    return fmin(fixed, missing_bytes);
+}
+
+/* Files, reserve and the smallest budget: what must fit for a migration to be admitted. */
+static double least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
+{
+    double slope, missing_bytes = fmax(0, e->whole - file_bytes);
+    double fixed = claim_of(b, e, (double)e->step, missing_bytes, &slope);
+
+    return file_bytes + fmin(missing_bytes, reserve_of(e, missing_bytes) + fixed + slope * (double)e->step);
+}
+
+/* Adding */
+
+static int entry_from(struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
+                      size_t disk_count)
+{
+    uint32_t flags = 0;
+
+    *e = (struct entry){
+        .id = m->id, .link = m->link, .weight = m->weight, .drains_ahead = m->drains_ahead,
+        .phase = MIGBUF_PHASE_BASE, .disk_count = (uint32_t)disk_count,
+        .flow = m->flow_bytes_per_s ? (double)m->flow_bytes_per_s : INFINITY,
+        .device = m->device_write_bytes_per_s ? (double)m->device_write_bytes_per_s : INFINITY,
+    };
+    for (size_t k = 0; k < disk_count; k++) {
+        uint64_t request, metadata, whole;
+        double amplification;
+        int rc = migbuf_geometry_check(&disks[k]);
+
+        if (rc)
+            return rc;
+        migbuf_limits_request_growth(&disks[k], disks[k].request_bytes, &request);
+        migbuf_limits_metadata(&disks[k], &metadata);
+        migbuf_limits_whole_disk(&disks[k], &whole);
+        migbuf_limits_amplification(&disks[k], &amplification);
+        e->request = fmax(e->request, (double)request);
+        e->metadata += (double)metadata;
+        e->whole += (double)whole;
+        e->queue += (double)disks[k].queue_bytes;
+        e->amplification = fmax(e->amplification, amplification);
+        if (disks[k].subcluster_bytes > e->unit)
+            e->unit = disks[k].subcluster_bytes;
+        if (disks[k].cluster_bytes > e->cluster)
+            e->cluster = disks[k].cluster_bytes;
+        flags |= disks[k].flags;
+    }
+    e->step = flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE ? 2 * e->unit : e->unit; /* half for bytes, half for requests */
+    return 0;
+}
+
+static int grow_arrays(struct migbuf_buffer *b)
+{
+    uint32_t room = b->room ? 2 * b->room : 8;
+    struct entry *e;
+    void *scratch;
+
+    if (b->links_count == b->links_room) {
+        uint32_t more = b->links_room ? 2 * b->links_room : 4;
+        struct link *l = migbuf__resize(&b->allocator, b->links, b->links_room, more, sizeof *l);
+
+        if (!l)
+            return MIGBUF_E_NOMEM;
+        b->links = l;
+        b->links_room = more;
+    }
+    if (migbuf_bins_count(b->bins) < b->room)
+        return 0;
+    scratch = migbuf__resize(&b->allocator, NULL, 0, scratch_bytes(room), 1);
+    if (!scratch)
+        return MIGBUF_E_NOMEM;
+    e = migbuf__resize(&b->allocator, b->e, b->room, room, sizeof *e);
+    if (!e) {
+        migbuf__free(&b->allocator, scratch, scratch_bytes(room));
+        return MIGBUF_E_NOMEM;
+    }
+    migbuf__free(&b->allocator, b->scratch, scratch_bytes(b->room));
+    b->scratch = scratch;
+    b->e = e;
+    b->room = room;
+    return 0;
+}
+
+static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t file_bytes, struct migbuf_error *error)
+{
+    double need = least_room(b, e, (double)file_bytes), have = (double)migbuf__bins_capacity(b->bins);
+
+    if (b->o.policy == MIGBUF_POLICY_LITERAL)
+        return 0;
+    for (uint32_t i = 0; i < migbuf_bins_count(b->bins); i++)
+        have -= least_room(b, &b->e[i], (double)migbuf__bins_bytes(b->bins, i));
+    if (need <= have)
+        return 0;
+    return migbuf__fail_numbers(error, MIGBUF_E_NOSPACE,
+                                "its files, its reserve for drains and one unit per second do not fit beside the others'",
+                                (uint64_t)need, have > 0 ? (uint64_t)have : 0);
+}
+
+int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
+                      size_t disk_count, struct migbuf_error *error)
+{
+    struct entry e;
+    struct link *l;
+    int rc;
+
+    if (!b || !m || !disks || !disk_count)
+        return migbuf__fail(error, MIGBUF_E_INVALID, "buffer, migration and disks are needed");
+    rc = migbuf__struct_check(m, m->size, sizeof *m, sizeof *m);
+    if (rc)
+        return migbuf__fail(error, rc, "struct migbuf_migration is of another version");
+    if (disk_count > MAX_DISKS || m->weight < 1 || m->weight > 1000000 || m->file_bytes > MIGBUF_BYTES_MAX)
+        return migbuf__fail(error, MIGBUF_E_RANGE, "1 to 64 disks, weight 1 to 1000000, files up to 2^62 bytes");
+    if (migbuf__bins_find(b->bins, m->id) != NONE)
+        return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
+    rc = entry_from(&e, m, disks, disk_count);
+    if (rc)
+        return migbuf__fail(error, rc, "the geometry of a disk is not valid, see migbuf_geometry_check");
+    rc = admit(b, &e, m->file_bytes, error);
+    if (rc)
+        return rc;
+    rc = grow_arrays(b);
+    e.geometry = rc ? NULL : migbuf__resize(&b->allocator, NULL, 0, disks_bytes(disk_count), 1);
+    if (!e.geometry)
+        return migbuf__fail(error, MIGBUF_E_NOMEM, "no memory");
+    rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
+    if (rc) {
+        migbuf__free(&b->allocator, e.geometry, disks_bytes(disk_count));
+        return migbuf__fail(error, rc, migbuf_strerror(rc));
+    }
+
+    e.file_bytes = (uint64_t *)(e.geometry + disk_count);
+    for (size_t k = 0; k < disk_count; k++) {
+        e.geometry[k] = disks[k];
+        e.file_bytes[k] = k ? 0 : m->file_bytes;
+    }
+    l = find_link(b, m->link);
+    if (!l) {
+        l = &b->links[b->links_count++];
+        *l = (struct link){ .id = m->link };
+    }
+    l->weights += m->weight;
+    b->e[migbuf_bins_count(b->bins) - 1] = e;
+    return 0;
+}
+
+int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
+{
+    uint32_t i;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    migbuf_bins_end(b->bins, id);
+    leave_link(b, &b->e[i]);
+    migbuf__free(&b->allocator, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
+    memmove(b->e + i, b->e + i + 1, (migbuf_bins_count(b->bins) - i) * sizeof *b->e);
+    return 0;
+}
+
+/* Telling */
+
+int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
+{
+    uint32_t i;
+
+    if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    b->e[i].phase = phase;
+    b->e[i].drains_ahead = drains_ahead;
+    return 0;
+}
+
+int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
+{
+    struct link *l;
+    uint32_t i;
+    int rc;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    rc = migbuf__bins_weight(b->bins, i, weight);
+    if (rc)
+        return rc;
+    l = find_link(b, b->e[i].link);
+    l->weights = l->weights - b->e[i].weight + weight;
+    b->e[i].weight = weight;
+    return 0;
+}
+
+int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count)
+{
+    if (!b || (count && !samples))
+        return MIGBUF_E_INVALID;
+    for (size_t k = 0; k < count; k++) {
+        uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
+
+        if (i == NONE || samples[k].disk >= b->e[i].disk_count)
+            return MIGBUF_E_NOTFOUND;
+        if (samples[k].reserved)
+            return MIGBUF_E_INVALID;
+        if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MAX_DISKS)
+            return MIGBUF_E_RANGE;
+    }
+    for (size_t k = 0; k < count; k++)
+        b->e[migbuf__bins_find(b->bins, samples[k].id)].file_bytes[samples[k].disk] = samples[k].file_bytes;
+    return 0;
+}
+
+int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error)
+{
+    double need = 0;
+    int rc;
+
+    if (!b)
+        return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
+    for (uint32_t i = 0; i < migbuf_bins_count(b->bins); i++)
+        need += (double)migbuf__bins_bytes(b->bins, i) + reserve_of(&b->e[i], missing(b, i));
+    if (need > (double)capacity_bytes)
+        return migbuf__fail_numbers(error, MIGBUF_E_IN_USE, "files and reserves for drains need more than that",
+                                    (uint64_t)need, capacity_bytes);
+    rc = migbuf_bins_resize(b->bins, capacity_bytes);
+    return rc ? migbuf__fail(error, rc, migbuf_strerror(rc)) : 0;
+}
+
+/* A tick */
+
+static uint64_t files_of(const struct entry *e)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        bytes += e->file_bytes[k];
+    return bytes;
+}
+
+/* Shrinks first: what they free is there for those that grew. */
+static void update_ledger(struct migbuf_buffer *b, uint32_t n)
+{
+    for (int growing = 0; growing < 2; growing++)
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t bytes = files_of(&b->e[i]);
+
+            if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
+                migbuf__bins_set(b->bins, i, bytes);
+        }
+}
+
+static double link_share(const struct migbuf_buffer *b, const struct entry *e)
+{
+    const struct link *l = find_link(b, e->link);
+
+    return l->bytes_per_s ? (double)l->bytes_per_s * e->weight / (double)l->weights : INFINITY;
+}
+
+/* h, c, the hard cap and x. */
+static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_bins_view *v)
+{
+    e->share = link_share(b, e);
+    if (e->phase == MIGBUF_PHASE_DRAIN && e->share < INFINITY)
+        e->share = 0.5 * fmin(e->flow, e->share);
+    migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
+    migbuf_throttle_hard_cap(v->room_bytes, e->amplification, b->late_interval_s, BURST_S,
+                             e->request / e->amplification, &e->hard_cap);
+    e->clamped = e->curve;
+    e->reason = MIGBUF_REASON_RATE;
+    if (e->share < e->clamped) {
+        e->clamped = e->share;
+        e->reason = MIGBUF_REASON_SHARE;
+    }
+    if (e->hard_cap < e->clamped) {
+        e->clamped = e->hard_cap;
+        e->reason = MIGBUF_REASON_ROOM;
+    }
+}
+
+static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted)
+{
+    e->hosted = e->budget = hosted;
+    if (hosted < e->clamped)
+        e->reason = MIGBUF_REASON_HOST;
+    if (e->budget < (double)b->o.floor_bytes_per_s) {
+        e->budget = (double)b->o.floor_bytes_per_s;
+        e->reason = MIGBUF_REASON_FLOOR;
+    }
+}
+
+/* The last clamp: one level for all, so that what can be written fits into what is free. */
+static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+{
+    double total;
+
+    b->reserve = b->pending = 0;
+    total = (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins);
+    for (uint32_t i = 0; i < n; i++) {
+        b->reserve += reserve_of(&b->e[i], missing(b, i));
+        b->pending += pending_of(b, &b->e[i], missing(b, i));
+    }
+    total = b->grantable = fmax(0, total - b->reserve - b->pending);
+    for (uint32_t i = 0; i < n; i++) {
+        struct entry *e = &b->e[i];
+        double fixed = claim_of(b, e, e->budget, missing(b, i), &s->weight[i]);
+
+        s->amount[i] = fmin(s->weight[i] * fmin(e->budget, e->device), missing(b, i) - fixed);
+        total -= fixed;
+    }
+    migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &b->level);
+    for (uint32_t i = 0; i < n; i++)
+        if (b->e[i].budget > b->level) {
+            b->e[i].budget = b->level;
+            b->e[i].reason = MIGBUF_REASON_SPACE;
+        }
+}
+
+static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        clamp_by_itself(b, &b->e[i], &s->views[i]);
+        s->x[i] = b->e[i].clamped;
+    }
+    migbuf_throttle_hosts(s->x, n, s->first, b->guest, s->order, s->y);
+    for (uint32_t i = 0; i < n; i++)
+        clamp_by_hosts(b, &b->e[i], s->y[i]);
+    clamp_by_space(b, n, s);
+}
+
+static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+{
+    b->reserve = b->pending = b->grantable = 0;
+    b->level = INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        struct entry *e = &b->e[i];
+
+        e->share = link_share(b, e);
+        migbuf_throttle_literal((double)migbuf__bins_share(b->bins, i), (double)s->views[i].bytes, s->views[i].priority,
+                                e->share, &b->constants, &e->curve);
+        e->hard_cap = INFINITY;
+        e->clamped = e->hosted = e->budget = e->curve;
+        e->reason = e->curve < e->share ? MIGBUF_REASON_RATE : MIGBUF_REASON_SHARE;
+    }
+}
+
+/* From a budget to an action. An unchanged or slightly higher budget sends nothing; a lower one goes further down, so that
+ * the next few can be kept. */
+static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int no_room)
+{
+    struct setting old = e->now, *now = &e->now;
+
+    e->before = old;
+    now->changed = 1;
+    if (!units || no_room) {
+        if (!old.paused)
+            now->paused_at_ms = b->now_ms;
+        now->units = 0;
+        now->paused = now->limited = 1;
+        if (no_room) {
+            e->reason = MIGBUF_REASON_RESERVE;
+            return MIGBUF_ACTION_CANNOT_FIT;
+        }
+        now->changed = !old.paused;
+        return old.paused ? MIGBUF_ACTION_KEEP : MIGBUF_ACTION_PAUSE;
+    }
+    if (old.paused) {
+        if (units < 2 || b->now_ms - old.paused_at_ms < b->o.min_pause_ms) {
+            now->changed = 0;
+            e->reason = MIGBUF_REASON_WAIT;
+            return MIGBUF_ACTION_KEEP;
+        }
+        now->units = units;
+        now->paused = 0;
+        return MIGBUF_ACTION_RESUME;
+    }
+    now->units = units;
+    now->limited = 1;
+    if (!old.limited)
+        return MIGBUF_ACTION_LOWER;
+    if (units < old.units) {
+        uint64_t further = units * (100 - b->o.hysteresis_percent) / 100;
+
+        now->units = further ? further : 1;
+        return MIGBUF_ACTION_LOWER;
+    }
+    if (units > old.units && units * 100 >= old.units * (100 + b->o.hysteresis_percent))
+        return MIGBUF_ACTION_RAISE;
+    now->units = old.units;
+    now->changed = 0;
+    return MIGBUF_ACTION_KEEP;
+}
+
+static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct migbuf_decision *out)
+{
+    int literal = b->o.policy == MIGBUF_POLICY_LITERAL;
+    uint64_t step = literal ? 1 : e->step;
+    uint64_t units = (uint64_t)fmin(e->budget / (double)step, QEMU_VALUE_MAX);
+
+    *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, no_room), .reason = e->reason };
+    out->growth_bytes_per_s = e->now.units * step;
+    if (literal)
+        out->limits.bps_wr = e->now.units;
+    else
+        migbuf_limits_from_budget(e->geometry, e->disk_count, out->growth_bytes_per_s, &out->limits);
+}
+
+static int reserve_edges(struct migbuf_buffer *b)
+{
+    size_t edges = migbuf__bins_edges(b->bins);
+    size_t *guest;
+
+    if (edges <= b->edges)
+        return 0;
+    guest = migbuf__resize(&b->allocator, b->guest, b->edges, edges, sizeof *guest);
+    if (!guest)
+        return MIGBUF_E_NOMEM;
+    b->guest = guest;
+    b->edges = edges;
+    return 0;
+}
+
+int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out, size_t capacity)
+{
+    struct scratch s;
+    uint32_t n;
+    int rc, no_room;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    n = (uint32_t)migbuf_bins_count(b->bins);
+    if (n && !out)
+        return MIGBUF_E_INVALID;
+    if (capacity < n)
+        return MIGBUF_E_RANGE;
+    if (now_ms < b->now_ms)
+        return MIGBUF_E_CLOCK;
+    rc = migbuf__bins_reserve_all(b->bins);
+    if (!rc)
+        rc = reserve_edges(b);
+    if (rc)
+        return rc;
+
+    if (b->ticks++ && (double)(now_ms - b->now_ms) / 1000 > b->late_interval_s)
+        b->late_ticks++;
+    b->now_ms = now_ms;
+    if (!n)
+        return 0;
+    s = scratch_of(b);
+    update_ledger(b, n);
+    migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
+    if (b->o.policy == MIGBUF_POLICY_LITERAL)
+        literal_budgets(b, n, &s);
+    else
+        paper_budgets(b, n, &s);
+    no_room = (double)migbuf_bins_used(b->bins) + b->reserve > (double)migbuf__bins_capacity(b->bins) &&
+              b->o.policy != MIGBUF_POLICY_LITERAL;
+    for (uint32_t i = 0; i < n; i++)
+        decide(b, &b->e[i], no_room, &out[i]);
+    return (int)n;
+}
+
+int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id)
+{
+    uint32_t i;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    if (!b->e[i].now.changed)
+        return MIGBUF_E_STATE;
+    b->e[i].now = b->e[i].before;
+    b->e[i].now.changed = 0;
+    return 0;
+}
+
+/* Looking */
+
+int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view)
+{
+    struct migbuf_buffer_view v = { .size = sizeof v, .bins = { .size = sizeof v.bins } };
+    const struct entry *e;
+    uint32_t i;
+
+    if (!b || !view)
+        return MIGBUF_E_INVALID;
+    if (view->size < sizeof v)
+        return MIGBUF_E_STRUCT;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    e = &b->e[i];
+    migbuf_bins_view(b->bins, id, &v.bins);
+    v.curve = e->curve;
+    v.share = e->share;
+    v.hard_cap = e->hard_cap;
+    v.clamped = e->clamped;
+    v.hosted = e->hosted;
+    v.budget = e->budget;
+    v.in_force_bytes_per_s =
+        e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
+    v.reserve_bytes = (uint64_t)reserve_of(e, missing(b, i));
+    v.link = e->link;
+    v.phase = e->phase;
+    v.paused = e->now.paused;
+    v.reason = e->reason;
+    *view = v;
+    return 0;
+}
+
+int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stats *stats)
+{
+    if (!b || !stats)
+        return MIGBUF_E_INVALID;
+    if (stats->size < sizeof *stats)
+        return MIGBUF_E_STRUCT;
+    *stats = (struct migbuf_buffer_stats){
+        .size = sizeof *stats,
+        .capacity_bytes = migbuf__bins_capacity(b->bins),
+        .used_bytes = migbuf_bins_used(b->bins),
+        .reserve_bytes = (uint64_t)b->reserve,
+        .pending_bytes = (uint64_t)b->pending,
+        .grantable_bytes = (uint64_t)b->grantable,
+        .excess_bytes = migbuf_bins_excess(b->bins),
+        .migrations = migbuf_bins_count(b->bins),
+        .ticks = b->ticks,
+        .late_ticks = b->late_ticks,
+        .level = b->level,
+    };
+    return 0;
+}
+
+const struct migbuf_bins *migbuf_buffer_bins(const struct migbuf_buffer *b)
+{
+    return b ? b->bins : NULL;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/* The handle a host drives, case by case. That it never overflows is a law, tested against an adversary elsewhere. */
+#include "unit.h"
+#include "migbuf/buffer.h"
+#include <string.h>
+
+#define MB UINT64_C(1000000)
+#define GIB (UINT64_C(1) << 30)
+
+static struct migbuf_geometry disk(void)
+{
+    return (struct migbuf_geometry){ .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
+                                     .request_bytes = 65536, .flags = MIGBUF_GEOMETRY_ALIGNED };
+}
+
+static struct migbuf_options exact(void)
+{
+    struct migbuf_options o;
+
+    ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+    o.hysteresis_percent = 0;
+    o.late_factor_percent = 100;
+    o.lag_ms = 0;
+    return o;
+}
+
+static struct migbuf_buffer *buffer(uint64_t capacity, const struct migbuf_options *o)
+{
+    struct migbuf_buffer *b;
+
+    ck_assert_int_eq(migbuf_buffer_new(capacity, o, NULL, &b), 0);
+    return b;
+}
+
+static int add(struct migbuf_buffer *b, uint64_t id, const struct migbuf_geometry *g, uint32_t drains,
+               struct migbuf_error *e)
+{
+    struct migbuf_migration m;
+
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.id = id;
+    m.drains_ahead = drains;
+    return migbuf_buffer_add(b, &m, g, 1, e);
+}
+
+static void size_is(struct migbuf_buffer *b, uint64_t id, uint64_t bytes)
+{
+    struct migbuf_sample s = { .id = id, .file_bytes = bytes };
+
+    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+}
+
+static struct migbuf_decision tick1(struct migbuf_buffer *b, uint64_t now_ms)
+{
+    struct migbuf_decision d;
+
+    ck_assert_int_eq(migbuf_buffer_tick(b, now_ms, &d, 1), 1);
+    return d;
+}
+
+START_TEST(first_a_limit_then_keep)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(10 * GIB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_view v = { .size = sizeof v };
+    struct migbuf_decision d;
+
+    ck_assert_int_eq(add(b, 7, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 7, &v), 0);
+    ck_assert(v.in_force_bytes_per_s == MIGBUF_UNLIMITED);
+    d = tick1(b, 0);
+    ck_assert(d.id == 7 && d.action == MIGBUF_ACTION_LOWER && d.limits.iops_size == 65536);
+    ck_assert(d.growth_bytes_per_s == d.limits.iops_wr * 65536 && d.limits.bps_wr == 0);
+    d = tick1(b, 1000);
+    ck_assert(d.action == MIGBUF_ACTION_KEEP && d.growth_bytes_per_s > 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 118 * MB), 0);
+    d = tick1(b, 2000);
+    ck_assert(d.action == MIGBUF_ACTION_LOWER && d.reason == MIGBUF_REASON_SHARE);
+    ck_assert(d.limits.iops_wr == 118 * MB / 65536);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 236 * MB), 0);
+    d = tick1(b, 3000);
+    ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.iops_wr == 236 * MB / 65536);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 7, MIGBUF_PHASE_DRAIN, 0), 0);
+    d = tick1(b, 4000);
+    ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr == 118 * MB / 65536);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(the_paper_curve_shows_in_the_view)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_view v = { .size = sizeof v };
+
+    g.virtual_bytes = 1 * GIB;
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    size_is(b, 1, 40 * MB);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+    ck_near(v.curve, 51.3574159e6);
+    ck_assert(isinf(v.share));
+    ck_near(v.hard_cap, (60e6 - 65536) / 1.1);
+    ck_near(v.budget, v.curve);
+    ck_assert(v.reason == MIGBUF_REASON_RATE);
+
+    /* Ten times the rate does not fit into 60 MB with one request and all the metadata. */
+    o.tau_ms = 100;
+    migbuf_buffer_free(b);
+    b = buffer(100 * MB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    size_is(b, 1, 40 * MB);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+    ck_near(v.curve, 513.48426e6);
+    ck_near(v.budget, (60e6 - 65536 - 6 * 65536) / 1.1);
+    ck_assert(v.reason == MIGBUF_REASON_SPACE);
+    ck_assert_int_eq(migbuf_buffer_view(b, 2, &v), MIGBUF_E_NOTFOUND);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(small_raises_are_not_sent)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b;
+    struct migbuf_geometry g = disk();
+    struct migbuf_decision d;
+
+    o.hysteresis_percent = 10;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1000 * 65536), 0);
+    ck_assert(tick1(b, 0).limits.iops_wr == 1000);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1099 * 65536), 0);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1100 * 65536), 0);
+    d = tick1(b, 2000);
+    ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.iops_wr == 1100);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1000 * 65536), 0);
+    d = tick1(b, 3000); /* a lower goes further, so that the next few are kept */
+    ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr == 900);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 910 * 65536), 0);
+    ck_assert(tick1(b, 4000).action == MIGBUF_ACTION_KEEP);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(a_full_buffer_pauses_and_room_resumes)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_decision d;
+
+    g.virtual_bytes = GIB;
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    tick1(b, 0);
+    size_is(b, 1, 100 * MB - 100000);
+    d = tick1(b, 1000);
+    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.growth_bytes_per_s == 0 && d.limits.iops_wr == 0);
+    ck_assert(d.reason == MIGBUF_REASON_SPACE);
+    ck_assert(tick1(b, 2000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_resize(b, 200 * MB, NULL), 0);
+    d = tick1(b, 2500); /* a pause is a drain: not ended after a moment */
+    ck_assert(d.action == MIGBUF_ACTION_KEEP && d.reason == MIGBUF_REASON_WAIT);
+    d = tick1(b, 3000);
+    ck_assert(d.action == MIGBUF_ACTION_RESUME && d.limits.iops_wr > 0);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(reserves_are_kept_free)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+    struct migbuf_error e;
+    struct migbuf_decision d[2];
+
+    g.virtual_bytes = GIB;
+    g.queue_bytes = 10 * MB;
+    ck_assert_int_eq(add(b, 1, &g, 4, NULL), 0);
+    ck_assert_int_eq(add(b, 2, &g, 6, &e), MIGBUF_E_NOSPACE);
+    ck_assert(e.need > 60 * MB && e.have < 60 * MB && e.have > 50 * MB);
+    ck_assert_int_eq(add(b, 2, &g, 4, &e), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.reserve_bytes == 80 * MB && s.grantable_bytes == 20 * MB && s.capacity_bytes == 100 * MB);
+    ck_assert((d[0].growth_bytes_per_s + d[1].growth_bytes_per_s) * 11 / 10 < 20 * MB);
+    ck_assert_int_eq(migbuf_buffer_resize(b, 79 * MB, &e), MIGBUF_E_IN_USE);
+    ck_assert(e.need == 80 * MB && e.have == 79 * MB);
+    size_is(b, 1, 30 * MB); /* a drain poured more than its reserve: nothing can be promised any more */
+    ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
+    ck_assert(d[0].action == MIGBUF_ACTION_CANNOT_FIT && d[1].action == MIGBUF_ACTION_CANNOT_FIT);
+    ck_assert(d[0].reason == MIGBUF_REASON_RESERVE);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 9000, d, 2), 2);
+    ck_assert(d[0].action == MIGBUF_ACTION_RESUME);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(a_refused_command_is_decided_again)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(10 * GIB, &o);
+    struct migbuf_geometry g = disk();
+
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert(tick1(b, 1).action == MIGBUF_ACTION_LOWER);
+    ck_assert(tick1(b, 2).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 2), MIGBUF_E_NOTFOUND);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(links_are_shared_by_weight)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * GIB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_migration m;
+    struct migbuf_decision d[3];
+
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    for (uint64_t id = 0; id < 3; id++) {
+        m.id = id;
+        m.link = id == 2;
+        m.weight = id == 0 ? 300 : 100;
+        ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+    }
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 400 * 65536), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 1, 50 * 65536), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 3), 3);
+    ck_assert(d[0].limits.iops_wr == 300 && d[1].limits.iops_wr == 100 && d[2].limits.iops_wr == 50);
+    ck_assert_int_eq(migbuf_buffer_remove(b, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_weight(b, 1, 7), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 1, d, 3), 2);
+    ck_assert(d[0].id == 1 && d[0].limits.iops_wr == 400);
+    ck_assert_int_eq(migbuf_buffer_remove(b, 2), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 1, 5), MIGBUF_E_NOTFOUND); /* nobody uses it any more */
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(the_literal_policy_falls_into_the_pole)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_decision d;
+
+    o.policy = MIGBUF_POLICY_LITERAL;
+    b = buffer(100 * MB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 1000, NULL), 0); /* it admits everybody */
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 10 * MB), 0);
+    size_is(b, 1, 100 * MB);
+    d = tick1(b, 0);
+    ck_assert(d.limits.bps_wr == 10000 && d.limits.iops_wr == 0);
+    size_is(b, 1, 100 * MB + 20000);
+    d = tick1(b, 1000);
+    ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.bps_wr == 10 * MB);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(what_is_refused_changes_nothing)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(10 * GIB, &o), *none = NULL;
+    struct migbuf_geometry g = disk(), bad = disk();
+    struct migbuf_migration m;
+    struct migbuf_decision d;
+    struct migbuf_error e = { 0 };
+    struct migbuf_sample s[2] = { { .id = 1, .file_bytes = 5 }, { .id = 9, .file_bytes = 5 } };
+    struct { struct migbuf_options o; uint64_t future; } newer = { .o = o };
+
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(add(b, 1, &g, 0, &e), MIGBUF_E_EXISTS);
+    ck_assert(e.code == MIGBUF_E_EXISTS && e.text);
+    bad.cluster_bytes = 3;
+    ck_assert_int_eq(add(b, 2, &bad, 0, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.id = 3;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 0, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 65, NULL), MIGBUF_E_RANGE);
+    m.weight = 0;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), MIGBUF_E_RANGE);
+    m.size = 8;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), MIGBUF_E_STRUCT);
+
+    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_NOTFOUND);
+    s[1] = (struct migbuf_sample){ .id = 1, .disk = 1 };
+    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_NOTFOUND);
+    s[1] = (struct migbuf_sample){ .id = 1, .file_bytes = UINT64_MAX };
+    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_RANGE);
+    tick1(b, 1000);
+    ck_assert(migbuf_bins_used(migbuf_buffer_bins(b)) == 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 999, &d, 1), MIGBUF_E_CLOCK);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 2000, &d, 0), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 2000, NULL, 1), MIGBUF_E_INVALID);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_link(b, 5, 1), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 0), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, 5, 0), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 2, MIGBUF_PHASE_BASE, 0), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_weight(b, 1, 0), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_remove(b, 2), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_resize(b, UINT64_MAX, NULL), MIGBUF_E_RANGE);
+
+    o.interval_ms = 5;
+    ck_assert_int_eq(migbuf_buffer_new(1, &o, NULL, &none), MIGBUF_E_RANGE);
+    newer.o.size = sizeof newer;
+    ck_assert_int_eq(migbuf_buffer_new(1, &newer.o, NULL, &none), 0);
+    migbuf_buffer_free(none);
+    newer.future = 1;
+    none = NULL;
+    ck_assert_int_eq(migbuf_buffer_new(1, &newer.o, NULL, &none), MIGBUF_E_STRUCT);
+    ck_assert_ptr_null(none);
+    migbuf_buffer_free(b);
+    migbuf_buffer_free(NULL);
+}
+END_TEST
+
+START_TEST(late_ticks_are_counted)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b;
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+
+    o.late_factor_percent = 200;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    tick1(b, 5000);
+    tick1(b, 7000);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.late_ticks == 0 && s.ticks == 2);
+    tick1(b, 9001);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.late_ticks == 1);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
+                                   small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
+                                   reserves_are_kept_free,       a_refused_command_is_decided_again,
+                                   links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
+                                   what_is_refused_changes_nothing, late_ticks_are_counted, NULL };
+
+    return unit_run("buffer", tests, 10);
+}
