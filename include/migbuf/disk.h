@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_DISK_H
+#define MIGBUF_DISK_H
+/**
+ * @file disk.h
+ * The throttle of one VM's disks (mostly one), without I/O: it says which QMP command to send next, the host sends it by
+ * whatever monitor it has and says what came back.
+ *
+ *   disk = new("migbuf-vm1"); watch(disk, "lxd_root"); learn(disk);      then pump
+ *   set(disk, limits)                                                     then pump, whenever a decision changed something
+ *   restore(disk)                                                         then pump, when the overlay is gone
+ *
+ *   pump: while (migbuf_disk_next(disk, &command) == 1) {
+ *             reply = send(command.name, command.arguments);
+ *             command.kind == QUERY ? migbuf_disk_found(...) for each disk in it, then migbuf_disk_done(disk)
+ *             : reply is an error   ? migbuf_disk_failed(disk)  :  migbuf_disk_done(disk);
+ *         }                        (report.h does the three lines in one: migbuf_report_to_disk)
+ *
+ * ## How a limit is changed so that it holds
+ *
+ * block_set_io_throttle empties the leaky bucket and wakes one queued request each time: sent once a second, 10 kB/s with
+ * 1 MiB writes become 1 MB/s (measured on QEMU 7.2; util/throttle.c, throttle_config). So:
+ *  - all disks of the VM join one throttle-group object of our own, hence share one bucket and one budget;
+ *  - a lower limit is set on the object (qom-set): the bucket is emptied but nobody is woken;
+ *  - a higher limit is set with block_set_io_throttle: a request that waits for the old rate would not notice qom-set;
+ *  - a limit that is in force already is never sent again.
+ * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
+ *
+ * The device is found by node name in query-block, never built from a name: with virtio-blk the id that works is
+ * "/machine/peripheral/NAME/virtio-backend". The host's own limits, group and bursts included, are saved then and come
+ * back by restore. Ours are laid over them (migbuf_limits_merge); where several disks differ, the strictest of all holds
+ * for the group while the migration lasts.
+ *
+ * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
+ */
+#include "migbuf/limits.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct migbuf_disk;
+
+#define MIGBUF_DISK_QUERY 1    /**< query-block: report every watched node with migbuf_disk_found, then _done */
+#define MIGBUF_DISK_ADD 2      /**< object-add throttle-group */
+#define MIGBUF_DISK_THROTTLE 3 /**< block_set_io_throttle */
+#define MIGBUF_DISK_LIMITS 4   /**< qom-set on the group */
+#define MIGBUF_DISK_DELETE 5   /**< object-del */
+
+/** One command to send. A record; the strings live until the next call on the handle. */
+struct migbuf_disk_command {
+    int32_t kind;          /**< MIGBUF_DISK_… */
+    int32_t reserved;
+    const char *name;      /**< as in {"execute": name} */
+    const char *arguments; /**< a JSON object, or NULL for none */
+};
+
+/** Where a VM's throttle stands. The caller sets `size` (sizeof). */
+struct migbuf_disk_info {
+    uint64_t size;
+    uint64_t commands_sent;       /**< commands that changed something in QEMU: each costs at most one request and avg / 10 */
+    struct migbuf_limits limits;  /**< ours in force, 0 when none */
+    int32_t learnt;               /**< every watched node was found */
+    int32_t throttled;            /**< our limits are in force on every disk */
+    int32_t restored;             /**< the host's limits are in force again */
+    int32_t plain;                /**< no group object: lowering wakes one request too */
+    int32_t taken_over;           /**< how often another hand changed the limits and was seen doing so */
+    int32_t failed;               /**< QEMU refused what there is no other way for; set, learn or restore try again */
+};
+
+/**
+ * A throttle for the disks of one VM. `group` names the throttle-group object, unique in that QEMU: 1 .. 64 characters
+ * of A-Z a-z 0-9 - . _, a letter first. Errors: MIGBUF_E_INVALID, MIGBUF_E_NOMEM.
+ */
+MIGBUF_API int migbuf_disk_new(const char *group, const struct migbuf_allocator *allocator, struct migbuf_disk **out);
+
+/** NULL is fine. Sends nothing: restore first. */
+MIGBUF_API void migbuf_disk_free(struct migbuf_disk *d);
+
+/**
+ * Adds a disk by the node name of what the device sees (the top node) now: 1 .. 31 bytes, as QEMU allows. At most 16.
+ * The device stays known when a snapshot puts another node on top. Errors: MIGBUF_E_INVALID, _EXISTS, _TOO_BIG,
+ * MIGBUF_E_STATE after the first limit was set.
+ */
+MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
+
+/**
+ * Asks QEMU what is in force: the first time to learn device and host limits, later to verify. Another hand's change is
+ * seen then: what was found becomes what restore brings back, and ours is set again.
+ */
+MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
+
+/** Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt, MIGBUF_E_RANGE for iops_wr and bps_wr both 0. */
+MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
+
+/** Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE. */
+MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
+
+/** The next command: 1 and *command, or 0 when there is nothing to do. The same one until done or failed is said. */
+MIGBUF_API int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command);
+
+/**
+ * Part of the answer to MIGBUF_DISK_QUERY: the entry of query-block whose device we watch. `node_name` is that of its top
+ * node, `qdev` its device, `config` its limits. Entries of other disks are ignored (returns 0; 1 for one of ours).
+ * Errors: MIGBUF_E_STATE when no query is under way, MIGBUF_E_TOO_BIG for a qdev of 512 bytes or more.
+ */
+MIGBUF_API int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *qdev,
+                                 const struct migbuf_throttle_config *config);
+
+/**
+ * The command succeeded. After MIGBUF_DISK_QUERY: MIGBUF_E_NOTFOUND when a watched node was not among what was found.
+ * Errors: MIGBUF_E_STATE when none was under way.
+ */
+MIGBUF_API int migbuf_disk_done(struct migbuf_disk *d);
+
+/**
+ * QEMU answered with an error. Returns 0 when there is another way (next has it), or MIGBUF_E_PEER: nothing more is sent
+ * until set, learn or restore is called again, and what was in force before still is.
+ */
+MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
+
+/** Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info);
+
+/** The host's own limits of one watched disk, as restore would set them. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STATE. */
+MIGBUF_API int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name,
+                                struct migbuf_throttle_config *config);
+
+/** The device of one watched disk, or NULL before it is known. */
+MIGBUF_API const char *migbuf_disk_qdev(const struct migbuf_disk *d, const char *node_name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

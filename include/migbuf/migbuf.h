@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_MIGBUF_H
+#define MIGBUF_MIGBUF_H
+/**
+ * @file migbuf.h
+ * migbuf keeps live migrations of VMs with local disks from filling the volume their writes pile up in, and from starving
+ * a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h) are included by name.
+ *
+ * Conventions, the same everywhere:
+ *  - Returns: 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
+ *  - Time is an argument; nothing here reads a clock, a random source, the environment or a file unless its name says so.
+ *  - Pure functions take and give double; sizes and decisions are integers, rounded down.
+ *  - A struct whose first field is `uint64_t size` may grow: fill it with its _init function, or set size to sizeof
+ *    where it is a result. Bytes beyond what the library knows must be zero. Structs without it are records: they never grow.
+ *  - Pointers given are not kept unless a line says so; handles come from _new and go to _free, which takes NULL.
+ *  - Any thread may call pure functions; a handle belongs to one thread at a time. No globals, no callbacks, no signals.
+ *  - NULL where a pointer is needed gives MIGBUF_E_INVALID. Nothing a caller or a peer sends can abort or print.
+ */
+#include "migbuf/error.h"
+#include "migbuf/version.h"
+#include "migbuf/throttle.h"
+#include "migbuf/priority.h"
+#include "migbuf/placement.h"
+#include "migbuf/bins.h"
+#include "migbuf/limits.h"
+#include "migbuf/buffer.h"
+#include "migbuf/disk.h"
+#include "migbuf/cow.h"
+#endif

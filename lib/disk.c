@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: MIT */
+/* disk: which QMP command comes next, so that one VM's disks get and keep the wanted limits. No I/O, no JSON parser: what
+ * QEMU answers comes in as values. Why lowering and raising differ stands in the header. */
+#include "migbuf/disk.h"
+#include "memory.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_NODES 16
+#define QDEV_BYTES 512
+#define NODE_BYTES 32
+#define TEXT_BYTES 8192
+
+struct node {
+    char name[NODE_BYTES];
+    char qdev[QDEV_BYTES]; /* "" before it is known */
+    struct migbuf_throttle_config host; /* the host's own, to be restored */
+    uint8_t found, joined; /* in this query; member of our group */
+};
+
+struct migbuf_disk {
+    struct migbuf_allocator allocator;
+    char group[72];
+    struct node *node;
+    uint32_t nodes, at; /* at: the node the command under way is about */
+    int32_t under_way;  /* MIGBUF_DISK_…, 0: none */
+    uint8_t restores;   /* the command under way takes its node out of the group */
+    uint8_t query, wanted, restoring, learnt, failed, set_once;
+    uint8_t object;     /* the group object is there */
+    uint8_t doubtful;   /* object-add failed: it may be there from an earlier process, or not at all */
+    uint8_t plain;      /* qom-set does not work on it */
+    int32_t taken_over;
+    uint64_t commands_sent;
+    struct migbuf_limits want;               /* ours, when `wanted` */
+    struct migbuf_throttle_config in_force;  /* of the group, valid while a node has joined */
+    struct migbuf_throttle_config sending;   /* what the command under way sets */
+    char text[TEXT_BYTES];
+};
+
+static int is_group_name(const char *s)
+{
+    static const char allowed[] = "0123456789-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t n = strlen(s);
+
+    return n >= 1 && n <= 64 && strspn(s, allowed) == n && !strspn(s, "0123456789-._");
+}
+
+int migbuf_disk_new(const char *group, const struct migbuf_allocator *allocator, struct migbuf_disk **out)
+{
+    struct migbuf_allocator a = migbuf__allocator(allocator);
+    struct migbuf_disk *d;
+
+    if (!group || !out || !is_group_name(group))
+        return MIGBUF_E_INVALID;
+    d = migbuf__resize(&a, NULL, 0, 1, sizeof *d);
+    if (!d)
+        return MIGBUF_E_NOMEM;
+    *d = (struct migbuf_disk){ .allocator = a };
+    memcpy(d->group, group, strlen(group) + 1);
+    *out = d;
+    return 0;
+}
+
+void migbuf_disk_free(struct migbuf_disk *d)
+{
+    struct migbuf_allocator a;
+
+    if (!d)
+        return;
+    a = d->allocator;
+    migbuf__free(&a, d->node, d->nodes * sizeof *d->node);
+    migbuf__free(&a, d, sizeof *d);
+}
+
+static struct node *find_node(const struct migbuf_disk *d, const char *name)
+{
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (!strcmp(d->node[k].name, name))
+            return &d->node[k];
+    return NULL;
+}
+
+int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name)
+{
+    struct node *n;
+
+    if (!d || !node_name || !*node_name || strlen(node_name) >= NODE_BYTES)
+        return MIGBUF_E_INVALID;
+    if (d->set_once || d->under_way)
+        return MIGBUF_E_STATE;
+    if (find_node(d, node_name))
+        return MIGBUF_E_EXISTS;
+    if (d->nodes == MAX_NODES)
+        return MIGBUF_E_TOO_BIG;
+    n = migbuf__resize(&d->allocator, d->node, d->nodes, d->nodes + 1, sizeof *n);
+    if (!n)
+        return MIGBUF_E_NOMEM;
+    d->node = n;
+    n = &d->node[d->nodes++];
+    *n = (struct node){ 0 };
+    memcpy(n->name, node_name, strlen(node_name) + 1);
+    d->learnt = 0;
+    return 0;
+}
+
+int migbuf_disk_learn(struct migbuf_disk *d)
+{
+    if (!d)
+        return MIGBUF_E_INVALID;
+    if (!d->nodes)
+        return MIGBUF_E_STATE;
+    d->query = 1;
+    d->failed = 0;
+    return 0;
+}
+
+int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
+{
+    if (!d || !limits)
+        return MIGBUF_E_INVALID;
+    if (!d->learnt)
+        return MIGBUF_E_STATE;
+    if (!limits->iops_wr && !limits->bps_wr)
+        return MIGBUF_E_RANGE;
+    d->want = *limits;
+    d->wanted = d->set_once = 1;
+    d->restoring = d->failed = 0;
+    return 0;
+}
+
+int migbuf_disk_restore(struct migbuf_disk *d)
+{
+    if (!d)
+        return MIGBUF_E_INVALID;
+    if (!d->learnt)
+        return MIGBUF_E_STATE;
+    d->wanted = d->failed = 0;
+    d->restoring = 1;
+    return 0;
+}
+
+/* Writing commands. Everything is bounded: 512 bytes of qdev are at most 3072 when escaped. */
+
+struct text {
+    char *at;
+    size_t left;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(t->at, t->left, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= t->left)
+        n = 0;
+    t->at += n;
+    t->left -= (size_t)n;
+}
+
+static void put_string(struct text *t, const char *s)
+{
+    put(t, "\"");
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            put(t, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            put(t, "\\u%04x", (unsigned)*s);
+        else
+            put(t, "%c", *s);
+    }
+    put(t, "\"");
+}
+
+/* Every field once, with its name in block_set_io_throttle and in the throttle-group object. */
+struct field {
+    size_t offset;
+    const char *name, *property;
+    uint8_t mandatory, length_of_burst;
+};
+
+#define FIELD(f) offsetof(struct migbuf_throttle_config, f), #f
+static const struct field fields[] = {
+    { FIELD(bps), "bps-total", 1, 0 },
+    { FIELD(bps_rd), "bps-read", 1, 0 },
+    { FIELD(bps_wr), "bps-write", 1, 0 },
+    { FIELD(iops), "iops-total", 1, 0 },
+    { FIELD(iops_rd), "iops-read", 1, 0 },
+    { FIELD(iops_wr), "iops-write", 1, 0 },
+    { FIELD(bps_max), "bps-total-max", 0, 0 },
+    { FIELD(bps_rd_max), "bps-read-max", 0, 0 },
+    { FIELD(bps_wr_max), "bps-write-max", 0, 0 },
+    { FIELD(iops_max), "iops-total-max", 0, 0 },
+    { FIELD(iops_rd_max), "iops-read-max", 0, 0 },
+    { FIELD(iops_wr_max), "iops-write-max", 0, 0 },
+    { FIELD(bps_max_length), "bps-total-max-length", 0, 1 },
+    { FIELD(bps_rd_max_length), "bps-read-max-length", 0, 1 },
+    { FIELD(bps_wr_max_length), "bps-write-max-length", 0, 1 },
+    { FIELD(iops_max_length), "iops-total-max-length", 0, 1 },
+    { FIELD(iops_rd_max_length), "iops-read-max-length", 0, 1 },
+    { FIELD(iops_wr_max_length), "iops-write-max-length", 0, 1 },
+    { FIELD(iops_size), "iops-size", 0, 0 },
+};
+
+static uint64_t value_of(const struct migbuf_throttle_config *c, const struct field *f)
+{
+    uint64_t value;
+
+    memcpy(&value, (const char *)c + f->offset, sizeof value);
+    return value;
+}
+
+/* For block_set_io_throttle what is left out is reset, and a length without its burst is an error. An object keeps what is
+ * left out, so there everything is said, and a length, which must not be 0, is 1 as QEMU's own default. */
+static void put_config(struct text *t, const struct migbuf_throttle_config *c, int object)
+{
+    const char *comma = "";
+
+    for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
+        uint64_t value = value_of(c, &fields[k]);
+
+        if (!object && !fields[k].mandatory && !value)
+            continue;
+        if (object && fields[k].length_of_burst && !value)
+            value = 1;
+        put(t, "%s\"%s\":%llu", comma, object ? fields[k].property : fields[k].name, (unsigned long long)value);
+        comma = ",";
+    }
+}
+
+static void write_throttle(struct migbuf_disk *d, const struct node *n, const char *group)
+{
+    struct text t = { d->text, sizeof d->text };
+
+    put(&t, "{\"id\":");
+    put_string(&t, n->qdev);
+    put(&t, ",");
+    put_config(&t, &d->sending, 0);
+    if (*group) {
+        put(&t, ",\"group\":");
+        put_string(&t, group);
+    }
+    put(&t, "}");
+}
+
+/* What to do next */
+
+/* The strictest of all disks' own limits, ours laid over them. */
+static struct migbuf_throttle_config merged(const struct migbuf_disk *d)
+{
+    struct migbuf_throttle_config host = d->node[0].host;
+
+    for (uint32_t k = 1; k < d->nodes; k++)
+        for (size_t f = 0; f < sizeof fields / sizeof *fields; f++) {
+            uint64_t a = value_of(&host, &fields[f]), b = value_of(&d->node[k].host, &fields[f]);
+
+            if (b && (!a || b < a))
+                memcpy((char *)&host + fields[f].offset, &b, sizeof b);
+        }
+    migbuf_limits_merge(&host, &d->want, &host);
+    return host;
+}
+
+static int same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+{
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+        if (value_of(a, &fields[f]) != value_of(b, &fields[f]))
+            return 0;
+    return 1;
+}
+
+/* No rate rises, so nobody who waits has a reason to be woken. */
+static int is_lower(const struct migbuf_throttle_config *to, const struct migbuf_throttle_config *from)
+{
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++) {
+        uint64_t a = value_of(to, &fields[f]), b = value_of(from, &fields[f]);
+
+        if (fields[f].length_of_burst || fields[f].offset == offsetof(struct migbuf_throttle_config, iops_size)) {
+            if (a != b)
+                return 0;
+        } else if (b && (!a || a > b)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static struct node *first_node(struct migbuf_disk *d, int joined)
+{
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (d->node[k].joined == joined) {
+            d->at = k;
+            return &d->node[k];
+        }
+    return NULL;
+}
+
+static int32_t next_to_restore(struct migbuf_disk *d)
+{
+    struct node *n = first_node(d, 1);
+
+    if (n) {
+        d->sending = n->host;
+        d->restores = 1;
+        write_throttle(d, n, n->host.group);
+        return MIGBUF_DISK_THROTTLE;
+    }
+    if (d->object) {
+        snprintf(d->text, sizeof d->text, "{\"id\":\"%s\"}", d->group);
+        return MIGBUF_DISK_DELETE;
+    }
+    return 0;
+}
+
+static int32_t next_to_set(struct migbuf_disk *d)
+{
+    struct migbuf_throttle_config want = merged(d);
+    struct text t = { d->text, sizeof d->text };
+    struct node *n = first_node(d, 0);
+
+    d->sending = want;
+    d->restores = 0;
+    if (!d->object) {
+        put(&t, "{\"qom-type\":\"throttle-group\",\"id\":\"%s\",\"limits\":{", d->group);
+        put_config(&t, &want, 1);
+        put(&t, "}}");
+        return MIGBUF_DISK_ADD;
+    }
+    if (n) { /* a disk that joins brings the limits along */
+        write_throttle(d, n, d->group);
+        return MIGBUF_DISK_THROTTLE;
+    }
+    if (same_limits(&want, &d->in_force))
+        return 0;
+    if (d->plain || !is_lower(&want, &d->in_force)) {
+        d->at = 0;
+        write_throttle(d, &d->node[0], d->group);
+        return MIGBUF_DISK_THROTTLE;
+    }
+    put(&t, "{\"path\":\"/objects/%s\",\"property\":\"limits\",\"value\":{", d->group);
+    put_config(&t, &want, 1);
+    put(&t, "}}");
+    return MIGBUF_DISK_LIMITS;
+}
+
+int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command)
+{
+    static const char *const name[] = { "", "query-block", "object-add", "block_set_io_throttle", "qom-set", "object-del" };
+    int fresh;
+
+    if (!d || !command)
+        return MIGBUF_E_INVALID;
+    fresh = !d->under_way;
+    if (fresh && !d->failed) {
+        if (d->query) {
+            for (uint32_t k = 0; k < d->nodes; k++)
+                d->node[k].found = 0;
+            d->under_way = MIGBUF_DISK_QUERY;
+        } else if (d->restoring) {
+            d->under_way = next_to_restore(d);
+        } else if (d->wanted) {
+            d->under_way = next_to_set(d);
+        }
+    }
+    if (!d->under_way)
+        return 0;
+    if (fresh && d->under_way != MIGBUF_DISK_QUERY)
+        d->commands_sent++;
+    *command = (struct migbuf_disk_command){
+        .kind = d->under_way,
+        .name = name[d->under_way],
+        .arguments = d->under_way == MIGBUF_DISK_QUERY ? NULL : d->text,
+    };
+    return 1;
+}
+
+/* What came back */
+
+/* A member of our group holds what we set; anything else is another hand's doing, and what the host wants from now on. */
+static void compare(struct migbuf_disk *d, struct node *n, const struct migbuf_throttle_config *config)
+{
+    if (!strcmp(config->group, d->group)) {
+        if (!n->joined) { /* set by an earlier process of ours, whose record of the host's limits is not ours to guess */
+            n->joined = d->object = d->doubtful = 1;
+            d->in_force = *config;
+        } else if (!same_limits(config, &d->in_force)) {
+            d->in_force = *config;
+            d->taken_over++;
+        }
+        return;
+    }
+    d->taken_over += n->joined;
+    n->joined = 0;
+    n->host = *config;
+}
+
+int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *qdev,
+                      const struct migbuf_throttle_config *config)
+{
+    struct node *n = NULL;
+
+    if (!d || !node_name || !qdev || !*qdev || !config)
+        return MIGBUF_E_INVALID;
+    if (d->under_way != MIGBUF_DISK_QUERY)
+        return MIGBUF_E_STATE;
+    if (strlen(qdev) >= QDEV_BYTES)
+        return MIGBUF_E_TOO_BIG;
+    if (!memchr(config->group, 0, sizeof config->group))
+        return MIGBUF_E_INVALID;
+    /* The device once known identifies the disk: a snapshot puts another node on top. */
+    for (uint32_t k = 0; k < d->nodes && !n; k++)
+        if (d->node[k].qdev[0] ? !strcmp(d->node[k].qdev, qdev) : !strcmp(d->node[k].name, node_name))
+            n = &d->node[k];
+    if (!n)
+        return 0;
+    memcpy(n->qdev, qdev, strlen(qdev) + 1);
+    n->found = 1;
+    compare(d, n, config);
+    return 1;
+}
+
+static int query_done(struct migbuf_disk *d)
+{
+    d->query = 0;
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (!d->node[k].found)
+            return MIGBUF_E_NOTFOUND;
+    d->learnt = 1;
+    return 0;
+}
+
+int migbuf_disk_done(struct migbuf_disk *d)
+{
+    int32_t kind;
+
+    if (!d)
+        return MIGBUF_E_INVALID;
+    kind = d->under_way;
+    d->under_way = 0;
+    switch (kind) {
+    case 0:
+        return MIGBUF_E_STATE;
+    case MIGBUF_DISK_QUERY:
+        return query_done(d);
+    case MIGBUF_DISK_ADD:
+        d->object = 1;
+        break;
+    case MIGBUF_DISK_THROTTLE:
+        d->node[d->at].joined = !d->restores;
+        if (!d->restores)
+            d->in_force = d->sending;
+        break;
+    case MIGBUF_DISK_LIMITS:
+        d->in_force = d->sending;
+        break;
+    default:
+        d->object = d->doubtful = 0;
+        break;
+    }
+    return 0;
+}
+
+int migbuf_disk_failed(struct migbuf_disk *d)
+{
+    int32_t kind;
+
+    if (!d)
+        return MIGBUF_E_INVALID;
+    kind = d->under_way;
+    if (!kind)
+        return MIGBUF_E_STATE;
+    d->under_way = 0;
+    if (kind == MIGBUF_DISK_ADD) {
+        d->object = d->doubtful = 1;
+        return 0;
+    }
+    if (kind == MIGBUF_DISK_LIMITS && !d->plain) {
+        d->plain = 1;
+        return 0;
+    }
+    if (kind == MIGBUF_DISK_DELETE && d->doubtful) {
+        d->object = d->doubtful = 0;
+        return 0;
+    }
+    d->query = 0;
+    d->failed = 1;
+    return MIGBUF_E_PEER;
+}
+
+/* Looking */
+
+int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
+{
+    struct migbuf_throttle_config want;
+    uint32_t joined = 0;
+
+    if (!d || !info)
+        return MIGBUF_E_INVALID;
+    if (info->size < sizeof *info)
+        return MIGBUF_E_STRUCT;
+    for (uint32_t k = 0; k < d->nodes; k++)
+        joined += d->node[k].joined;
+    *info = (struct migbuf_disk_info){
+        .size = sizeof *info,
+        .commands_sent = d->commands_sent,
+        .learnt = d->learnt,
+        .restored = d->restoring && !joined && !d->object && !d->under_way,
+        .plain = d->plain,
+        .taken_over = d->taken_over,
+        .failed = d->failed,
+    };
+    if (!d->wanted || joined < d->nodes)
+        return 0;
+    want = merged(d);
+    info->throttled = same_limits(&want, &d->in_force);
+    if (info->throttled)
+        info->limits = d->want;
+    return 0;
+}
+
+int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name, struct migbuf_throttle_config *config)
+{
+    const struct node *n;
+
+    if (!d || !node_name || !config)
+        return MIGBUF_E_INVALID;
+    n = find_node(d, node_name);
+    if (!n)
+        return MIGBUF_E_NOTFOUND;
+    if (!d->learnt)
+        return MIGBUF_E_STATE;
+    *config = n->host;
+    return 0;
+}
+
+const char *migbuf_disk_qdev(const struct migbuf_disk *d, const char *node_name)
+{
+    const struct node *n = d && node_name ? find_node(d, node_name) : NULL;
+
+    return n && n->qdev[0] ? n->qdev : NULL;
+}

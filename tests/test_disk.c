@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* Which commands the disk machine sends, and when it sends none. That QEMU takes them is tested on QEMU. */
+#include "unit.h"
+#include "migbuf/disk.h"
+#include <string.h>
+
+static const struct migbuf_throttle_config nothing;
+static const struct migbuf_limits slow = { .iops_wr = 5, .iops_size = 65536 }, fast = { .iops_wr = 50, .iops_size = 65536 };
+
+static int next(struct migbuf_disk *d, struct migbuf_disk_command *c)
+{
+    int rc = migbuf_disk_next(d, c);
+
+    ck_assert(rc == 0 || rc == 1);
+    return rc;
+}
+
+/* Takes the next command, which must be of this kind and, where given, hold this text; it succeeds. */
+static void expect(struct migbuf_disk *d, int32_t kind, const char *part)
+{
+    struct migbuf_disk_command c, again;
+
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(next(d, &again), 1);
+    ck_assert(c.kind == again.kind && c.arguments == again.arguments);
+    ck_assert_int_eq(c.kind, kind);
+    if (part)
+        ck_assert_msg(strstr(c.arguments, part) != NULL, "%s is not in %s", part, c.arguments);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+}
+
+static void expect_nothing(struct migbuf_disk *d)
+{
+    struct migbuf_disk_command c;
+
+    ck_assert_int_eq(next(d, &c), 0);
+}
+
+/* Answers a query for one disk. */
+static void answer(struct migbuf_disk *d, const struct migbuf_throttle_config *config)
+{
+    struct migbuf_disk_command c;
+
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(c.kind, MIGBUF_DISK_QUERY);
+    ck_assert_str_eq(c.name, "query-block");
+    ck_assert_ptr_null(c.arguments);
+    ck_assert_int_eq(migbuf_disk_found(d, "other", "dev-other", &nothing), 0);
+    ck_assert_int_eq(migbuf_disk_found(d, "lxd_root", "/machine/peripheral/dev-lxd_root/virtio-backend", config), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+}
+
+static struct migbuf_disk *learnt(const struct migbuf_throttle_config *host)
+{
+    struct migbuf_disk *d;
+
+    ck_assert_int_eq(migbuf_disk_new("migbuf-vm1", NULL, &d), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "lxd_root"), 0);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    answer(d, host);
+    return d;
+}
+
+static struct migbuf_disk_info info_of(const struct migbuf_disk *d)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    ck_assert_int_eq(migbuf_disk_info(d, &info), 0);
+    return info;
+}
+
+START_TEST(a_life_with_a_throttle)
+{
+    struct migbuf_throttle_config host = { .bps_rd = 7000, .iops_wr = 400, .iops_wr_max = 900, .iops_wr_max_length = 3 };
+    struct migbuf_disk *d;
+
+    strcpy(host.group, "dev-lxd_root");
+    d = learnt(&host);
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0);
+    expect(d, MIGBUF_DISK_ADD, "\"id\":\"migbuf-vm1\",\"limits\":{\"bps-total\":0,\"bps-read\":7000,");
+    expect(d, MIGBUF_DISK_THROTTLE,
+           "{\"id\":\"/machine/peripheral/dev-lxd_root/virtio-backend\",\"bps\":0,\"bps_rd\":7000,\"bps_wr\":0,"
+           "\"iops\":0,\"iops_rd\":0,\"iops_wr\":50,\"iops_size\":65536,\"group\":\"migbuf-vm1\"}");
+    expect_nothing(d);
+    ck_assert(info_of(d).throttled && info_of(d).limits.iops_wr == 50);
+
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0); /* unchanged: not again */
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0); /* lower: on the object, which wakes nobody */
+    expect(d, MIGBUF_DISK_LIMITS, "{\"path\":\"/objects/migbuf-vm1\",\"property\":\"limits\",\"value\":{\"bps-total\":0,");
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0); /* higher: on the device, whose waiting write must notice */
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":50");
+    expect_nothing(d);
+
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    ck_assert(!info_of(d).restored);
+    expect(d, MIGBUF_DISK_THROTTLE,
+           "\"bps\":0,\"bps_rd\":7000,\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":400,\"iops_wr_max\":900,"
+           "\"iops_wr_max_length\":3,\"group\":\"dev-lxd_root\"}");
+    expect(d, MIGBUF_DISK_DELETE, "{\"id\":\"migbuf-vm1\"}");
+    expect_nothing(d);
+    ck_assert(info_of(d).restored && info_of(d).commands_sent == 6);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    expect_nothing(d);
+    migbuf_disk_free(d);
+}
+END_TEST
+
+START_TEST(two_disks_share_one_group)
+{
+    struct migbuf_throttle_config a = { .bps_rd = 100 }, b = { .bps_rd = 50, .bps_wr = 9 };
+    struct migbuf_disk *d;
+    struct migbuf_disk_command c;
+
+    ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "two"), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "two"), MIGBUF_E_EXISTS);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &a), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &a), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "two", "dev-two", &b), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    expect(d, MIGBUF_DISK_ADD, "\"bps-read\":50,\"bps-write\":9,"); /* the strictest of both */
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-two\"");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0); /* one set for the group is enough */
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_rd\":100,\"bps_wr\":0");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_rd\":50,\"bps_wr\":9");
+    expect(d, MIGBUF_DISK_DELETE, NULL);
+    expect_nothing(d);
+    migbuf_disk_free(d);
+}
+END_TEST
+
+START_TEST(another_hand_is_noticed)
+{
+    struct migbuf_throttle_config theirs = { .bps_wr = 123 }, ours = { .iops_wr = 5, .iops_size = 65536 }, host;
+    struct migbuf_disk *d = learnt(&nothing);
+
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    expect(d, MIGBUF_DISK_ADD, NULL);
+    expect(d, MIGBUF_DISK_THROTTLE, NULL);
+    strcpy(ours.group, "migbuf-vm1");
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    answer(d, &ours);
+    expect_nothing(d);
+    ck_assert_int_eq(info_of(d).taken_over, 0);
+
+    strcpy(theirs.group, "dev-lxd_root");
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    answer(d, &theirs);
+    ck_assert_int_eq(info_of(d).taken_over, 1);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":123,\"iops\":0,\"iops_rd\":0,\"iops_wr\":5,");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
+    ck_assert(host.bps_wr == 123);
+
+    ours.iops_wr = 999; /* somebody changed our group itself */
+    ours.bps_wr = 123;
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    answer(d, &ours);
+    expect(d, MIGBUF_DISK_LIMITS, "\"iops-write\":5,");
+    ck_assert_int_eq(info_of(d).taken_over, 2);
+    migbuf_disk_free(d);
+}
+END_TEST
+
+/* Says that the next command failed. */
+static int refuse(struct migbuf_disk *d, int32_t kind)
+{
+    struct migbuf_disk_command c;
+
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(c.kind, kind);
+    return migbuf_disk_failed(d);
+}
+
+START_TEST(refusals_have_another_way_or_an_end)
+{
+    struct migbuf_disk *d = learnt(&nothing);
+
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0);
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_ADD), 0);
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_THROTTLE), MIGBUF_E_PEER);
+    ck_assert(info_of(d).failed && !info_of(d).throttled);
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, NULL);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_LIMITS), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":5");
+    ck_assert(info_of(d).plain && info_of(d).throttled && info_of(d).limits.iops_wr == 5);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":0");
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_DELETE), 0); /* it may never have been there */
+    expect_nothing(d);
+    ck_assert(info_of(d).restored);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_QUERY), MIGBUF_E_PEER);
+    expect_nothing(d);
+    migbuf_disk_free(d);
+}
+END_TEST
+
+START_TEST(names_are_escaped_and_bounded)
+{
+    struct migbuf_disk *d;
+    struct migbuf_disk_command c;
+    char longest[600];
+
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    ck_assert_int_eq(migbuf_disk_new("1a", NULL, &d), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_new("", NULL, &d), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_new("a\"b", NULL, &d), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_new("a", NULL, &d), 0);
+    ck_assert_int_eq(migbuf_disk_learn(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_watch(d, longest), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_watch(d, "n"), 0);
+    ck_assert_int_eq(migbuf_disk_found(d, "n", "q", &nothing), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_done(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_failed(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "n", longest, &nothing), MIGBUF_E_TOO_BIG);
+    ck_assert_ptr_null(migbuf_disk_qdev(d, "n"));
+    ck_assert_int_eq(migbuf_disk_found(d, "n", "a\"b\\c\n", &nothing), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+    ck_assert_str_eq(migbuf_disk_qdev(d, "n"), "a\"b\\c\n");
+    ck_assert_int_eq(migbuf_disk_set(d, &(struct migbuf_limits){ 0 }), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    expect(d, MIGBUF_DISK_ADD, NULL);
+    expect(d, MIGBUF_DISK_THROTTLE, "{\"id\":\"a\\\"b\\\\c\\u000a\",");
+    ck_assert_int_eq(migbuf_disk_watch(d, "m"), MIGBUF_E_STATE);
+    migbuf_disk_free(d);
+    migbuf_disk_free(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { a_life_with_a_throttle, two_disks_share_one_group, another_hand_is_noticed,
+                                   refusals_have_another_way_or_an_end, names_are_escaped_and_bounded, NULL };
+
+    return unit_run("disk", tests, 10);
+}
