@@ -3,7 +3,7 @@
  * QEMU answers comes in as values. Why lowering and raising differ stands in the header. */
 #include "migbuf/disk.h"
 #include "memory.h"
-#include <stdarg.h>
+#include "text.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -142,39 +142,6 @@ int migbuf_disk_restore(struct migbuf_disk *d)
 
 /* Writing commands. Everything is bounded: 512 bytes of qdev are at most 3072 when escaped. */
 
-struct text {
-    char *at;
-    size_t left;
-};
-
-__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *format, ...)
-{
-    va_list args;
-    int n;
-
-    va_start(args, format);
-    n = vsnprintf(t->at, t->left, format, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= t->left)
-        n = 0;
-    t->at += n;
-    t->left -= (size_t)n;
-}
-
-static void put_string(struct text *t, const char *s)
-{
-    put(t, "\"");
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            put(t, "\\%c", *s);
-        else if ((unsigned char)*s < 0x20)
-            put(t, "\\u%04x", (unsigned)*s);
-        else
-            put(t, "%c", *s);
-    }
-    put(t, "\"");
-}
-
 /* Every field once, with its name in block_set_io_throttle and in the throttle-group object. */
 struct field {
     size_t offset;
@@ -215,7 +182,7 @@ static uint64_t value_of(const struct migbuf_throttle_config *c, const struct fi
 
 /* For block_set_io_throttle what is left out is reset, and a length without its burst is an error. An object keeps what is
  * left out, so there everything is said, and a length, which must not be 0, is 1 as QEMU's own default. */
-static void put_config(struct text *t, const struct migbuf_throttle_config *c, int object)
+static void put_config(struct migbuf__writer *t, const struct migbuf_throttle_config *c, int object)
 {
     const char *comma = "";
 
@@ -226,24 +193,24 @@ static void put_config(struct text *t, const struct migbuf_throttle_config *c, i
             continue;
         if (object && fields[k].length_of_burst && !value)
             value = 1;
-        put(t, "%s\"%s\":%llu", comma, object ? fields[k].property : fields[k].name, (unsigned long long)value);
+        migbuf__write(t, "%s\"%s\":%llu", comma, object ? fields[k].property : fields[k].name, (unsigned long long)value);
         comma = ",";
     }
 }
 
 static void write_throttle(struct migbuf_disk *d, const struct node *n, const char *group)
 {
-    struct text t = { d->text, sizeof d->text };
+    struct migbuf__writer t = { d->text, sizeof d->text, 0 };
 
-    put(&t, "{\"id\":");
-    put_string(&t, n->qdev);
-    put(&t, ",");
+    migbuf__write(&t, "{\"id\":");
+    migbuf__write_json_string(&t, n->qdev);
+    migbuf__write(&t, ",");
     put_config(&t, &d->sending, 0);
     if (*group) {
-        put(&t, ",\"group\":");
-        put_string(&t, group);
+        migbuf__write(&t, ",\"group\":");
+        migbuf__write_json_string(&t, group);
     }
-    put(&t, "}");
+    migbuf__write(&t, "}");
 }
 
 /* What to do next */
@@ -318,15 +285,15 @@ static int32_t next_to_restore(struct migbuf_disk *d)
 static int32_t next_to_set(struct migbuf_disk *d)
 {
     struct migbuf_throttle_config want = merged(d);
-    struct text t = { d->text, sizeof d->text };
+    struct migbuf__writer t = { d->text, sizeof d->text, 0 };
     struct node *n = first_node(d, 0);
 
     d->sending = want;
     d->restores = 0;
     if (!d->object) {
-        put(&t, "{\"qom-type\":\"throttle-group\",\"id\":\"%s\",\"limits\":{", d->group);
+        migbuf__write(&t, "{\"qom-type\":\"throttle-group\",\"id\":\"%s\",\"limits\":{", d->group);
         put_config(&t, &want, 1);
-        put(&t, "}}");
+        migbuf__write(&t, "}}");
         return MIGBUF_DISK_ADD;
     }
     if (n) { /* a disk that joins brings the limits along */
@@ -340,9 +307,9 @@ static int32_t next_to_set(struct migbuf_disk *d)
         write_throttle(d, &d->node[0], d->group);
         return MIGBUF_DISK_THROTTLE;
     }
-    put(&t, "{\"path\":\"/objects/%s\",\"property\":\"limits\",\"value\":{", d->group);
+    migbuf__write(&t, "{\"path\":\"/objects/%s\",\"property\":\"limits\",\"value\":{", d->group);
     put_config(&t, &want, 1);
-    put(&t, "}}");
+    migbuf__write(&t, "}}");
     return MIGBUF_DISK_LIMITS;
 }
 
@@ -488,6 +455,93 @@ int migbuf_disk_failed(struct migbuf_disk *d)
     d->query = 0;
     d->failed = 1;
     return MIGBUF_E_PEER;
+}
+
+/* Saving */
+
+int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length)
+{
+    struct migbuf__writer w = { text, capacity, 0 };
+
+    if (!d || !length || (capacity && !text))
+        return MIGBUF_E_INVALID;
+    if (!d->learnt)
+        return MIGBUF_E_STATE;
+    migbuf__write(&w, "migbuf-disk 1 ");
+    migbuf__write_name(&w, d->group);
+    migbuf__write(&w, " nodes %u\n", d->nodes);
+    for (uint32_t k = 0; k < d->nodes; k++) {
+        const struct node *n = &d->node[k];
+
+        migbuf__write(&w, "node ");
+        migbuf__write_name(&w, n->name);
+        migbuf__write(&w, " ");
+        migbuf__write_name(&w, n->qdev);
+        for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+            migbuf__write(&w, " %llu", (unsigned long long)value_of(&n->host, &fields[f]));
+        migbuf__write(&w, " ");
+        migbuf__write_name(&w, n->host.group);
+        migbuf__write(&w, "\n");
+    }
+    migbuf__write_end(&w, "end");
+    *length = w.length;
+    return w.length < capacity ? 0 : MIGBUF_E_TOO_BIG;
+}
+
+static void read_node(struct migbuf__reader *r, struct node *n)
+{
+    *n = (struct node){ 0 };
+    migbuf__read_word(r, "node");
+    migbuf__read_name(r, n->name, sizeof n->name);
+    migbuf__read_name(r, n->qdev, sizeof n->qdev);
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++) {
+        uint64_t value = migbuf__read_number(r, 0, UINT64_C(1000000000000000));
+
+        memcpy((char *)&n->host + fields[f].offset, &value, sizeof value);
+    }
+    migbuf__read_name(r, n->host.group, sizeof n->host.group);
+    if (!n->name[0] || !n->qdev[0])
+        r->bad = 1;
+}
+
+int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator, struct migbuf_disk **out)
+{
+    struct migbuf__reader r;
+    struct migbuf_disk *d;
+    char group[72];
+    uint64_t nodes;
+    int rc;
+
+    if (!text || !out)
+        return MIGBUF_E_INVALID;
+    if (length > MAX_NODES * 8192)
+        return MIGBUF_E_TOO_BIG;
+    r = migbuf__reader(text, length, "end");
+    migbuf__read_word(&r, "migbuf-disk");
+    migbuf__read_word(&r, "1");
+    migbuf__read_name(&r, group, sizeof group);
+    migbuf__read_word(&r, "nodes");
+    nodes = migbuf__read_number(&r, 1, MAX_NODES);
+    if (r.bad || !is_group_name(group))
+        return MIGBUF_E_PROTOCOL;
+    rc = migbuf_disk_new(group, allocator, &d);
+    for (uint64_t k = 0; k < nodes && !rc; k++) {
+        struct node n;
+
+        read_node(&r, &n);
+        rc = r.bad ? MIGBUF_E_PROTOCOL : migbuf_disk_watch(d, n.name);
+        if (!rc)
+            d->node[k] = n;
+    }
+    if (!rc && r.at != r.end)
+        rc = MIGBUF_E_PROTOCOL;
+    if (rc) {
+        migbuf_disk_free(d);
+        return rc == MIGBUF_E_NOMEM ? rc : MIGBUF_E_PROTOCOL;
+    }
+    d->query = 1; /* what is in force has to be seen first */
+    *out = d;
+    return 0;
 }
 
 /* Looking */

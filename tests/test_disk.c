@@ -249,10 +249,84 @@ START_TEST(names_are_escaped_and_bounded)
 }
 END_TEST
 
+/* A saved text and the machine it makes. */
+static struct migbuf_disk *saved_and_loaded(const struct migbuf_disk *d, char *text, size_t size)
+{
+    struct migbuf_disk *again;
+    size_t length = 0;
+
+    ck_assert_int_eq(migbuf_disk_save(d, NULL, 0, &length), MIGBUF_E_TOO_BIG);
+    ck_assert(length > 0 && length < size);
+    ck_assert_int_eq(migbuf_disk_save(d, text, length, &length), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_disk_save(d, text, length + 1, &length), 0);
+    ck_assert(strlen(text) == length);
+    ck_assert_int_eq(migbuf_disk_load(text, length, NULL, &again), 0);
+    return again;
+}
+
+START_TEST(a_restarted_host_finds_what_to_restore)
+{
+    struct migbuf_throttle_config host = { .bps_rd = 7000, .bps_rd_max = 8000 }, ours = { .iops_wr = 5, .iops_size = 65536 };
+    struct migbuf_disk *d, *again;
+    char text[4096];
+
+    strcpy(host.group, "of \"theirs\"\n");
+    strcpy(ours.group, "migbuf-vm1");
+    d = learnt(&host);
+    again = saved_and_loaded(d, text, sizeof text);
+    migbuf_disk_free(d);
+    ck_assert_int_eq(migbuf_disk_set(again, &slow), MIGBUF_E_STATE); /* first it asks */
+    answer(again, &ours);
+    ours.bps_rd = 7000;
+    ck_assert_int_eq(migbuf_disk_set(again, &slow), 0);
+    expect(again, MIGBUF_DISK_LIMITS, "\"bps-read\":7000"); /* the host's read limit was missing, and its burst */
+    expect_nothing(again);
+    ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    expect(again, MIGBUF_DISK_THROTTLE, "\"bps_rd\":7000,\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0,"
+                                        "\"bps_rd_max\":8000,\"group\":\"of \\\"theirs\\\"\\u000a\"}");
+    expect(again, MIGBUF_DISK_DELETE, NULL);
+    expect_nothing(again);
+    migbuf_disk_free(again);
+
+    d = learnt(&host); /* died before its first limit: what is found is the host's, not what was saved */
+    again = saved_and_loaded(d, text, sizeof text);
+    migbuf_disk_free(d);
+    host.bps_rd = 6000;
+    answer(again, &host);
+    ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    expect_nothing(again);
+    ck_assert_int_eq(migbuf_disk_host(again, "lxd_root", &host), 0);
+    ck_assert(host.bps_rd == 6000 && info_of(again).restored);
+    migbuf_disk_free(again);
+}
+END_TEST
+
+START_TEST(a_damaged_record_is_refused)
+{
+    struct migbuf_disk *d = learnt(&nothing), *out = NULL;
+    char text[4096], bad[4096];
+    size_t n;
+
+    ck_assert_int_eq(migbuf_disk_save(d, text, sizeof text, &n), 0);
+    for (size_t cut = 0; cut < n; cut++)
+        ck_assert_int_eq(migbuf_disk_load(text, cut, NULL, &out), MIGBUF_E_PROTOCOL);
+    for (size_t at = 0; at < n; at++) {
+        memcpy(bad, text, n);
+        bad[at] ^= 1;
+        ck_assert_int_eq(migbuf_disk_load(bad, n, NULL, &out), MIGBUF_E_PROTOCOL);
+    }
+    ck_assert_int_eq(migbuf_disk_load(text, 1 << 20, NULL, &out), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_disk_load(NULL, 5, NULL, &out), MIGBUF_E_INVALID);
+    ck_assert_ptr_null(out);
+    migbuf_disk_free(d);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { a_life_with_a_throttle, two_disks_share_one_group, another_hand_is_noticed,
-                                   refusals_have_another_way_or_an_end, names_are_escaped_and_bounded, NULL };
+                                   refusals_have_another_way_or_an_end, names_are_escaped_and_bounded,
+                                   a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, NULL };
 
     return unit_run("disk", tests, 10);
 }

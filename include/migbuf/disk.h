@@ -119,6 +119,24 @@ MIGBUF_API int migbuf_disk_done(struct migbuf_disk *d);
  */
 MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
 
+/**
+ * The host's own limits of every disk as text, to be kept where a restarted host finds it: without it nobody could tell
+ * them from ours. Save once, after learning and before the first limit is set, and again when info tells `taken_over`.
+ * *length is the length of the text (no NUL counted), also when `capacity` was too small for it and its NUL: then
+ * MIGBUF_E_TOO_BIG, so that capacity 0 asks. MIGBUF_E_STATE before everything is learnt. Printable ASCII, at most 8 KiB
+ * a disk, with version and checksum.
+ */
+MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length);
+
+/**
+ * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for ours,
+ * and restore brings back what was saved; a disk found outside has lost or never got our limit, and what it has is the
+ * host's. Then set or restore as usual.
+ * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
+ */
+MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator,
+                                struct migbuf_disk **out);
+
 /** Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
 MIGBUF_API int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info);
 
