@@ -5,12 +5,12 @@
 #include "migbuf/bins.h"
 #include "sort.h"
 
-/* capacity * weight needs up to 82 bits. */
+/* A remainder below the sum of weights, times a weight, needs up to 72 bits. */
 __extension__ typedef unsigned __int128 wide;
 
 int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, size_t n, uint64_t *share_bytes)
 {
-    uint64_t weights = n, given = 0;
+    uint64_t weights = n, given = 0, whole, part;
 
     if (!n || !share_bytes)
         return MIGBUF_E_INVALID;
@@ -24,8 +24,13 @@ int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, siz
             weights += weight[i];
         }
     }
+    /* capacity * w / W = (capacity / W) * w + (capacity % W) * w / W: mostly spares the wide division. */
+    whole = capacity_bytes / weights;
+    part = capacity_bytes % weights;
     for (size_t i = 0; i < n; i++) {
-        share_bytes[i] = (uint64_t)((wide)capacity_bytes * (weight ? weight[i] : 1) / weights);
+        uint64_t w = weight ? weight[i] : 1;
+
+        share_bytes[i] = whole * w + (weights <= UINT64_C(1) << 40 ? part * w / weights : (uint64_t)((wide)part * w / weights));
         given += share_bytes[i];
     }
     /* Rounding down loses less than one byte per bin. */

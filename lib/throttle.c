@@ -4,6 +4,7 @@
 #include "number.h"
 #include "memory.h"
 #include "sort.h"
+#include <string.h>
 
 int migbuf_throttle_constants_init(struct migbuf_throttle_constants *c, uint64_t size)
 {
@@ -130,7 +131,7 @@ int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, 
 int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
                           double *level)
 {
-    double left = fmax(total, 0), weights = 0;
+    double left = fmax(total, 0), weights = 0, sum = 0;
     int rc = isnan(total) ? MIGBUF_E_INVALID : 0;
 
     if ((n && (!amount || !scratch)) || !level)
@@ -140,9 +141,14 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         if (!rc && weight)
             rc = migbuf__positive(weight[i]);
         weights += weight ? weight[i] : 1;
+        sum += amount[i];
     }
     if (rc)
         return rc;
+    if (sum <= left) { /* mostly so; spares the sort */
+        *level = INFINITY;
+        return 0;
+    }
 
     /* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
     migbuf__sort(amount, weight, scratch, n);
@@ -181,6 +187,10 @@ int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const 
         if (guest[e] >= n)
             return MIGBUF_E_RANGE;
 
+    if (!first[n]) {
+        memcpy(y, x, n * sizeof *y);
+        return 0;
+    }
     /* Lowest first: its rate binds all who are, through any chain, its guests, unless something lower did already. */
     migbuf__sort(x, NULL, order, n);
     for (size_t i = 0; i < n; i++)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* What one call of `buffer` costs at N migrations, N = 10 ... 100 000, and what one tick allocates once it is steady.
+ * Ratios of one run count, not times: the last column is the cost against N log2 N, which should stay about level. */
+#include "migbuf/buffer.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define GIB (UINT64_C(1) << 30)
+
+static uint64_t allocations, bytes_held;
+
+static void *counting(void *context, void *pointer, size_t old_bytes, size_t new_bytes)
+{
+    (void)context;
+    bytes_held += new_bytes - old_bytes;
+    if (!new_bytes) {
+        free(pointer);
+        return NULL;
+    }
+    allocations++;
+    return realloc(pointer, new_bytes);
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 8;
+}
+
+/* A host with n migrations; one in 16 is a hog whose file is many bins large, so that there are shards. */
+static void sample_all(struct migbuf_sample *s, size_t n, uint64_t share, int round, uint32_t *seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t most = i % 16 ? share / 2 : share * 4;
+
+        s[i].id = i * 7919;
+        s[i].file_bytes = most / 2 + next_random(seed) % 4096 + (uint64_t)round * 64;
+    }
+}
+
+static int measure(size_t n, double *per_tick)
+{
+    struct migbuf_allocator a = { .resize = counting };
+    struct migbuf_geometry g = { .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
+                                 .request_bytes = 65536, .queue_bytes = 1 << 20 };
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
+    uint64_t capacity = (uint64_t)n * GIB;
+    struct migbuf_sample *s = calloc(n, sizeof *s);
+    struct migbuf_decision *d = calloc(n, sizeof *d);
+    struct migbuf_migration m;
+    struct migbuf_buffer *b;
+    uint32_t seed = 1;
+    uint64_t before;
+    double start, add, tick, remove;
+    int rounds = n >= 10000 ? 5 : 50, few = n >= 10000 ? 20 : 10;
+
+    if (!s || !d || migbuf_buffer_new(capacity, NULL, &a, &b))
+        return 1;
+    migbuf_migration_init(&m, sizeof m);
+    for (size_t i = 0; i + (size_t)few < n; i++) { /* started large first: laying out small bins again costs N each */
+        m.id = i * 7919;
+        if (migbuf_buffer_add(b, &m, &g, 1, NULL))
+            return 1;
+        if (n > 20000 && i == 20000)
+            break;
+    }
+    n = migbuf_bins_count(migbuf_buffer_bins(b));
+    start = seconds();
+    for (int i = 0; i < few; i++) {
+        m.id = (n + (size_t)i) * 7919;
+        if (migbuf_buffer_add(b, &m, &g, 1, NULL))
+            return 1;
+    }
+    add = (seconds() - start) / few;
+    n += (size_t)few;
+
+    for (int round = 0; round < 3; round++) { /* until it is steady */
+        sample_all(s, n, capacity / n, round, &seed);
+        migbuf_buffer_sample(b, s, n);
+        if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) < 0)
+            return 1;
+    }
+    before = allocations;
+    start = seconds();
+    for (int round = 3; round < 3 + rounds; round++) {
+        sample_all(s, n, capacity / n, round, &seed);
+        migbuf_buffer_sample(b, s, n);
+        migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n);
+    }
+    tick = (seconds() - start) / rounds;
+    before = allocations - before;
+    migbuf_buffer_stats(b, &stats);
+
+    printf("%7zu %9d %12.3f %12.3f %10.1f %11.1f %9llu %8.2f", n,
+           migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0), add * 1e6, tick * 1e6, tick * 1e9 / (double)n,
+           (double)bytes_held / (double)n, (unsigned long long)before, tick * 1e9 / ((double)n * log2((double)n)));
+    start = seconds();
+    for (int i = 0; i < few; i++)
+        migbuf_buffer_remove(b, (uint64_t)i * 7919);
+    remove = (seconds() - start) / few;
+    printf(" %12.3f\n", remove * 1e6);
+    fflush(stdout);
+    *per_tick = tick;
+    migbuf_buffer_free(b);
+    free(s);
+    free(d);
+    return before != 0 || bytes_held != 0;
+}
+
+int main(void)
+{
+    static const size_t sizes[] = { 10, 100, 1000, 10000, 100000 };
+    double tick;
+
+    printf("      N    shards    us per add  us per tick  ns/N tick    bytes/N  allocs in tick  ns/(N log2 N)  us per remove\n");
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        if (measure(sizes[k], &tick)) {
+            printf("a steady tick allocated, something leaked, or a call failed\n");
+            return 1;
+        }
+    return 0;
+}
