@@ -73,6 +73,16 @@ uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id)
     return at < b->count && b->m[b->by_id[at]].id == id ? b->by_id[at] : NONE;
 }
 
+uint64_t migbuf__bins_id(const struct migbuf_bins *b, uint32_t i)
+{
+    return b->m[i].id;
+}
+
+uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i)
+{
+    return b->m[i].weight;
+}
+
 uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i)
 {
     return b->m[i].bytes;
@@ -431,15 +441,20 @@ static void cut(struct migbuf_bins *b, uint32_t i)
     }
 }
 
-static void relayout(struct migbuf_bins *b)
+static void set_shares(struct migbuf_bins *b)
 {
-    if (!b->count)
-        return;
     for (uint32_t i = 0; i < b->count; i++)
         b->weights[i] = b->m[i].weight;
     migbuf_placement_shares(b->capacity, b->weights, b->count, b->shares);
     for (uint32_t i = 0; i < b->count; i++)
         b->m[i].share = b->shares[i];
+}
+
+static void relayout(struct migbuf_bins *b)
+{
+    if (!b->count)
+        return;
+    set_shares(b);
     for (uint32_t i = 0; i < b->count; i++)
         cut(b, i);
     tree_build(b);
@@ -503,18 +518,20 @@ void migbuf_bins_free(struct migbuf_bins *b)
     migbuf__free(&a, b, sizeof *b);
 }
 
-/* All arrays per migration hold at least one more. They are replaced together: an allocation that fails after another
- * succeeded leaves the old set in place. */
-static int migrations_reserve(struct migbuf_bins *b)
+/* All arrays per migration hold `wanted`. They are replaced together: an allocation that fails after another succeeded
+ * leaves the old set in place. */
+static int migrations_reserve(struct migbuf_bins *b, uint64_t wanted)
 {
-    uint32_t old = b->room, room = old ? 2 * old : 8;
+    uint32_t old = b->room, room = old ? old : 8;
     const struct migbuf_allocator *a = &b->allocator;
     struct migbuf_bins n = *b;
 
-    if (b->count < old)
+    if (wanted <= old)
         return 0;
-    if (old > UINT32_C(1) << 29)
+    if (wanted > UINT32_C(1) << 30)
         return MIGBUF_E_NOMEM;
+    while (room < wanted)
+        room *= 2;
     n.m = migbuf__resize(a, NULL, 0, room, sizeof *n.m);
     n.by_id = migbuf__resize(a, NULL, 0, room, sizeof *n.by_id);
     n.tree = migbuf__resize(a, NULL, 0, 2 * (size_t)room, sizeof *n.tree);
@@ -554,7 +571,7 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
         return MIGBUF_E_RANGE;
     if (migbuf__bins_find(b, id) != NONE)
         return MIGBUF_E_EXISTS;
-    rc = migrations_reserve(b);
+    rc = migrations_reserve(b, (uint64_t)b->count + 1);
     if (!rc)
         rc = shards_reserve(b, shards_for_all((uint64_t)b->count + 1));
     if (rc)
@@ -677,6 +694,87 @@ uint64_t migbuf_bins_used(const struct migbuf_bins *b)
 uint64_t migbuf_bins_excess(const struct migbuf_bins *b)
 {
     return b && b->total > b->capacity ? b->total - b->capacity : 0;
+}
+
+/* Saving */
+
+void migbuf__bins_write(const struct migbuf_bins *b, struct migbuf__writer *w)
+{
+    migbuf__write(w, "ledger %llu %u\n", (unsigned long long)b->capacity, b->count);
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct migration *m = &b->m[i];
+
+        migbuf__write(w, "bin %llu %u %u\n", (unsigned long long)m->id, m->weight, m->height);
+        for (uint32_t k = m->home; k != NONE; k = b->s[k].above)
+            migbuf__write(w, "%u %llu\n", b->s[k].owner, (unsigned long long)b->s[k].bytes);
+    }
+    migbuf__write(w, "ascending");
+    for (uint32_t i = 0; i < b->count; i++)
+        migbuf__write(w, " %u", b->by_id[i]);
+    migbuf__write(w, "\n");
+}
+
+/* The stack of one bin, its owner's entry first. b->weights marks who lies in it already. */
+static int read_stack(struct migbuf_bins *b, struct migbuf__reader *r, uint32_t bin, uint64_t height)
+{
+    for (uint64_t k = 0; k < height; k++) {
+        uint32_t owner = (uint32_t)migbuf__read_number(r, 0, b->count - 1);
+        uint64_t bytes = migbuf__read_number(r, k ? 1 : 0, MIGBUF_BYTES_MAX);
+
+        if (r->bad || (k == 0) != (owner == bin) || b->weights[owner] == bin + 1)
+            return MIGBUF_E_PROTOCOL;
+        b->weights[owner] = bin + 1;
+        if (b->total + bytes > UINT64_MAX / 2 || b->m[owner].bytes + bytes > MIGBUF_BYTES_MAX)
+            return MIGBUF_E_PROTOCOL;
+        if (shards_reserve(b, 1))
+            return MIGBUF_E_NOMEM;
+        push_on_top(b, bin, owner, bytes);
+        b->m[owner].bytes += bytes;
+        b->total += bytes;
+    }
+    return 0;
+}
+
+int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
+{
+    uint64_t count;
+    int rc = 0;
+
+    migbuf__read_word(r, "ledger");
+    b->capacity = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX);
+    count = migbuf__read_number(r, 0, (uint64_t)(r->end - r->at)); /* a bin needs more than one byte of text */
+    if (r->bad)
+        return MIGBUF_E_PROTOCOL;
+    rc = count ? migrations_reserve(b, count) : 0;
+    if (rc)
+        return rc;
+    b->count = (uint32_t)count;
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->m[i] = (struct migration){ .home = NONE, .top = NONE, .foreign = NONE };
+        b->weights[i] = 0;
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint64_t height;
+
+        migbuf__read_word(r, "bin");
+        b->m[i].id = migbuf__read_number(r, 0, UINT64_MAX);
+        b->m[i].weight = (uint32_t)migbuf__read_number(r, 1, 1000000);
+        height = migbuf__read_number(r, 1, count);
+        rc = r->bad ? MIGBUF_E_PROTOCOL : read_stack(b, r, i, height);
+        if (rc)
+            return rc;
+    }
+    migbuf__read_word(r, "ascending");
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->by_id[i] = (uint32_t)migbuf__read_number(r, 0, count - 1);
+        if (r->bad || (i && b->m[b->by_id[i - 1]].id >= b->m[b->by_id[i]].id))
+            return MIGBUF_E_PROTOCOL;
+    }
+    if (b->count) {
+        set_shares(b);
+        tree_build(b);
+    }
+    return migbuf__bins_reserve_all(b);
 }
 
 /* Views */

@@ -4,11 +4,14 @@
 #ifndef MIGBUF_LIB_BINS_H
 #define MIGBUF_LIB_BINS_H
 #include "migbuf/bins.h"
+#include "text.h"
 
 #define MIGBUF__NONE UINT32_MAX
 
 /* Number of a migration, or MIGBUF__NONE. O(log N). */
 uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id);
+uint64_t migbuf__bins_id(const struct migbuf_bins *b, uint32_t i);
+uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
@@ -17,6 +20,11 @@ uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
 int migbuf__bins_reserve_all(struct migbuf_bins *b);
 void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight);
+
+/* The whole ledger as lines of a saved text, and an empty ledger filled from them. Reading returns 0, MIGBUF_E_PROTOCOL for
+ * lines no ledger wrote, or MIGBUF_E_NOMEM; the ledger may only be freed then. */
+void migbuf__bins_write(const struct migbuf_bins *b, struct migbuf__writer *w);
+int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r);
 
 /* The most edges migbuf__bins_views can write before the ledger needs more memory. */
 size_t migbuf__bins_edges(const struct migbuf_bins *b);

@@ -6,6 +6,7 @@
 #include "memory.h"
 #include "migbuf/placement.h"
 #include "migbuf/throttle.h"
+#include "text.h"
 #include <math.h>
 #include <string.h>
 
@@ -47,7 +48,7 @@ struct migbuf_buffer {
     struct migbuf_bins *bins;
     struct entry *e;
     struct link *links;
-    uint32_t room, links_count, links_room;
+    uint32_t count, room, links_count, links_room;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s, window_s; /* T', W */
     double reserve, pending, grantable, level; /* of the last tick */
@@ -209,7 +210,7 @@ void migbuf_buffer_free(struct migbuf_buffer *b)
     if (!b)
         return;
     a = b->allocator;
-    for (size_t i = 0; i < migbuf_bins_count(b->bins); i++)
+    for (uint32_t i = 0; i < b->count; i++)
         migbuf__free(&a, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
     migbuf_bins_free(b->bins);
     migbuf__free(&a, b->e, b->room * sizeof *b->e);
@@ -227,6 +228,18 @@ static struct link *find_link(const struct migbuf_buffer *b, uint64_t id)
         if (b->links[k].id == id)
             return &b->links[k];
     return NULL;
+}
+
+/* There is room for it: grow_arrays. */
+static void join_link(struct migbuf_buffer *b, const struct entry *e)
+{
+    struct link *l = find_link(b, e->link);
+
+    if (!l) {
+        l = &b->links[b->links_count++];
+        *l = (struct link){ .id = e->link };
+    }
+    l->weights += e->weight;
 }
 
 static void leave_link(struct migbuf_buffer *b, const struct entry *e)
@@ -341,9 +354,10 @@ static int entry_from(struct entry *e, const struct migbuf_migration *m, const s
     return 0;
 }
 
-static int grow_arrays(struct migbuf_buffer *b)
+/* Room for `wanted` migrations and one more link. */
+static int grow_arrays(struct migbuf_buffer *b, uint64_t wanted)
 {
-    uint32_t room = b->room ? 2 * b->room : 8;
+    uint32_t room = b->room ? b->room : 8;
     struct entry *e;
     void *scratch;
 
@@ -356,8 +370,12 @@ static int grow_arrays(struct migbuf_buffer *b)
         b->links = l;
         b->links_room = more;
     }
-    if (migbuf_bins_count(b->bins) < b->room)
+    if (wanted <= b->room)
         return 0;
+    if (wanted > UINT32_C(1) << 30)
+        return MIGBUF_E_NOMEM;
+    while (room < wanted)
+        room *= 2;
     scratch = migbuf__resize(&b->allocator, NULL, 0, scratch_bytes(room), 1);
     if (!scratch)
         return MIGBUF_E_NOMEM;
@@ -373,13 +391,25 @@ static int grow_arrays(struct migbuf_buffer *b)
     return 0;
 }
 
+/* Gives an entry its own copy of the geometry; files are empty. */
+static int keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks)
+{
+    e->geometry = migbuf__resize(&b->allocator, NULL, 0, disks_bytes(e->disk_count), 1);
+    if (!e->geometry)
+        return MIGBUF_E_NOMEM;
+    memset(e->geometry, 0, disks_bytes(e->disk_count));
+    memcpy(e->geometry, disks, e->disk_count * sizeof *disks);
+    e->file_bytes = (uint64_t *)(e->geometry + e->disk_count);
+    return 0;
+}
+
 static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t file_bytes, struct migbuf_error *error)
 {
     double need = least_room(b, e, (double)file_bytes), have = (double)migbuf__bins_capacity(b->bins);
 
     if (b->o.policy == MIGBUF_POLICY_LITERAL)
         return 0;
-    for (uint32_t i = 0; i < migbuf_bins_count(b->bins); i++)
+    for (uint32_t i = 0; i < b->count; i++)
         have -= least_room(b, &b->e[i], (double)migbuf__bins_bytes(b->bins, i));
     if (need <= have)
         return 0;
@@ -392,7 +422,6 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
                       size_t disk_count, struct migbuf_error *error)
 {
     struct entry e;
-    struct link *l;
     int rc;
 
     if (!b || !m || !disks || !disk_count)
@@ -410,28 +439,19 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
     rc = admit(b, &e, m->file_bytes, error);
     if (rc)
         return rc;
-    rc = grow_arrays(b);
-    e.geometry = rc ? NULL : migbuf__resize(&b->allocator, NULL, 0, disks_bytes(disk_count), 1);
-    if (!e.geometry)
-        return migbuf__fail(error, MIGBUF_E_NOMEM, "no memory");
+    rc = grow_arrays(b, (uint64_t)b->count + 1);
+    if (!rc)
+        rc = keep_disks(b, &e, disks);
+    if (rc)
+        return migbuf__fail(error, rc, "no memory");
+    e.file_bytes[0] = m->file_bytes;
     rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
     if (rc) {
         migbuf__free(&b->allocator, e.geometry, disks_bytes(disk_count));
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     }
-
-    e.file_bytes = (uint64_t *)(e.geometry + disk_count);
-    for (size_t k = 0; k < disk_count; k++) {
-        e.geometry[k] = disks[k];
-        e.file_bytes[k] = k ? 0 : m->file_bytes;
-    }
-    l = find_link(b, m->link);
-    if (!l) {
-        l = &b->links[b->links_count++];
-        *l = (struct link){ .id = m->link };
-    }
-    l->weights += m->weight;
-    b->e[migbuf_bins_count(b->bins) - 1] = e;
+    join_link(b, &e);
+    b->e[b->count++] = e;
     return 0;
 }
 
@@ -447,7 +467,8 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
     migbuf_bins_end(b->bins, id);
     leave_link(b, &b->e[i]);
     migbuf__free(&b->allocator, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
-    memmove(b->e + i, b->e + i + 1, (migbuf_bins_count(b->bins) - i) * sizeof *b->e);
+    b->count--;
+    memmove(b->e + i, b->e + i + 1, (b->count - i) * sizeof *b->e);
     return 0;
 }
 
@@ -513,7 +534,7 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 
     if (!b)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
-    for (uint32_t i = 0; i < migbuf_bins_count(b->bins); i++)
+    for (uint32_t i = 0; i < b->count; i++)
         need += (double)migbuf__bins_bytes(b->bins, i) + reserve_of(&b->e[i], missing(b, i));
     if (need > (double)capacity_bytes)
         return migbuf__fail_numbers(error, MIGBUF_E_IN_USE, "files and reserves for drains need more than that",
@@ -723,7 +744,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
 
     if (!b)
         return MIGBUF_E_INVALID;
-    n = (uint32_t)migbuf_bins_count(b->bins);
+    n = b->count;
     if (n && !out)
         return MIGBUF_E_INVALID;
     if (capacity < n)
@@ -768,6 +789,199 @@ int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id)
         return MIGBUF_E_STATE;
     b->e[i].now = b->e[i].before;
     b->e[i].now.changed = 0;
+    return 0;
+}
+
+int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)
+{
+    struct setting *now;
+    uint64_t units = 0;
+    uint32_t i;
+
+    if (!b)
+        return MIGBUF_E_INVALID;
+    i = migbuf__bins_find(b->bins, id);
+    if (i == NONE)
+        return MIGBUF_E_NOTFOUND;
+    if (limits)
+        units = b->o.policy == MIGBUF_POLICY_LITERAL ? limits->bps_wr : limits->iops_wr;
+    now = &b->e[i].now;
+    if (!running && !now->paused)
+        now->paused_at_ms = b->now_ms;
+    *now = (struct setting){ .units = running ? units : 0, .paused_at_ms = now->paused_at_ms, .limited = units || !running,
+                             .paused = !running };
+    b->e[i].before = *now;
+    return 0;
+}
+
+/* Saving */
+
+#define NUMBER(x) (unsigned long long)(x)
+
+static void write_geometry(struct migbuf__writer *w, const struct migbuf_geometry *g, uint64_t file_bytes)
+{
+    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu\n", NUMBER(g->virtual_bytes), NUMBER(g->cluster_bytes),
+                  NUMBER(g->subcluster_bytes), NUMBER(g->request_bytes), NUMBER(g->queue_bytes), g->flags,
+                  NUMBER(file_bytes));
+}
+
+/* 0 stands for "as much as there is", as in struct migbuf_migration. */
+static uint64_t finite_or_0(double x)
+{
+    return x < INFINITY ? (uint64_t)x : 0;
+}
+
+int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length)
+{
+    struct migbuf__writer w = { text, capacity, 0 };
+    const struct migbuf_options *o;
+
+    if (!b || !length || (capacity && !text))
+        return MIGBUF_E_INVALID;
+    o = &b->o;
+    migbuf__write(&w, "migbuf-buffer 1\noptions %d %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu\n", o->policy,
+                  o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms,
+                  NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
+                  NUMBER(b->ticks), NUMBER(b->late_ticks));
+    migbuf__bins_write(b->bins, &w);
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->e[i];
+
+        migbuf__write(&w, "migration %u %llu %llu %llu %d %u %llu %u %u\n", e->disk_count, NUMBER(e->link),
+                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead,
+                      NUMBER(e->now.units), e->now.limited, e->now.paused);
+        for (uint32_t k = 0; k < e->disk_count; k++)
+            write_geometry(&w, &e->geometry[k], e->file_bytes[k]);
+    }
+    for (uint32_t k = 0; k < b->links_count; k++)
+        migbuf__write(&w, "link %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s));
+    migbuf__write_end(&w, "end");
+    *length = w.length;
+    return w.length < capacity ? 0 : MIGBUF_E_TOO_BIG;
+}
+
+static void read_options(struct migbuf__reader *r, struct migbuf_options *o)
+{
+    migbuf_options_init(o, sizeof *o);
+    migbuf__read_word(r, "options");
+    o->policy = (int32_t)migbuf__read_number(r, 0, INT32_MAX);
+    o->interval_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->late_factor_percent = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->lag_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->hysteresis_percent = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->min_pause_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->floor_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
+    o->epsilon_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    o->epsilon_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
+    o->tau_ms = migbuf__read_number(r, 0, UINT64_MAX);
+}
+
+static void read_geometry(struct migbuf__reader *r, struct migbuf_geometry *g, uint64_t *file_bytes)
+{
+    migbuf__read_word(r, "disk");
+    *g = (struct migbuf_geometry){ 0 };
+    g->virtual_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->cluster_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->subcluster_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->request_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->queue_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->flags = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    *file_bytes = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX / MAX_DISKS);
+}
+
+/* The i-th migration of a ledger that is there already. */
+static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_t i)
+{
+    struct migbuf_migration m;
+    struct migbuf_geometry disks[MAX_DISKS];
+    uint64_t file_bytes[MAX_DISKS], count;
+    struct setting now = { 0 };
+    struct entry e;
+    int32_t phase;
+
+    migbuf_migration_init(&m, sizeof m);
+    migbuf__read_word(r, "migration");
+    count = migbuf__read_number(r, 1, MAX_DISKS);
+    m.id = migbuf__bins_id(b->bins, i);
+    m.weight = migbuf__bins_weight_of(b->bins, i);
+    m.link = migbuf__read_number(r, 0, UINT64_MAX);
+    m.flow_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
+    m.device_write_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
+    phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_DRAIN);
+    m.drains_ahead = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    now.units = migbuf__read_number(r, 0, (uint64_t)QEMU_VALUE_MAX);
+    now.limited = (uint8_t)migbuf__read_number(r, 0, 1);
+    now.paused = (uint8_t)migbuf__read_number(r, 0, 1);
+    now.paused_at_ms = b->now_ms;
+    for (uint64_t k = 0; k < count && !r->bad; k++)
+        read_geometry(r, &disks[k], &file_bytes[k]);
+    if (r->bad || entry_from(&e, &m, disks, count))
+        return MIGBUF_E_PROTOCOL;
+    e.phase = phase;
+    e.now = e.before = now;
+    if (keep_disks(b, &e, disks))
+        return MIGBUF_E_NOMEM;
+    memcpy(e.file_bytes, file_bytes, count * sizeof *file_bytes);
+    join_link(b, &e);
+    b->e[b->count++] = e;
+    return 0;
+}
+
+static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r)
+{
+    size_t count;
+    int rc;
+
+    migbuf__read_word(r, "ticks");
+    b->ticks = migbuf__read_number(r, 0, UINT64_MAX);
+    b->late_ticks = migbuf__read_number(r, 0, UINT64_MAX);
+    rc = migbuf__bins_read(b->bins, r);
+    count = rc ? 0 : migbuf_bins_count(b->bins);
+    for (size_t i = 0; i < count && !rc; i++) {
+        rc = grow_arrays(b, count);
+        if (!rc)
+            rc = read_entry(b, r, (uint32_t)i);
+    }
+    while (!rc && migbuf__next_is(r, "link")) {
+        struct link *l;
+
+        migbuf__read_word(r, "link");
+        l = find_link(b, migbuf__read_number(r, 0, UINT64_MAX));
+        if (r->bad || !l)
+            return MIGBUF_E_PROTOCOL;
+        l->bytes_per_s = migbuf__read_number(r, 0, UINT64_C(1) << 53);
+    }
+    if (!rc && (r->bad || r->at != r->end))
+        rc = MIGBUF_E_PROTOCOL;
+    return rc;
+}
+
+int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms, const struct migbuf_allocator *allocator,
+                       struct migbuf_buffer **out)
+{
+    struct migbuf__reader r;
+    struct migbuf_options o;
+    struct migbuf_buffer *b;
+    int rc;
+
+    if (!text || !out)
+        return MIGBUF_E_INVALID;
+    r = migbuf__reader(text, length, "end");
+    migbuf__read_word(&r, "migbuf-buffer");
+    migbuf__read_word(&r, "1");
+    read_options(&r, &o);
+    if (r.bad || check_options(&o))
+        return MIGBUF_E_PROTOCOL;
+    rc = migbuf_buffer_new(0, &o, allocator, &b);
+    if (rc)
+        return rc;
+    b->now_ms = now_ms;
+    rc = read_buffer(b, &r);
+    if (rc) {
+        migbuf_buffer_free(b);
+        return rc;
+    }
+    *out = b;
     return 0;
 }
 
@@ -819,7 +1033,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
         .pending_bytes = (uint64_t)b->pending,
         .grantable_bytes = (uint64_t)b->grantable,
         .excess_bytes = migbuf_bins_excess(b->bins),
-        .migrations = migbuf_bins_count(b->bins),
+        .migrations = b->count,
         .ticks = b->ticks,
         .late_ticks = b->late_ticks,
         .level = b->level,

@@ -2,6 +2,7 @@
 /* The handle a host drives, case by case. That it never overflows is a law, tested against an adversary elsewhere. */
 #include "unit.h"
 #include "migbuf/buffer.h"
+#include <stdio.h>
 #include <string.h>
 
 #define MB UINT64_C(1000000)
@@ -352,13 +353,173 @@ START_TEST(late_ticks_are_counted)
 }
 END_TEST
 
+/* Saves, loads and frees; the text stays for the caller. */
+static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
+{
+    struct migbuf_buffer *again;
+
+    ck_assert_int_eq(migbuf_buffer_save(b, NULL, 0, length), MIGBUF_E_TOO_BIG);
+    *text = malloc(*length + 1);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length, length), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length + 1, length), 0);
+    ck_assert_int_eq(migbuf_buffer_load(*text, *length, now_ms, NULL, &again), 0);
+    return again;
+}
+
+START_TEST(a_new_process_decides_the_same)
+{
+    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *again;
+    struct migbuf_geometry g = disk(), two[2] = { disk(), disk() };
+    struct migbuf_decision d[12], d2[12];
+    struct migbuf_shard s[200], s2[200];
+    struct migbuf_migration m;
+    uint32_t seed = 1;
+    char *text, *text2;
+    size_t n, n2;
+
+    two[1].cluster_bytes = 16384;
+    two[1].subcluster_bytes = 512;
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    for (uint64_t id = 0; id < 12; id++) {
+        m.id = id * UINT64_C(0x9e3779b97f4a7c15);
+        m.link = id % 3;
+        m.weight = (uint32_t)(1 + id);
+        m.flow_bytes_per_s = id % 2 ? 50 * MB : 0;
+        ck_assert_int_eq(migbuf_buffer_add(b, &m, id % 4 ? &g : two, id % 4 ? 1 : 2, NULL), 0);
+    }
+    ck_assert_int_eq(migbuf_buffer_link(b, 1, 77 * MB), 0);
+    for (uint64_t round = 0; round < 40; round++) {
+        for (uint64_t id = 0; id < 12; id++) {
+            seed = seed * 1664525 + 1013904223;
+            size_is(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
+        }
+        ck_assert_int_eq(migbuf_buffer_tick(b, round * 1000, d, 12), 12);
+    }
+    again = through_text(b, 39000, &text, &n);
+    ck_assert_int_eq(migbuf_bins_shards(migbuf_buffer_bins(b), s, 200), migbuf_bins_shards(migbuf_buffer_bins(again), s2, 200));
+    ck_assert_mem_eq(s, s2, (size_t)migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0) * sizeof *s);
+    for (uint64_t round = 42; round < 60; round++) {
+        for (uint64_t id = 0; id < 12; id++) {
+            seed = seed * 1664525 + 1013904223;
+            size_is(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
+            size_is(again, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
+        }
+        ck_assert_int_eq(migbuf_buffer_tick(b, round * 1000, d, 12), 12);
+        ck_assert_int_eq(migbuf_buffer_tick(again, round * 1000, d2, 12), 12);
+        ck_assert_mem_eq(d, d2, sizeof d);
+        if (round == 50)
+            ck_assert_int_eq(migbuf_buffer_remove(b, 0) | migbuf_buffer_remove(again, 0) | add(b, 0, &g, 0, NULL) |
+                                 add(again, 0, &g, 0, NULL), 0);
+    }
+    migbuf_buffer_free(b);
+    b = through_text(again, 60000, &text2, &n2);
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+    free(text);
+    free(text2);
+}
+END_TEST
+
+START_TEST(a_damaged_text_is_refused)
+{
+    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *out;
+    struct migbuf_geometry g = disk();
+    char *text;
+    size_t n;
+
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(add(b, 2, &g, 0, NULL), 0);
+    size_is(b, 1, 8 * GIB);
+    migbuf_buffer_tick(b, 5, (struct migbuf_decision[2]){ 0 }, 2);
+    migbuf_buffer_free(through_text(b, 0, &text, &n));
+    out = NULL;
+    for (size_t cut = 0; cut < n; cut++)
+        ck_assert_int_eq(migbuf_buffer_load(text, cut, 0, NULL, &out), MIGBUF_E_PROTOCOL);
+    for (size_t at = 0; at < n; at++) {
+        text[at] ^= 1;
+        ck_assert_int_eq(migbuf_buffer_load(text, n, 0, NULL, &out), MIGBUF_E_PROTOCOL);
+        text[at] ^= 1;
+    }
+    ck_assert_int_eq(migbuf_buffer_load(NULL, n, 0, NULL, &out), MIGBUF_E_INVALID);
+    ck_assert_ptr_null(out);
+    free(text);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* A text whose checksum is right and whose content is nonsense must not harm either. */
+START_TEST(a_forged_text_does_no_harm)
+{
+    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *out;
+    struct migbuf_geometry g = disk();
+    char *text, *forged;
+    size_t n;
+    int taken = 0;
+
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(add(b, 2, &g, 0, NULL), 0);
+    size_is(b, 1, 8 * GIB);
+    migbuf_buffer_tick(b, 5, (struct migbuf_decision[2]){ 0 }, 2);
+    migbuf_buffer_free(through_text(b, 0, &text, &n));
+    forged = malloc(n + 1);
+    for (size_t at = 0; at < n - 21; at++)
+        for (char c = '0'; c <= '9'; c += 3) {
+            uint64_t sum = UINT64_C(14695981039346656037);
+
+            memcpy(forged, text, n + 1);
+            forged[at] = c;
+            for (size_t i = 0; i < n - 21; i++)
+                sum = (sum ^ (unsigned char)forged[i]) * UINT64_C(1099511628211);
+            snprintf(forged + n - 17, 18, "%016llx\n", (unsigned long long)sum);
+            if (migbuf_buffer_load(forged, n, 0, NULL, &out) == 0) {
+                struct migbuf_decision d[2];
+
+                taken++;
+                migbuf_buffer_tick(out, 9, d, 2);
+                migbuf_buffer_remove(out, 1);
+                migbuf_buffer_tick(out, 10, d, 2);
+                migbuf_buffer_free(out);
+            }
+        }
+    ck_assert_int_gt(taken, 0); /* some digits may be any digit */
+    free(forged);
+    free(text);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(what_is_found_is_where_it_starts)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_buffer *b = buffer(10 * GIB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_limits l = { .iops_wr = 100, .iops_size = 65536 };
+    struct migbuf_buffer_view v = { .size = sizeof v };
+
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, &l, 1), 0);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0); /* somebody took it away */
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, &l, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+    ck_assert(v.paused == 1);
+    ck_assert(tick1(b, 9000).action == MIGBUF_ACTION_RESUME);
+    ck_assert_int_eq(migbuf_buffer_found(b, 2, &l, 0), MIGBUF_E_NOTFOUND);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free,       a_refused_command_is_decided_again,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
-                                   what_is_refused_changes_nothing, late_ticks_are_counted, NULL };
+                                   what_is_refused_changes_nothing, late_ticks_are_counted,
+                                   a_new_process_decides_the_same, a_damaged_text_is_refused,
+                                   a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);
 }

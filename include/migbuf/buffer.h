@@ -218,6 +218,13 @@ MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, stru
  */
 MIGBUF_API int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id);
 
+/**
+ * What the host found in force for `id`, at a verification or after a restart: the limits of its disks (migbuf_disk_info)
+ * and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours.
+ * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID.
+ */
+MIGBUF_API int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running);
+
 /** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
 MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
 
@@ -226,6 +233,21 @@ MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
  * Other errors: MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
  */
 MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error);
+
+/**
+ * Everything the buffer knows, as text, for the process that comes after this one: save after each tick, before its
+ * decisions are carried out. Printable ASCII with version and checksum, about 400 bytes a migration. *length is the length
+ * of the text without its NUL, also when `capacity` was too small for both: MIGBUF_E_TOO_BIG then, so capacity 0 asks.
+ */
+MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length);
+
+/**
+ * A buffer from a saved text. `now_ms` is the new process's clock; pauses start again then. Sample the files, tell what is
+ * in force (migbuf_buffer_found), then tick: the decisions are those the old process would have taken.
+ * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
+ */
+MIGBUF_API int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms,
+                                  const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
 
 /** How the last tick came to its budget for one migration. The caller sets view->size. Errors: _NOTFOUND, _STRUCT. */
 MIGBUF_API int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view);
