@@ -610,7 +610,6 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
 {
     double total;
 
-    b->reserve = b->pending = 0;
     total = (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins);
     for (uint32_t i = 0; i < n; i++) {
         b->reserve += reserve_of(&b->e[i], missing(b, i));
@@ -646,8 +645,6 @@ static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scra
 
 static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
 {
-    b->reserve = b->pending = b->grantable = 0;
-    b->level = INFINITY;
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
 
@@ -757,9 +754,12 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (rc)
         return rc;
 
-    if (b->ticks++ && (double)(now_ms - b->now_ms) / 1000 > b->late_interval_s)
+    if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
         b->late_ticks++;
     b->now_ms = now_ms;
+    b->reserve = b->pending = 0;
+    b->grantable = (double)migbuf__bins_capacity(b->bins);
+    b->level = INFINITY;
     if (!n)
         return 0;
     s = scratch_of(b);
