@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * json: reading JSON that a peer wrote. Private. json.c is the only file that knows jansson, and none of its types
+ * leave it. jansson takes its memory from a process-wide allocator (malloc, unless the host set another with
+ * json_set_alloc_funcs), not from a handle's struct migbuf_allocator.
+ *
+ * What jansson would refuse although QEMU may send it is repaired first, in place and without changing the length:
+ *   integers beyond int64    become INT64_MAX or INT64_MIN, filled up with spaces
+ *   lone surrogates          become \uFFFD
+ * and \u0000 is let through. What stays refused: bad syntax, raw control bytes, bad UTF-8, reals beyond double (1e400),
+ * more than MIGBUF__JSON_MAX_DEPTH levels. Of duplicate keys the last one counts.
+ */
+#ifndef MIGBUF_LIB_JSON_H
+#define MIGBUF_LIB_JSON_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bounds the recursion of the parser; the deepest reply of QEMU 7.2 (a long backing chain apart) has about ten levels.
+ */
+#define MIGBUF__JSON_MAX_DEPTH 256
+
+struct migbuf__json; /* a value; owned by its document, except the document itself */
+
+/* Part of a text: where it starts and how long it is. */
+struct migbuf__json_span {
+    size_t at;
+    size_t bytes;
+};
+
+/* Repairs text as said above. The number of repairs, or MIGBUF_E_TOO_BIG when nested too deeply. */
+int migbuf__json_clean(char *text, size_t bytes);
+
+/* Parses an object or array. 0, MIGBUF_E_PROTOCOL, MIGBUF_E_RANGE (a real beyond double) or MIGBUF_E_NOMEM. */
+int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **document);
+
+/* Copy, clean and decode: for a text that must not be written to. */
+int migbuf__json_load(const char *text, size_t bytes, struct migbuf__json **document);
+
+/* 0 when text is one JSON object that QEMU's stricter reader takes as well: nothing to repair, no \u0000, no duplicate
+ * key. Else the codes of _clean and _decode. */
+int migbuf__json_check_object(const char *text, size_t bytes);
+
+/* free(NULL) is fine. */
+void migbuf__json_free(struct migbuf__json *document);
+
+/* Where the value of a member of the outermost object stands in a text; of duplicates the last. The text need not be
+ * valid, but then the answer is a guess. */
+bool migbuf__json_find(const char *text, size_t bytes, const char *key, struct migbuf__json_span *value);
+
+/* All of these take NULL and values of another type, and then say NULL, 0 or false and leave the output alone. */
+const struct migbuf__json *migbuf__json_member(const struct migbuf__json *object, const char *key);
+bool migbuf__json_is_object(const struct migbuf__json *value);
+bool migbuf__json_is_array(const struct migbuf__json *value);
+size_t migbuf__json_count(const struct migbuf__json *array);
+const struct migbuf__json *migbuf__json_item(const struct migbuf__json *array, size_t index);
+bool migbuf__json_integer(const struct migbuf__json *value, int64_t *number);
+bool migbuf__json_number(const struct migbuf__json *value, double *number);
+bool migbuf__json_boolean(const struct migbuf__json *value, bool *flag);
+/* NUL-terminated UTF-8; bytes tells a NUL inside apart. Lives as long as the document. */
+bool migbuf__json_string(const struct migbuf__json *value, const char **text, size_t *bytes);
+#endif

@@ -1,0 +1,805 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qmp: the protocol engine. No system call here, no clock; jansson only through json.h.
+ *
+ * Everything a call may fail at (allocation, parsing) is done on the side first; what then changes the engine cannot
+ * fail. So MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.
+ */
+#include "migbuf/qmp.h"
+#include "json.h"
+#include "memory.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MIN_MESSAGE_BYTES 1024
+#define MAX_MESSAGE_BYTES (UINT64_C(1) << 30)
+#define MAX_EVENTS 1000000
+#define MAX_NAME_BYTES 128
+#define COMMAND_EXTRA_BYTES 64 /* the fixed parts of a command and 20 digits of id */
+
+static const char hello[] = "{\"execute\":\"qmp_capabilities\",\"id\":0}\n";
+
+enum state { WAITING, NEGOTIATING, READY };
+
+/* Where in the structure of a message the next byte stands. */
+struct frame {
+    size_t depth;
+    bool in_string;
+    bool escaped;
+};
+
+/* A message in the queue; its line stands behind it. */
+struct node {
+    struct node *next;
+    struct migbuf_qmp_message message;
+    size_t line_bytes;
+    bool unsolicited; /* no command's answer: counts against max_events */
+};
+
+/* A command without an answer yet. */
+struct waiter {
+    uint64_t id;
+    bool forgotten;
+};
+
+struct buffer {
+    char *bytes;
+    size_t used;
+    size_t capacity;
+};
+
+struct migbuf_qmp {
+    struct migbuf_allocator allocator;
+    struct migbuf_qmp_options options;
+    enum state state;
+    int broken; /* the code that broke the engine, or 0 */
+
+    struct buffer in; /* the beginning of a message whose end has not come */
+    struct frame frame;
+
+    struct buffer out;
+    size_t out_sent;
+    size_t hello_left; /* unsent bytes of the negotiation, which stands first in `out` */
+
+    struct node *first;
+    struct node **last;
+    struct node *taken; /* keeps the texts of the message handed out last */
+    uint64_t unsolicited;
+    uint64_t lost;
+
+    struct waiter *waiters; /* [waiters_first, waiters_end), in the order of sending */
+    size_t waiters_first;
+    size_t waiters_end;
+    size_t waiters_capacity;
+    uint64_t next_id;
+};
+
+/* ---- one message ---- */
+
+static int invalid(struct migbuf_qmp_message *m, const char *why)
+{
+    m->kind = MIGBUF_QMP_INVALID;
+    m->name = "";
+    m->text = why;
+    m->text_bytes = strlen(why);
+    return 0;
+}
+
+static void read_id(const char *line, size_t bytes, struct migbuf_qmp_message *m)
+{
+    struct migbuf__json_span id;
+
+    if (!migbuf__json_find(line, bytes, "id", &id))
+        return;
+    m->id_kind = MIGBUF_QMP_ID_OTHER;
+    if (id.bytes == 0 || id.bytes > 19) /* 19 digits fit */
+        return;
+    for (size_t i = 0; i < id.bytes; i++)
+        if (line[id.at + i] < '0' || line[id.at + i] > '9')
+            return;
+    m->id_kind = MIGBUF_QMP_ID_NUMBER;
+    for (size_t i = 0; i < id.bytes; i++)
+        m->id = m->id * 10 + (uint64_t)(line[id.at + i] - '0');
+}
+
+/* Ends the part of the line that is handed out as it stands. A member always has something behind it. */
+static void place_text(char *line, struct migbuf__json_span span, struct migbuf_qmp_message *m)
+{
+    line[span.at + span.bytes] = '\0';
+    m->text = line + span.at;
+    m->text_bytes = span.bytes;
+}
+
+/* Writes a decoded string over its JSON form, which is longer by the quotes at least. (It would not be if the text held
+ * the key twice, once with an escape in it: that is how `false` can happen.) */
+static bool place_string(char *line, struct migbuf__json_span span, const struct migbuf__json *value, const char **text,
+                         uint64_t *text_bytes)
+{
+    const char *decoded;
+    size_t bytes;
+
+    if (!migbuf__json_string(value, &decoded, &bytes) || bytes + 1 > span.bytes)
+        return false;
+    memcpy(line + span.at, decoded, bytes + 1);
+    *text = line + span.at;
+    *text_bytes = bytes;
+    return true;
+}
+
+static int read_event(char *line, size_t bytes, struct migbuf__json_span span, const struct migbuf__json *document,
+                      struct migbuf_qmp_message *m)
+{
+    const struct migbuf__json *stamp = migbuf__json_member(document, "timestamp");
+    struct migbuf__json_span data;
+    uint64_t name_bytes;
+
+    m->text = "{}";
+    m->text_bytes = 2;
+    if (migbuf__json_find(line, bytes, "data", &data)) {
+        if (!migbuf__json_is_object(migbuf__json_member(document, "data")))
+            return invalid(m, "the data of an event is not an object");
+        place_text(line, data, m);
+    }
+    if (!place_string(line, span, migbuf__json_member(document, "event"), &m->name, &name_bytes))
+        return invalid(m, "the name of an event is not a string");
+    migbuf__json_integer(migbuf__json_member(stamp, "seconds"), &m->seconds);
+    migbuf__json_integer(migbuf__json_member(stamp, "microseconds"), &m->microseconds);
+    m->kind = MIGBUF_QMP_EVENT;
+    return 0;
+}
+
+static int read_error(char *line, struct migbuf__json_span span, const struct migbuf__json *document,
+                      struct migbuf_qmp_message *m)
+{
+    const struct migbuf__json *error = migbuf__json_member(document, "error");
+    char *object = line + span.at;
+    struct migbuf__json_span name, description;
+    uint64_t name_bytes;
+
+    if (!migbuf__json_find(object, span.bytes, "class", &name) ||
+        !migbuf__json_find(object, span.bytes, "desc", &description) ||
+        !place_string(object, name, migbuf__json_member(error, "class"), &m->name, &name_bytes) ||
+        !place_string(object, description, migbuf__json_member(error, "desc"), &m->text, &m->text_bytes))
+        return invalid(m, "an error without a class and a description");
+    m->kind = MIGBUF_QMP_ERROR;
+    return 0;
+}
+
+static int read_members(char *line, size_t bytes, const struct migbuf__json *document, struct migbuf_qmp_message *m)
+{
+    static const char *const key[] = { "QMP", "return", "error", "event" };
+    static const int32_t kind[] = { MIGBUF_QMP_GREETING, MIGBUF_QMP_RETURN, MIGBUF_QMP_ERROR, MIGBUF_QMP_EVENT };
+    struct migbuf__json_span span = { 0, 0 }, found;
+    int32_t which = 0;
+
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
+        if (!migbuf__json_find(line, bytes, key[i], &found))
+            continue;
+        if (which)
+            return invalid(m, "more than one of QMP, return, error and event in one message");
+        which = kind[i];
+        span = found;
+    }
+    if (which == MIGBUF_QMP_EVENT)
+        return read_event(line, bytes, span, document, m);
+    if (which == MIGBUF_QMP_ERROR)
+        return read_error(line, span, document, m);
+    if (which == 0)
+        return invalid(m, "neither a greeting nor a return, an error or an event");
+    m->kind = which;
+    place_text(line, span, m);
+    return 0;
+}
+
+static int parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
+{
+    struct migbuf__json *document;
+    int rc = migbuf__json_clean(line, bytes);
+
+    read_id(line, bytes, m);
+    if (rc < 0)
+        return invalid(m, "nested too deeply");
+    rc = migbuf__json_decode(line, bytes, &document);
+    if (rc == MIGBUF_E_NOMEM)
+        return rc;
+    if (rc < 0)
+        return invalid(m, rc == MIGBUF_E_RANGE ? "a number is too large" : "not JSON");
+    if (migbuf__json_is_object(document))
+        rc = read_members(line, bytes, document, m);
+    else
+        rc = invalid(m, "not a JSON object");
+    migbuf__json_free(document);
+    return rc;
+}
+
+int migbuf_qmp_parse(char *line, uint64_t line_bytes, struct migbuf_qmp_message *message)
+{
+    struct migbuf_qmp_message m = { .name = "", .text = "", .seconds = -1, .microseconds = -1 };
+    int rc;
+
+    if (!line || !message || line_bytes > SIZE_MAX)
+        return MIGBUF_E_INVALID;
+    rc = parse(line, (size_t)line_bytes, &m);
+    if (rc == 0)
+        *message = m;
+    return rc;
+}
+
+/* ---- memory ---- */
+
+static int reserve(struct migbuf_qmp *q, struct buffer *b, size_t more)
+{
+    size_t want = b->used + more;
+    size_t capacity = b->capacity ? b->capacity : 256;
+    char *bytes;
+
+    if (want <= b->capacity)
+        return 0;
+    while (capacity < want)
+        capacity *= 2;
+    bytes = migbuf__resize(&q->allocator, b->bytes, b->capacity, capacity, 1);
+    if (!bytes)
+        return MIGBUF_E_NOMEM;
+    b->bytes = bytes;
+    b->capacity = capacity;
+    return 0;
+}
+
+static void append(struct buffer *b, const char *bytes, size_t count)
+{
+    if (count)
+        memcpy(b->bytes + b->used, bytes, count);
+    b->used += count;
+}
+
+static void free_node(struct migbuf_qmp *q, struct node *node)
+{
+    if (node)
+        migbuf__free(&q->allocator, node, sizeof *node + node->line_bytes);
+}
+
+static void free_nodes(struct migbuf_qmp *q, struct node *node)
+{
+    while (node) {
+        struct node *next = node->next;
+        free_node(q, node);
+        node = next;
+    }
+}
+
+/* A parsed message out of what was kept from earlier portions and what has come now. */
+static int make_node(struct migbuf_qmp *q, size_t kept, const char *bytes, size_t count, struct node **made)
+{
+    struct node *node = migbuf__resize(&q->allocator, NULL, 0, sizeof *node + kept + count, 1);
+    char *line;
+    int rc;
+
+    if (!node)
+        return MIGBUF_E_NOMEM;
+    *node = (struct node){ .line_bytes = kept + count };
+    line = (char *)(node + 1);
+    if (kept)
+        memcpy(line, q->in.bytes, kept);
+    memcpy(line + kept, bytes, count);
+    rc = migbuf_qmp_parse(line, node->line_bytes, &node->message);
+    if (rc < 0)
+        free_node(q, node);
+    else
+        *made = node;
+    return rc;
+}
+
+/* ---- who waits for what ---- */
+
+static struct waiter *find_waiter(const struct migbuf_qmp *q, uint64_t id)
+{
+    for (size_t i = q->waiters_first; i < q->waiters_end; i++)
+        if (q->waiters[i].id == id)
+            return &q->waiters[i];
+    return NULL;
+}
+
+/* Answers come in the order of the commands, so w is the first in all but odd cases. */
+static void remove_waiter(struct migbuf_qmp *q, struct waiter *w)
+{
+    struct waiter *first = q->waiters + q->waiters_first;
+
+    memmove(first + 1, first, (size_t)(w - first) * sizeof *w);
+    q->waiters_first++;
+}
+
+static int reserve_waiter(struct migbuf_qmp *q)
+{
+    size_t count = q->waiters_end - q->waiters_first;
+    size_t capacity = q->waiters_capacity ? 2 * q->waiters_capacity : 16;
+    struct waiter *waiters;
+
+    if (q->waiters_end < q->waiters_capacity)
+        return 0;
+    if (count > q->waiters_capacity / 2 || q->waiters_capacity == 0) {
+        waiters = migbuf__resize(&q->allocator, q->waiters, q->waiters_capacity, capacity, sizeof *waiters);
+        if (!waiters)
+            return MIGBUF_E_NOMEM;
+        q->waiters = waiters;
+        q->waiters_capacity = capacity;
+    }
+    memmove(q->waiters, q->waiters + q->waiters_first, count * sizeof *q->waiters);
+    q->waiters_first = 0;
+    q->waiters_end = count;
+    return 0;
+}
+
+/* ---- the queue ---- */
+
+/* Takes *link's node out of the queue. */
+static struct node *unlink_node(struct migbuf_qmp *q, struct node **link)
+{
+    struct node *node = *link;
+
+    *link = node->next;
+    if (!node->next)
+        q->last = link;
+    node->next = NULL;
+    if (node->unsolicited)
+        q->unsolicited--;
+    return node;
+}
+
+static void drop_oldest_unsolicited(struct migbuf_qmp *q)
+{
+    struct node **link = &q->first;
+
+    while (!(*link)->unsolicited)
+        link = &(*link)->next;
+    free_node(q, unlink_node(q, link));
+    q->lost++;
+}
+
+static void enqueue(struct migbuf_qmp *q, struct node *node)
+{
+    if (node->unsolicited) {
+        if (q->unsolicited == q->options.max_events)
+            drop_oldest_unsolicited(q);
+        q->unsolicited++;
+    }
+    *q->last = node;
+    q->last = &node->next;
+}
+
+static struct node **find_reply(struct migbuf_qmp *q, uint64_t id)
+{
+    for (struct node **link = &q->first; *link; link = &(*link)->next)
+        if ((*link)->message.id == id && id)
+            return link;
+    return NULL;
+}
+
+static void release_taken(struct migbuf_qmp *q)
+{
+    free_node(q, q->taken);
+    q->taken = NULL;
+}
+
+static int hand_out(struct migbuf_qmp *q, struct node **link, struct migbuf_qmp_message *message)
+{
+    q->taken = unlink_node(q, link);
+    if (q->taken->message.kind == MIGBUF_QMP_EVENT) {
+        q->taken->message.lost_events = q->lost;
+        q->lost = 0;
+    }
+    *message = q->taken->message;
+    return 1;
+}
+
+/* ---- what a message means; nothing below can run out of memory ---- */
+
+/* The command that an answer belongs to. QEMU leaves the id out of an error only when it could not parse a command, and
+ * it reads commands in order: then it is the oldest. */
+static struct waiter *answered(struct migbuf_qmp *q, const struct migbuf_qmp_message *m)
+{
+    if (m->id_kind == MIGBUF_QMP_ID_NUMBER)
+        return find_waiter(q, m->id);
+    if (m->kind == MIGBUF_QMP_ERROR && m->id_kind == MIGBUF_QMP_ID_NONE && q->waiters_first < q->waiters_end)
+        return &q->waiters[q->waiters_first];
+    return NULL;
+}
+
+static void dispatch_answer(struct migbuf_qmp *q, struct node *node)
+{
+    struct migbuf_qmp_message *m = &node->message;
+    struct waiter *w = answered(q, m);
+
+    if (w) {
+        bool forgotten = w->forgotten;
+
+        m->id = w->id;
+        remove_waiter(q, w);
+        if (forgotten)
+            free_node(q, node);
+        else
+            enqueue(q, node);
+        return;
+    }
+    if (m->kind == MIGBUF_QMP_RETURN || m->id_kind != MIGBUF_QMP_ID_NONE)
+        invalid(m, "an answer that nobody waits for");
+    m->id = 0;
+    node->unsolicited = true;
+    enqueue(q, node);
+}
+
+static int dispatch(struct migbuf_qmp *q, struct node *node)
+{
+    const struct migbuf_qmp_message *m = &node->message;
+
+    if (m->kind == MIGBUF_QMP_EVENT) {
+        node->message.id = 0;
+        node->unsolicited = true;
+        enqueue(q, node);
+        return 0;
+    }
+    if (q->state == READY && m->kind != MIGBUF_QMP_GREETING) {
+        dispatch_answer(q, node);
+        return 0;
+    }
+    if (q->state == WAITING && m->kind == MIGBUF_QMP_GREETING) {
+        q->state = NEGOTIATING;
+        node->message.id = 0;
+        enqueue(q, node);
+        return 0;
+    }
+    if (q->state == NEGOTIATING && m->kind == MIGBUF_QMP_RETURN && m->id_kind == MIGBUF_QMP_ID_NUMBER && m->id == 0) {
+        q->state = READY;
+        free_node(q, node);
+        return 0;
+    }
+    free_node(q, node);
+    return MIGBUF_E_PROTOCOL;
+}
+
+/* ---- bytes in ---- */
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Reads on in a message. Returns where it stopped: behind the message when f->depth is 0, else at `end`. */
+static const char *scan(struct frame *f, const char *p, const char *end)
+{
+    while (p < end) {
+        char c = *p++;
+
+        if (f->escaped)
+            f->escaped = false;
+        else if (f->in_string && c == '\\')
+            f->escaped = true;
+        else if (c == '"')
+            f->in_string = !f->in_string;
+        else if (f->in_string)
+            continue;
+        else if (c == '{' || c == '[')
+            f->depth++;
+        else if ((c == '}' || c == ']') && --f->depth == 0)
+            break;
+    }
+    return p;
+}
+
+/* What one feed has found, before the engine is changed. */
+struct intake {
+    struct node *first;
+    struct node **last;
+    struct frame frame;
+    size_t kept;      /* how much of q->in still belongs to the message being read */
+    const char *rest; /* the part of that message that came now */
+    int broken;
+};
+
+static int take_in(struct migbuf_qmp *q, const char *p, const char *end, struct intake *in)
+{
+    while (p < end) {
+        const char *start = p;
+        int rc;
+
+        if (in->frame.depth == 0 && is_blank(*p)) {
+            in->rest = ++p;
+            continue;
+        }
+        if (in->frame.depth == 0 && *p != '{') {
+            in->broken = MIGBUF_E_PROTOCOL;
+            return 0;
+        }
+        p = scan(&in->frame, p, end);
+        if (in->kept + (size_t)(p - start) > q->options.max_message_bytes) {
+            in->broken = MIGBUF_E_TOO_BIG;
+            return 0;
+        }
+        if (in->frame.depth)
+            break;
+        rc = make_node(q, in->kept, start, (size_t)(p - start), in->last);
+        if (rc < 0)
+            return rc;
+        in->last = &(*in->last)->next;
+        in->kept = 0;
+        in->rest = p;
+    }
+    return reserve(q, &q->in, (size_t)(end - in->rest));
+}
+
+static void commit(struct migbuf_qmp *q, struct intake *in, const char *end)
+{
+    q->frame = in->frame;
+    q->in.used = in->kept;
+    if (!in->broken)
+        append(&q->in, in->rest, (size_t)(end - in->rest));
+    while (in->first && !q->broken) {
+        struct node *node = in->first;
+
+        in->first = node->next;
+        node->next = NULL;
+        q->broken = dispatch(q, node);
+    }
+    free_nodes(q, in->first);
+    if (!q->broken)
+        q->broken = in->broken;
+}
+
+int migbuf_qmp_feed(struct migbuf_qmp *engine, const char *bytes, uint64_t bytes_count)
+{
+    struct migbuf_qmp *q = engine;
+    struct intake in;
+    int rc;
+
+    if (!q || (!bytes && bytes_count) || bytes_count > SIZE_MAX / 4)
+        return MIGBUF_E_INVALID;
+    if (q->broken || bytes_count == 0)
+        return q->broken;
+    in = (struct intake){ .frame = q->frame, .kept = q->in.used, .rest = bytes };
+    in.last = &in.first;
+    rc = take_in(q, bytes, bytes + bytes_count, &in);
+    if (rc < 0) {
+        free_nodes(q, in.first);
+        return rc;
+    }
+    commit(q, &in, bytes + bytes_count);
+    return q->broken;
+}
+
+/* ---- messages out ---- */
+
+int migbuf_qmp_next(struct migbuf_qmp *engine, struct migbuf_qmp_message *message)
+{
+    if (!engine || !message)
+        return MIGBUF_E_INVALID;
+    release_taken(engine);
+    return engine->first ? hand_out(engine, &engine->first, message) : engine->broken;
+}
+
+int migbuf_qmp_reply(struct migbuf_qmp *engine, uint64_t id, struct migbuf_qmp_message *message)
+{
+    struct node **link;
+    const struct waiter *w;
+
+    if (!engine || !message)
+        return MIGBUF_E_INVALID;
+    release_taken(engine);
+    link = find_reply(engine, id);
+    if (link)
+        return hand_out(engine, link, message);
+    w = find_waiter(engine, id);
+    return w && !w->forgotten ? engine->broken : MIGBUF_E_NOTFOUND;
+}
+
+int migbuf_qmp_event(struct migbuf_qmp *engine, struct migbuf_qmp_message *message)
+{
+    if (!engine || !message)
+        return MIGBUF_E_INVALID;
+    release_taken(engine);
+    for (struct node **link = &engine->first; *link; link = &(*link)->next)
+        if ((*link)->message.kind == MIGBUF_QMP_EVENT)
+            return hand_out(engine, link, message);
+    return engine->broken;
+}
+
+int migbuf_qmp_forget(struct migbuf_qmp *engine, uint64_t id)
+{
+    struct node **link;
+    struct waiter *w;
+
+    if (!engine)
+        return MIGBUF_E_INVALID;
+    link = find_reply(engine, id);
+    if (link) {
+        free_node(engine, unlink_node(engine, link));
+        return 0;
+    }
+    w = find_waiter(engine, id);
+    if (!w || w->forgotten)
+        return MIGBUF_E_NOTFOUND;
+    w->forgotten = true;
+    return 0;
+}
+
+int migbuf_qmp_is_ready(const struct migbuf_qmp *engine)
+{
+    if (!engine)
+        return MIGBUF_E_INVALID;
+    return engine->broken ? engine->broken : engine->state == READY;
+}
+
+uint64_t migbuf_qmp_pending(const struct migbuf_qmp *engine)
+{
+    return engine ? engine->waiters_end - engine->waiters_first : 0;
+}
+
+/* ---- commands ---- */
+
+static bool is_command_name(const char *name)
+{
+    size_t bytes = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+
+    return bytes > 0 && bytes <= MAX_NAME_BYTES && name[bytes] == '\0';
+}
+
+static int check_arguments(const struct migbuf_qmp *q, const char *arguments, size_t bytes)
+{
+    int rc;
+
+    if (bytes > q->options.max_message_bytes)
+        return MIGBUF_E_TOO_BIG;
+    rc = migbuf__json_check_object(arguments, bytes);
+    return rc == MIGBUF_E_PROTOCOL || rc == MIGBUF_E_RANGE ? MIGBUF_E_INVALID : rc;
+}
+
+static int reserve_output(struct migbuf_qmp *q, size_t more)
+{
+    if (q->out_sent) {
+        memmove(q->out.bytes, q->out.bytes + q->out_sent, q->out.used - q->out_sent);
+        q->out.used -= q->out_sent;
+        q->out_sent = 0;
+    }
+    return reserve(q, &q->out, more);
+}
+
+static void append_text(struct buffer *b, const char *text)
+{
+    append(b, text, strlen(text));
+}
+
+static void write_command(struct migbuf_qmp *q, const char *name, const char *arguments, uint64_t id)
+{
+    char end[32];
+
+    append_text(&q->out, "{\"execute\":\"");
+    append_text(&q->out, name);
+    append_text(&q->out, "\"");
+    if (arguments) {
+        append_text(&q->out, ",\"arguments\":");
+        append_text(&q->out, arguments);
+    }
+    snprintf(end, sizeof end, ",\"id\":%" PRIu64 "}\n", id);
+    append_text(&q->out, end);
+}
+
+int migbuf_qmp_command(struct migbuf_qmp *engine, const char *name, const char *arguments, uint64_t *id)
+{
+    size_t bytes = arguments ? strlen(arguments) : 0;
+    int rc;
+
+    if (!engine || !name || !id || !is_command_name(name))
+        return MIGBUF_E_INVALID;
+    if (engine->broken)
+        return engine->broken;
+    rc = arguments ? check_arguments(engine, arguments, bytes) : 0;
+    if (rc < 0)
+        return rc;
+    if (reserve_waiter(engine) < 0 || reserve_output(engine, strlen(name) + bytes + COMMAND_EXTRA_BYTES) < 0)
+        return MIGBUF_E_NOMEM;
+    *id = engine->next_id++;
+    engine->waiters[engine->waiters_end++] = (struct waiter){ .id = *id };
+    write_command(engine, name, arguments, *id);
+    return 0;
+}
+
+static size_t sendable(const struct migbuf_qmp *q)
+{
+    if (q->state == WAITING)
+        return 0;
+    return q->state == NEGOTIATING ? q->hello_left : q->out.used - q->out_sent;
+}
+
+int migbuf_qmp_output(const struct migbuf_qmp *engine, const char **bytes, uint64_t *bytes_count)
+{
+    if (!engine || !bytes || !bytes_count)
+        return MIGBUF_E_INVALID;
+    if (engine->broken)
+        return engine->broken;
+    *bytes = engine->out.bytes + engine->out_sent;
+    *bytes_count = sendable(engine);
+    return 0;
+}
+
+int migbuf_qmp_sent(struct migbuf_qmp *engine, uint64_t bytes_count)
+{
+    if (!engine)
+        return MIGBUF_E_INVALID;
+    if (bytes_count > sendable(engine))
+        return MIGBUF_E_RANGE;
+    engine->out_sent += (size_t)bytes_count;
+    engine->hello_left -= bytes_count < engine->hello_left ? (size_t)bytes_count : engine->hello_left;
+    return 0;
+}
+
+/* ---- the handle ---- */
+
+static const struct migbuf_qmp_options defaults = {
+    .size = sizeof defaults,
+    .max_message_bytes = UINT64_C(1) << 20,
+    .max_events = 256,
+};
+
+int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size)
+{
+    if (!options)
+        return MIGBUF_E_INVALID;
+    if (size < sizeof defaults || size > 65536)
+        return MIGBUF_E_STRUCT;
+    memset(options, 0, (size_t)size);
+    *options = defaults;
+    options->size = size;
+    return 0;
+}
+
+static int check_options(const struct migbuf_qmp_options *o)
+{
+    int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
+
+    if (rc < 0)
+        return rc;
+    if (o->max_message_bytes < MIN_MESSAGE_BYTES || o->max_message_bytes > MAX_MESSAGE_BYTES)
+        return MIGBUF_E_RANGE;
+    return o->max_events < 1 || o->max_events > MAX_EVENTS ? MIGBUF_E_RANGE : 0;
+}
+
+int migbuf_qmp_new(const struct migbuf_qmp_options *options, const struct migbuf_allocator *allocator,
+                   struct migbuf_qmp **engine)
+{
+    const struct migbuf_qmp_options *o = options ? options : &defaults;
+    struct migbuf_allocator a = migbuf__allocator(allocator);
+    struct migbuf_qmp *q;
+    int rc;
+
+    if (!engine)
+        return MIGBUF_E_INVALID;
+    rc = check_options(o);
+    if (rc < 0)
+        return rc;
+    q = migbuf__resize(&a, NULL, 0, 1, sizeof *q);
+    if (!q)
+        return MIGBUF_E_NOMEM;
+    *q = (struct migbuf_qmp){ .allocator = a, .options = *o, .next_id = 1, .hello_left = sizeof hello - 1 };
+    q->last = &q->first;
+    if (reserve(q, &q->out, sizeof hello) < 0) {
+        migbuf_qmp_free(q);
+        return MIGBUF_E_NOMEM;
+    }
+    append(&q->out, hello, sizeof hello - 1);
+    *engine = q;
+    return 0;
+}
+
+void migbuf_qmp_free(struct migbuf_qmp *engine)
+{
+    struct migbuf_allocator a;
+
+    if (!engine)
+        return;
+    a = engine->allocator;
+    free_nodes(engine, engine->first);
+    free_node(engine, engine->taken);
+    migbuf__free(&a, engine->in.bytes, engine->in.capacity);
+    migbuf__free(&a, engine->out.bytes, engine->out.capacity);
+    migbuf__free(&a, engine->waiters, engine->waiters_capacity * sizeof *engine->waiters);
+    migbuf__free(&a, engine, sizeof *engine);
+}
