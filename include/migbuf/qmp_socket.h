@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_QMP_SOCKET_H
+#define MIGBUF_QMP_SOCKET_H
+/**
+ * @file qmp_socket.h
+ * QMP over a unix socket: the engine of migbuf/qmp.h with the system calls added.
+ *
+ * Two ways to use one handle, which may be mixed:
+ *   - blocking: migbuf_qmp_socket_call() sends a command and waits for its answer; events that come meanwhile are kept
+ *     for migbuf_qmp_socket_event();
+ *   - in the host's own poll loop: watch migbuf_qmp_socket_fd() for migbuf_qmp_socket_wanted(), call
+ *     migbuf_qmp_socket_step() when it is ready, and use migbuf_qmp_command() and migbuf_qmp_next() on
+ *     migbuf_qmp_socket_engine().
+ *
+ * Every wait ends: `timeout_ms` counts on CLOCK_MONOTONIC from the call, interrupted system calls go on with what is
+ * left. The socket is close-on-exec, sends do not raise SIGPIPE, signals and threads are not touched. QEMU serves one
+ * client per monitor: a second connection is accepted by the kernel and hears nothing until the first one leaves.
+ *
+ * A handle belongs to one thread at a time. Where a function takes a `struct migbuf_error *` it comes last and may be
+ * NULL. All functions that move bytes share these errors: MIGBUF_E_TIMEOUT; MIGBUF_E_CLOSED (the peer closed; what it
+ * said before can still be taken); MIGBUF_E_SYSTEM with os_errno; MIGBUF_E_NOMEM (nothing is lost: call again);
+ * MIGBUF_E_PROTOCOL and MIGBUF_E_TOO_BIG (the engine is broken, see migbuf/qmp.h). Closed and broken are for ever: free
+ * the handle and open another.
+ */
+#include "migbuf/qmp.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A connection: a file descriptor and an engine. */
+struct migbuf_qmp_socket;
+
+/**
+ * Connects to the monitor's socket and waits until the negotiation is done. The greeting is left in the engine for
+ * migbuf_qmp_next(), for who wants QEMU's version. `options` and `allocator` as in migbuf_qmp_new().
+ *
+ * Example: migbuf_qmp_socket_open("/run/vm1/qmp", NULL, NULL, 5000, &s, &error).
+ * Errors: the shared ones; MIGBUF_E_TIMEOUT without a greeting means in most cases that another client holds the
+ * monitor; MIGBUF_E_SYSTEM when nobody listens (ECONNREFUSED, ENOENT); MIGBUF_E_TOO_BIG when the path does not fit a
+ * unix address (the error's need and have are bytes); MIGBUF_E_INVALID, MIGBUF_E_RANGE and MIGBUF_E_STRUCT. *s is
+ * untouched then. The caller owns *s and gives it back with migbuf_qmp_socket_free().
+ */
+MIGBUF_API int migbuf_qmp_socket_open(const char *path, const struct migbuf_qmp_options *options,
+                                      const struct migbuf_allocator *allocator, uint32_t timeout_ms,
+                                      struct migbuf_qmp_socket **s, struct migbuf_error *error);
+
+/**
+ * Takes over a connected stream socket on which nothing has been read yet (one end of a socketpair, a descriptor from
+ * systemd). Does not wait: the negotiation happens in the first call, or in the steps. Sets close-on-exec and no other
+ * flag; reads and writes never block whether or not O_NONBLOCK is set.
+ *
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT, MIGBUF_E_NOMEM, MIGBUF_E_SYSTEM (not a descriptor); the
+ * descriptor stays the caller's then. On success it is closed by migbuf_qmp_socket_free().
+ */
+MIGBUF_API int migbuf_qmp_socket_adopt(int32_t fd, const struct migbuf_qmp_options *options,
+                                       const struct migbuf_allocator *allocator, struct migbuf_qmp_socket **s,
+                                       struct migbuf_error *error);
+
+/** Closes the connection and frees everything, messages handed out included. QEMU goes on. NULL is fine. */
+MIGBUF_API void migbuf_qmp_socket_free(struct migbuf_qmp_socket *s);
+
+/**
+ * Sends a command and waits for its answer, at most timeout_ms (1 … 2^32-1). Returns 0 when QEMU answered with a
+ * return, MIGBUF_E_PEER when it answered with an error; in both cases *message is the answer. Its texts live until the
+ * next migbuf_qmp_socket_call(), _call_fd() or _event() on the handle, and as migbuf/qmp.h says. `name` and `arguments`
+ * as in migbuf_qmp_command().
+ *
+ * After MIGBUF_E_TIMEOUT the command may still be carried out; its answer is dropped when it comes and never taken for
+ * another's. MIGBUF_E_PROTOCOL on a handle that is not broken (migbuf_qmp_is_ready() is 1): the answer came but is not
+ * JSON; *message is the MIGBUF_QMP_INVALID one.
+ *
+ * Example: migbuf_qmp_socket_call(s, "query-status", NULL, 5000, &m, NULL) -> 0, m.text {"status": "running", …}.
+ * Errors: MIGBUF_E_PEER, the shared ones, those of migbuf_qmp_command(), MIGBUF_E_RANGE (timeout_ms 0). Except as said
+ * *message is untouched.
+ */
+MIGBUF_API int migbuf_qmp_socket_call(struct migbuf_qmp_socket *s, const char *name, const char *arguments,
+                                      uint32_t timeout_ms, struct migbuf_qmp_message *message,
+                                      struct migbuf_error *error);
+
+/**
+ * As migbuf_qmp_socket_call(), with a file descriptor that travels with the command's first byte (SCM_RIGHTS):
+ * "add-fd", "getfd". QEMU keeps only the newest descriptor it was sent, so this waits first, within the same deadline,
+ * until no other command is on its way. `fd` stays the caller's and may be closed when the call is over. After
+ * MIGBUF_E_TIMEOUT the command may go out later without the descriptor; QEMU then refuses it.
+ *
+ * Example: migbuf_qmp_socket_call_fd(s, "add-fd", NULL, fd, 5000, &m, NULL) -> 0, m.text {"fd": 11, "fdset-id": 0}.
+ */
+MIGBUF_API int migbuf_qmp_socket_call_fd(struct migbuf_qmp_socket *s, const char *name, const char *arguments,
+                                         int32_t fd, uint32_t timeout_ms, struct migbuf_qmp_message *message,
+                                         struct migbuf_error *error);
+
+/**
+ * The oldest event: returns 1, or 0 when none came in timeout_ms (0: looks without waiting). Its texts live as
+ * long as those of an answer.
+ *
+ * Errors: the shared ones except MIGBUF_E_TIMEOUT, once no event is left. *message is untouched unless 1 is returned.
+ */
+MIGBUF_API int migbuf_qmp_socket_event(struct migbuf_qmp_socket *s, uint32_t timeout_ms,
+                                       struct migbuf_qmp_message *message, struct migbuf_error *error);
+
+/** The descriptor to poll; -1 for NULL. Do not read, write or close it. */
+MIGBUF_API int32_t migbuf_qmp_socket_fd(const struct migbuf_qmp_socket *s);
+
+/** What to poll it for: POLLIN, with POLLOUT while something waits to be sent; 0 once closed or broken, and for NULL.
+ */
+MIGBUF_API int32_t migbuf_qmp_socket_wanted(const struct migbuf_qmp_socket *s);
+
+/**
+ * Sends and receives what is possible at once; at most 256 KiB in, so that one busy monitor cannot hold up a loop.
+ * Returns 0, or the shared errors except MIGBUF_E_TIMEOUT.
+ */
+MIGBUF_API int migbuf_qmp_socket_step(struct migbuf_qmp_socket *s, struct migbuf_error *error);
+
+/** The engine inside, for migbuf_qmp_command(), _next(), _reply() and _forget(); do not feed, mark as sent or free it.
+ * NULL for NULL. */
+MIGBUF_API struct migbuf_qmp *migbuf_qmp_socket_engine(struct migbuf_qmp_socket *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
