@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_REPORT_H
+#define MIGBUF_REPORT_H
+/**
+ * @file report.h
+ * What QEMU's answers and events say, as plain records.
+ *
+ * Every reader takes the JSON text of a "return" value or of an event's "data" (a migbuf_qmp_message's text, or what
+ * the host's own monitor code holds; it need not end in NUL) and fills one record. Members that QEMU may leave out are
+ * 0, "" or marked by a has_ field; members it must send are checked.
+ *
+ * Shared errors, with *out untouched and the member's name in the error's text:
+ *   MIGBUF_E_INVALID    a pointer is NULL
+ *   MIGBUF_E_PROTOCOL   not JSON, not the expected shape, a member is missing or of the wrong type
+ *   MIGBUF_E_RANGE      a number is negative where none can be, or beyond double
+ *   MIGBUF_E_TOO_BIG    a string does not fit its field, or the text is nested deeper than 256 levels
+ *   MIGBUF_E_NOTFOUND   no such node, device or job in it
+ *   MIGBUF_E_NOMEM      from jansson, which uses its own process-wide allocator while a reader runs
+ * Integers beyond INT64_MAX read as INT64_MAX. Strings are NUL-terminated UTF-8; one with a NUL inside counts as
+ * mistyped.
+ *
+ * No state, nothing kept, nothing to free. Any thread. Source: qapi of QEMU, and answers of QEMU 7.2.22.
+ */
+#include "migbuf/disk.h"
+#include "migbuf/limits.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** One guest disk as query-block shows it. */
+struct migbuf_block_report {
+    char node_name[64];                     /**< the top node, inserted.node-name */
+    char qdev[512];                         /**< what block_set_io_throttle takes as "id"; never build it from a name */
+    struct migbuf_throttle_config throttle; /**< what is in force; all 0 and group "" when nothing is */
+    int32_t nospace;                        /**< 1: io-status is nospace, the guest waits for room */
+    int32_t failed;                         /**< 1: io-status is failed */
+};
+
+/**
+ * The disk whose top node is `node_name`, out of what query-block returned.
+ *
+ * Example: [{"qdev": "dev-x", "inserted": {"node-name": "n0", "bps_wr": 1000000, "group": "g1", …}}] and "n0" ->
+ * qdev "dev-x", throttle.bps_wr 1000000, throttle.group "g1".
+ * Must be there: qdev, inserted.bps, .bps_rd, .bps_wr, .iops, .iops_rd, .iops_wr.
+ */
+MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const char *node_name,
+                                   struct migbuf_block_report *out, struct migbuf_error *error);
+
+/**
+ * Carries QEMU's answer to a command of migbuf_disk_next() to its disk: for MIGBUF_DISK_QUERY every entry of
+ * query-block that is a guest's disk goes to migbuf_disk_found(), then comes migbuf_disk_done(); for other kinds only
+ * the latter. `text` NULL says that QEMU answered with an error: migbuf_disk_failed().
+ *
+ * Example: while (migbuf_disk_next(disk, &command) == 1) { migbuf_qmp_socket_call(…, &answer, …);
+ * migbuf_report_to_disk(disk, command.kind, answer.text, answer.text_bytes, NULL); }
+ * Returns what migbuf_disk_done() or _failed() says, or an error of its own; then the disk was told nothing.
+ */
+MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const char *text,
+                                     uint64_t text_bytes, struct migbuf_error *error);
+
+/** What a guest wrote, by query-blockstats. */
+struct migbuf_write_report {
+    char node_name[64];           /**< the disk's top node, "" when unnamed */
+    char parent_node_name[64];    /**< its file child: what block-set-write-threshold wants; "" when there is none */
+    uint64_t write_bytes;         /**< stats.wr_bytes: written by the guest since start, zero-writes at full length */
+    uint64_t write_operations;    /**< stats.wr_operations */
+    uint64_t file_highest_offset; /**< parent.stats.wr_highest_offset: bytes of the file ever written or tried */
+    int32_t has_parent;           /**< 0: no child (a raw top node), and the two fields above are empty */
+    int32_t reserved;
+};
+
+/**
+ * One guest disk out of what query-blockstats returned, by `qdev` or by `node_name`; either may be NULL, with both
+ * given both must fit.
+ *
+ * Example: [{"qdev": "dev-x", "node-name": "n0", "stats": {"wr_bytes": 4096, "wr_operations": 1, …}}] and "dev-x", NULL
+ * -> write_bytes 4096, write_operations 1, has_parent 0.
+ */
+MIGBUF_API int migbuf_report_writes(const char *text, uint64_t text_bytes, const char *qdev, const char *node_name,
+                                    struct migbuf_write_report *out, struct migbuf_error *error);
+
+/** A node's file by query-named-block-nodes; its limits there are always 0, so they are not read. */
+struct migbuf_node_report {
+    char node_name[64];
+    uint64_t actual_bytes;  /**< image.actual-size: st_blocks * 512 */
+    uint64_t virtual_bytes; /**< image.virtual-size */
+};
+
+/** One node out of what query-named-block-nodes returned (ask with "flat": true: the answer is shorter). */
+MIGBUF_API int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name,
+                                  struct migbuf_node_report *out, struct migbuf_error *error);
+
+/** A block job by query-block-jobs. */
+struct migbuf_job_report {
+    char device[256]; /**< the job's id */
+    char status[32];  /**< "running", "ready", … */
+    char type[32];    /**< "mirror", "commit", … */
+    uint64_t length;  /**< len; for mirror and commit in bytes, and it rises with the guest's writes */
+    uint64_t offset;  /**< done so far, in the same unit */
+    int32_t ready;    /**< 1: may be completed */
+    int32_t reserved;
+};
+
+/** One job out of what query-block-jobs returned. MIGBUF_E_NOTFOUND: it has ended, or never was. */
+MIGBUF_API int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device,
+                                 struct migbuf_job_report *out, struct migbuf_error *error);
+
+/** query-status. */
+struct migbuf_status_report {
+    char status[32]; /**< "running", "paused", "io-error", "prelaunch", … */
+    int32_t running;
+    int32_t reserved;
+};
+
+/** Example: {"status": "prelaunch", "singlestep": false, "running": false} -> status "prelaunch", running 0. */
+MIGBUF_API int migbuf_report_status(const char *text, uint64_t text_bytes, struct migbuf_status_report *out,
+                                    struct migbuf_error *error);
+
+/** query-migrate. All but `status` are 0 where QEMU leaves them out, which it does by status. */
+struct migbuf_migrate_report {
+    char status[32]; /**< "active", "pre-switchover", "completed", "failed", …; "" before any migration */
+    uint64_t ram_transferred_bytes;
+    uint64_t ram_remaining_bytes;
+    uint64_t ram_total_bytes;
+    uint64_t page_bytes;
+    uint64_t dirty_pages_per_s;
+    uint64_t expected_downtime_ms;
+    uint64_t cpu_throttle_percent;
+    double mbps;     /**< megabits per second */
+    int32_t has_ram; /**< 0: no ram statistics in this answer */
+    int32_t reserved;
+};
+
+/** Example: {} -> status "", has_ram 0. */
+MIGBUF_API int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_migrate_report *out,
+                                     struct migbuf_error *error);
+
+/** add-fd. */
+struct migbuf_fdset_report {
+    uint64_t fdset_id; /**< the file name is then /dev/fdset/<id> */
+    uint64_t fd;       /**< its number inside QEMU */
+};
+
+/** Example: {"fd": 20, "fdset-id": 0} -> fdset_id 0, fd 20. */
+MIGBUF_API int migbuf_report_fdset(const char *text, uint64_t text_bytes, struct migbuf_fdset_report *out,
+                                   struct migbuf_error *error);
+
+/** Event BLOCK_IO_ERROR. */
+struct migbuf_io_error_report {
+    char node_name[64]; /**< whose; match by this, the device is "" for disks added with -blockdev */
+    char operation[16]; /**< "read" or "write" */
+    char action[16];    /**< "stop": the guest waits, "report": it saw the error, "ignore" */
+    int32_t nospace;    /**< 1: no room; after making some, cont repeats the write */
+    int32_t reserved;
+};
+
+/** Example: {"device": "", "nospace": true, "node-name": "o", "operation": "write", "action": "stop", …} -> nospace 1.
+ */
+MIGBUF_API int migbuf_report_io_error(const char *text, uint64_t text_bytes, struct migbuf_io_error_report *out,
+                                      struct migbuf_error *error);
+
+/** Event MIGRATION: the new status, into a buffer of `status_bytes` (32 are enough). {"status": "active"} -> "active".
+ */
+MIGBUF_API int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status,
+                                              uint64_t status_bytes, struct migbuf_error *error);
+
+/** Events BLOCK_JOB_READY, BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED. */
+struct migbuf_job_event_report {
+    char device[256]; /**< the job's id */
+    char type[32];
+    char error[256]; /**< BLOCK_JOB_COMPLETED only: why it failed, cut at 255 bytes; "" when it did not */
+    uint64_t length;
+    uint64_t offset; /**< equal to length when everything was done */
+};
+
+/** Example: {"device": "j", "len": 8, "offset": 4, "speed": 0, "type": "mirror"} -> length 8, offset 4, error "". */
+MIGBUF_API int migbuf_report_job_event(const char *text, uint64_t text_bytes, struct migbuf_job_event_report *out,
+                                       struct migbuf_error *error);
+
+/** Event BLOCK_WRITE_THRESHOLD; it comes once, then the threshold is off. */
+struct migbuf_threshold_report {
+    char node_name[64];
+    uint64_t threshold_bytes; /**< what had been set */
+    uint64_t exceeded_bytes;  /**< how far the write went past it */
+};
+
+/** Example: {"node-name": "f", "amount-exceeded": 512, "write-threshold": 4096} -> threshold 4096, exceeded 512. */
+MIGBUF_API int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf_threshold_report *out,
+                                       struct migbuf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report: tables that say which member of an answer goes to which field of a record, and one walk that follows them.
+ * Reads text, fills records, decides nothing.
+ */
+#include "migbuf/report.h"
+#include "json.h"
+#include "memory.h"
+#include <string.h>
+
+#define MAX_KEY_BYTES 64
+
+enum field_type { U64, DOUBLE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED };
+
+/* One member: where it is ("a.b" is member b of member a), where it goes, and what to say when it is not right. */
+struct field {
+    const char *path;
+    enum field_type type;
+    bool needed;
+    size_t offset;
+    size_t bytes; /* room for a string */
+    const char *trouble;
+};
+
+#define FIELD(record, member, path, type, needed)                                                                      \
+    {                                                                                                                  \
+        path, type, needed, offsetof(struct record, member), sizeof(((struct record *)0)->member),                     \
+            path " is missing, or not what it should be"                                                               \
+    }
+#define NEED(record, member, path, type) FIELD(record, member, path, type, true)
+#define MAY(record, member, path, type) FIELD(record, member, path, type, false)
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* ---- the walk ---- */
+
+static const struct migbuf__json *at_path(const struct migbuf__json *value, const char *path)
+{
+    char key[MAX_KEY_BYTES];
+
+    while (value && *path) {
+        size_t bytes = strcspn(path, ".");
+
+        memcpy(key, path, bytes);
+        key[bytes] = '\0';
+        value = migbuf__json_member(value, key);
+        path += bytes + (path[bytes] == '.');
+    }
+    return value;
+}
+
+static int put_text(const struct migbuf__json *value, const struct field *f, char *out)
+{
+    const char *text;
+    size_t bytes;
+
+    if (!migbuf__json_string(value, &text, &bytes) || strlen(text) != bytes)
+        return MIGBUF_E_PROTOCOL;
+    if (bytes >= f->bytes) {
+        if (f->type != CUT_TEXT)
+            return MIGBUF_E_TOO_BIG;
+        bytes = f->bytes - 1;
+        while (bytes && ((unsigned char)text[bytes] & 0xC0) == 0x80) /* not in the middle of a character */
+            bytes--;
+    }
+    memcpy(out, text, bytes);
+    return 0;
+}
+
+static int put_u64(const struct migbuf__json *value, void *out)
+{
+    int64_t number;
+
+    if (!migbuf__json_integer(value, &number))
+        return MIGBUF_E_PROTOCOL;
+    if (number < 0)
+        return MIGBUF_E_RANGE;
+    memcpy(out, &(uint64_t){ (uint64_t)number }, sizeof(uint64_t));
+    return 0;
+}
+
+static int put_flag(bool valid, bool flag, void *out)
+{
+    if (valid)
+        memcpy(out, &(int32_t){ flag }, sizeof(int32_t));
+    return valid ? 0 : MIGBUF_E_PROTOCOL;
+}
+
+static int put_double(const struct migbuf__json *value, void *out)
+{
+    double number;
+
+    if (!migbuf__json_number(value, &number))
+        return MIGBUF_E_PROTOCOL;
+    memcpy(out, &number, sizeof number);
+    return 0;
+}
+
+static bool is_text(const struct migbuf__json *value, const char *wanted)
+{
+    const char *text;
+    size_t bytes;
+
+    return migbuf__json_string(value, &text, &bytes) && bytes == strlen(wanted) && memcmp(text, wanted, bytes) == 0;
+}
+
+static int put(const struct migbuf__json *value, const struct field *f, char *record)
+{
+    char *out = record + f->offset;
+    bool flag = false;
+
+    switch (f->type) {
+    case U64:
+        return put_u64(value, out);
+    case DOUBLE:
+        return put_double(value, out);
+    case BOOLEAN: {
+        bool valid = migbuf__json_boolean(value, &flag);
+        return put_flag(valid, flag, out);
+    }
+    case OBJECT:
+        return put_flag(migbuf__json_is_object(value), true, out);
+    case IS_NOSPACE:
+        return put_flag(true, is_text(value, "nospace"), out);
+    case IS_FAILED:
+        return put_flag(true, is_text(value, "failed"), out);
+    default:
+        return put_text(value, f, out);
+    }
+}
+
+/* Fills a zeroed record from one object. */
+static int fill(const struct migbuf__json *object, const struct field *fields, size_t count, void *record,
+                struct migbuf_error *error)
+{
+    if (!migbuf__json_is_object(object))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "an object was expected");
+    for (size_t i = 0; i < count; i++) {
+        const struct migbuf__json *value = at_path(object, fields[i].path);
+        int rc = value ? put(value, &fields[i], record) : fields[i].needed ? MIGBUF_E_PROTOCOL : 0;
+
+        if (rc < 0)
+            return migbuf__fail(error, rc, fields[i].trouble);
+    }
+    return 0;
+}
+
+static int load(const char *text, uint64_t bytes, struct migbuf__json **document, struct migbuf_error *error)
+{
+    int rc = bytes > SIZE_MAX ? MIGBUF_E_TOO_BIG : migbuf__json_load(text, (size_t)bytes, document);
+
+    switch (rc) {
+    case 0:
+        return 0;
+    case MIGBUF_E_PROTOCOL:
+        return migbuf__fail(error, rc, "not JSON");
+    case MIGBUF_E_RANGE:
+        return migbuf__fail(error, rc, "a number is beyond what a double holds");
+    case MIGBUF_E_TOO_BIG:
+        return migbuf__fail(error, rc, "nested too deeply");
+    default:
+        return migbuf__fail(error, rc, migbuf_strerror(rc));
+    }
+}
+
+/* A condition on an entry of a list: member `path` is the string `text`; text NULL holds always. */
+struct condition {
+    const char *path;
+    const char *text;
+};
+
+static int find(const struct migbuf__json *list, const struct condition *wanted, size_t conditions,
+                const struct migbuf__json **entry, struct migbuf_error *error)
+{
+    if (!migbuf__json_is_array(list))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
+    for (size_t i = 0; i < migbuf__json_count(list); i++) {
+        bool fits = true;
+
+        *entry = migbuf__json_item(list, i);
+        for (size_t j = 0; j < conditions; j++)
+            fits = fits && (!wanted[j].text || is_text(at_path(*entry, wanted[j].path), wanted[j].text));
+        if (fits)
+            return 0;
+    }
+    return migbuf__fail(error, MIGBUF_E_NOTFOUND, "no such entry in the list");
+}
+
+static int fail_null(struct migbuf_error *error)
+{
+    return migbuf__fail(error, MIGBUF_E_INVALID, "a pointer that must not be NULL is");
+}
+
+/* What every reader does: parse, find the entry where a list is expected, fill, and only then touch *out. */
+static int read_record(const char *text, uint64_t bytes, const struct condition *wanted, size_t conditions,
+                       const struct field *fields, size_t count, void *record, struct migbuf_error *error)
+{
+    struct migbuf__json *document;
+    const struct migbuf__json *object;
+    int rc = load(text, bytes, &document, error);
+
+    if (rc < 0)
+        return rc;
+    object = document;
+    if (conditions)
+        rc = find(document, wanted, conditions, &object, error);
+    if (rc == 0)
+        rc = fill(object, fields, count, record, error);
+    migbuf__json_free(document);
+    return rc;
+}
+
+#define READ_OBJECT(fields) read_record(text, text_bytes, NULL, 0, fields, COUNT(fields), &r, error)
+#define READ_ENTRY(wanted, fields)                                                                                     \
+    read_record(text, text_bytes, wanted, COUNT(wanted), fields, COUNT(fields), &r, error)
+
+/* ---- lists ---- */
+
+#define THROTTLE(need, name) need(migbuf_block_report, throttle.name, "inserted." #name, U64)
+
+static const struct field block_fields[] = {
+    NEED(migbuf_block_report, node_name, "inserted.node-name", TEXT),
+    NEED(migbuf_block_report, qdev, "qdev", TEXT),
+    THROTTLE(NEED, bps),
+    THROTTLE(NEED, bps_rd),
+    THROTTLE(NEED, bps_wr),
+    THROTTLE(NEED, iops),
+    THROTTLE(NEED, iops_rd),
+    THROTTLE(NEED, iops_wr),
+    THROTTLE(MAY, bps_max),
+    THROTTLE(MAY, bps_rd_max),
+    THROTTLE(MAY, bps_wr_max),
+    THROTTLE(MAY, iops_max),
+    THROTTLE(MAY, iops_rd_max),
+    THROTTLE(MAY, iops_wr_max),
+    THROTTLE(MAY, bps_max_length),
+    THROTTLE(MAY, bps_rd_max_length),
+    THROTTLE(MAY, bps_wr_max_length),
+    THROTTLE(MAY, iops_max_length),
+    THROTTLE(MAY, iops_rd_max_length),
+    THROTTLE(MAY, iops_wr_max_length),
+    THROTTLE(MAY, iops_size),
+    MAY(migbuf_block_report, throttle.group, "inserted.group", TEXT),
+    MAY(migbuf_block_report, nospace, "io-status", IS_NOSPACE),
+    MAY(migbuf_block_report, failed, "io-status", IS_FAILED),
+};
+
+int migbuf_report_block(const char *text, uint64_t text_bytes, const char *node_name, struct migbuf_block_report *out,
+                        struct migbuf_error *error)
+{
+    const struct condition wanted[] = { { "inserted.node-name", node_name } };
+    struct migbuf_block_report r = { .nospace = 0 };
+    int rc;
+
+    if (!text || !node_name || !out)
+        return fail_null(error);
+    rc = READ_ENTRY(wanted, block_fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+/* Drives of other programs and empty trays have no qdev or no medium: they are nobody's disk. */
+static bool is_guest_disk(const struct migbuf__json *entry)
+{
+    return at_path(entry, "qdev") && at_path(entry, "inserted.node-name");
+}
+
+/* With disk NULL only checks, so that an answer with one bad entry tells the disk nothing. */
+static int pass_blocks(const struct migbuf__json *list, struct migbuf_disk *disk, struct migbuf_error *error)
+{
+    for (size_t i = 0; i < migbuf__json_count(list); i++) {
+        const struct migbuf__json *entry = migbuf__json_item(list, i);
+        struct migbuf_block_report r = { .nospace = 0 };
+        int rc;
+
+        if (!is_guest_disk(entry))
+            continue;
+        rc = fill(entry, block_fields, COUNT(block_fields), &r, error);
+        if (rc == 0 && disk)
+            rc = migbuf_disk_found(disk, r.node_name, r.qdev, &r.throttle);
+        if (rc < 0)
+            return disk ? migbuf__fail(error, rc, "the disk does not take this answer") : rc;
+    }
+    return 0;
+}
+
+static int pass_query(struct migbuf_disk *disk, const char *text, uint64_t text_bytes, struct migbuf_error *error)
+{
+    struct migbuf__json *list;
+    int rc = load(text, text_bytes, &list, error);
+
+    if (rc < 0)
+        return rc;
+    if (!migbuf__json_is_array(list))
+        rc = migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
+    if (rc == 0)
+        rc = pass_blocks(list, NULL, error);
+    if (rc == 0)
+        rc = pass_blocks(list, disk, error);
+    migbuf__json_free(list);
+    return rc;
+}
+
+int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const char *text, uint64_t text_bytes,
+                          struct migbuf_error *error)
+{
+    int rc = 0;
+
+    if (!disk)
+        return fail_null(error);
+    if (text && command_kind == MIGBUF_DISK_QUERY)
+        rc = pass_query(disk, text, text_bytes, error);
+    if (rc < 0)
+        return rc;
+    rc = text ? migbuf_disk_done(disk) : migbuf_disk_failed(disk);
+    return rc < 0 ? migbuf__fail(error, rc, migbuf_strerror(rc)) : rc;
+}
+
+int migbuf_report_writes(const char *text, uint64_t text_bytes, const char *qdev, const char *node_name,
+                         struct migbuf_write_report *out, struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        MAY(migbuf_write_report, node_name, "node-name", TEXT),
+        NEED(migbuf_write_report, write_bytes, "stats.wr_bytes", U64),
+        NEED(migbuf_write_report, write_operations, "stats.wr_operations", U64),
+        MAY(migbuf_write_report, has_parent, "parent", OBJECT),
+        MAY(migbuf_write_report, parent_node_name, "parent.node-name", TEXT),
+        MAY(migbuf_write_report, file_highest_offset, "parent.stats.wr_highest_offset", U64),
+    };
+    const struct condition wanted[] = { { "qdev", qdev }, { "node-name", node_name } };
+    struct migbuf_write_report r = { .has_parent = 0 };
+    int rc;
+
+    if (!text || (!qdev && !node_name) || !out)
+        return fail_null(error);
+    rc = READ_ENTRY(wanted, fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name, struct migbuf_node_report *out,
+                       struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_node_report, node_name, "node-name", TEXT),
+        NEED(migbuf_node_report, actual_bytes, "image.actual-size", U64),
+        NEED(migbuf_node_report, virtual_bytes, "image.virtual-size", U64),
+    };
+    const struct condition wanted[] = { { "node-name", node_name } };
+    struct migbuf_node_report r = { .actual_bytes = 0 };
+    int rc;
+
+    if (!text || !node_name || !out)
+        return fail_null(error);
+    rc = READ_ENTRY(wanted, fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device, struct migbuf_job_report *out,
+                      struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_job_report, device, "device", TEXT), NEED(migbuf_job_report, status, "status", TEXT),
+        NEED(migbuf_job_report, type, "type", TEXT),     NEED(migbuf_job_report, length, "len", U64),
+        NEED(migbuf_job_report, offset, "offset", U64),  NEED(migbuf_job_report, ready, "ready", BOOLEAN),
+    };
+    const struct condition wanted[] = { { "device", device } };
+    struct migbuf_job_report r = { .length = 0 };
+    int rc;
+
+    if (!text || !device || !out)
+        return fail_null(error);
+    rc = READ_ENTRY(wanted, fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+/* ---- objects ---- */
+
+int migbuf_report_status(const char *text, uint64_t text_bytes, struct migbuf_status_report *out,
+                         struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_status_report, status, "status", TEXT),
+        NEED(migbuf_status_report, running, "running", BOOLEAN),
+    };
+    struct migbuf_status_report r = { .running = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_migrate_report *out,
+                          struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        MAY(migbuf_migrate_report, status, "status", TEXT),
+        MAY(migbuf_migrate_report, has_ram, "ram", OBJECT),
+        MAY(migbuf_migrate_report, ram_transferred_bytes, "ram.transferred", U64),
+        MAY(migbuf_migrate_report, ram_remaining_bytes, "ram.remaining", U64),
+        MAY(migbuf_migrate_report, ram_total_bytes, "ram.total", U64),
+        MAY(migbuf_migrate_report, page_bytes, "ram.page-size", U64),
+        MAY(migbuf_migrate_report, dirty_pages_per_s, "ram.dirty-pages-rate", U64),
+        MAY(migbuf_migrate_report, expected_downtime_ms, "expected-downtime", U64),
+        MAY(migbuf_migrate_report, cpu_throttle_percent, "cpu-throttle-percentage", U64),
+        MAY(migbuf_migrate_report, mbps, "ram.mbps", DOUBLE),
+    };
+    struct migbuf_migrate_report r = { .mbps = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_fdset(const char *text, uint64_t text_bytes, struct migbuf_fdset_report *out,
+                        struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_fdset_report, fdset_id, "fdset-id", U64),
+        NEED(migbuf_fdset_report, fd, "fd", U64),
+    };
+    struct migbuf_fdset_report r = { .fd = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+/* ---- events ---- */
+
+int migbuf_report_io_error(const char *text, uint64_t text_bytes, struct migbuf_io_error_report *out,
+                           struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        MAY(migbuf_io_error_report, node_name, "node-name", TEXT),
+        NEED(migbuf_io_error_report, operation, "operation", TEXT),
+        NEED(migbuf_io_error_report, action, "action", TEXT),
+        MAY(migbuf_io_error_report, nospace, "nospace", BOOLEAN),
+    };
+    struct migbuf_io_error_report r = { .nospace = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status, uint64_t status_bytes,
+                                   struct migbuf_error *error)
+{
+    static const struct field fields[] = { NEED(migbuf_status_report, status, "status", TEXT) };
+    struct migbuf_status_report r = { .running = 0 };
+    int rc;
+
+    if (!text || !status)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0 && strlen(r.status) >= status_bytes)
+        rc = migbuf__fail(error, MIGBUF_E_TOO_BIG, fields[0].trouble);
+    if (rc == 0)
+        memcpy(status, r.status, strlen(r.status) + 1);
+    return rc;
+}
+
+int migbuf_report_job_event(const char *text, uint64_t text_bytes, struct migbuf_job_event_report *out,
+                            struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_job_event_report, device, "device", TEXT),  NEED(migbuf_job_event_report, type, "type", TEXT),
+        NEED(migbuf_job_event_report, length, "len", U64),      NEED(migbuf_job_event_report, offset, "offset", U64),
+        MAY(migbuf_job_event_report, error, "error", CUT_TEXT),
+    };
+    struct migbuf_job_event_report r = { .length = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf_threshold_report *out,
+                            struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_threshold_report, node_name, "node-name", TEXT),
+        NEED(migbuf_threshold_report, threshold_bytes, "write-threshold", U64),
+        NEED(migbuf_threshold_report, exceeded_bytes, "amount-exceeded", U64),
+    };
+    struct migbuf_threshold_report r = { .threshold_bytes = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/* What QEMU's answers say. The texts are answers of QEMU 7.2.22, cut down to what matters. */
+#include "migbuf/report.h"
+#include "unit.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char blocks[] =
+    "[{\"device\": \"emptycd\", \"locked\": false, \"removable\": true, \"type\": \"unknown\"}, "
+    "{\"device\": \"\", \"inserted\": {\"node-name\": \"internal\"}, \"type\": \"unknown\"}, "
+    "{\"io-status\": \"nospace\", \"device\": \"\", \"locked\": false, \"inserted\": {\"iops_rd\": 0, \"image\": "
+    "{\"virtual-size\": 67108864, \"filename\": \"json:{\\\"driver\\\": \\\"null-co\\\"}\", \"actual-size\": 0}, "
+    "\"iops_wr\": 15, \"group\": \"g1\", \"node-name\": \"n0\", \"iops_size\": 65536, \"iops\": 0, \"bps_wr\": "
+    "1000000, "
+    "\"bps\": 0, \"bps_rd\": 0, \"iops_wr_max_length\": 3, \"iops_wr_max\": 100}, \"qdev\": \"dev-x\", \"type\": "
+    "\"unknown\"}]";
+
+static const char stats[] =
+    "[{\"device\": \"emptycd\", \"stats\": {\"wr_bytes\": 0, \"wr_operations\": 0}}, "
+    "{\"device\": \"\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1, \"wr_highest_offset\": 0}, "
+    "\"node-name\": \"n0\", \"qdev\": \"dev-x\"}, "
+    "{\"device\": \"\", \"parent\": {\"stats\": {\"wr_highest_offset\": 393216, \"wr_bytes\": 0}, \"node-name\": "
+    "\"#block123\"}, "
+    "\"stats\": {\"wr_bytes\": 18446744073709551615, \"wr_operations\": 2}, \"node-name\": \"o\", \"qdev\": "
+    "\"dev-y\"}]";
+
+static const char nodes[] =
+    "[{\"image\": {\"virtual-size\": 67108864, \"format\": \"qcow2\", \"actual-size\": 200704}, \"node-name\": \"o\"}, "
+    "{\"image\": {\"virtual-size\": 1, \"format\": \"file\"}, \"node-name\": \"p\"}]";
+
+static const char jobs[] =
+    "[{\"auto-finalize\": true, \"io-status\": \"ok\", \"device\": \"j\", \"auto-dismiss\": true, \"busy\": false, "
+    "\"len\": 26951680, \"offset\": 26947584, \"status\": \"ready\", \"paused\": false, \"speed\": 0, \"ready\": true, "
+    "\"type\": \"mirror\"}]";
+
+#define BYTES(text) text, strlen(text)
+
+START_TEST(a_disk_by_its_node)
+{
+    struct migbuf_block_report r;
+
+    ck_assert_int_eq(migbuf_report_block(BYTES(blocks), "n0", &r, NULL), 0);
+    ck_assert_str_eq(r.node_name, "n0");
+    ck_assert_str_eq(r.qdev, "dev-x");
+    ck_assert_str_eq(r.throttle.group, "g1");
+    ck_assert_uint_eq(r.throttle.bps_wr, 1000000);
+    ck_assert_uint_eq(r.throttle.iops_wr, 15);
+    ck_assert_uint_eq(r.throttle.iops_wr_max, 100);
+    ck_assert_uint_eq(r.throttle.iops_wr_max_length, 3);
+    ck_assert_uint_eq(r.throttle.iops_size, 65536);
+    ck_assert_uint_eq(r.throttle.bps_wr_max, 0);
+    ck_assert_int_eq(r.nospace, 1);
+    ck_assert_int_eq(r.failed, 0);
+}
+END_TEST
+
+/* Each of the nineteen numbers goes to its own field. */
+START_TEST(every_limit_has_its_place)
+{
+    static const char *const names[] = {
+        "bps",
+        "bps_rd",
+        "bps_wr",
+        "iops",
+        "iops_rd",
+        "iops_wr",
+        "bps_max",
+        "bps_rd_max",
+        "bps_wr_max",
+        "iops_max",
+        "iops_rd_max",
+        "iops_wr_max",
+        "bps_max_length",
+        "bps_rd_max_length",
+        "bps_wr_max_length",
+        "iops_max_length",
+        "iops_rd_max_length",
+        "iops_wr_max_length",
+        "iops_size",
+    };
+    char text[2048];
+    size_t at = (size_t)snprintf(text, sizeof text, "[{\"qdev\": \"d\", \"inserted\": {\"node-name\": \"n\"");
+    struct migbuf_block_report r;
+
+    for (size_t i = 0; i < 19; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %zu", names[i], i + 1);
+    snprintf(text + at, sizeof text - at, "}}]");
+    ck_assert_int_eq(migbuf_report_block(BYTES(text), "n", &r, NULL), 0);
+    const struct migbuf_throttle_config *t = &r.throttle;
+    const uint64_t found[] = {
+        t->bps,
+        t->bps_rd,
+        t->bps_wr,
+        t->iops,
+        t->iops_rd,
+        t->iops_wr,
+        t->bps_max,
+        t->bps_rd_max,
+        t->bps_wr_max,
+        t->iops_max,
+        t->iops_rd_max,
+        t->iops_wr_max,
+        t->bps_max_length,
+        t->bps_rd_max_length,
+        t->bps_wr_max_length,
+        t->iops_max_length,
+        t->iops_rd_max_length,
+        t->iops_wr_max_length,
+        t->iops_size,
+    };
+    for (size_t i = 0; i < 19; i++)
+        ck_assert_uint_eq(found[i], i + 1);
+    ck_assert_str_eq(t->group, "");
+}
+END_TEST
+
+static void expect_block_error(const char *text, int code, const char *why)
+{
+    struct migbuf_block_report r, before;
+    struct migbuf_error e;
+
+    memset(&r, 0x5a, sizeof r);
+    before = r;
+    ck_assert_int_eq(migbuf_report_block(BYTES(text), "n", &r, &e), code);
+    ck_assert_int_eq(e.code, code);
+    ck_assert_str_eq(e.text, why);
+    ck_assert_mem_eq(&r, &before, sizeof r);
+}
+
+#define ENTRY(qdev, more) "[{" qdev "\"inserted\": {\"node-name\": \"n\"" more "}}]"
+#define REST ", \"bps_rd\": 0, \"bps_wr\": 0, \"iops\": 0, \"iops_rd\": 0, \"iops_wr\": 0"
+
+START_TEST(what_is_missing_is_named_and_nothing_changes)
+{
+    char text[2000], long_name[600];
+
+    expect_block_error("{", MIGBUF_E_PROTOCOL, "not JSON");
+    expect_block_error("{}", MIGBUF_E_PROTOCOL, "a list was expected");
+    expect_block_error("[]", MIGBUF_E_NOTFOUND, "no such entry in the list");
+    expect_block_error("[1, {\"inserted\": 1}]", MIGBUF_E_NOTFOUND, "no such entry in the list");
+    expect_block_error("[1e400]", MIGBUF_E_RANGE, "a number is beyond what a double holds");
+    expect_block_error(ENTRY("", ", \"bps\": 0" REST), MIGBUF_E_PROTOCOL, "qdev is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": 1, ", ", \"bps\": 0" REST), MIGBUF_E_PROTOCOL,
+                       "qdev is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": \"a\\u0000b\", ", ", \"bps\": 0" REST), MIGBUF_E_PROTOCOL,
+                       "qdev is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": \"d\", ", REST), MIGBUF_E_PROTOCOL,
+                       "inserted.bps is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": \"d\", ", ", \"bps\": \"0\"" REST), MIGBUF_E_PROTOCOL,
+                       "inserted.bps is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": \"d\", ", ", \"bps\": 0.0" REST), MIGBUF_E_PROTOCOL,
+                       "inserted.bps is missing, or not what it should be");
+    expect_block_error(ENTRY("\"qdev\": \"d\", ", ", \"bps\": -1" REST), MIGBUF_E_RANGE,
+                       "inserted.bps is missing, or not what it should be");
+    memset(long_name, 'x', 512);
+    long_name[512] = '\0';
+    snprintf(text, sizeof text, "[{\"qdev\": \"%s\", \"inserted\": {\"node-name\": \"n\", \"bps\": 0" REST "}}]",
+             long_name);
+    expect_block_error(text, MIGBUF_E_TOO_BIG, "qdev is missing, or not what it should be");
+    memset(long_name, '[', 300);
+    long_name[300] = '\0';
+    expect_block_error(long_name, MIGBUF_E_TOO_BIG, "nested too deeply");
+}
+END_TEST
+
+START_TEST(the_longest_device_fits)
+{
+    char text[2000], name[512];
+    struct migbuf_block_report r;
+
+    memset(name, 'x', 511);
+    name[511] = '\0';
+    snprintf(text, sizeof text, "[{\"qdev\": \"%s\", \"inserted\": {\"node-name\": \"n\", \"bps\": 0" REST "}}]", name);
+    ck_assert_int_eq(migbuf_report_block(BYTES(text), "n", &r, NULL), 0);
+    ck_assert_str_eq(r.qdev, name);
+}
+END_TEST
+
+START_TEST(what_a_guest_wrote)
+{
+    struct migbuf_write_report r;
+
+    ck_assert_int_eq(migbuf_report_writes(BYTES(stats), "dev-x", NULL, &r, NULL), 0);
+    ck_assert_uint_eq(r.write_bytes, 4096);
+    ck_assert_uint_eq(r.write_operations, 1);
+    ck_assert_int_eq(r.has_parent, 0);
+    ck_assert_str_eq(r.parent_node_name, "");
+    ck_assert_int_eq(migbuf_report_writes(BYTES(stats), NULL, "o", &r, NULL), 0);
+    ck_assert_uint_eq(r.write_bytes, INT64_MAX);
+    ck_assert_int_eq(r.has_parent, 1);
+    ck_assert_str_eq(r.parent_node_name, "#block123");
+    ck_assert_uint_eq(r.file_highest_offset, 393216);
+    ck_assert_int_eq(migbuf_report_writes(BYTES(stats), "dev-y", "o", &r, NULL), 0);
+    ck_assert_int_eq(migbuf_report_writes(BYTES(stats), "dev-x", "o", &r, NULL), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_report_writes(BYTES(stats), NULL, NULL, &r, NULL), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(the_size_of_a_file)
+{
+    struct migbuf_node_report r;
+    struct migbuf_error e;
+
+    ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "o", &r, NULL), 0);
+    ck_assert_uint_eq(r.actual_bytes, 200704);
+    ck_assert_uint_eq(r.virtual_bytes, 67108864);
+    ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "p", &r, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_str_eq(e.text, "image.actual-size is missing, or not what it should be");
+}
+END_TEST
+
+START_TEST(a_block_job)
+{
+    struct migbuf_job_report r;
+
+    ck_assert_int_eq(migbuf_report_job(BYTES(jobs), "j", &r, NULL), 0);
+    ck_assert_uint_eq(r.length, 26951680);
+    ck_assert_uint_eq(r.offset, 26947584);
+    ck_assert_int_eq(r.ready, 1);
+    ck_assert_str_eq(r.status, "ready");
+    ck_assert_str_eq(r.type, "mirror");
+    ck_assert_int_eq(migbuf_report_job("[]", 2, "j", &r, NULL), MIGBUF_E_NOTFOUND);
+}
+END_TEST
+
+START_TEST(a_status)
+{
+    struct migbuf_status_report r;
+
+    ck_assert_int_eq(
+        migbuf_report_status(BYTES("{\"status\": \"prelaunch\", \"singlestep\": false, \"running\": false}"), &r, NULL),
+        0);
+    ck_assert_str_eq(r.status, "prelaunch");
+    ck_assert_int_eq(r.running, 0);
+    ck_assert_int_eq(migbuf_report_status(BYTES("{\"status\": \"running\", \"running\": true}"), &r, NULL), 0);
+    ck_assert_int_eq(r.running, 1);
+    ck_assert_int_eq(migbuf_report_status(BYTES("{\"status\": \"running\", \"running\": 1}"), &r, NULL),
+                     MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_status(BYTES("[]"), &r, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_status(NULL, 0, &r, NULL), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(a_migration)
+{
+    struct migbuf_migrate_report r;
+    static const char active[] = "{\"expected-downtime\": 300, \"status\": \"active\", \"setup-time\": 1, "
+                                 "\"total-time\": 10, \"ram\": {\"total\": "
+                                 "17580032, \"postcopy-requests\": 0, \"dirty-pages-rate\": 7, \"page-size\": 4096, "
+                                 "\"remaining\": 1000, \"mbps\": "
+                                 "12.5, \"transferred\": 2000}}";
+
+    ck_assert_int_eq(migbuf_report_migrate("{}", 2, &r, NULL), 0);
+    ck_assert_str_eq(r.status, "");
+    ck_assert_int_eq(r.has_ram, 0);
+    ck_assert_int_eq(migbuf_report_migrate(BYTES(active), &r, NULL), 0);
+    ck_assert_str_eq(r.status, "active");
+    ck_assert_int_eq(r.has_ram, 1);
+    ck_assert_uint_eq(r.ram_transferred_bytes, 2000);
+    ck_assert_uint_eq(r.ram_remaining_bytes, 1000);
+    ck_assert_uint_eq(r.ram_total_bytes, 17580032);
+    ck_assert_uint_eq(r.dirty_pages_per_s, 7);
+    ck_assert_uint_eq(r.page_bytes, 4096);
+    ck_assert_uint_eq(r.expected_downtime_ms, 300);
+    ck_near(r.mbps, 12.5);
+    ck_assert_int_eq(migbuf_report_migrate(BYTES("{\"ram\": {\"mbps\": 0}}"), &r, NULL), 0);
+    ck_assert_int_eq(migbuf_report_migrate(BYTES("{\"ram\": 1}"), &r, NULL), MIGBUF_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(a_descriptor_set)
+{
+    struct migbuf_fdset_report r;
+
+    ck_assert_int_eq(migbuf_report_fdset(BYTES("{\"fd\": 20, \"fdset-id\": 0}"), &r, NULL), 0);
+    ck_assert_uint_eq(r.fd, 20);
+    ck_assert_uint_eq(r.fdset_id, 0);
+    ck_assert_int_eq(migbuf_report_fdset(BYTES("{\"fd\": 20}"), &r, NULL), MIGBUF_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(events)
+{
+    struct migbuf_io_error_report io;
+    struct migbuf_job_event_report job;
+    struct migbuf_threshold_report threshold;
+    char status[16] = "untouched";
+    char text[1024], reason[300];
+
+    ck_assert_int_eq(
+        migbuf_report_io_error(
+            BYTES(
+                "{\"device\": \"\", \"nospace\": true, \"node-name\": \"o\", \"reason\": \"No space left on device\", "
+                "\"operation\": \"write\", \"action\": \"stop\"}"),
+            &io, NULL),
+        0);
+    ck_assert_str_eq(io.node_name, "o");
+    ck_assert_str_eq(io.action, "stop");
+    ck_assert_str_eq(io.operation, "write");
+    ck_assert_int_eq(io.nospace, 1);
+
+    ck_assert_int_eq(
+        migbuf_report_job_event(
+            BYTES("{\"device\": \"j\", \"len\": 8, \"offset\": 4, \"speed\": 0, \"type\": \"mirror\"}"), &job, NULL),
+        0);
+    ck_assert_uint_eq(job.length, 8);
+    ck_assert_uint_eq(job.offset, 4);
+    ck_assert_str_eq(job.error, "");
+    memset(reason, 'x', 254);
+    memcpy(reason + 254, "\xc3\xa4", 3); /* does not fit whole, so it is left out whole */
+    snprintf(text, sizeof text,
+             "{\"device\": \"j\", \"len\": 8, \"offset\": 4, \"type\": \"mirror\", \"error\": \"%s\"}", reason);
+    ck_assert_int_eq(migbuf_report_job_event(BYTES(text), &job, NULL), 0);
+    ck_assert_uint_eq(strlen(job.error), 254);
+
+    ck_assert_int_eq(
+        migbuf_report_threshold(BYTES("{\"node-name\": \"f\", \"amount-exceeded\": 512, \"write-threshold\": 4096}"),
+                                &threshold, NULL),
+        0);
+    ck_assert_str_eq(threshold.node_name, "f");
+    ck_assert_uint_eq(threshold.threshold_bytes, 4096);
+    ck_assert_uint_eq(threshold.exceeded_bytes, 512);
+
+    ck_assert_int_eq(migbuf_report_migration_status(BYTES("{\"status\": \"pre-switchover\"}"), status, 10, NULL),
+                     MIGBUF_E_TOO_BIG);
+    ck_assert_str_eq(status, "untouched");
+    ck_assert_int_eq(migbuf_report_migration_status(BYTES("{\"status\": \"pre-switchover\"}"), status, 15, NULL), 0);
+    ck_assert_str_eq(status, "pre-switchover");
+}
+END_TEST
+
+START_TEST(answers_reach_a_disk)
+{
+    struct migbuf_disk_command command;
+    struct migbuf_error e;
+    struct migbuf_disk *disk;
+    char text[2048];
+
+    ck_assert_int_eq(migbuf_disk_new("g", NULL, &disk), 0);
+    ck_assert_int_eq(migbuf_disk_watch(disk, "n0"), 0);
+    ck_assert_int_eq(migbuf_disk_learn(disk), 0);
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
+    ck_assert_int_eq(command.kind, MIGBUF_DISK_QUERY);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, "{}", 2, &e), MIGBUF_E_PROTOCOL);
+    snprintf(text, sizeof text, "%.*s, {\"qdev\": \"d\", \"inserted\": {\"node-name\": \"n\"}}]",
+             (int)strlen(blocks) - 1, blocks);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, BYTES(text), &e), MIGBUF_E_PROTOCOL);
+    ck_assert_ptr_null(migbuf_disk_qdev(disk, "n0")); /* one bad entry: the disk was told nothing */
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, BYTES(blocks), &e), 0);
+    ck_assert_str_eq(migbuf_disk_qdev(disk, "n0"), "dev-x");
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 0);
+
+    ck_assert_int_eq(migbuf_disk_learn(disk), 0);
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, NULL, 0, &e), MIGBUF_E_PEER);
+    ck_assert_int_eq(migbuf_report_to_disk(NULL, command.kind, NULL, 0, &e), MIGBUF_E_INVALID);
+    migbuf_disk_free(disk);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        a_disk_by_its_node,
+        every_limit_has_its_place,
+        what_is_missing_is_named_and_nothing_changes,
+        the_longest_device_fits,
+        what_a_guest_wrote,
+        the_size_of_a_file,
+        a_block_job,
+        a_status,
+        a_migration,
+        a_descriptor_set,
+        events,
+        answers_reach_a_disk,
+        NULL,
+    };
+
+    return unit_run("report", tests, 10);
+}
