@@ -23,6 +23,7 @@
 #include "migbuf/placement.h"
 #include "migbuf/bins.h"
 #include "migbuf/limits.h"
+#include "migbuf/growth.h"
 #include "migbuf/buffer.h"
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"

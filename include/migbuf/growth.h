@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_GROWTH_H
+#define MIGBUF_GROWTH_H
+/**
+ * @file growth.h
+ * How much a file really grows per unit the throttle lets through. A record the caller keeps; pure functions.
+ *
+ * A unit (limits.h) grows a file by one cluster at the worst aligned write, and often by much less: sixteen 4 KiB writes in
+ * a row fill one cluster between them, and a cluster written before does not grow again. Who aims at 1 MB/s of growth may
+ * let 16 units pass then, where the worst case allows one. Targets follow this measured ratio; what keeps Ω from
+ * overflowing (the claims of buffer.h) stays with the worst case.
+ *
+ *   ratio = max(last sample's, mean with a memory of 10 s) of  grown bytes / (units * unit),   1 before anything is known
+ *
+ * It falls slowly and rises at once: a guest that changes from appending to random writes is slowed down after one sample.
+ * Units are not counted by QEMU. What the guest did bounds them from one side, what the limit allowed from the other:
+ *
+ *   units = min(max(writes, written bytes / unit), allowed units)
+ *
+ * The second bound matters: virtio-blk merges queued neighbours, so 32 writes may have passed the bucket as one request.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Read and copied freely, changed by the functions only. A record. */
+struct migbuf_growth {
+    double ratio; /**< growth per unit, as a part of the unit: 0.001 .. 3 */
+    double units, grown; /**< sums with a memory of 10 s, in units */
+    uint64_t file_bytes, writes, written_bytes; /**< of the last sample */
+    uint64_t known; /**< samples seen */
+};
+
+/** Nothing known: ratio 1. Errors: MIGBUF_E_INVALID. Any thread. */
+MIGBUF_API int migbuf_growth_init(struct migbuf_growth *g);
+
+/**
+ * One more sample: the file's allocated bytes and the guest's counters (query-blockstats), `interval_s` after the last one.
+ * `allowed_units` is what the limit in force let through meanwhile, at most: rate * (interval + 0.1); INFINITY for no limit.
+ * The first sample only sets the marks. Counters that fall (a new QEMU) do the same. A file that shrank counts as 0.
+ * Less than one unit tells nothing: the ratio stays.
+ *
+ * Example: 64 KiB units, 1 s, 160 writes of 4 KiB in a row, file + 655360 (10 clusters), 1000 units allowed
+ * -> 10 / 160 = 0.0625 for this sample; the mean starts with 16 units of ratio 1: with
+ * m = e^-0.1, (16 m + 10) / (16 m + 160) = 0.140.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (unit 0, interval not positive). Any thread.
+ */
+MIGBUF_API int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double interval_s, uint64_t file_bytes,
+                                    uint64_t writes, uint64_t written_bytes, double allowed_units);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#include "migbuf/growth.h"
+#include "number.h"
+
+#define MEMORY_S 10.0
+#define PRIOR_UNITS 16.0    /* what ratio 1 is worth before anything is known: 1 MiB in 64 KiB clusters */
+#define LEAST_RATIO 0.001   /* a guest that rewrites one cluster for ever: its limit must stay a limit */
+#define MOST_RATIO 3.0      /* limits.h: no unit grows a file by more than three */
+
+int migbuf_growth_init(struct migbuf_growth *g)
+{
+    if (!g)
+        return MIGBUF_E_INVALID;
+    *g = (struct migbuf_growth){ .ratio = 1, .units = PRIOR_UNITS, .grown = PRIOR_UNITS };
+    return 0;
+}
+
+static double clamp(double ratio)
+{
+    return fmin(fmax(ratio, LEAST_RATIO), MOST_RATIO);
+}
+
+int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double interval_s, uint64_t file_bytes,
+                         uint64_t writes, uint64_t written_bytes, double allowed_units)
+{
+    struct migbuf_growth before;
+    double units, grown, keep;
+    int rc = migbuf__positive(interval_s);
+
+    if (!rc)
+        rc = migbuf__amount(allowed_units);
+    if (!g)
+        rc = MIGBUF_E_INVALID;
+    if (!rc && !unit_bytes)
+        rc = MIGBUF_E_RANGE;
+    if (rc)
+        return rc;
+
+    before = *g;
+    g->file_bytes = file_bytes;
+    g->writes = writes;
+    g->written_bytes = written_bytes;
+    g->known++;
+    if (!before.known || writes < before.writes || written_bytes < before.written_bytes)
+        return 0;
+    units = fmax((double)(writes - before.writes), (double)(written_bytes - before.written_bytes) / (double)unit_bytes);
+    units = fmin(units, allowed_units);
+    if (units < 1)
+        return 0;
+    grown = file_bytes > before.file_bytes ? (double)(file_bytes - before.file_bytes) / (double)unit_bytes : 0;
+    keep = exp(-interval_s / MEMORY_S);
+    g->units = keep * g->units + units;
+    g->grown = keep * g->grown + grown;
+    g->ratio = clamp(fmax(grown / units, g->grown / g->units));
+    return 0;
+}
