@@ -268,9 +268,18 @@ int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_pe
 
 /* The terms of the proof, for one migration */
 
-static double missing(const struct migbuf_buffer *b, uint32_t i)
+static uint64_t files_of(const struct entry *e)
 {
-    return fmax(0, b->e[i].whole - (double)migbuf__bins_bytes(b->bins, i));
+    uint64_t bytes = 0;
+
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        bytes += e->file_bytes[k];
+    return bytes;
+}
+
+static double missing(const struct entry *e)
+{
+    return fmax(0, e->whole - (double)files_of(e));
 }
 
 static double reserve_of(const struct entry *e, double missing_bytes)
@@ -283,7 +292,7 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
     double bytes = 0;
 
     if (e->now.limited && !e->now.paused)
-        migbuf_throttle_pending((double)e->now.units * (double)e->unit, e->device, e->amplification,
+        migbuf_throttle_pending((double)e->now.units * (double)e->step, e->device, e->amplification,
                                 b->o.lag_ms / 1000.0, BURST_S, e->request / e->amplification, &bytes);
     return fmin(bytes, missing_bytes);
 }
@@ -296,7 +305,7 @@ static double claim_of(const struct migbuf_buffer *b, const struct entry *e, dou
     double per_unit = (double)e->cluster / (double)e->unit;
     double fixed = e->request;
 
-    if (e->metadata <= fmin(z, e->device) * b->window_s * per_unit + 2 * (double)e->cluster) {
+    if (e->metadata <= z * b->window_s * per_unit + 2 * (double)e->cluster) {
         *slope = e->amplification * b->window_s;
         fixed += e->metadata;
     } else {
@@ -410,7 +419,7 @@ static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t 
     if (b->o.policy == MIGBUF_POLICY_LITERAL)
         return 0;
     for (uint32_t i = 0; i < b->count; i++)
-        have -= least_room(b, &b->e[i], (double)migbuf__bins_bytes(b->bins, i));
+        have -= least_room(b, &b->e[i], (double)files_of(&b->e[i]));
     if (need <= have)
         return 0;
     return migbuf__fail_numbers(error, MIGBUF_E_NOSPACE,
@@ -527,6 +536,18 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
     return 0;
 }
 
+/* Shrinks first: what they free is there for those that grew. */
+static void update_ledger(struct migbuf_buffer *b)
+{
+    for (int growing = 0; growing < 2; growing++)
+        for (uint32_t i = 0; i < b->count; i++) {
+            uint64_t bytes = files_of(&b->e[i]);
+
+            if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
+                migbuf__bins_set(b->bins, i, bytes);
+        }
+}
+
 int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error)
 {
     double need = 0;
@@ -535,36 +556,19 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
     if (!b)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
     for (uint32_t i = 0; i < b->count; i++)
-        need += (double)migbuf__bins_bytes(b->bins, i) + reserve_of(&b->e[i], missing(b, i));
+        need += (double)files_of(&b->e[i]) + reserve_of(&b->e[i], missing(&b->e[i]));
     if (need > (double)capacity_bytes)
         return migbuf__fail_numbers(error, MIGBUF_E_IN_USE, "files and reserves for drains need more than that",
                                     (uint64_t)need, capacity_bytes);
-    rc = migbuf_bins_resize(b->bins, capacity_bytes);
+    rc = capacity_bytes > MIGBUF_BYTES_MAX ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b->bins);
+    if (!rc) {
+        update_ledger(b); /* sizes sampled since the last tick count: the ledger may still hold larger ones */
+        rc = migbuf_bins_resize(b->bins, capacity_bytes);
+    }
     return rc ? migbuf__fail(error, rc, migbuf_strerror(rc)) : 0;
 }
 
 /* A tick */
-
-static uint64_t files_of(const struct entry *e)
-{
-    uint64_t bytes = 0;
-
-    for (uint32_t k = 0; k < e->disk_count; k++)
-        bytes += e->file_bytes[k];
-    return bytes;
-}
-
-/* Shrinks first: what they free is there for those that grew. */
-static void update_ledger(struct migbuf_buffer *b, uint32_t n)
-{
-    for (int growing = 0; growing < 2; growing++)
-        for (uint32_t i = 0; i < n; i++) {
-            uint64_t bytes = files_of(&b->e[i]);
-
-            if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
-                migbuf__bins_set(b->bins, i, bytes);
-        }
-}
 
 static double link_share(const struct migbuf_buffer *b, const struct entry *e)
 {
@@ -612,18 +616,21 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
 
     total = (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins);
     for (uint32_t i = 0; i < n; i++) {
-        b->reserve += reserve_of(&b->e[i], missing(b, i));
-        b->pending += pending_of(b, &b->e[i], missing(b, i));
+        b->reserve += reserve_of(&b->e[i], missing(&b->e[i]));
+        b->pending += pending_of(b, &b->e[i], missing(&b->e[i]));
     }
     total = b->grantable = fmax(0, total - b->reserve - b->pending);
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
-        double fixed = claim_of(b, e, e->budget, missing(b, i), &s->weight[i]);
+        double fixed = claim_of(b, e, fmin(e->budget, e->device), missing(e), &s->weight[i]);
 
-        s->amount[i] = fmin(s->weight[i] * fmin(e->budget, e->device), missing(b, i) - fixed);
+        s->amount[i] = fmin(s->weight[i] * fmin(e->budget, e->device), missing(e) - fixed);
         total -= fixed;
     }
-    migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &b->level);
+    if (total <= 0)
+        b->level = 0;
+    else
+        migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &b->level);
     for (uint32_t i = 0; i < n; i++)
         if (b->e[i].budget > b->level) {
             b->e[i].budget = b->level;
@@ -763,7 +770,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (!n)
         return 0;
     s = scratch_of(b);
-    update_ledger(b, n);
+    update_ledger(b);
     migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
     if (b->o.policy == MIGBUF_POLICY_LITERAL)
         literal_budgets(b, n, &s);
@@ -1010,7 +1017,7 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
     v.budget = e->budget;
     v.in_force_bytes_per_s =
         e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
-    v.reserve_bytes = (uint64_t)reserve_of(e, missing(b, i));
+    v.reserve_bytes = (uint64_t)reserve_of(e, missing(e));
     v.link = e->link;
     v.phase = e->phase;
     v.paused = e->now.paused;
