@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* Puts QEMU's command line together and keeps the files that go with the process. */
+#include "vm.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_ARGUMENTS 96
+#define ARGUMENT_BYTES 16384
+
+/* QEMU's own options split at commas and -blockdev is JSON: rather than two ways of quoting, such paths are refused. */
+static int check_path(const char *path, char error[FAIL_SIZE])
+{
+    if (!path || !*path)
+        return fail(error, "a path is missing");
+    for (const char *c = path; *c; c++)
+        if (*c == ',' || *c == '"' || *c == '\\' || (unsigned char)*c < 0x20)
+            return fail(error, "%s: a path with a comma, quote, backslash or control character", path);
+    return 0;
+}
+
+struct command {
+    const char *argument[MAX_ARGUMENTS + 1];
+    size_t count, used;
+    bool full;
+    char text[ARGUMENT_BYTES];
+};
+
+/* An argument that lives as long as the command; too many or too long sets `full`. */
+__attribute__((format(printf, 2, 3))) static void add(struct command *c, const char *format, ...)
+{
+    size_t left = sizeof c->text - c->used;
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(c->text + c->used, left, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= left || c->count == MAX_ARGUMENTS) {
+        c->full = true;
+        return;
+    }
+    c->argument[c->count++] = c->text + c->used;
+    c->used += (size_t)n + 1;
+}
+
+static void put_command(struct command *c, const struct vm *vm, const struct vm_config *config, uint32_t ram_mib)
+{
+    add(c, "%s", config->program ? config->program : "qemu-system-x86_64");
+    add(c, "-accel"), add(c, "tcg");
+    add(c, "-M"), add(c, "q35,usb=off,memory-backend=ram");
+    add(c, "-object"), add(c, "memory-backend-file,id=ram,size=%uM,mem-path=%s,share=on", ram_mib, vm->memory);
+    add(c, "-m"), add(c, "%uM", ram_mib);
+    add(c, "-nodefaults"), add(c, "-no-user-config"), add(c, "-no-reboot");
+    add(c, "-display"), add(c, "none");
+    add(c, "-qmp"), add(c, "unix:%s,server=on,wait=off", vm->qmp);
+    add(c, "-blockdev");
+    add(c,
+        "{\"node-name\":\"" VM_DISK_NODE "\",\"driver\":\"%s\",\"discard\":\"unmap\","
+        "\"file\":{\"driver\":\"file\",\"filename\":\"%s\",\"locking\":\"off\"}}",
+        config->format ? config->format : "raw", config->image);
+    add(c, "-device");
+    add(c, "virtio-blk-pci,id=dev-lxd_root,drive=" VM_DISK_NODE ",disable-modern=on%s%s%s",
+        config->no_merging ? ",request-merging=off" : "", config->werror ? ",werror=" : "",
+        config->werror ? config->werror : "");
+    if (config->kernel)
+        add(c, "-kernel"), add(c, "%s", config->kernel);
+    if (config->kernel && config->append)
+        add(c, "-append"), add(c, "%s", config->append);
+    if (config->incoming)
+        add(c, "-incoming"), add(c, "defer");
+    for (const char *const *more = config->extra; more && *more; more++)
+        add(c, "%s", *more);
+}
+
+static int set_paths(struct vm *vm, const char *directory, char error[FAIL_SIZE])
+{
+    int n = snprintf(vm->qmp, sizeof vm->qmp, "%s/qmp", directory);
+
+    if (n < 0 || (size_t)n >= sizeof vm->qmp)
+        return fail(error, "%s: too long for a unix socket", directory);
+    snprintf(vm->log, sizeof vm->log, "%s/log", directory);
+    snprintf(vm->memory, sizeof vm->memory, "%s/memory", directory);
+    return 0;
+}
+
+/* Always new files: what an earlier VM of this name left must not be taken for ours. */
+static int open_files(struct vm *vm, const char *directory, uint32_t ram_mib, char error[FAIL_SIZE])
+{
+    if (mkdir(directory, 0700) && errno != EEXIST)
+        return fail(error, "mkdir %s: %s", directory, strerror(errno));
+    unlink(vm->qmp), unlink(vm->memory), unlink(vm->log);
+    vm->log_fd = open(vm->log, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    if (vm->log_fd < 0)
+        return fail(error, "%s: %s", vm->log, strerror(errno));
+    vm->memory_fd = open(vm->memory, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (vm->memory_fd < 0 || ftruncate(vm->memory_fd, (off_t)ram_mib << 20))
+        return fail(error, "%s: %s", vm->memory, strerror(errno));
+    return 0;
+}
+
+static int start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE])
+{
+    uint32_t ram_mib = config->ram_mib ? config->ram_mib : 16;
+    struct command *command;
+    int result;
+
+    if (check_path(config->directory, error) || check_path(config->image, error) ||
+        set_paths(vm, config->directory, error) || open_files(vm, config->directory, ram_mib, error))
+        return -1;
+    command = calloc(1, sizeof *command);
+    if (!command)
+        return fail(error, "out of memory");
+    put_command(command, vm, config, ram_mib);
+    if (command->full)
+        result = fail(error, "the command line for %s is too long", config->directory);
+    else
+        result = process_start(&vm->process, command->argument, vm->log_fd, error);
+    free(command);
+    return result;
+}
+
+int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE])
+{
+    *vm = (struct vm){ .process = { .pidfd = -1 }, .log_fd = -1, .memory_fd = -1 };
+    if (!start(vm, config, error))
+        return 0;
+    vm_release(vm);
+    return -1;
+}
+
+bool vm_runs(struct vm *vm, char *error)
+{
+    char how[64], tail[512];
+
+    if (process_runs(&vm->process))
+        return true;
+    if (error && vm->log_fd >= 0) {
+        process_tail(vm->log_fd, tail, sizeof tail);
+        fail(error, "QEMU %s%s%s", process_describe(&vm->process, how), *tail ? ": " : "", tail);
+    }
+    return false;
+}
+
+void vm_end_begin(struct vm *vm, uint64_t now, uint32_t grace_ms)
+{
+    process_end_begin(&vm->process, now, grace_ms);
+}
+
+bool vm_end_step(struct vm *vm, uint64_t now)
+{
+    return process_step(&vm->process, now);
+}
+
+void vm_end(struct vm *vm, uint32_t grace_ms)
+{
+    process_end(&vm->process, grace_ms);
+    vm_release(vm);
+}
+
+void vm_release(struct vm *vm)
+{
+    process_end(&vm->process, 0);
+    if (vm->log_fd >= 0)
+        close(vm->log_fd);
+    if (vm->memory_fd >= 0) {
+        close(vm->memory_fd);
+        unlink(vm->memory);
+        unlink(vm->qmp);
+    }
+    vm->log_fd = vm->memory_fd = -1;
+}
+
+uint64_t vm_cpu_ms(const struct vm *vm)
+{
+    unsigned long long user = 0, system = 0;
+    char path[64], line[1024], *rest;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", vm->process.pid);
+    fd = vm->process.pid ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return 0;
+    n = read(fd, line, sizeof line - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    line[n] = 0;
+    rest = strrchr(line, ')'); /* the name before it may hold anything */
+    if (!rest || sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+        return 0;
+    return (user + system) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One QEMU process with the writing guest, started the way LXD starts its own: a disk node lxd_root, a device
+ * dev-lxd_root, a monitor on a unix socket, `-incoming defer` for the target of a migration. Guest memory is a shared
+ * file, so that the guest's status block can be read without the monitor. Speaks no QMP.
+ */
+#ifndef EVACUATE_VM_H
+#define EVACUATE_VM_H
+#include "process.h"
+#include "writer.h"
+
+struct vm_config {
+    const char *directory;    /* made if missing; holds qmp, memory, log; socket paths must stay below 108 bytes */
+    const char *image;        /* the disk */
+    const char *format;       /* "raw" or "qcow2"; NULL: raw */
+    const char *kernel;       /* the guest program */
+    const char *append;       /* its arguments; source and target of a migration need the same */
+    const char *program;      /* NULL: qemu-system-x86_64 */
+    const char *werror;       /* NULL: QEMU's default, which pauses the guest when the disk is full */
+    uint32_t ram_mib;         /* 0: 16; the same on both sides */
+    bool incoming;            /* waits for migrate-incoming */
+    bool no_merging;          /* request-merging=off: adjacent queued writes do not become one request */
+    const char *const *extra; /* more arguments, NULL-terminated, or NULL */
+};
+
+struct vm {
+    struct process process; /* process.pidfd becomes readable when QEMU has ended */
+    int log_fd, memory_fd;  /* memory_fd: for writer_status() */
+    char qmp[108];          /* path of the monitor's socket; it is there a few milliseconds after the start */
+    char log[512], memory[512];
+};
+
+/* The qdev of the disk, as block_set_io_throttle wants it for virtio-blk (its proxy device has no backend of its own).
+ */
+#define VM_DISK_QDEV "dev-lxd_root/virtio-backend"
+#define VM_DISK_NODE "lxd_root"
+
+/* Starts QEMU; the thread rule of process_start() holds. Paths with a comma, a quote or a backslash are refused. */
+int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE]);
+
+/* Still there? When it has ended, `error` (if not NULL) says how, with the last of what QEMU printed. Never blocks. */
+bool vm_runs(struct vm *vm, char *error);
+
+/*
+ * From the loop: vm_end_begin() once, then vm_end_step() until it says false. Or vm_end(), which waits and cleans up:
+ * not while a connection of this VM goes through a proxy of ours (link.h), as QEMU says goodbye on it before it ends
+ * and would wait for us until it is killed.
+ */
+void vm_end_begin(struct vm *vm, uint64_t now, uint32_t grace_ms);
+bool vm_end_step(struct vm *vm, uint64_t now);
+void vm_end(struct vm *vm, uint32_t grace_ms);
+
+/* Ends QEMU at once if it still runs, closes descriptors, removes socket and memory file; the log stays. Twice is fine.
+ */
+void vm_release(struct vm *vm);
+
+/* Processor time used so far, all threads; 0 when it cannot be read. */
+uint64_t vm_cpu_ms(const struct vm *vm);
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The buffer volume: a real file system of fixed size, on which a full disk is a full disk (ENOSPC, as QEMU's default
+ * needs it; a quota would give EDQUOT). Nothing of it outlives the program, however that ends.
+ */
+#ifndef EVACUATE_VOLUME_H
+#define EVACUATE_VOLUME_H
+#include "fail.h"
+#include <stdbool.h>
+
+enum volume_kind { VOLUME_NONE, VOLUME_EXT4, VOLUME_TMPFS };
+
+struct volume {
+    enum volume_kind kind;
+    uint64_t
+        size_bytes;  /* what files could take when it was new: less than was asked for with ext4, exact with tmpfs */
+    char path[256];  /* where files go */
+    char image[256]; /* the file below an ext4 */
+};
+
+/*
+ * Moves this process, and every child started later, to a mount namespace of its own: what is mounted in it goes away
+ * with the last process in it, also after SIGKILL (and is not seen from outside; `nsenter -t PID -m` looks in). Without
+ * the right to do so, a user namespace is tried, in which only tmpfs can be mounted. Call it once, before any thread.
+ */
+int volume_private_mounts(char error[FAIL_SIZE]);
+
+/*
+ * Makes DIRECTORY/volume: ext4 (no journal, nothing reserved for root) on a file DIRECTORY/volume.img whose blocks are
+ * all allocated, or, where there are no loop devices or the directory's disk is too small for that file, a tmpfs. Takes
+ * some tens of milliseconds and waits for mkfs and mount. `kind` asks for one of them; VOLUME_NONE: the best.
+ */
+int volume_make(struct volume *volume, const char *directory, uint64_t bytes, enum volume_kind kind,
+                char error[FAIL_SIZE]);
+
+/* Used + free is size_bytes (used counts from the empty volume). About 1 us. */
+int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE]);
+
+/* Unmounts and removes. Files still open keep their space until they are closed. Fine when there is nothing. */
+void volume_remove(struct volume *volume);
+
+/* At the start: unmounts and removes what a killed earlier run left in this directory. Only our two names are touched.
+ */
+void volume_clean(const char *directory);
+#endif
