@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* The timeline of one run, and the few words and numbers every picture of it needs. */
+#include "record.h"
+#include "migbuf/buffer.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int name_vms(struct record *record, const char *const *names)
+{
+    record->names = calloc(record->vm_count, sizeof *record->names);
+    if (!record->names)
+        return -1;
+    for (uint32_t i = 0; i < record->vm_count; i++) {
+        if (names && names[i])
+            snprintf(record->names[i], RECORD_NAME_SIZE, "%s", names[i]);
+        else
+            snprintf(record->names[i], RECORD_NAME_SIZE, "vm%" PRIu32, i);
+    }
+    return 0;
+}
+
+struct record *record_new(const struct record_setup *setup)
+{
+    struct record *record;
+
+    if (!setup->vm_count)
+        return NULL;
+    record = calloc(1, sizeof *record);
+    if (!record)
+        return NULL;
+    record->omega_bytes = setup->omega_bytes;
+    record->link_bytes_per_s = setup->link_bytes_per_s;
+    record->seed = setup->seed;
+    record->vm_count = setup->vm_count;
+    record->tick_ms = setup->tick_ms;
+    snprintf(record->policy, sizeof record->policy, "%s", setup->policy ? setup->policy : "");
+    if (name_vms(record, setup->names)) {
+        free(record);
+        return NULL;
+    }
+    return record;
+}
+
+void record_free(struct record *record)
+{
+    if (!record)
+        return;
+    for (size_t i = 0; i < record->frame_count; i++)
+        free(record->frames[i].vm);
+    free(record->frames);
+    free(record->events);
+    free(record->names);
+    free(record);
+}
+
+/* Room for one more; NULL when there is no memory, the old array is still good then. */
+static void *grow(void *array, size_t count, size_t *room, size_t item)
+{
+    size_t more = *room ? 2 * *room : 64;
+    void *larger;
+
+    if (count < *room)
+        return array;
+    larger = reallocarray(array, more, item);
+    if (larger)
+        *room = more;
+    return larger;
+}
+
+int record_add(struct record *record, const struct frame *frame)
+{
+    struct frame *frames = grow(record->frames, record->frame_count, &record->frame_room, sizeof *frames);
+    struct frame *copy;
+
+    if (!frames)
+        return -1;
+    record->frames = frames;
+    copy = &frames[record->frame_count];
+    *copy = *frame;
+    if (record->frame_count && copy->t_ms < copy[-1].t_ms)
+        copy->t_ms = copy[-1].t_ms;
+    copy->vm = calloc(record->vm_count, sizeof *copy->vm);
+    if (!copy->vm)
+        return -1;
+    memcpy(copy->vm, frame->vm, record->vm_count * sizeof *copy->vm);
+    record->frame_count++;
+    return 0;
+}
+
+int record_event(struct record *record, uint64_t t_ms, uint32_t vm, const char *format, ...)
+{
+    struct record_event *events = grow(record->events, record->event_count, &record->event_room, sizeof *events);
+    struct record_event *event;
+    va_list args;
+
+    if (!events)
+        return -1;
+    record->events = events;
+    event = &events[record->event_count];
+    event->t_ms = t_ms;
+    event->vm = vm;
+    va_start(args, format);
+    vsnprintf(event->text, sizeof event->text, format, args);
+    va_end(args);
+    record->event_count++;
+    return 0;
+}
+
+const struct frame *record_last(const struct record *record)
+{
+    return record->frame_count ? &record->frames[record->frame_count - 1] : NULL;
+}
+
+const struct frame *record_peak(const struct record *record)
+{
+    const struct frame *peak = NULL;
+
+    for (size_t i = 0; i < record->frame_count; i++)
+        if (!peak || record->frames[i].used_bytes > peak->used_bytes)
+            peak = &record->frames[i];
+    return peak;
+}
+
+int64_t record_left_ms(const struct record *record, uint32_t vm)
+{
+    const struct frame *last = record_last(record), *first = last;
+    const struct frame_vm *now;
+    uint64_t done, ms;
+
+    if (!last || vm >= record->vm_count)
+        return -1;
+    now = &last->vm[vm];
+    if (now->phase < PHASE_BASE || now->phase > PHASE_RAM || now->progress_permille > 1000)
+        return -1;
+    while (first > record->frames && first[-1].vm[vm].phase == now->phase && last->t_ms - first[-1].t_ms <= 15000)
+        first--;
+    ms = last->t_ms - first->t_ms;
+    if (ms < 500 || now->progress_permille <= first->vm[vm].progress_permille)
+        return -1;
+    done = now->progress_permille - first->vm[vm].progress_permille;
+    return (int64_t)((1000 - now->progress_permille) * ms / done);
+}
+
+const char *phase_text(int32_t phase)
+{
+    static const char *const text[PHASE_COUNT] = { "waiting",   "base copy", "mirror", "RAM",
+                                                   "at target", "reverted",  "failed" };
+
+    return phase >= 0 && phase < PHASE_COUNT ? text[phase] : "unknown";
+}
+
+const char *reason_word(int32_t reason)
+{
+    switch (reason) {
+    case 0:
+        return "";
+    case MIGBUF_REASON_RATE:
+        return "curve";
+    case MIGBUF_REASON_SHARE:
+        return "link share";
+    case MIGBUF_REASON_ROOM:
+        return "bin room";
+    case MIGBUF_REASON_HOST:
+        return "its host";
+    case MIGBUF_REASON_FLOOR:
+        return "floor";
+    case MIGBUF_REASON_SPACE:
+        return "free space";
+    case MIGBUF_REASON_RESERVE:
+        return "reserve";
+    case MIGBUF_REASON_WAIT:
+        return "min. pause";
+    default:
+        return "unknown";
+    }
+}
+
+char vm_letter(uint32_t vm)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+    return vm < sizeof letters - 1 ? letters[vm] : '+';
+}
+
+const char *human_bytes(uint64_t bytes, char text[HUMAN_SIZE])
+{
+    static const char *const unit[] = { "B", "kB", "MB", "GB", "TB", "PB", "EB" };
+    double value = (double)bytes;
+    size_t i = 0;
+
+    /* 999.5 would print as 1000: the next unit then says it in three digits. */
+    while (value >= (i ? 999.5 : 1000) && i < sizeof unit / sizeof *unit - 1) {
+        value /= 1000;
+        i++;
+    }
+    snprintf(text, HUMAN_SIZE, "%.*f %s", !i || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2, value, unit[i]);
+    return text;
+}
+
+const char *human_rate(uint64_t bytes_per_s, char text[HUMAN_SIZE])
+{
+    char size[HUMAN_SIZE];
+
+    if (bytes_per_s == UINT64_MAX)
+        snprintf(text, HUMAN_SIZE, "none");
+    else
+        snprintf(text, HUMAN_SIZE, "%s/s", human_bytes(bytes_per_s, size));
+    return text;
+}
+
+const char *human_time(int64_t ms, char text[HUMAN_SIZE])
+{
+    int64_t s = (ms + 500) / 1000;
+
+    if (ms < 0)
+        snprintf(text, HUMAN_SIZE, "-");
+    else if (s < 3600)
+        snprintf(text, HUMAN_SIZE, "%" PRId64 ":%02" PRId64, s / 60, s % 60);
+    else
+        snprintf(text, HUMAN_SIZE, "%" PRId64 ":%02" PRId64 ":%02" PRId64, s / 3600, s / 60 % 60, s % 60);
+    return text;
+}
