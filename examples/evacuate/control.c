@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop around the library. Where the policy is `none` or `fixed` there is no buffer to ask, and the first limit, if
+ * any, is the last. */
+#include "control.h"
+#include "migbuf/report.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS UINT64_C(1000000)
+#define COMMAND_TIMEOUT_MS 10000
+#define LINK 1 /* everybody shares one link */
+
+int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
+                uint32_t tick_ms, size_t room, struct trace *trace, struct link *link, char error[FAIL_SIZE])
+{
+    struct migbuf_options options;
+    int rc;
+
+    *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .link = link };
+    c->room = room;
+    c->member = calloc(room, sizeof *c->member);
+    c->sample = calloc(room, sizeof *c->sample);
+    c->decision = calloc(room, sizeof *c->decision);
+    if (!c->member || !c->sample || !c->decision)
+        return fail(error, "out of memory");
+    if (policy != POLICY_PAPER && policy != POLICY_LITERAL)
+        return 0;
+    migbuf_options_init(&options, sizeof options);
+    options.policy = policy == POLICY_PAPER ? MIGBUF_POLICY_PAPER : MIGBUF_POLICY_LITERAL;
+    options.interval_ms = tick_ms;
+    rc = trace_new(trace, omega_bytes, &options, &c->buffer);
+    return rc ? fail(error, "migbuf_buffer_new: %s", migbuf_strerror(rc)) : 0;
+}
+
+void control_free(struct control *c)
+{
+    migbuf_buffer_free(c->buffer);
+    free(c->member);
+    free(c->sample);
+    free(c->decision);
+    *c = (struct control){ .policy = POLICY_NONE };
+}
+
+int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, const char *node, char error[FAIL_SIZE])
+{
+    char group[32];
+    int rc;
+
+    *t = (struct throttle){ .id = id, .monitor = monitor, .overlay_fd = -1 };
+    snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
+    rc = migbuf_disk_new(group, NULL, &t->disk);
+    if (!rc)
+        rc = migbuf_disk_watch(t->disk, node);
+    return rc ? fail(error, "migbuf_disk_new: %s", migbuf_strerror(rc)) : 0;
+}
+
+void throttle_free(struct throttle *t)
+{
+    migbuf_disk_free(t->disk);
+    t->disk = NULL;
+}
+
+/* Deciding */
+
+/* Carries out one decision: the limits go to the disk machine, stopping and continuing is left to
+ * throttle_run_or_stop(). */
+static void apply(struct control *c, struct throttle *t, const struct migbuf_decision *d, uint64_t now)
+{
+    t->last = *d;
+    if (d->action == MIGBUF_ACTION_KEEP)
+        return;
+    t->decided_ns = now;
+    if (d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT) {
+        t->pauses += !t->stop_wanted;
+        t->stop_wanted = true;
+        return;
+    }
+    if (migbuf_disk_set(t->disk, &d->limits)) {
+        trace_refused(c->trace, c->buffer, t->id);
+        c->refused++;
+        return;
+    }
+    t->stop_wanted = false;
+}
+
+static struct throttle *find(const struct control *c, uint64_t id)
+{
+    for (size_t k = 0; k < c->members; k++)
+        if (c->member[k]->id == id)
+            return c->member[k];
+    return NULL;
+}
+
+/* U is what the link carried, but only when somebody waited for it all the time: an idle link is not a slow one. */
+static void measure_link(struct control *c, uint64_t now)
+{
+    uint64_t bytes = link_sent_bytes(c->link), waited = link_waited_ns(c->link), passed = now - c->link_since_ns;
+
+    if (c->link_since_ns && passed >= 10 * MS && (waited - c->link_waited_ns) * 10 >= passed * 9) {
+        c->link_bytes_per_s = (uint64_t)((double)(bytes - c->link_bytes) * 1e9 / (double)passed);
+        if (c->buffer && c->link_bytes_per_s)
+            trace_link(c->trace, c->buffer, LINK, c->link_bytes_per_s);
+    }
+    c->link_bytes = bytes;
+    c->link_waited_ns = waited;
+    c->link_since_ns = now;
+}
+
+static int measure_files(struct control *c, char error[FAIL_SIZE])
+{
+    struct migbuf_error e;
+    int rc;
+
+    for (size_t k = 0; k < c->members; k++) {
+        struct throttle *t = c->member[k];
+
+        if (t->overlay_fd >= 0 && migbuf_cow_file_bytes(t->overlay_fd, &t->file_bytes, &e))
+            return fail(error, "VM %llu: the size of its overlay: %s", (unsigned long long)t->id, e.text);
+        c->sample[k] = (struct migbuf_sample){ .id = t->id, .file_bytes = t->file_bytes };
+    }
+    rc = c->buffer ? trace_sample(c->trace, c->buffer, c->sample, c->members) : 0;
+    return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
+}
+
+int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
+{
+    int n;
+
+    if (measure_files(c, error))
+        return -1;
+    measure_link(c, now);
+    if (!c->buffer)
+        return 0;
+    n = trace_tick(c->trace, c->buffer, now / MS, c->decision, c->room);
+    if (n < 0)
+        return fail(error, "migbuf_buffer_tick: %s", migbuf_strerror(n));
+    for (int k = 0; k < n; k++)
+        apply(c, find(c, c->decision[k].id), &c->decision[k], now);
+    return 0;
+}
+
+static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
+{
+    struct migbuf_decision d = { .id = t->id,
+                                 .action = MIGBUF_ACTION_LOWER,
+                                 .growth_bytes_per_s = c->fixed_bytes_per_s };
+
+    if (c->policy == POLICY_NONE)
+        return 1;
+    if (migbuf_limits_from_budget(&t->geometry, 1, c->fixed_bytes_per_s, &d.limits) != 1)
+        return fail(error, "a fixed rate of %llu bytes/s is below one unit (%llu bytes) a second",
+                    (unsigned long long)c->fixed_bytes_per_s, (unsigned long long)t->geometry.subcluster_bytes);
+    apply(c, t, &d, now);
+    return 1;
+}
+
+int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
+{
+    struct migbuf_migration m;
+    struct migbuf_error e;
+    int rc;
+
+    if (c->buffer) {
+        migbuf_migration_init(&m, sizeof m);
+        m.id = t->id;
+        m.link = LINK;
+        rc = trace_add(c->trace, c->buffer, &m, &t->geometry, 1, &e);
+        if (rc == MIGBUF_E_NOSPACE)
+            return 0;
+        if (rc)
+            return fail(error, "migbuf_buffer_add: %s", e.text);
+    }
+    c->member[c->members++] = t;
+    t->added = true;
+    if (!c->buffer)
+        return first_fixed_limit(c, t, now, error);
+    return control_tick(c, now, error) ? -1 : 1;
+}
+
+void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead)
+{
+    if (c->buffer && t->added)
+        trace_phase(c->trace, c->buffer, t->id, phase, drains_ahead);
+}
+
+void control_remove(struct control *c, struct throttle *t)
+{
+    size_t k = 0;
+
+    if (!t->added)
+        return;
+    if (c->buffer)
+        trace_remove(c->trace, c->buffer, t->id);
+    while (c->member[k] != t)
+        k++;
+    memmove(c->member + k, c->member + k + 1, (--c->members - k) * sizeof *c->member);
+    t->added = t->stop_wanted = false;
+    t->file_bytes = 0;
+}
+
+/* Carrying out */
+
+bool throttle_holds(const struct control *c, const struct throttle *t)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    if (c->policy == POLICY_NONE)
+        return true;
+    if (t->stop_wanted)
+        return !t->monitor->facts.running;
+    return !migbuf_disk_info(t->disk, &info) && info.throttled;
+}
+
+static void note_delay(const struct control *c, struct throttle *t, uint64_t now)
+{
+    if (!t->decided_ns || !throttle_holds(c, t))
+        return;
+    if (now - t->decided_ns > t->slowest_ns)
+        t->slowest_ns = now - t->decided_ns;
+    t->decided_ns = 0;
+}
+
+/* Feeds the answer to the disk machine. What was decided and refused must be told, or the buffer takes it for in force.
+ */
+static int take_reply(struct control *c, struct throttle *t, char error[FAIL_SIZE])
+{
+    struct call *call = &t->monitor->call[CALL_DISK];
+    struct migbuf_error e = { .text = "QEMU refused it" };
+    int rc = migbuf_report_to_disk(t->disk, t->command, call->state == CALL_ANSWERED ? call->text : NULL,
+                                   call->text_bytes, &e);
+
+    if (rc < 0) {
+        if (c->buffer && t->added && trace_refused(c->trace, c->buffer, t->id) == 0)
+            c->refused++;
+        fail(error, "%s: %s", call->command, call->state == CALL_ANSWERED ? e.text : call->text);
+    }
+    monitor_taken(t->monitor, CALL_DISK);
+    return rc < 0 ? -1 : 0;
+}
+
+int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
+{
+    struct migbuf_disk_command command;
+
+    if (t->monitor->call[CALL_DISK].state == CALL_WAITING)
+        return 1;
+    if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error))
+        return -1;
+    if (migbuf_disk_next(t->disk, &command) != 1) {
+        note_delay(c, t, now);
+        return 0;
+    }
+    t->command = command.kind;
+    monitor_send(t->monitor, CALL_DISK, command.name, command.arguments, now, COMMAND_TIMEOUT_MS);
+    return 1;
+}
+
+/* A guest that found no room goes on when there is some: its write is repeated then. Not more than twice a second, for
+ * each attempt that fails stops it again. */
+static bool may_go_on(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+{
+    if (!throttle_holds(c, t))
+        return false;
+    if (!t->monitor->facts.no_space)
+        return true;
+    if (c->policy == POLICY_NONE || room_bytes < t->geometry.queue_bytes + (1u << 20) || now - t->cont_ns < 500 * MS)
+        return false;
+    t->cont_ns = now;
+    return true;
+}
+
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+{
+    struct call *call = &t->monitor->call[CALL_GUEST];
+    bool running = t->monitor->facts.running;
+
+    if (call->state == CALL_ANSWERED || call->state == CALL_REFUSED)
+        monitor_taken(t->monitor, CALL_GUEST);
+    if (!t->added || t->hands_off || call->state == CALL_WAITING)
+        return;
+    if (t->stop_wanted && running)
+        monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now, COMMAND_TIMEOUT_MS);
+    else if (!t->stop_wanted && !running && may_go_on(c, t, room_bytes, now))
+        monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now, COMMAND_TIMEOUT_MS);
+    else
+        note_delay(c, t, now);
+}

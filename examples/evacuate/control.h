@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every host that uses migbuf writes for itself: measured sizes go into the buffer, its decisions go to the
+ * guests' throttles. This file is the example to copy; it knows monitors, descriptors and a link, but not how a VM is
+ * migrated.
+ *
+ *   admitted?                  control_add()        then throttle_pump() until idle: the first limit, BEFORE the
+ * overlay a drain has completed      control_drained() every tick                 control_tick()       sample, link,
+ * tick, apply between ticks              throttle_pump(), throttle_run_or_stop() the overlay is deleted
+ * control_remove()
+ */
+#ifndef EVACUATE_CONTROL_H
+#define EVACUATE_CONTROL_H
+#include "link.h"
+#include "migbuf/migbuf.h"
+#include "monitor.h"
+#include "trace.h"
+
+enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
+
+/* One VM under control. */
+struct throttle {
+    uint64_t id;
+    struct monitor *monitor; /* of the source */
+    struct migbuf_disk *disk;
+    struct migbuf_geometry geometry;
+    int overlay_fd;                  /* our own descriptor of the overlay, which has no name; -1 before it exists */
+    bool added;                      /* in the buffer */
+    bool stop_wanted;                /* decided: it must not write now */
+    bool hands_off;                  /* its migration stops and starts the guest now, we do not */
+    struct migbuf_decision last;     /* action 0 before the first */
+    int32_t command;                 /* kind of the disk's command under way */
+    uint64_t file_bytes;             /* of the overlay, as of the last sample */
+    uint64_t decided_ns, slowest_ns; /* from a decision until it was in force */
+    uint64_t cont_ns;                /* when a guest without room was last let go on */
+    uint32_t pauses;
+};
+
+/* All VMs of one run. */
+struct control {
+    enum policy policy;
+    uint64_t fixed_bytes_per_s;   /* POLICY_FIXED: growth */
+    struct migbuf_buffer *buffer; /* NULL: fixed, none */
+    struct trace *trace;
+    struct link *link;
+    struct throttle **member; /* in the buffer, in order of start */
+    struct migbuf_sample *sample;
+    struct migbuf_decision *decision;
+    size_t members, room;
+    uint64_t link_bytes, link_waited_ns, link_since_ns; /* at the last tick */
+    uint64_t link_bytes_per_s;                          /* U as last measured; 0: not yet */
+    uint64_t refused;                                   /* decisions QEMU did not take */
+};
+
+/* `room`: how many VMs there will be at most. The trace and the link stay the caller's. */
+int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
+                uint32_t tick_ms, size_t room, struct trace *trace, struct link *link, char error[FAIL_SIZE]);
+void control_free(struct control *c);
+
+int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, const char *node, char error[FAIL_SIZE]);
+void throttle_free(struct throttle *t);
+
+/* Asks for admission and, with it, decides its first limit. 1: admitted, 0: not yet, -1: failed. */
+int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
+
+/* A drain is over: so many are still ahead. At once, so that the reserve for it is given back. */
+void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead);
+
+/* Measures everybody and carries out what follows from it. */
+int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE]);
+
+/* Its overlay is deleted. Fine when it was never added. */
+void control_remove(struct control *c, struct throttle *t);
+
+/* Moves the conversation about limits on: 1: under way, 0: what is wanted is in force, -1: QEMU refused it. */
+int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
+
+/* Stops or continues the guest as decided. `room_bytes`: free in Ω. */
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now);
+
+/* Is what was decided in force? */
+bool throttle_holds(const struct control *c, const struct throttle *t);
+#endif

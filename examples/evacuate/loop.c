@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/* The event loop: poll, move every migration on, and every tick measure and decide (control.c). */
+#include "loop.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
+#define AFTER_OVERFLOW_MS 1000
+#define WAY_BACK_MS 120000 /* the most that giving up may take */
+
+/* Beginning */
+
+static int make_loads(struct run *r)
+{
+    char error[FAIL_SIZE];
+
+    r->load = calloc(r->vms, sizeof *r->load);
+    r->vm = calloc(r->vms, sizeof *r->vm);
+    r->checked = calloc(r->vms, sizeof *r->checked);
+    r->acked_before = calloc(r->vms, sizeof *r->acked_before);
+    if (!r->load || !r->vm || !r->checked || !r->acked_before)
+        return fail(r->error, "out of memory");
+    for (uint32_t i = 0; i < r->vms; i++) {
+        options_load(r->options, i, &r->load[i]);
+        if (writer_params_check(&r->load[i].writer, r->options->disk_bytes, error))
+            return fail(r->error, "%s: %s", r->load[i].name, error);
+    }
+    return 0;
+}
+
+static int make_record(struct run *r)
+{
+    const char *names[OPTIONS_VMS_MAX];
+    char policy[40];
+    struct record_setup setup = {
+        .omega_bytes = r->omega_bytes,
+        .link_bytes_per_s = r->options->link_bytes_per_s,
+        .seed = r->options->seed,
+        .vm_count = r->vms,
+        .tick_ms = r->options->tick_ms,
+        .names = names,
+        .policy = options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy),
+    };
+
+    for (uint32_t i = 0; i < r->vms; i++)
+        names[i] = r->load[i].name;
+    r->record = record_new(&setup);
+    return r->record ? 0 : fail(r->error, "out of memory");
+}
+
+/* Everything has to cross the link: the disks, and as much again as the buffer holds. Four times that is late. */
+static uint32_t transfer_ms(const struct options *o)
+{
+    double bytes = (double)o->vms * (double)(o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
+    double ms = 30000 + 4000 * bytes / (double)o->link_bytes_per_s;
+
+    return ms < 86400000 ? (uint32_t)ms : 86400000;
+}
+
+int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
+              const char *kernel, struct trace *trace, struct picture *picture, int signals)
+{
+    struct link_config link = { .bytes_per_s = options->link_bytes_per_s };
+
+    *r = (struct run){ .options = options,
+                       .policy = policy,
+                       .contrast = contrast,
+                       .trace = trace,
+                       .picture = picture,
+                       .signals = signals,
+                       .vms = options->vms,
+                       .begun_ns = now_ns() };
+    snprintf(r->directory, sizeof r->directory, "%s", directory);
+    if (make_loads(r))
+        return -1;
+    if (mkdir(r->directory, 0700))
+        return fail(r->error, "mkdir %s: %s", r->directory, strerror(errno));
+    if (volume_make(&r->volume, r->directory, options->buffer_bytes, VOLUME_NONE, r->error))
+        return -1;
+    r->omega_bytes = r->free_bytes = r->volume.size_bytes;
+    r->site = (struct site){
+        .directory = r->directory,
+        .kernel = kernel,
+        .volume = &r->volume,
+        .link = link_new(&link),
+        .control = &r->control,
+        .disk_bytes = options->disk_bytes,
+        .start_ns = r->begun_ns,
+        .transfer_ms = transfer_ms(options),
+    };
+    if (!r->site.link)
+        return fail(r->error, "out of memory");
+    if (make_record(r) || control_new(&r->control, policy, options->fixed_bytes_per_s, r->omega_bytes, options->tick_ms,
+                                      r->vms, trace, r->site.link, r->error))
+        return -1;
+    r->site.record = r->record;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_init(&r->vm[i], i, &r->load[i], &r->site);
+    return 0;
+}
+
+/* Showing */
+
+static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame_vm *f)
+{
+    const struct migration *m = &r->vm[i];
+    const struct throttle *t = &m->throttle;
+    uint64_t acked = m->status.acknowledged;
+
+    *f = (struct frame_vm){
+        .overlay_bytes = t->file_bytes,
+        .limit_bytes_per_s = UINT64_MAX,
+        .acked = acked,
+        .progress_permille = migration_progress_permille(m),
+        .phase = migration_phase(m),
+        .paused = t->stop_wanted || m->place[m->home].monitor.facts.no_space,
+        .action = t->last.action,
+        .reason = t->last.reason,
+    };
+    if (t->added && r->policy != POLICY_NONE)
+        f->limit_bytes_per_s = t->stop_wanted ? 0 : t->last.growth_bytes_per_s;
+    if (seconds > 0)
+        f->guest_bytes_per_s =
+            (uint64_t)((double)((acked - r->acked_before[i]) * m->load->writer.sectors * 512) / seconds);
+    r->acked_before[i] = acked;
+}
+
+static void put_frame(struct run *r, uint64_t now)
+{
+    struct frame_vm vm[OPTIONS_VMS_MAX];
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
+    struct frame frame = {
+        .t_ms = (now - r->site.start_ns) / MS,
+        .used_bytes = r->used_bytes,
+        .link_bytes_per_s = r->control.link_bytes_per_s,
+        .vm = vm,
+    };
+    double seconds = r->last_frame_ns ? (double)(now - r->last_frame_ns) / 1e9 : 0;
+
+    if (r->control.buffer && !migbuf_buffer_stats(r->control.buffer, &stats))
+        frame.reserve_bytes = stats.reserve_bytes;
+    for (uint32_t i = 0; i < r->vms; i++)
+        put_frame_vm(r, i, seconds, &vm[i]);
+    record_add(r->record, &frame);
+    r->last_frame_ns = now;
+    picture_draw(r->picture, r->record, r->control.buffer ? migbuf_buffer_bins(r->control.buffer) : NULL, false);
+}
+
+/* Giving up */
+
+static void give_up(struct run *r, const char *why, uint64_t now)
+{
+    if (!r->give_up_ns)
+        r->give_up_ns = now;
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (!migration_ended(&r->vm[i]))
+            migration_give_up(&r->vm[i], why);
+}
+
+static uint32_t count_past_return(const struct run *r)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->vms; i++)
+        n += migration_is_past_return(&r->vm[i]);
+    return n;
+}
+
+static void take_signals(struct run *r, uint64_t now)
+{
+    struct signalfd_siginfo signal;
+    char line[160];
+
+    while (read(r->signals, &signal, sizeof signal) == (ssize_t)sizeof signal) {
+        if (r->interrupted) {
+            picture_say(r->picture, "still on the way back; nothing can be cut short without harm to a guest");
+            continue;
+        }
+        r->interrupted = true;
+        snprintf(line, sizeof line, "giving up: %u of %u go on at the target, the others at the source",
+                 count_past_return(r), r->vms);
+        picture_say(r->picture, line);
+        give_up(r, "interrupted", now);
+    }
+}
+
+/* The loop */
+
+/* Nobody begins before all guests write: otherwise the first would have the link for itself. */
+static void open_gate(struct run *r, uint64_t now)
+{
+    if (r->site.go)
+        return;
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (!migration_waits(&r->vm[i]))
+            return;
+    r->site.go = true;
+    r->site.start_ns = now;
+    r->next_tick_ns = now;
+}
+
+static void measure_volume(struct run *r, uint64_t now)
+{
+    if (volume_usage(&r->volume, &r->used_bytes, &r->free_bytes, r->error))
+        give_up(r, r->error, now);
+    if (r->used_bytes > r->peak_bytes)
+        r->peak_bytes = r->used_bytes;
+}
+
+static void tick(struct run *r, uint64_t now)
+{
+    uint64_t interval = r->options->tick_ms * MS;
+
+    if (!r->site.go || now < r->next_tick_ns)
+        return;
+    if (now - r->next_tick_ns > r->worst_tick_ns)
+        r->worst_tick_ns = now - r->next_tick_ns;
+    if (control_tick(&r->control, now, r->error))
+        give_up(r, r->error, now);
+    put_frame(r, now);
+    r->ticks++;
+    r->next_tick_ns += interval;
+    if (r->next_tick_ns <= now) /* never two at once to catch up */
+        r->next_tick_ns = now + interval;
+}
+
+static void look_at_clock(struct run *r, uint64_t now)
+{
+    if (!r->give_up_ns && now - r->begun_ns > (r->site.transfer_ms + UINT64_C(60000)) * MS)
+        give_up(r, "it takes too long", now);
+    for (uint32_t i = 0; i < r->vms && r->contrast; i++)
+        if (r->vm[i].overflow_ns && now - r->vm[i].overflow_ns > AFTER_OVERFLOW_MS * MS && !r->interrupted)
+            r->abandoned = true;
+}
+
+static bool is_over(const struct run *r, uint64_t now)
+{
+    if (r->abandoned || (r->give_up_ns && now - r->give_up_ns > WAY_BACK_MS * MS))
+        return true;
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (!migration_ended(&r->vm[i]))
+            return false;
+    return true;
+}
+
+/* What a test asked for (--inject). */
+static void inject(struct run *r, const struct migration *m)
+{
+    enum injection what = r->options->injection;
+    pid_t victim = getpid();
+
+    if (r->injected || !r->options->inject_at || strcmp(migration_step_name(m), r->options->inject_at))
+        return;
+    if (what != INJECT_INTERRUPT)
+        victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
+    r->injected = true;
+    if (victim)
+        kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
+}
+
+/* Waits until something happened, at most LOOK_MS. */
+static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, uint64_t now)
+{
+    size_t n = 0;
+    int timeout = LOOK_MS;
+
+    fds[n++] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
+    for (uint32_t i = 0; i < r->vms; i++)
+        for (int side = SOURCE; side <= TARGET; side++) {
+            int fd = -1;
+            short events = monitor_poll(&r->vm[i].place[side].monitor, &fd);
+
+            if (events && fd >= 0)
+                fds[n++] = (struct pollfd){ .fd = fd, .events = events };
+        }
+    if (r->site.go && r->next_tick_ns < now + LOOK_MS * MS)
+        timeout = r->next_tick_ns > now ? (int)((r->next_tick_ns - now + MS - 1) / MS) : 0;
+    n += link_poll_prepare(r->site.link, fds + n, room - n, now, &timeout);
+    poll(fds, n, timeout);
+}
+
+void run_loop(struct run *r)
+{
+    size_t room = 1 + r->vms * (2 + 2 * 2);
+    struct pollfd *fds = calloc(room, sizeof *fds);
+    uint64_t now = now_ns();
+
+    if (!fds) {
+        fail(r->error, "out of memory");
+        return;
+    }
+    while (!is_over(r, now)) {
+        wait_for_something(r, fds, room, now);
+        now = now_ns();
+        take_signals(r, now);
+        link_run(r->site.link, now);
+        for (uint32_t i = 0; i < r->vms; i++) {
+            migration_step(&r->vm[i], now);
+            inject(r, &r->vm[i]);
+            migration_throttle(&r->vm[i], r->free_bytes, now);
+            migration_watch(&r->vm[i], now);
+        }
+        measure_volume(r, now);
+        open_gate(r, now);
+        tick(r, now);
+        look_at_clock(r, now);
+    }
+    free(fds);
+    if (r->site.go)
+        put_frame(r, now);
+    r->ended_ns = now;
+}
+
+/* The proof */
+
+/* Is a damaged sector found? The first acknowledged write of the first VM is blotted out. */
+static void damage(const struct run *r, const struct migration *m, int fd)
+{
+    char zeros[512] = "";
+    struct guest_generator g = { m->load->writer.window, m->load->writer.random, 0, m->load->writer.seed };
+    uint64_t sector = m->load->writer.start + (uint64_t)guest_next_slot(&g) * m->load->writer.sectors;
+
+    if (r->options->injection == INJECT_LOSE && !m->index && pwrite(fd, zeros, sizeof zeros, (off_t)(sector * 512)) < 0)
+        picture_say(r->picture, "--inject lose: the disk could not be damaged");
+}
+
+static void check_disk(struct run *r, uint32_t i)
+{
+    struct migration *m = &r->vm[i];
+    const char *image = m->place[m->home].image;
+    char error[FAIL_SIZE];
+    int fd = open(image, O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0)
+        damage(r, m, fd);
+    if (fd < 0 || writer_check(fd, &m->load->writer, &m->status, &r->checked[i], error)) {
+        if (fd < 0)
+            fail(error, "%s: %s", image, strerror(errno));
+        if (!m->error[0])
+            fail(m->error, "%s, checking its disk: %s", m->load->name, error);
+        m->stopped = false; /* not checked */
+    } else if (!writer_good(&r->checked[i]) && !m->error[0]) {
+        fail(m->error, "%s, checking its disk: %s", m->load->name, r->checked[i].first_bad);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+void run_check(struct run *r)
+{
+    for (uint32_t i = 0; i < r->vms; i++) {
+        char line[80];
+
+        if (!r->vm[i].stopped)
+            continue;
+        if (i % 4 == 0) {
+            snprintf(line, sizeof line, "checking disks, %u of %u", i + 1, r->vms);
+            picture_say(r->picture, line);
+        }
+        check_disk(r, i);
+    }
+}
+
+void run_end(struct run *r)
+{
+    for (uint32_t i = 0; r->vm && r->site.control && i < r->vms; i++)
+        migration_release(&r->vm[i]);
+    link_free(r->site.link);
+    r->site.link = NULL;
+    control_free(&r->control);
+    volume_remove(&r->volume);
+}
+
+void run_free(struct run *r)
+{
+    record_free(r->record);
+    free(r->load);
+    free(r->vm);
+    free(r->checked);
+    free(r->acked_before);
+    *r = (struct run){ .vms = 0 };
+}

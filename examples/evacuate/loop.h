@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run of the whole load under one policy: a single-threaded loop over all monitors, the link and the clock. Nobody
+ * in it waits for one QEMU, so a slow one does not delay the ticks of the others.
+ */
+#ifndef EVACUATE_LOOP_H
+#define EVACUATE_LOOP_H
+#include "options.h"
+#include "picture.h"
+
+struct run {
+    const struct options *options;
+    enum policy policy;
+    bool contrast; /* ends a second after the first overflow */
+    char directory[256];
+    struct volume volume;
+    struct control control;
+    struct trace *trace;
+    struct site site;
+    struct record *record;
+    struct picture *picture;
+    int signals; /* a signalfd: SIGINT, SIGTERM, SIGHUP */
+
+    uint32_t vms;
+    struct load *load;
+    struct migration *vm;
+    struct writer_result *checked; /* valid where vm[i].stopped */
+    uint64_t *acked_before;        /* at the last frame */
+
+    uint64_t omega_bytes, used_bytes, free_bytes, peak_bytes;
+    uint64_t begun_ns, ended_ns, next_tick_ns, last_frame_ns, give_up_ns, worst_tick_ns;
+    uint64_t ticks;
+    bool interrupted, injected;
+    bool abandoned;        /* the contrast has shown what it was to show */
+    char error[FAIL_SIZE]; /* of the run itself */
+};
+
+/*
+ * Makes directory and volume, runs, checks the disks. Returns 0 when the run came to its end, whatever became of the
+ * VMs; -1 with run->error when it could not. `interrupted` is set when a signal asked to stop. run_end() must follow.
+ */
+int run_begin(struct run *run, const struct options *options, enum policy policy, bool contrast, const char *directory,
+              const char *kernel, struct trace *trace, struct picture *picture, int signals);
+void run_loop(struct run *run);
+void run_check(struct run *run);
+
+/* Ends what still runs and removes the volume. The record stays readable until run_free(). */
+void run_end(struct run *run);
+void run_free(struct run *run);
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* evacuate: moves N writing VMs through one small buffer and proves that nothing was lost. Wiring only: options, the
+ * two runs, what is written where, and that nothing is left behind. */
+#include "summary.h"
+#include "svg.h"
+#include <errno.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EXIT_FAILED 1
+#define EXIT_WRONG 2
+
+struct program {
+    struct options options;
+    FILE *out;           /* for people: standard error when standard output is for the JSON object */
+    char directory[200]; /* ours alone; empty before it is made */
+    char kernel[512];
+    int signals;
+    struct picture *picture;
+    struct trace *trace;
+    struct run contrast, run;
+    bool contrasted;
+};
+
+/* From here on SIGINT and its like are read by the loop: nobody is interrupted in the middle of anything. */
+static int catch_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int find_guest(struct program *p, char error[FAIL_SIZE])
+{
+    char self[400];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash;
+
+    if (p->options.guest) {
+        snprintf(p->kernel, sizeof p->kernel, "%s", p->options.guest);
+    } else {
+        self[n < 0 ? 0 : n] = 0;
+        slash = strrchr(self, '/');
+        snprintf(p->kernel, sizeof p->kernel, "%.*s/guest.elf", slash ? (int)(slash - self) : 1, slash ? self : ".");
+    }
+    return access(p->kernel, R_OK) ? fail(error, "--guest %s: %s", p->kernel, strerror(errno)) : 0;
+}
+
+static int make_directory(struct program *p, char error[FAIL_SIZE])
+{
+    const char *parent = p->options.work_dir ? p->options.work_dir : getenv("TMPDIR");
+
+    if (!parent || !*parent)
+        parent = "/tmp";
+    if (strlen(parent) > 60)
+        return fail(error, "--work-dir %s: at most 60 characters, sockets have short names", parent);
+    snprintf(p->directory, sizeof p->directory, "%s/evacuate-XXXXXX", parent);
+    if (mkdtemp(p->directory))
+        return 0;
+    fail(error, "--work-dir %s: %s", parent, strerror(errno));
+    p->directory[0] = 0;
+    return -1;
+}
+
+static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *walk)
+{
+    (void)s, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static void remove_directory(struct program *p)
+{
+    if (!p->directory[0])
+        return;
+    if (p->options.keep)
+        fprintf(p->out, "Disks and messages are in %s\n", p->directory);
+    else if (nftw(p->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT))
+        fprintf(p->out, "%s: could not be removed: %s\n", p->directory, strerror(errno));
+}
+
+static int prepare(struct program *p, char error[FAIL_SIZE])
+{
+    p->signals = catch_signals();
+    if (p->signals < 0)
+        return fail(error, "signalfd: %s", strerror(errno));
+    if (find_guest(p, error) || volume_private_mounts(error) || make_directory(p, error) ||
+        trace_open(p->options.trace, &p->trace, error))
+        return -1;
+    return 0;
+}
+
+/* One run from its beginning to its end; false when it could not be done at all. */
+static bool do_run(struct program *p, struct run *run, enum policy policy, bool contrast)
+{
+    char directory[256], line[128], text[40];
+
+    picture_free(p->picture);
+    p->picture = picture_new(p->out); /* each run has its own */
+    if (!p->picture) {
+        fail(run->error, "out of memory");
+        return false;
+    }
+    snprintf(directory, sizeof directory, "%s/%s", p->directory, contrast ? "contrast" : "run");
+    snprintf(line, sizeof line, "policy %s: starting %u guests",
+             options_policy_text(policy, p->options.fixed_bytes_per_s, text), p->options.vms);
+    picture_say(p->picture, line);
+    if (run_begin(run, &p->options, policy, contrast, directory, p->kernel, contrast ? NULL : p->trace, p->picture,
+                  p->signals)) {
+        run_end(run);
+        return false;
+    }
+    run_loop(run);
+    run_check(run);
+    picture_draw(p->picture, run->record, NULL, true);
+    run_end(run);
+    return true;
+}
+
+static int write_file(struct program *p, const char *path, const char *option, int (*write)(struct program *, FILE *))
+{
+    FILE *out = path ? fopen(path, "w") : stdout;
+    int rc = out ? write(p, out) : -1;
+
+    if (out && path && fclose(out))
+        rc = -1;
+    if (rc)
+        fprintf(stderr, "evacuate: --%s %s: %s\n", option, path ? path : "", strerror(errno));
+    return rc;
+}
+
+static int write_json(struct program *p, FILE *out)
+{
+    return summary_json(&p->run, p->contrasted ? &p->contrast : NULL, out);
+}
+
+static int write_svg(struct program *p, FILE *out)
+{
+    return p->contrasted ? svg_contrast(p->run.record, p->contrast.record, out) : svg_timeline(p->run.record, out);
+}
+
+static int write_curves(struct program *p, FILE *out)
+{
+    (void)p;
+    return svg_curves(out);
+}
+
+/* The contrast may be interrupted too; then that was all, and what it says is the summary. */
+static int do_runs(struct program *p)
+{
+    const struct options *o = &p->options;
+
+    if (!o->policy_given) {
+        p->contrasted = do_run(p, &p->contrast, POLICY_NONE, true);
+        if (!p->contrasted)
+            return fail(p->run.error, "%s", p->contrast.error);
+        if (p->contrast.interrupted) {
+            p->run = p->contrast;
+            p->contrast = (struct run){ .vms = 0 };
+            p->contrasted = false;
+            return 0;
+        }
+    }
+    return do_run(p, &p->run, o->policy, false) ? 0 : -1;
+}
+
+static int report(struct program *p)
+{
+    bool good = summary_good(&p->run);
+    char error[FAIL_SIZE];
+    int rc = 0;
+
+    picture_free(p->picture);
+    p->picture = NULL;
+    if (p->options.svg)
+        rc |= write_file(p, p->options.svg, "svg", write_svg);
+    if (p->options.json_wanted)
+        rc |= write_file(p, p->options.json, "json", write_json);
+    if (trace_close(p->trace, error)) {
+        fprintf(stderr, "evacuate: --trace %s: %s\n", p->options.trace, error);
+        rc = -1;
+    }
+    p->trace = NULL;
+    if (p->contrasted)
+        summary_contrast(&p->contrast, p->out);
+    summary_failures(&p->run, p->out);
+    remove_directory(p);
+    summary_line(&p->run, p->out);
+    return good && !rc ? 0 : EXIT_FAILED;
+}
+
+static int evacuate(struct program *p)
+{
+    char error[FAIL_SIZE];
+    int status;
+
+    p->out = p->options.json_wanted && !p->options.json ? stderr : stdout;
+    if (prepare(p, error)) {
+        fprintf(stderr, "evacuate: %s\n", error);
+        remove_directory(p);
+        return EXIT_WRONG;
+    }
+    if (do_runs(p)) {
+        picture_free(p->picture);
+        p->picture = NULL;
+        fprintf(stderr, "evacuate: %s\n", p->run.error);
+        remove_directory(p);
+        status = EXIT_WRONG;
+    } else {
+        status = report(p);
+    }
+    run_free(&p->contrast);
+    run_free(&p->run);
+    trace_close(p->trace, error);
+    return status;
+}
+
+int main(int argc, char *argv[])
+{
+    static struct program program;
+    char error[FAIL_SIZE];
+
+    switch (options_read(&program.options, argc, argv, error)) {
+    case OPTIONS_HELP:
+        options_help(stdout, "evacuate");
+        return 0;
+    case OPTIONS_WRONG:
+        fprintf(stderr, "evacuate: %s\n", error);
+        return EXIT_WRONG;
+    default:
+        break;
+    }
+    if (program.options.replay)
+        return trace_replay(program.options.replay, stdout) ? EXIT_FAILED : 0;
+    if (program.options.curves)
+        return write_file(&program, program.options.curves, "curves", write_curves) ? EXIT_FAILED : 0;
+    return evacuate(&program);
+}

@@ -1,0 +1,1235 @@
+/* SPDX-License-Identifier: MIT */
+/* The steps of a migration are one table, `steps`; the functions above it are its columns. Node names, ids and the
+ * order are LXD's. A step is: begin, send its command, take the answer, wait until it is finished. */
+#include "migration.h"
+#include "migbuf/report.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define OVERLAY VM_DISK_NODE "_snapshot"
+#define NBD VM_DISK_NODE "_nbd"
+#define GO_ON_MS 500 /* how long a guest is watched after it has arrived */
+
+/* What has been made at the source and must be undone on the way back. */
+enum { MADE_FDSET = 1, MADE_NODE = 2, MADE_SNAPSHOT = 4, MADE_NBD = 8, MADE_JOB = 16, MADE_MIGRATE = 32 };
+
+/* Of a step. */
+enum {
+    FINISH_FIRST = 1, /* giving up waits until it is done */
+    NO_RETURN = 2,    /* from here on the guest can only end at the target */
+    TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already */
+    HANGS_UP = 8      /* QEMU ends in this step */
+};
+
+/* What `finished` says. */
+enum { FAILED = -1, WAIT = 0, DONE = 1, AGAIN = 2 /* send the command once more, soon */ };
+
+struct step {
+    const char *name;      /* "…: what QEMU said" */
+    int32_t phase;         /* of the picture */
+    int32_t side;          /* whose monitor; HOME: where the guest is */
+    const char *command;   /* NULL: none */
+    const char *arguments; /* NULL: what begin() wrote, or none */
+    bool (*needed)(const struct migration *m);
+    int (*begin)(struct migration *m, uint64_t now);
+    int (*finished)(struct migration *m, const struct call *answer, uint64_t now);
+    uint32_t makes, unmakes;
+    uint32_t timeout_ms; /* 0: as long as the link may take */
+    uint32_t flags;
+    const char *event; /* for the timeline, when it is done */
+};
+
+enum { HOME = 2 };
+
+static const struct step steps[];
+static struct monitor *monitor_of(struct migration *m, int32_t side);
+
+/* Failing */
+
+static int failed(struct migration *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int failed(struct migration *m, const char *format, ...)
+{
+    size_t n = strlen(m->error);
+    char why[400];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    if (n)
+        snprintf(m->error + n, sizeof m->error - n, "; then, %s: %s", steps[m->at].name, why);
+    else
+        fail(m->error, "%s, %s: %s", m->load->name, steps[m->at].name, why);
+    return FAILED;
+}
+
+static void say(struct migration *m, uint64_t now, const char *text)
+{
+    record_event(m->site->record, (now - m->site->start_ns) / MS, m->index, "%s", text);
+}
+
+static void put(struct migration *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct migration *m, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(m->arguments, sizeof m->arguments, format, args);
+    va_end(args);
+}
+
+/* Starting a QEMU */
+
+static int start_qemu(struct migration *m, enum side side, uint64_t now)
+{
+    struct place *p = &m->place[side];
+    char append[256], error[FAIL_SIZE];
+    struct vm_config config = {
+        .directory = p->directory,
+        .image = p->image,
+        .kernel = m->site->kernel,
+        .append = append,
+        .ram_mib = writer_ram_mib(&m->load->writer),
+        .incoming = side == TARGET,
+        .no_merging = m->load->no_merging,
+    };
+
+    if (writer_append(&m->load->writer, append, sizeof append))
+        return failed(m, "the guest's arguments are too long");
+    if (vm_start(&p->vm, &config, error))
+        return failed(m, "%s", error);
+    p->started = true;
+    monitor_open(&p->monitor, p->vm.qmp, now, 20000);
+    return 0;
+}
+
+static int make_disk(struct migration *m)
+{
+    struct place *p = &m->place[SOURCE];
+    char error[FAIL_SIZE];
+    int fd = open(p->image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc;
+
+    if (fd < 0)
+        return failed(m, "%s: %s", p->image, strerror(errno));
+    rc = writer_disk_make(fd, &m->load->writer, m->site->disk_bytes, error);
+    close(fd);
+    return rc ? failed(m, "%s", error) : 0;
+}
+
+static int start_source(struct migration *m, uint64_t now)
+{
+    return make_disk(m) ? FAILED : start_qemu(m, SOURCE, now);
+}
+
+static int start_target(struct migration *m, uint64_t now)
+{
+    return start_qemu(m, TARGET, now);
+}
+
+static int guest_writes(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return monitor_ready(&m->place[SOURCE].monitor) && m->status.acknowledged ? DONE : WAIT;
+}
+
+static int target_connected(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return monitor_ready(&m->place[TARGET].monitor) ? DONE : WAIT;
+}
+
+/* The host's own limits */
+
+static bool host_limits(const struct migration *m)
+{
+    const struct migbuf_throttle_config *h = &m->load->host;
+
+    return h->bps || h->bps_rd || h->bps_wr || h->iops || h->iops_rd || h->iops_wr;
+}
+
+#define U(value) ((unsigned long long)(value))
+
+static int put_host_limits(struct migration *m, uint64_t now)
+{
+    const struct migbuf_throttle_config *h = &m->load->host;
+    size_t n;
+
+    (void)now;
+    put(m,
+        "{\"id\":\"" VM_DISK_QDEV "\",\"bps\":%llu,\"bps_rd\":%llu,\"bps_wr\":%llu,\"iops\":%llu,\"iops_rd\":%llu,"
+        "\"iops_wr\":%llu",
+        U(h->bps), U(h->bps_rd), U(h->bps_wr), U(h->iops), U(h->iops_rd), U(h->iops_wr));
+    n = strlen(m->arguments);
+    if (h->iops_wr_max) {
+        snprintf(m->arguments + n, sizeof m->arguments - n, ",\"iops_wr_max\":%llu,\"iops_wr_max_length\":%llu",
+                 U(h->iops_wr_max), U(h->iops_wr_max_length));
+        n = strlen(m->arguments);
+    }
+    snprintf(m->arguments + n, sizeof m->arguments - n, "}");
+    return 0;
+}
+
+static int read_limits(struct migration *m, const struct call *answer, struct migbuf_throttle_config *limits)
+{
+    struct migbuf_block_report block;
+    struct migbuf_error e;
+    const char *top = m->home == SOURCE && m->made & MADE_SNAPSHOT ? OVERLAY : VM_DISK_NODE;
+
+    if (migbuf_report_block(answer->text, answer->text_bytes, top, &block, &e))
+        return failed(m, "%s", e.text);
+    *limits = block.throttle;
+    return 0;
+}
+
+static int keep_host_limits(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    return read_limits(m, answer, &m->host) ? FAILED : DONE;
+}
+
+static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+{
+    return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
+}
+
+static int compare_host_limits(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_throttle_config found;
+
+    (void)now;
+    if (read_limits(m, answer, &found))
+        return FAILED;
+    m->limits_restored = same_limits(&m->host, &found);
+    if (m->limits_restored)
+        return DONE;
+    return failed(m,
+                  "the host's limits were bps %llu/%llu/%llu iops %llu/%llu/%llu group '%s', now they are "
+                  "%llu/%llu/%llu, %llu/%llu/%llu, '%s'",
+                  U(m->host.bps), U(m->host.bps_rd), U(m->host.bps_wr), U(m->host.iops), U(m->host.iops_rd),
+                  U(m->host.iops_wr), m->host.group, U(found.bps), U(found.bps_rd), U(found.bps_wr), U(found.iops),
+                  U(found.iops_rd), U(found.iops_wr), found.group);
+}
+
+/* Throttle and admission */
+
+static int gate(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    m->begun_ns = now;
+    return m->site->go ? DONE : WAIT;
+}
+
+static int learn(struct migration *m, uint64_t now)
+{
+    char error[FAIL_SIZE];
+
+    (void)now;
+    if (throttle_new(&m->throttle, m->index, &m->place[SOURCE].monitor, VM_DISK_NODE, error))
+        return failed(m, "%s", error);
+    return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
+}
+
+static int pumped(struct migration *m, const struct call *answer, uint64_t now)
+{
+    char error[FAIL_SIZE];
+    int busy = throttle_pump(m->site->control, &m->throttle, now, error);
+
+    (void)answer;
+    return busy < 0 ? failed(m, "%s", error) : busy ? WAIT : DONE;
+}
+
+/* What the buffer has to know about the disk: the largest request that the throttle sees, and what a drain pours. */
+static void set_geometry(struct migration *m)
+{
+    const struct writer_params *w = &m->load->writer;
+    struct migbuf_geometry *g = &m->throttle.geometry;
+    uint64_t request = w->sectors * UINT64_C(512), merged = m->load->no_merging ? 1 : w->depth;
+    bool whole = request % 65536 == 0 || 65536 % request == 0;
+
+    *g = (struct migbuf_geometry){
+        .virtual_bytes = m->site->disk_bytes,
+        .cluster_bytes = 65536,
+        .subcluster_bytes = 65536,
+        .request_bytes = merged * request,
+        .flags = migbuf_limits_host_flags(&m->host),
+    };
+    /* Requests that merge end anywhere in a cluster unless each of them is made of whole clusters. */
+    if (whole && w->start * UINT64_C(512) % 65536 == 0 && (merged == 1 || request % 65536 == 0))
+        g->flags |= MIGBUF_GEOMETRY_ALIGNED;
+    migbuf_limits_drain(g, w->depth, request, &g->queue_bytes);
+}
+
+static int ask_for_room(struct migration *m, uint64_t now)
+{
+    (void)now;
+    set_geometry(m);
+    return 0;
+}
+
+static int admitted(struct migration *m, const struct call *answer, uint64_t now)
+{
+    char error[FAIL_SIZE];
+    int rc;
+
+    (void)answer;
+    if (now < m->again_ns)
+        return WAIT;
+    m->again_ns = now + 100 * MS;
+    rc = control_add(m->site->control, &m->throttle, now, error);
+    return rc < 0 ? failed(m, "%s", error) : rc ? DONE : WAIT;
+}
+
+static int first_limit(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = pumped(m, answer, now);
+
+    return rc == DONE && !throttle_holds(m->site->control, &m->throttle) ? WAIT : rc;
+}
+
+/* Overlay */
+
+static int create_overlay(struct migration *m, uint64_t now)
+{
+    char error[FAIL_SIZE], size[24];
+    const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", m->overlay, size, NULL };
+
+    (void)now;
+    snprintf(size, sizeof size, "%llu", U(m->site->disk_bytes));
+    m->tool_output = memfd_create("qemu-img", MFD_CLOEXEC);
+    if (m->tool_output < 0)
+        return failed(m, "memfd_create: %s", strerror(errno));
+    return process_start(&m->tool, argv, m->tool_output, error) ? failed(m, "%s", error) : 0;
+}
+
+static int overlay_created(struct migration *m, const struct call *answer, uint64_t now)
+{
+    char tail[512], how[64];
+
+    (void)answer, (void)now;
+    if (process_runs(&m->tool))
+        return WAIT;
+    if (!m->tool.status)
+        return DONE;
+    process_tail(m->tool_output, tail, sizeof tail);
+    return failed(m, "qemu-img %s: %s", process_describe(&m->tool, how), tail);
+}
+
+/* No path from here on: only QEMU's descriptor and ours keep it. */
+static int open_overlay(struct migration *m, uint64_t now)
+{
+    int fd = open(m->overlay, O_RDWR | O_CLOEXEC);
+
+    (void)now;
+    if (fd < 0)
+        return failed(m, "%s: %s", m->overlay, strerror(errno));
+    unlink(m->overlay);
+    m->throttle.overlay_fd = fd;
+    return 0;
+}
+
+static int pass_overlay(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct monitor *monitor = monitor_of(m, SOURCE);
+    struct migbuf_fdset_report fdset;
+    struct migbuf_error e;
+    struct call *call = &monitor->call[CALL_STEP];
+
+    (void)answer, (void)now;
+    if (!monitor_send_fd(monitor, CALL_STEP, "add-fd", "{\"opaque\":\"rdwr:" OVERLAY "\"}", m->throttle.overlay_fd))
+        return WAIT;
+    if (monitor->lost)
+        return failed(m, "%s", monitor->error);
+    if (call->state != CALL_ANSWERED)
+        return failed(m, "add-fd: %s", call->text);
+    if (migbuf_report_fdset(call->text, call->text_bytes, &fdset, &e))
+        return failed(m, "add-fd: %s", e.text);
+    m->fdset = fdset.fdset_id;
+    monitor_taken(monitor, CALL_STEP);
+    return DONE;
+}
+
+static int put_overlay(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m,
+        "{\"driver\":\"qcow2\",\"node-name\":\"" OVERLAY "\",\"read-only\":false,"
+        "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%llu\"}}",
+        U(m->fdset));
+    return 0;
+}
+
+static int snapshot_taken(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    m->overlay_ns = now;
+    control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_BASE, 3);
+    return DONE;
+}
+
+/* Base */
+
+static int begin_copy(struct migration *m, uint64_t now)
+{
+    char error[FAIL_SIZE];
+    int from = open(m->place[SOURCE].image, O_RDONLY | O_CLOEXEC);
+    int to = open(m->place[TARGET].image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    (void)now;
+    if (from >= 0 && to >= 0) {
+        m->copy = link_add_copy(m->site->link, from, to, error);
+        if (m->copy >= 0)
+            return 0;
+    } else {
+        fail(error, "opening the disks: %s", strerror(errno));
+    }
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return failed(m, "%s", error);
+}
+
+static void drop_flow(struct migration *m, int *flow)
+{
+    if (*flow >= 0)
+        link_remove(m->site->link, *flow);
+    *flow = -1;
+}
+
+static int copied(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct link_flow_state flow = link_flow(m->site->link, m->copy);
+
+    (void)answer, (void)now;
+    if (flow.phase == LINK_FAILED)
+        return failed(m, "%s", flow.error);
+    if (flow.phase != LINK_DONE)
+        return WAIT;
+    drop_flow(m, &m->copy);
+    return DONE;
+}
+
+/* Mirror. Each connection crosses the link by a proxy: the source knows the near socket, the target the far one. */
+
+static int put_nbd_server(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m, "{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"%s/nbd\"}},\"max-connections\":1}",
+        m->place[TARGET].directory);
+    return 0;
+}
+
+static int put_incoming(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[TARGET].directory);
+    return 0;
+}
+
+static int add_proxy(struct migration *m, const char *name, int *flow)
+{
+    char near[340], far[340], error[FAIL_SIZE];
+
+    snprintf(near, sizeof near, "%s/%s", m->place[SOURCE].directory, name);
+    snprintf(far, sizeof far, "%s/%s", m->place[TARGET].directory, name);
+    *flow = link_add_proxy(m->site->link, near, far, error);
+    return *flow < 0 ? failed(m, "%s", error) : 0;
+}
+
+static int put_nbd_node(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m,
+        "{\"node-name\":\"" NBD "\",\"driver\":\"raw\",\"file\":{\"driver\":\"nbd\",\"export\":\"" VM_DISK_NODE "\","
+        "\"server\":{\"type\":\"unix\",\"path\":\"%s/nbd\"}}}",
+        m->place[SOURCE].directory);
+    return add_proxy(m, "nbd", &m->nbd);
+}
+
+static int new_job(struct migration *m, uint64_t now)
+{
+    (void)now;
+    monitor_new_job(monitor_of(m, SOURCE));
+    return 0;
+}
+
+static int mirror_started(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 2);
+    return DONE;
+}
+
+static int job_failed(struct migration *m)
+{
+    const struct facts *f = &monitor_of(m, SOURCE)->facts;
+
+    return failed(m, "the job %s%s%s", f->job_cancelled ? "was cancelled" : "ended",
+                  f->job_error[0] ? ": " : " too early", f->job_error);
+}
+
+static int job_ready(struct migration *m, const struct call *answer, uint64_t now)
+{
+    const struct facts *f = &monitor_of(m, SOURCE)->facts;
+
+    (void)answer, (void)now;
+    if (f->job_ended)
+        return job_failed(m);
+    return f->job_ready ? DONE : WAIT;
+}
+
+static int job_completed(struct migration *m, const struct call *answer, uint64_t now)
+{
+    const struct facts *f = &monitor_of(m, SOURCE)->facts;
+
+    (void)answer, (void)now;
+    if (!f->job_ended)
+        return WAIT;
+    return f->job_cancelled || f->job_error[0] ? job_failed(m) : DONE;
+}
+
+static int mirror_completed(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = job_completed(m, answer, now);
+
+    if (rc == DONE)
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 0);
+    return rc;
+}
+
+/* Switch-over */
+
+static int put_migrate(struct migration *m, uint64_t now)
+{
+    (void)now;
+    if (m->ram < 0 && add_proxy(m, "ram", &m->ram))
+        return FAILED;
+    m->throttle.hands_off = true;
+    put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[SOURCE].directory);
+    return 0;
+}
+
+static int migration_is(struct migration *m, const char *wanted)
+{
+    const char *status = monitor_of(m, SOURCE)->facts.migration;
+
+    if (!strcmp(status, "failed") || !strcmp(status, "cancelled")) {
+        m->made &= ~(uint32_t)MADE_MIGRATE;
+        return failed(m, "the migration has the status %s", status);
+    }
+    return strcmp(status, wanted) ? WAIT : DONE;
+}
+
+static int paused_for_switch(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = migration_is(m, "pre-switchover");
+
+    (void)answer, (void)now;
+    if (rc == DONE)
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 1);
+    return rc;
+}
+
+static int migration_completed(struct migration *m, const struct call *answer, uint64_t now)
+{
+    bool arrived = !strcmp(m->place[TARGET].monitor.facts.migration, "completed");
+    int rc = arrived ? DONE : migration_is(m, "completed");
+
+    (void)answer, (void)now;
+    if (rc == DONE)
+        m->home = TARGET;
+    return rc;
+}
+
+/* A guest that was stopped, for lack of room or by decision, arrives stopped; its failed write is repeated by cont. */
+static int runs_at_target(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct monitor *target = monitor_of(m, TARGET);
+    struct migbuf_status_report status;
+    struct migbuf_error e;
+
+    if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
+        return failed(m, "%s", e.text);
+    if (status.running)
+        return DONE;
+    if (target->call[CALL_GUEST].state == CALL_ANSWERED || target->call[CALL_GUEST].state == CALL_REFUSED)
+        monitor_taken(target, CALL_GUEST);
+    if (target->call[CALL_GUEST].state == CALL_IDLE && strcmp(status.status, "inmigrate"))
+        monitor_send(target, CALL_GUEST, "cont", NULL, now, 10000);
+    return AGAIN;
+}
+
+static int export_deleted(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return monitor_of(m, TARGET)->facts.export_deleted ? DONE : WAIT;
+}
+
+static void release_overlay(struct migration *m)
+{
+    if (m->throttle.overlay_fd >= 0)
+        close(m->throttle.overlay_fd);
+    m->throttle.overlay_fd = -1;
+    control_remove(m->site->control, &m->throttle);
+}
+
+static void drop_flows(struct migration *m)
+{
+    drop_flow(m, &m->copy);
+    drop_flow(m, &m->nbd);
+    drop_flow(m, &m->ram);
+}
+
+static int qemu_gone(struct migration *m, enum side side, uint64_t now)
+{
+    struct place *p = &m->place[side];
+
+    if (now + 2000 * MS > m->deadline_ns)
+        vm_end_begin(&p->vm, now, 1000);
+    if (vm_end_step(&p->vm, now))
+        return WAIT;
+    monitor_close(&p->monitor);
+    vm_release(&p->vm);
+    p->started = false;
+    return DONE;
+}
+
+static int source_gone(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    if (qemu_gone(m, SOURCE, now) == WAIT)
+        return WAIT;
+    drop_flows(m);
+    release_overlay(m); /* with QEMU's descriptor and ours the file is gone */
+    return DONE;
+}
+
+/* The way back */
+
+static bool made_migrate(const struct migration *m)
+{
+    return m->made & MADE_MIGRATE;
+}
+
+static bool made_job(const struct migration *m)
+{
+    return m->made & MADE_JOB && !m->place[SOURCE].monitor.facts.job_ended;
+}
+
+static bool made_nbd(const struct migration *m)
+{
+    return m->made & MADE_NBD;
+}
+
+static bool made_target(const struct migration *m)
+{
+    return m->place[TARGET].started;
+}
+
+static bool made_snapshot(const struct migration *m)
+{
+    return m->made & MADE_SNAPSHOT;
+}
+
+static bool made_node(const struct migration *m)
+{
+    return m->made & MADE_NODE;
+}
+
+static bool made_fdset(const struct migration *m)
+{
+    return m->made & MADE_FDSET;
+}
+
+static bool learnt(const struct migration *m)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    return !migbuf_disk_info(m->throttle.disk, &info) && info.learnt;
+}
+
+static bool is_stopped(const struct migration *m)
+{
+    return !m->place[SOURCE].monitor.facts.running;
+}
+
+static int migration_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    const char *status = monitor_of(m, SOURCE)->facts.migration;
+
+    (void)answer, (void)now;
+    return !strcmp(status, "cancelled") || !strcmp(status, "failed") || !strcmp(status, "completed") ? DONE : WAIT;
+}
+
+static int job_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return monitor_of(m, SOURCE)->facts.job_ended ? DONE : WAIT;
+}
+
+/* Under control again while it is merged: its writes still go to the overlay. */
+static int begin_commit(struct migration *m, uint64_t now)
+{
+    m->throttle.hands_off = false;
+    return new_job(m, now);
+}
+
+static int end_target(struct migration *m, uint64_t now)
+{
+    drop_flows(m);
+    vm_end_begin(&m->place[TARGET].vm, now, 1000);
+    return 0;
+}
+
+static int target_gone(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    return qemu_gone(m, TARGET, now);
+}
+
+static int put_fdset(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m, "{\"fdset-id\":%llu}", U(m->fdset));
+    return 0;
+}
+
+/* The overlay is merged and its file gone; no decision may follow the host's limits, hence this order. */
+static int left_buffer(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    drop_flows(m);
+    unlink(m->overlay);
+    unlink(m->place[TARGET].image);
+    release_overlay(m);
+    return DONE;
+}
+
+static int begin_restore(struct migration *m, uint64_t now)
+{
+    (void)now;
+    return migbuf_disk_restore(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
+}
+
+/* Proof that it goes on */
+
+static int begin_going_on(struct migration *m, uint64_t now)
+{
+    m->acked_at_arrival = m->status.acknowledged;
+    m->arrived_ns = now;
+    return 0;
+}
+
+static int went_on(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    if (now < m->arrived_ns + GO_ON_MS * MS)
+        return WAIT;
+    return m->status.acknowledged != m->acked_at_arrival ? DONE : WAIT;
+}
+
+static int stopped_for_good(struct migration *m, const struct call *answer, uint64_t now)
+{
+    char error[FAIL_SIZE];
+    int rc = writer_status(m->place[m->home].vm.memory_fd, &m->status, error);
+
+    (void)answer, (void)now;
+    if (rc < 1)
+        return failed(m, "%s", rc ? error : "its status block is gone");
+    m->stopped = true;
+    return DONE;
+}
+
+static int home_gone(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    return qemu_gone(m, m->home, now);
+}
+
+/* The table */
+
+/* clang-format off */
+enum {
+    SOURCE_START, HOST_LIMITS, HOST_READ, GATE,
+    LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES,
+    OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
+    TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
+    NBD_NODE, MIRROR, READY,
+    MIGRATE, JOB_CANCEL, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
+    BACK_MIGRATE, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_COMMIT, BACK_COMPLETE, BACK_NODE, BACK_FDSET,
+    BACK_BUFFER, BACK_RESTORE, BACK_RUN,
+    GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
+};
+
+#define CAPABILITY(name) "{\"capability\":\"" name "\",\"state\":true}"
+#define DEVICE(id) "{\"device\":\"" id "\"}"
+#define JOB "\"job-id\":\"" OVERLAY "\",\"device\":\"" OVERLAY "\""
+#define T(seconds) ((seconds)*1000)
+
+static const struct step steps[] = {
+    [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source, .finished = guest_writes,
+                       .timeout_ms = T(30), .flags = FINISH_FIRST },
+    [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
+                      .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [HOST_READ] = { "reading the host's own limits", PHASE_WAITING, SOURCE, "query-block", .finished = keep_host_limits,
+                    .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [GATE] = { "waiting for the other guests", PHASE_WAITING, SOURCE, .finished = gate, .timeout_ms = T(120) },
+
+    /* The first limit stands before there is an overlay. */
+    [LEARN] = { "learning the disk", PHASE_WAITING, SOURCE, .begin = learn, .finished = pumped, .timeout_ms = T(10),
+                .flags = FINISH_FIRST },
+    [ADMISSION] = { "waiting for room in the buffer", PHASE_WAITING, SOURCE, .begin = ask_for_room,
+                    .finished = admitted, .event = "admitted" },
+    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit, .timeout_ms = T(10),
+                      .flags = FINISH_FIRST },
+    [CAPABILITIES] = { "setting capabilities", PHASE_WAITING, SOURCE, "migrate-set-capabilities",
+                       "{\"capabilities\":[" CAPABILITY("auto-converge") "," CAPABILITY(
+                           "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}",
+                       .timeout_ms = T(10) },
+
+    [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .begin = create_overlay,
+                         .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST },
+    [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .begin = open_overlay,
+                       .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .begin = put_overlay,
+                      .makes = MADE_NODE, .timeout_ms = T(10) },
+    [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "blockdev-snapshot",
+                   "{\"node\":\"" VM_DISK_NODE "\",\"overlay\":\"" OVERLAY "\"}", .finished = snapshot_taken,
+                   .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = FINISH_FIRST, .event = "overlay in use" },
+    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .begin = begin_copy, .finished = copied,
+               .event = "base copied" },
+
+    [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected,
+                       .timeout_ms = T(30) },
+    [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
+                        "{\"capabilities\":[" CAPABILITY("events") "]}", .timeout_ms = T(10) },
+    [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
+                        .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10) },
+    [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server,
+                     .timeout_ms = T(10) },
+    [NBD_EXPORT] = { "exporting the target's disk", PHASE_BASE, TARGET, "block-export-add",
+                     "{\"id\":\"" VM_DISK_NODE "\",\"type\":\"nbd\",\"node-name\":\"" VM_DISK_NODE
+                     "\",\"writable\":true}",
+                     .timeout_ms = T(10) },
+    [INCOMING] = { "letting the target listen", PHASE_BASE, TARGET, "migrate-incoming", .begin = put_incoming,
+                   .timeout_ms = T(10) },
+
+    [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
+                   .makes = MADE_NBD, .timeout_ms = T(60) },
+    [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror",
+                 "{" JOB ",\"target\":\"" NBD "\",\"sync\":\"top\",\"copy-mode\":\"write-blocking\"}", .begin = new_job,
+                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60) },
+    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .event = "mirror ready" },
+
+    [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
+                  .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over" },
+    [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE(OVERLAY),
+                     .finished = mirror_completed },
+    [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"pre-switchover\"}",
+                   .finished = migration_completed, .flags = NO_RETURN },
+    [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
+                  .timeout_ms = T(30), .flags = NO_RETURN, .event = "runs at the target" },
+    [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",
+                        "{\"id\":\"" VM_DISK_NODE "\",\"mode\":\"hard\"}", .finished = export_deleted,
+                        .timeout_ms = T(10), .flags = NO_RETURN },
+    [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop", .timeout_ms = T(10),
+                   .flags = NO_RETURN },
+    [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone, .timeout_ms = T(10),
+                      .flags = NO_RETURN | HANGS_UP | TOLERANT },
+    [FORWARD_END] = { "moving", PHASE_TARGET, SOURCE, .timeout_ms = T(10), .flags = NO_RETURN },
+
+    [BACK_MIGRATE] = { "cancelling the migration", PHASE_RAM, SOURCE, "migrate_cancel", .needed = made_migrate,
+                       .finished = migration_over, .unmakes = MADE_MIGRATE, .timeout_ms = T(30) },
+    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
+                   "{\"device\":\"" OVERLAY "\",\"force\":true}", .needed = made_job, .finished = job_over,
+                   .unmakes = MADE_JOB, .timeout_ms = T(60), .flags = TOLERANT },
+    [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
+                   "{\"node-name\":\"" NBD "\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30) },
+    [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
+                      .finished = target_gone, .timeout_ms = T(10), .flags = HANGS_UP },
+    [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
+                      .needed = made_snapshot, .begin = begin_commit, .finished = job_ready },
+    [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE(OVERLAY),
+                        .needed = made_snapshot, .finished = job_completed, .unmakes = MADE_SNAPSHOT,
+                        .timeout_ms = T(60), .event = "merged back" },
+    [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"" OVERLAY "\"}",
+                    .needed = made_node, .unmakes = MADE_NODE, .timeout_ms = T(10) },
+    [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
+                     .begin = put_fdset, .unmakes = MADE_FDSET, .timeout_ms = T(10), .flags = TOLERANT },
+    [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer, .timeout_ms = T(10) },
+    [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
+                       .finished = pumped, .timeout_ms = T(30), .event = "host's limits restored" },
+    [BACK_RUN] = { "letting the guest go on", PHASE_REVERTED, SOURCE, "cont", .needed = is_stopped,
+                   .timeout_ms = T(10) },
+
+    [GOING_ON] = { "watching it go on", PHASE_TARGET, HOME, .begin = begin_going_on, .finished = went_on,
+                   .timeout_ms = T(30), .flags = NO_RETURN },
+    [LIMITS_CHECK] = { "checking the host's limits", PHASE_TARGET, HOME, "query-block", .finished = compare_host_limits,
+                       .timeout_ms = T(10), .flags = NO_RETURN },
+    [STOPPING] = { "stopping it to check its disk", PHASE_TARGET, HOME, "stop", .finished = stopped_for_good,
+                   .timeout_ms = T(30), .flags = NO_RETURN },
+    [QUITTING] = { "ending it", PHASE_TARGET, HOME, "quit", .finished = home_gone, .timeout_ms = T(10),
+                   .flags = NO_RETURN | HANGS_UP | TOLERANT },
+    [ENDED] = { "over", PHASE_TARGET, HOME, .flags = NO_RETURN },
+};
+/* clang-format on */
+
+/* Walking the table */
+
+static int32_t side_of(const struct migration *m, int32_t side)
+{
+    return side == HOME ? (int32_t)m->home : side;
+}
+
+static struct monitor *monitor_of(struct migration *m, int32_t side)
+{
+    return &m->place[side_of(m, side)].monitor;
+}
+
+static void go_to(struct migration *m, int step)
+{
+    m->at = step;
+    m->entered = m->asked = false;
+    m->again_ns = 0;
+}
+
+/* Neither here nor there, or nobody can say: the worst end. */
+static void give_in(struct migration *m, uint64_t now)
+{
+    say(m, now, "lost");
+    m->outcome = OUTCOME_LOST;
+    m->ended_ns = now;
+    migration_release(m);
+    go_to(m, ENDED);
+}
+
+static void turn_back(struct migration *m, uint64_t now)
+{
+    if (m->copy >= 0 || m->made || m->at > GATE)
+        say(m, now, m->error[0] ? "failed: going back to the source" : "going back to the source");
+    m->giving_up = true;
+    drop_flow(m, &m->copy);
+    for (int who = 0; who < CALL_COUNT; who++) /* a refused step leaves its answer */
+        if (who != CALL_DISK && m->place[SOURCE].monitor.call[who].state != CALL_WAITING)
+            monitor_taken(&m->place[SOURCE].monitor, who);
+    go_to(m, BACK_MIGRATE);
+}
+
+static void step_failed(struct migration *m, uint64_t now)
+{
+    if (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started))
+        give_in(m, now);
+    else if (m->at < ARRIVAL)
+        turn_back(m, now);
+    else if (m->at > BACK_RUN && !m->place[m->home].monitor.lost && m->at < QUITTING)
+        go_to(m, m->at + 1); /* the error is kept, the disk is checked all the same */
+    else
+        give_in(m, now);
+}
+
+static void end(struct migration *m, uint64_t now)
+{
+    m->outcome = m->home == TARGET ? OUTCOME_MOVED : OUTCOME_BACK;
+    m->ended_ns = now;
+    go_to(m, ENDED);
+}
+
+static void next_step(struct migration *m, uint64_t now)
+{
+    const struct step *s = &steps[m->at];
+
+    if (s->event)
+        say(m, now, s->event);
+    m->made = (m->made | s->makes) & ~s->unmakes;
+    if (m->at == QUITTING)
+        end(m, now);
+    else
+        go_to(m, m->at + 1 == FORWARD_END ? GOING_ON : m->at + 1);
+}
+
+static int enter(struct migration *m, uint64_t now)
+{
+    const struct step *s = &steps[m->at];
+
+    m->entered = true;
+    m->deadline_ns = now + (s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) * MS;
+    m->arguments[0] = 0;
+    return s->begin ? s->begin(m, now) : 0;
+}
+
+static void ask(struct migration *m, const struct step *s, uint64_t now)
+{
+    const char *arguments = s->arguments ? s->arguments : m->arguments[0] ? m->arguments : NULL;
+
+    m->asked = true;
+    monitor_send(monitor_of(m, s->side), CALL_STEP, s->command, arguments, now, 60000);
+}
+
+/* What has become of the step's command and of what it began. */
+static int look(struct migration *m, const struct step *s, uint64_t now)
+{
+    static const struct call nothing;
+    struct call *call = &monitor_of(m, s->side)->call[CALL_STEP];
+    int rc = DONE;
+
+    if (s->command && !m->asked) {
+        if (now >= m->again_ns)
+            ask(m, s, now);
+        return WAIT;
+    }
+    if (s->command && call->state == CALL_WAITING && !(s->flags & HANGS_UP) && !monitor_of(m, s->side)->lost)
+        return WAIT;
+    if (s->command && call->state == CALL_REFUSED && !(s->flags & TOLERANT))
+        return failed(m, "QEMU said: %s", call->text);
+    if (call->state == CALL_ANSWERED)
+        m->made |= s->makes; /* even if what follows fails */
+    if (s->finished)
+        rc = s->finished(m, s->command ? call : &nothing, now);
+    if (rc == AGAIN) {
+        monitor_taken(monitor_of(m, s->side), CALL_STEP);
+        m->asked = false;
+        m->again_ns = now + 10 * MS;
+        return WAIT;
+    }
+    return rc;
+}
+
+/* Has QEMU ended, or does it not answer any more? One that hung up is about to end: then that is the better message. */
+static bool is_dead(struct place *p, uint64_t now, char why[FAIL_SIZE])
+{
+    if (!p->monitor.lost && p->monitor.socket)
+        return false;
+    if (!vm_runs(&p->vm, why)) {
+        p->monitor.lost = true;
+        return true;
+    }
+    if (!p->monitor.lost || now < p->monitor.lost_ns + 300 * MS)
+        return false;
+    fail(why, "%s", p->monitor.error);
+    return true;
+}
+
+/* The source died while it handed over: if it sent everything before, the target says so soon. */
+static bool may_have_arrived(const struct migration *m, uint64_t now)
+{
+    return m->at == CONTINUE && m->asked && !m->place[TARGET].monitor.lost &&
+           now < m->place[SOURCE].monitor.lost_ns + 2000 * MS;
+}
+
+static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
+{
+    for (int side = SOURCE; side <= TARGET; side++) {
+        struct place *p = &m->place[side];
+        bool expected = s->flags & HANGS_UP && side_of(m, s->side) == side;
+        bool needed = side == SOURCE ? m->home == SOURCE : m->at < BACK_MIGRATE || m->home == TARGET;
+        char why[FAIL_SIZE];
+
+        if (!p->started || expected || !needed || !is_dead(p, now, why))
+            continue;
+        if (side == SOURCE && may_have_arrived(m, now))
+            continue;
+        failed(m, "%s: %s", side == SOURCE ? "source" : "target", why);
+        return true;
+    }
+    return false;
+}
+
+static bool may_turn_back(const struct migration *m, const struct step *s)
+{
+    return m->giving_up && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
+           m->place[SOURCE].monitor.call[CALL_STEP].state != CALL_WAITING;
+}
+
+/* One turn of the current step; true: there may be more to do at once. */
+static bool turn(struct migration *m, uint64_t now)
+{
+    const struct step *s = &steps[m->at];
+    int rc;
+
+    if (is_cut_off(m, s, now)) {
+        step_failed(m, now);
+        return m->at != ENDED;
+    }
+    if (may_turn_back(m, s)) {
+        if (monitor_of(m, s->side)->call[CALL_STEP].state == CALL_ANSWERED)
+            m->made |= s->makes; /* it has just been done */
+        turn_back(m, now);
+        return true;
+    }
+    if (!m->entered && s->needed && !s->needed(m)) {
+        go_to(m, m->at + 1);
+        return true;
+    }
+    rc = !m->entered && enter(m, now) ? FAILED : look(m, s, now);
+    if (rc == WAIT && now >= m->deadline_ns)
+        rc = failed(m, "took more than %llu s", U((s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) / 1000));
+    if (rc == WAIT)
+        return false;
+    if (m->place[side_of(m, s->side)].started)
+        monitor_taken(monitor_of(m, s->side), CALL_STEP);
+    if (rc == DONE)
+        next_step(m, now);
+    else
+        step_failed(m, now);
+    return m->at != ENDED;
+}
+
+void migration_step(struct migration *m, uint64_t now)
+{
+    for (int side = SOURCE; side <= TARGET; side++)
+        if (m->place[side].started)
+            monitor_step(&m->place[side].monitor, now);
+    while (m->at != ENDED && turn(m, now))
+        ;
+}
+
+void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
+{
+    char error[FAIL_SIZE];
+
+    if (!m->throttle.added || m->home == TARGET || !m->place[SOURCE].started || m->place[SOURCE].monitor.lost)
+        return;
+    if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)
+        say(m, now, error); /* what was in force still is; the next tick decides again */
+    throttle_run_or_stop(m->site->control, &m->throttle, room_bytes, now);
+}
+
+/* What others want to know */
+
+void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site)
+{
+    static const char *const name[] = { "source", "target" };
+
+    *m = (struct migration){ .index = index, .load = load, .site = site, .copy = -1, .nbd = -1, .ram = -1 };
+    m->tool.pidfd = m->tool_output = -1;
+    for (int side = SOURCE; side <= TARGET; side++) {
+        struct place *p = &m->place[side];
+
+        p->vm = (struct vm){ .process = { .pidfd = -1 }, .log_fd = -1, .memory_fd = -1 };
+        snprintf(p->directory, sizeof p->directory, "%s/%u-%s", site->directory, index, name[side]);
+        snprintf(p->image, sizeof p->image, "%s/%u-%s.raw", site->directory, index, name[side]);
+    }
+    snprintf(m->overlay, sizeof m->overlay, "%s/%u.qcow2", site->volume->path, index);
+    m->throttle.overlay_fd = -1;
+}
+
+static bool has_work(const struct guest_status *status)
+{
+    for (int k = 0; k < GUEST_MAX_DEPTH; k++)
+        if (status->in_flight[k])
+            return true;
+    return false;
+}
+
+/* A stall is a time in which the guest waited for a write, or was not allowed to run, and got nothing done. */
+void migration_watch(struct migration *m, uint64_t now)
+{
+    const struct place *p = &m->place[m->home];
+    struct guest_status status;
+    char error[FAIL_SIZE];
+    uint64_t bytes;
+
+    if (m->throttle.overlay_fd >= 0 && !migbuf_cow_file_bytes(m->throttle.overlay_fd, &bytes, NULL) &&
+        bytes > m->overlay_peak_bytes)
+        m->overlay_peak_bytes = bytes;
+    if (!m->overflow_ns && migration_overflows(m))
+        m->overflow_ns = now;
+    if (m->stopped || !p->started || writer_status(p->vm.memory_fd, &status, error) != 1)
+        return;
+    if (status.acknowledged != m->status.acknowledged || !m->acked_ns ||
+        (p->monitor.facts.running && !has_work(&status)))
+        m->acked_ns = now;
+    if ((now - m->acked_ns) / MS > m->longest_stall_ms)
+        m->longest_stall_ms = (now - m->acked_ns) / MS;
+    m->status = status;
+}
+
+void migration_give_up(struct migration *m, const char *why)
+{
+    if (m->giving_up || m->at >= CONTINUE)
+        return;
+    m->giving_up = true;
+    if (!m->error[0])
+        fail(m->error, "%s, %s: %s", m->load->name, steps[m->at].name, why);
+}
+
+bool migration_ended(const struct migration *m)
+{
+    return m->at == ENDED;
+}
+
+bool migration_waits(const struct migration *m)
+{
+    return m->at >= GATE;
+}
+
+bool migration_is_past_return(const struct migration *m)
+{
+    return m->home == TARGET || (steps[m->at].flags & NO_RETURN);
+}
+
+void migration_release(struct migration *m)
+{
+    drop_flows(m);
+    process_end(&m->tool, 1000);
+    for (int side = SOURCE; side <= TARGET; side++) {
+        monitor_close(&m->place[side].monitor);
+        vm_release(&m->place[side].vm);
+        m->place[side].started = false;
+    }
+    release_overlay(m);
+    throttle_free(&m->throttle);
+    unlink(m->overlay);
+    if (m->tool_output >= 0)
+        close(m->tool_output);
+    m->tool_output = -1;
+}
+
+const char *migration_step_name(const struct migration *m)
+{
+    return steps[m->at].name;
+}
+
+bool migration_is_step(const char *name)
+{
+    for (int at = 0; at < ENDED; at++)
+        if (!strcmp(steps[at].name, name))
+            return true;
+    return false;
+}
+
+int32_t migration_phase(const struct migration *m)
+{
+    if (m->outcome == OUTCOME_LOST)
+        return PHASE_FAILED;
+    if (m->at >= GOING_ON && m->home == SOURCE)
+        return PHASE_REVERTED;
+    return steps[m->at].phase;
+}
+
+uint32_t migration_progress_permille(const struct migration *m)
+{
+    struct link_flow_state flow;
+    uint64_t all;
+
+    if (m->at >= ARRIVAL)
+        return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
+    if (m->copy < 0 && m->nbd < 0)
+        return 0;
+    flow = link_flow(m->site->link, m->copy >= 0 ? m->copy : m->nbd);
+    all = m->copy >= 0 ? flow.sent_bytes + flow.remaining_bytes : m->throttle.file_bytes;
+    if (!all || m->at > READY)
+        return m->at > READY ? 1000 : 0;
+    return flow.sent_bytes >= all ? 1000 : (uint32_t)(flow.sent_bytes * 1000 / all);
+}
+
+uint32_t migration_overflows(const struct migration *m)
+{
+    return m->place[SOURCE].monitor.facts.overflows + m->place[TARGET].monitor.facts.overflows;
+}

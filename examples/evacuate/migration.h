@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The migration of one VM without shared storage, command by command as LXD does it, and the way back. Never waits:
+ * every step has a deadline and is looked at whenever the loop turns. What may be undone is undone; after
+ * `migrate-continue` the only way is forward. Decides nothing about the buffer: control.h does.
+ */
+#ifndef EVACUATE_MIGRATION_H
+#define EVACUATE_MIGRATION_H
+#include "control.h"
+#include "record.h"
+#include "vm.h"
+#include "volume.h"
+
+enum side { SOURCE, TARGET };
+
+/* What one guest does, and what its host allows it. */
+struct load {
+    char name[RECORD_NAME_SIZE];
+    struct writer_params writer;
+    struct migbuf_throttle_config host; /* all zero: the host limits nothing */
+    bool no_merging;
+};
+
+/* What all migrations of one run share. */
+struct site {
+    const char *directory, *kernel;
+    const struct volume *volume;
+    struct link *link;
+    struct control *control;
+    struct record *record;
+    uint64_t disk_bytes, start_ns;
+    uint32_t transfer_ms; /* deadline of what has to cross the link */
+    bool go;              /* every guest writes: migrations may begin */
+};
+
+struct place {
+    struct vm vm;
+    struct monitor monitor;
+    char directory[300], image[320];
+    bool started;
+};
+
+enum outcome { OUTCOME_UNDER_WAY, OUTCOME_MOVED, OUTCOME_BACK, OUTCOME_LOST };
+
+struct migration {
+    uint32_t index;
+    const struct load *load;
+    struct site *site;
+    struct place place[2];
+    struct throttle throttle;
+
+    int at;              /* the step */
+    bool entered, asked; /* its beginning is done; its command was sent */
+    uint64_t deadline_ns, again_ns;
+    char arguments[1024];
+    struct process tool; /* qemu-img */
+    int tool_output;
+    char overlay[320]; /* its name until it is removed */
+    uint32_t made;     /* what would have to be undone, MADE_… */
+    uint64_t fdset;
+    int copy, nbd, ram;                 /* flows over the link, -1: none */
+    struct migbuf_throttle_config host; /* the host's limits as query-block showed them before */
+
+    bool giving_up; /* wanted: back to the source */
+    enum side home; /* where the guest is */
+    enum outcome outcome;
+    char error[FAIL_SIZE]; /* what failed first, and what after it; empty when nothing did */
+
+    struct guest_status status; /* as last read; exact in the end */
+    uint64_t acked_ns;          /* when it last got something done, or had nothing to do */
+    uint32_t acked_at_arrival;
+    uint64_t arrived_ns;
+    uint64_t longest_stall_ms;
+    uint64_t begun_ns, ended_ns;
+    uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
+    uint64_t overlay_peak_bytes;
+    bool limits_restored;
+    bool stopped; /* its status is final: the disk may be checked */
+};
+
+void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site);
+
+/* Moves on as far as it can without waiting. */
+void migration_step(struct migration *m, uint64_t now);
+
+/* Carries on with limits, stops and continues as decided; `room_bytes` is what is free in the buffer volume. */
+void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now);
+
+/* Reads the guest's status block: what was acknowledged, and how long nothing was. */
+void migration_watch(struct migration *m, uint64_t now);
+
+/* Wants it back at the source; ignored when it is too late for that. `why` goes into the timeline. */
+void migration_give_up(struct migration *m, const char *why);
+
+/* Nothing more will happen to it. */
+bool migration_ended(const struct migration *m);
+
+/* Ready to begin, waiting for site->go. */
+bool migration_waits(const struct migration *m);
+
+/* Must not be disturbed any more: it can only end at the target. */
+bool migration_is_past_return(const struct migration *m);
+
+/* Ends whatever runs and removes every file but the disks. */
+void migration_release(struct migration *m);
+
+/* The name of the step it is in, as messages have it, and whether there is a step of that name. */
+const char *migration_step_name(const struct migration *m);
+bool migration_is_step(const char *name);
+
+int32_t migration_phase(const struct migration *m);
+uint32_t migration_progress_permille(const struct migration *m);
+uint32_t migration_overflows(const struct migration *m);
+#endif

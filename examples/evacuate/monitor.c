@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/* Carries commands and answers between the loop and migbuf's QMP socket. Knows which events matter, not what they lead
+ * to. */
+#include "monitor.h"
+#include "migbuf/report.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define FD_TIMEOUT_MS 200
+
+__attribute__((format(printf, 2, 3))) static void lose(struct monitor *m, const char *format, ...)
+{
+    va_list args;
+
+    if (m->lost)
+        return;
+    m->lost = true;
+    m->lost_ns = now_ns();
+    va_start(args, format);
+    vsnprintf(m->error, sizeof m->error, format, args);
+    va_end(args);
+}
+
+void monitor_open(struct monitor *m, const char *path, uint64_t now, uint32_t timeout_ms)
+{
+    *m = (struct monitor){ .connect_by_ns = now + timeout_ms * MS, .facts = { .running = true } };
+    snprintf(m->path, sizeof m->path, "%s", path);
+}
+
+void monitor_close(struct monitor *m)
+{
+    migbuf_qmp_socket_free(m->socket);
+    m->socket = NULL;
+    m->connect_by_ns = 0;
+    for (int who = 0; who < CALL_COUNT; who++)
+        monitor_taken(m, who);
+}
+
+bool monitor_ready(const struct monitor *m)
+{
+    return m->socket && !m->lost && migbuf_qmp_is_ready(migbuf_qmp_socket_engine(m->socket)) == 1;
+}
+
+short monitor_poll(const struct monitor *m, int *fd)
+{
+    if (!m->socket || m->lost)
+        return 0;
+    *fd = migbuf_qmp_socket_fd(m->socket);
+    return (short)migbuf_qmp_socket_wanted(m->socket);
+}
+
+/* The socket's file appears some milliseconds after QEMU has started, and connecting to it never waits. */
+static void try_to_connect(struct monitor *m, uint64_t now)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct migbuf_error error;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    memcpy(address.sun_path, m->path, sizeof m->path);
+    if (fd < 0) {
+        lose(m, "socket: %s", strerror(errno));
+    } else if (connect(fd, (struct sockaddr *)&address, sizeof address)) {
+        if (now >= m->connect_by_ns)
+            lose(m, "connecting to its monitor: %s", strerror(errno));
+        close(fd);
+    } else if (migbuf_qmp_socket_adopt(fd, NULL, NULL, &m->socket, &error)) {
+        lose(m, "its monitor: %s", error.text);
+        close(fd);
+    }
+}
+
+static void take_job_event(struct facts *f, const struct migbuf_qmp_message *event)
+{
+    struct migbuf_job_event_report job;
+
+    if (migbuf_report_job_event(event->text, event->text_bytes, &job, NULL))
+        return;
+    if (!strcmp(event->name, "BLOCK_JOB_READY")) {
+        f->job_ready = true;
+        return;
+    }
+    f->job_ended = true;
+    f->job_cancelled = !strcmp(event->name, "BLOCK_JOB_CANCELLED");
+    snprintf(f->job_error, sizeof f->job_error, "%s", job.error);
+}
+
+static void take_io_error(struct facts *f, const struct migbuf_qmp_message *event)
+{
+    struct migbuf_io_error_report io;
+
+    if (migbuf_report_io_error(event->text, event->text_bytes, &io, NULL))
+        return;
+    if (!io.nospace) {
+        f->io_errors++;
+    } else if (strcmp(io.action, "stop")) {
+        f->overflows++;
+    } else if (!f->no_space) { /* one stop, however many writes were in flight */
+        f->no_space = true;
+        f->overflows++;
+    }
+}
+
+static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
+{
+    if (!strcmp(event->name, "STOP")) {
+        f->running = false;
+    } else if (!strcmp(event->name, "RESUME")) {
+        f->running = true;
+        f->no_space = false;
+    } else if (!strncmp(event->name, "BLOCK_JOB_", 10)) {
+        if (strcmp(event->name, "BLOCK_JOB_ERROR") && strcmp(event->name, "BLOCK_JOB_PENDING"))
+            take_job_event(f, event);
+    } else if (!strcmp(event->name, "BLOCK_IO_ERROR")) {
+        take_io_error(f, event);
+    } else if (!strcmp(event->name, "BLOCK_EXPORT_DELETED")) {
+        f->export_deleted = true;
+    } else if (!strcmp(event->name, "MIGRATION")) {
+        migbuf_report_migration_status(event->text, event->text_bytes, f->migration, sizeof f->migration, NULL);
+    }
+}
+
+static void take_answer(struct monitor *m, struct call *call, const struct migbuf_qmp_message *message)
+{
+    call->text = malloc(message->text_bytes + 1);
+    if (!call->text) {
+        lose(m, "out of memory");
+        return;
+    }
+    memcpy(call->text, message->text, message->text_bytes);
+    call->text[message->text_bytes] = 0;
+    call->text_bytes = message->text_bytes;
+    call->state = message->kind == MIGBUF_QMP_RETURN ? CALL_ANSWERED : CALL_REFUSED;
+}
+
+static void take_message(struct monitor *m, const struct migbuf_qmp_message *message)
+{
+    if (message->kind == MIGBUF_QMP_EVENT) {
+        take_event(&m->facts, message);
+        return;
+    }
+    for (int who = 0; who < CALL_COUNT; who++)
+        if (m->call[who].state == CALL_WAITING && message->id && m->call[who].id == message->id)
+            take_answer(m, &m->call[who], message);
+}
+
+void monitor_step(struct monitor *m, uint64_t now)
+{
+    struct migbuf_qmp_message message;
+    struct migbuf_error error;
+    int rc;
+
+    if (m->lost)
+        return;
+    if (!m->socket) {
+        if (m->connect_by_ns)
+            try_to_connect(m, now);
+        return;
+    }
+    rc = migbuf_qmp_socket_step(m->socket, &error);
+    while (migbuf_qmp_next(migbuf_qmp_socket_engine(m->socket), &message) == 1)
+        take_message(m, &message);
+    if (rc)
+        lose(m, "its monitor: %s", error.text);
+    if (m->connect_by_ns && monitor_ready(m))
+        m->connect_by_ns = 0;
+    if (m->connect_by_ns && now >= m->connect_by_ns)
+        lose(m, "its monitor gave no greeting");
+    for (int who = 0; who < CALL_COUNT; who++)
+        if (m->call[who].state == CALL_WAITING && now >= m->call[who].deadline_ns)
+            lose(m, "QEMU has not answered %s in time", m->call[who].command);
+}
+
+void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now,
+                  uint32_t timeout_ms)
+{
+    struct call *call = &m->call[who];
+    int rc = m->socket ? migbuf_qmp_command(migbuf_qmp_socket_engine(m->socket), command, arguments, &call->id)
+                       : MIGBUF_E_CLOSED;
+
+    snprintf(call->command, sizeof call->command, "%s", command);
+    call->state = CALL_WAITING;
+    call->deadline_ns = now + timeout_ms * MS;
+    if (rc)
+        lose(m, "sending %s: %s", command, migbuf_strerror(rc));
+}
+
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd)
+{
+    struct call *call = &m->call[who];
+    struct migbuf_qmp_message answer;
+    struct migbuf_error error;
+    int rc;
+
+    if (m->lost || migbuf_qmp_pending(migbuf_qmp_socket_engine(m->socket)))
+        return false;
+    snprintf(call->command, sizeof call->command, "%s", command);
+    rc = migbuf_qmp_socket_call_fd(m->socket, command, arguments, fd, FD_TIMEOUT_MS, &answer, &error);
+    if (rc && rc != MIGBUF_E_PEER)
+        lose(m, "%s: %s", command, error.text);
+    else
+        take_answer(m, call, &answer);
+    return true;
+}
+
+void monitor_taken(struct monitor *m, int who)
+{
+    free(m->call[who].text);
+    m->call[who] = (struct call){ .state = CALL_IDLE };
+}
+
+void monitor_new_job(struct monitor *m)
+{
+    m->facts.job_ready = m->facts.job_ended = m->facts.job_cancelled = false;
+    m->facts.job_error[0] = 0;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The monitor of one QEMU inside our event loop: commands leave and answers arrive when the socket is ready, nothing
+ * here waits. Four parties may each have one command under way at a time; what QEMU tells on its own account is kept as
+ * facts.
+ */
+#ifndef EVACUATE_MONITOR_H
+#define EVACUATE_MONITOR_H
+#include "fail.h"
+#include "migbuf/qmp_socket.h"
+#include <stdbool.h>
+
+/* Who asks. */
+enum { CALL_STEP, CALL_DISK, CALL_GUEST, CALL_LOOK, CALL_COUNT };
+
+enum call_state {
+    CALL_IDLE,
+    CALL_WAITING,
+    CALL_ANSWERED, /* text is the value of "return" */
+    CALL_REFUSED   /* text is what QEMU said */
+};
+
+struct call {
+    enum call_state state;
+    uint64_t id, deadline_ns;
+    char command[40];
+    char *text;
+    uint64_t text_bytes;
+};
+
+/* What events told. */
+struct facts {
+    bool running;       /* STOP and RESUME; true at the start */
+    bool no_space;      /* stopped because a write found no room, until the next RESUME */
+    uint32_t overflows; /* times the guest was stopped or refused for lack of room */
+    uint32_t io_errors; /* other failed writes */
+    bool job_ready, job_ended, job_cancelled;
+    char job_error[256]; /* of a job that ended badly */
+    char migration[32];  /* last status, "" before the first */
+    bool export_deleted;
+};
+
+struct monitor {
+    char path[108];
+    struct migbuf_qmp_socket *socket; /* NULL before the connection and after the end */
+    uint64_t connect_by_ns;           /* 0 once connected */
+    struct call call[CALL_COUNT];
+    struct facts facts;
+    bool lost; /* QEMU hung up, or a deadline passed: nothing more will come */
+    uint64_t lost_ns;
+    char error[FAIL_SIZE]; /* why */
+};
+
+/* Begins to connect; QEMU may need a moment until its socket is there. */
+void monitor_open(struct monitor *m, const char *path, uint64_t now, uint32_t timeout_ms);
+
+/* Hangs up. Fine when it was never opened. */
+void monitor_close(struct monitor *m);
+
+/* Connected and negotiated? */
+bool monitor_ready(const struct monitor *m);
+
+/* What to poll for; 0: nothing now. */
+short monitor_poll(const struct monitor *m, int *fd);
+
+/* Moves what can be moved and looks at the deadlines; sets `lost`. Call it after every poll. */
+void monitor_step(struct monitor *m, uint64_t now);
+
+/* Queues a command of one party, whose call must be idle. `arguments` NULL: none. Failure sets `lost`. */
+void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now,
+                  uint32_t timeout_ms);
+
+/*
+ * The same with a descriptor that travels along. QEMU keeps only the newest one it was sent, so nothing else may be
+ * under way: false, and nothing was sent, while something is. Waits for the answer, some 0.1 ms and at most 200 ms.
+ */
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd);
+
+/* The answer was read. */
+void monitor_taken(struct monitor *m, int who);
+
+/* A new block job begins: forget what was told of the last one. */
+void monitor_new_job(struct monitor *m);
+#endif

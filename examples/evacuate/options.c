@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+/* Command line, defaults and the loads. The defaults are measured: they overflow the buffer without a throttle, in a
+ * few seconds and with every seed, and fit with one. */
+#include "options.h"
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static const char *const pattern_name[PATTERN_COUNT] = { "sequential", "random", "large", "bursty" };
+
+/* Reading values */
+
+/* Digits with an optional K, M, G, T (1000) or KiB, MiB, … (1024); "16K" alone means KiB for sizes, as everywhere. */
+static bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value)
+{
+    static const char prefixes[] = "KMGT";
+    char *end;
+    double number;
+    uint64_t scale = 1;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtod(text, &end);
+    if (errno)
+        return false;
+    for (const char *prefix = prefixes; *end && *prefix; prefix++)
+        if (*end == *prefix || *end == *prefix + 32) {
+            uint64_t step = end[1] == 'i' ? 1024 : end[1] == 'B' ? 1000 : unit_step;
+
+            for (const char *p = prefixes; p <= prefix; p++)
+                scale *= step;
+            end += end[1] == 'i' ? 2 : 1;
+            break;
+        }
+    end += *end == 'B';
+    if (!strcmp(end, "/s"))
+        end += 2;
+    number *= (double)scale;
+    if (*end || number < (double)least || number > (double)most)
+        return false;
+    *value = (uint64_t)number;
+    return true;
+}
+
+static bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value)
+{
+    char *end;
+    unsigned long long number;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtoull(text, &end, 0);
+    if (errno || *end || number < least || number > most)
+        return false;
+    *value = number;
+    return true;
+}
+
+static bool read_policy(struct options *o, const char *text)
+{
+    o->policy_given = true;
+    if (!strcmp(text, "paper"))
+        o->policy = POLICY_PAPER;
+    else if (!strcmp(text, "literal"))
+        o->policy = POLICY_LITERAL;
+    else if (!strcmp(text, "none"))
+        o->policy = POLICY_NONE;
+    else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
+        o->policy = POLICY_FIXED;
+    else
+        return false;
+    return true;
+}
+
+static bool read_patterns(struct options *o, const char *text)
+{
+    size_t room = sizeof o->pattern / sizeof *o->pattern;
+
+    for (o->patterns = 0; o->patterns < room; o->patterns++) {
+        size_t length = strcspn(text, ","), k = 0;
+
+        while (k < PATTERN_COUNT && (strlen(pattern_name[k]) != length || strncmp(text, pattern_name[k], length)))
+            k++;
+        if (k == PATTERN_COUNT)
+            return false;
+        o->pattern[o->patterns] = (enum pattern)k;
+        text += length;
+        if (!*text++)
+            return ++o->patterns;
+    }
+    return false;
+}
+
+static bool read_injection(struct options *o, const char *text)
+{
+    static const struct {
+        const char *name;
+        enum injection injection;
+    } known[] = { { "interrupt@", INJECT_INTERRUPT },
+                  { "kill-source@", INJECT_KILL_SOURCE },
+                  { "kill-target@", INJECT_KILL_TARGET } };
+
+    if (!strcmp(text, "lose"))
+        o->injection = INJECT_LOSE;
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        if (!strncmp(text, known[k].name, strlen(known[k].name))) {
+            o->injection = known[k].injection;
+            o->inject_at = text + strlen(known[k].name);
+            return migration_is_step(o->inject_at);
+        }
+    return o->injection == INJECT_LOSE;
+}
+
+/* The options */
+
+enum {
+    OPTION_VMS = 256,
+    OPTION_BUFFER,
+    OPTION_LINK,
+    OPTION_DISK,
+    OPTION_TICK,
+    OPTION_POLICY,
+    OPTION_SEED,
+    OPTION_PATTERN,
+    OPTION_QD,
+    OPTION_PACE,
+    OPTION_JSON,
+    OPTION_SVG,
+    OPTION_TRACE,
+    OPTION_REPLAY,
+    OPTION_CURVES,
+    OPTION_WORK_DIR,
+    OPTION_KEEP_DIR,
+    OPTION_GUEST,
+    OPTION_INJECT,
+    OPTION_HELP
+};
+
+static const struct option names[] = {
+    { "vms", required_argument, NULL, OPTION_VMS },
+    { "buffer", required_argument, NULL, OPTION_BUFFER },
+    { "link", required_argument, NULL, OPTION_LINK },
+    { "disk", required_argument, NULL, OPTION_DISK },
+    { "tick", required_argument, NULL, OPTION_TICK },
+    { "policy", required_argument, NULL, OPTION_POLICY },
+    { "seed", required_argument, NULL, OPTION_SEED },
+    { "pattern", required_argument, NULL, OPTION_PATTERN },
+    { "qd", required_argument, NULL, OPTION_QD },
+    { "pace", required_argument, NULL, OPTION_PACE },
+    { "json", optional_argument, NULL, OPTION_JSON },
+    { "svg", required_argument, NULL, OPTION_SVG },
+    { "trace", required_argument, NULL, OPTION_TRACE },
+    { "replay", required_argument, NULL, OPTION_REPLAY },
+    { "curves", required_argument, NULL, OPTION_CURVES },
+    { "work-dir", required_argument, NULL, OPTION_WORK_DIR },
+    { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
+    { "guest", required_argument, NULL, OPTION_GUEST },
+    { "inject", required_argument, NULL, OPTION_INJECT },
+    { "help", no_argument, NULL, OPTION_HELP },
+    { NULL, 0, NULL, 0 },
+};
+
+static int wrong(char error[FAIL_SIZE], const char *option, const char *value, const char *allowed)
+{
+    return fail(error, "--%s %s: %s", option, value, allowed);
+}
+
+static int read_option(struct options *o, int option, const char *value, char error[FAIL_SIZE])
+{
+    uint64_t number;
+
+    switch (option) {
+    case OPTION_VMS:
+        if (!read_count(value, 1, OPTIONS_VMS_MAX, &number))
+            return wrong(error, "vms", value, "1 to 64 VMs");
+        o->vms = (uint32_t)number;
+        break;
+    case OPTION_BUFFER:
+        if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 44, &o->buffer_bytes))
+            return wrong(error, "buffer", value, "a size of 8 MiB to 16 TiB, as 64MiB or 10GiB");
+        break;
+    case OPTION_LINK:
+        if (!read_size(value, 1000, 100000, UINT64_C(1) << 40, &o->link_bytes_per_s))
+            return wrong(error, "link", value, "bytes a second, 100K to 1T, as 16MB");
+        break;
+    case OPTION_DISK:
+        if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 40, &o->disk_bytes) || o->disk_bytes % MIB)
+            return wrong(error, "disk", value, "whole MiB from 8 MiB to 1 TiB, as 96MiB");
+        break;
+    case OPTION_TICK:
+        if (!read_count(value, 50, 10000, &number))
+            return wrong(error, "tick", value, "50 to 10000 milliseconds");
+        o->tick_ms = (uint32_t)number;
+        break;
+    case OPTION_POLICY:
+        if (!read_policy(o, value))
+            return wrong(error, "policy", value, "paper, literal, none, or fixed:RATE with 64KiB or more a second");
+        break;
+    case OPTION_SEED:
+        if (!read_count(value, 0, INT64_MAX, &o->seed))
+            return wrong(error, "seed", value, "a number from 0 to 9223372036854775807");
+        break;
+    case OPTION_PATTERN:
+        if (!read_patterns(o, value))
+            return wrong(error, "pattern", value, "up to 8 of sequential, random, large, bursty, with commas between");
+        break;
+    case OPTION_QD:
+        if (!read_count(value, 1, GUEST_MAX_DEPTH, &number))
+            return wrong(error, "qd", value, "1 to 32 writes in flight");
+        o->depth = (uint32_t)number;
+        break;
+    case OPTION_PACE:
+        if (!read_count(value, 1, 100000, &number))
+            return wrong(error, "pace", value, "1 to 100000 writes a second");
+        o->pace = (uint32_t)number;
+        break;
+    case OPTION_JSON:
+        o->json_wanted = true;
+        o->json = value;
+        break;
+    case OPTION_SVG:
+        o->svg = value;
+        break;
+    case OPTION_TRACE:
+        o->trace = value;
+        break;
+    case OPTION_REPLAY:
+        o->replay = value;
+        break;
+    case OPTION_CURVES:
+        o->curves = value;
+        break;
+    case OPTION_WORK_DIR:
+        o->work_dir = value;
+        break;
+    case OPTION_KEEP_DIR:
+        o->keep = true;
+        break;
+    case OPTION_INJECT:
+        if (!read_injection(o, value))
+            return wrong(error, "inject", value,
+                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP with a step as messages name it");
+        break;
+    default:
+        o->guest = value;
+        break;
+    }
+    return 0;
+}
+
+/* Larger fleets get a larger buffer and a faster link, so that a run takes as long and is as tight. */
+static void set_defaults(struct options *o)
+{
+    static const enum pattern three[] = { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_BURSTY };
+    static const enum pattern four[] = { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_BURSTY, PATTERN_LARGE };
+
+    if (!o->disk_bytes)
+        o->disk_bytes = 96 * MIB;
+    if (!o->buffer_bytes)
+        o->buffer_bytes = (o->vms < 3 ? 3 : o->vms) * 32 * MIB;
+    if (!o->link_bytes_per_s)
+        o->link_bytes_per_s = (o->vms < 3 ? 3 : o->vms) * UINT64_C(8000000);
+    if (!o->patterns) {
+        o->patterns = o->vms < 4 ? 3 : 4;
+        memcpy(o->pattern, o->vms < 4 ? three : four, o->patterns * sizeof *four);
+    }
+}
+
+enum options_result options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
+{
+    int option;
+
+    *o = (struct options){ .vms = 3, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    opterr = 0;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
+        if (option == OPTION_HELP)
+            return OPTIONS_HELP;
+        if (option == '?' || option == ':') {
+            fail(error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them", argv[optind - 1]);
+            return OPTIONS_WRONG;
+        }
+        if (read_option(o, option, optarg, error))
+            return OPTIONS_WRONG;
+    }
+    if (optind < argc) {
+        fail(error, "%s: there are options only, see --help", argv[optind]);
+        return OPTIONS_WRONG;
+    }
+    set_defaults(o);
+    return OPTIONS_RUN;
+}
+
+void options_help(FILE *out, const char *program)
+{
+    fprintf(
+        out,
+        "Usage: %s [OPTIONS]\n"
+        "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its guest's\n"
+        "writes go to an overlay on one small volume that all share; migbuf keeps that volume from filling up.\n"
+        "Afterwards every disk is checked for every write its guest was told to be safe. Needs root (a loop mount),\n"
+        "qemu-system-x86_64, qemu-img and mkfs.ext4.\n"
+        "\n"
+        "  --vms N          VMs to move, 1 to 64 (3)\n"
+        "  --buffer SIZE    the buffer volume, before the file system takes its part (32 MiB for each VM, 96 at "
+        "least)\n"
+        "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
+        "  --disk SIZE      each VM's disk (96MiB)\n"
+        "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three), large (1 MiB);\n"
+        "                   the VMs take turns (sequential,random,bursty, from 4 VMs on also large)\n"
+        "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
+        "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
+        "  --policy P       paper; literal (the text unchanged: overflows); fixed:RATE (growth for each); none.\n"
+        "                   Without this option the load first runs with none, for the contrast, then with paper\n"
+        "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
+        "  --seed N         of the random writes and small variations of the loads (1)\n"
+        "  --json[=FILE]    the summary as one JSON object, on standard output without FILE\n"
+        "  --svg FILE       the timeline as a picture\n"
+        "  --curves FILE    only draws the paper's throttle curves\n"
+        "  --trace FILE     the log of all decisions\n"
+        "  --replay FILE    only feeds such a log through the library again and compares\n"
+        "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
+        "  --keep-dir       leaves the disks and QEMU's messages there\n"
+        "  --guest FILE     the guest program (guest.elf beside this program)\n"
+        "  --inject WHAT    for tests: interrupt@STEP, kill-source@STEP or kill-target@STEP when the first VM comes "
+        "to\n"
+        "                   a step (\"copying the base\", \"switching over\", ...); lose: damages the first target "
+        "disk\n"
+        "  --help           this text\n"
+        "\n"
+        "Sizes take K, M, G, T (also KiB, MB, ...). Ctrl-C gives up: VMs that have not switched over go on at the\n"
+        "source with their writes merged back, the others at the target.\n"
+        "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options or a\n"
+        "machine that cannot run this.\n",
+        program);
+}
+
+const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
+{
+    static const char *const name[] = { "paper", "literal", "fixed", "none" };
+
+    if (policy == POLICY_FIXED)
+        snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);
+    else
+        snprintf(text, 40, "%s", name[policy]);
+    return text;
+}
+
+/* Loads */
+
+static uint64_t mix(uint64_t x) /* splitmix64 */
+{
+    x += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+static void set_pattern(struct load *load, enum pattern pattern)
+{
+    struct writer_params *w = &load->writer;
+
+    switch (pattern) {
+    case PATTERN_SEQUENTIAL:
+        w->sectors = 128, w->depth = 4, w->pace = 110;
+        break;
+    case PATTERN_RANDOM: /* two neighbours that merge would cross a cluster's end for the price of one unit */
+        w->sectors = 8, w->depth = 4, w->pace = 130, w->random = 1;
+        load->no_merging = true;
+        break;
+    case PATTERN_LARGE:
+        w->sectors = 2048, w->depth = 1, w->pace = 6;
+        break;
+    default:
+        w->sectors = 2048, w->depth = 1, w->pace = 16, w->on_ms = 1000, w->off_ms = 2000;
+        break;
+    }
+}
+
+/* Some hosts limit their guests already; after the migration exactly these limits must be in force again. */
+static void set_host_limits(struct load *load, uint32_t index)
+{
+    if (index % 4 == 1) {
+        load->host.bps_rd = 50000000;
+        load->host.iops_wr = 600;
+        load->host.iops_wr_max = 900;
+        load->host.iops_wr_max_length = 2;
+    } else if (index % 4 == 2) {
+        load->host.bps = 120000000;
+    }
+}
+
+void options_load(const struct options *o, uint32_t index, struct load *load)
+{
+    enum pattern pattern = o->pattern[index % o->patterns];
+    struct writer_params *w = &load->writer;
+    uint64_t chance = mix(o->seed * 1000 + index);
+
+    *load = (struct load){ .no_merging = false };
+    snprintf(load->name, sizeof load->name, "VM %u %s", index, pattern_name[pattern]);
+    writer_params_init(w);
+    set_pattern(load, pattern);
+    if (o->depth)
+        w->depth = o->depth;
+    w->pace = o->pace ? o->pace : w->pace + (uint32_t)(w->pace * (chance % 21) / 100);
+    w->seed = (uint32_t)(chance >> 32) | 1;
+    w->id = index + 1;
+    w->base_sectors = (uint32_t)(o->disk_bytes / 512);
+    w->window = (uint32_t)((o->disk_bytes / 512 - w->start) / w->sectors);
+    set_host_limits(load, index);
+}

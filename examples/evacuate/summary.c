@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* Sums up. Every number of the summary comes from a measurement: statvfs, status blocks, query-block, the disks. */
+#include "summary.h"
+#include <jansson.h>
+
+struct totals {
+    uint32_t moved, failed;
+    uint64_t overflows, acknowledged, lost, errors, bytes, longest_stall_ms;
+    bool restored;
+};
+
+/* A sector damaged or not ours is as lost as a missing one; base data gone counts, too. */
+static uint64_t lost_sectors(const struct run *r, uint32_t i)
+{
+    const struct writer_result *c = &r->checked[i];
+
+    return r->vm[i].stopped ? c->lost + c->foreign + c->base : 0;
+}
+
+static uint64_t lost_writes(const struct run *r, uint32_t i)
+{
+    uint64_t sectors = r->load[i].writer.sectors;
+
+    return (lost_sectors(r, i) + sectors - 1) / sectors;
+}
+
+static bool vm_moved(const struct run *r, uint32_t i)
+{
+    return r->vm[i].outcome == OUTCOME_MOVED && r->vm[i].stopped && !r->vm[i].error[0];
+}
+
+static uint64_t vm_bytes(const struct run *r, uint32_t i)
+{
+    return (uint64_t)r->vm[i].status.acknowledged * r->load[i].writer.sectors * 512;
+}
+
+static struct totals add_up(const struct run *r)
+{
+    struct totals t = { .restored = true };
+
+    for (uint32_t i = 0; i < r->vms; i++) {
+        const struct migration *m = &r->vm[i];
+
+        t.moved += vm_moved(r, i);
+        t.failed += !vm_moved(r, i);
+        t.overflows += migration_overflows(m);
+        t.acknowledged += m->status.acknowledged;
+        t.lost += lost_writes(r, i);
+        t.errors += m->status.failed;
+        t.bytes += vm_bytes(r, i);
+        t.restored = t.restored && m->limits_restored;
+        if (m->longest_stall_ms > t.longest_stall_ms)
+            t.longest_stall_ms = m->longest_stall_ms;
+    }
+    return t;
+}
+
+bool summary_good(const struct run *r)
+{
+    struct totals t = add_up(r);
+
+    return t.moved == r->vms && !t.lost && !t.overflows && !t.errors && t.restored && !r->error[0];
+}
+
+static json_int_t n(uint64_t value)
+{
+    return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
+}
+
+static const char *where(const struct migration *m)
+{
+    return m->outcome == OUTCOME_MOVED ? "target" : m->outcome == OUTCOME_BACK ? "source" : "unknown";
+}
+
+static double seconds_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns && to_ns > from_ns ? (double)((to_ns - from_ns) / 1000000) / 1000 : 0;
+}
+
+static json_t *vm_object(const struct run *r, uint32_t i)
+{
+    const struct migration *m = &r->vm[i];
+    char policy[40];
+    json_t *o = json_pack(
+        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:s, s:b, s:I, s:I, s:I, s:I}",
+        "name", m->load->name, "policy", options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), "seed",
+        n(m->load->writer.seed), "vms", (json_int_t)1, "moved", vm_moved(r, i), "failed", !vm_moved(r, i),
+        "buffer_bytes", n(r->omega_bytes), "buffer_peak_bytes", n(m->overlay_peak_bytes), "overflows",
+        n(migration_overflows(m)), "writes_acknowledged", n(m->status.acknowledged), "writes_lost",
+        n(lost_writes(r, i)), "guest_errors", n(m->status.failed), "guest_bytes_written", n(vm_bytes(r, i)),
+        "longest_stall_ms", n(m->longest_stall_ms), "limits_restored", m->limits_restored, "seconds",
+        seconds_between(m->begun_ns, m->ended_ns), "runs_at", where(m), "checked", m->stopped, "slots_checked",
+        n(r->checked[i].slots), "pauses", n(m->throttle.pauses), "slowest_limit_ms",
+        n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(m->acked_at_arrival));
+
+    if (o && m->error[0])
+        json_object_set_new(o, "error", json_string(m->error));
+    if (o && r->checked[i].first_bad[0])
+        json_object_set_new(o, "first_bad", json_string(r->checked[i].first_bad));
+    return o;
+}
+
+static json_t *run_object(const struct run *r)
+{
+    struct totals t = add_up(r);
+    char policy[40];
+    json_t *o = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:b, s:I, s:I}", "policy",
+        options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), "seed", n(r->options->seed), "vms",
+        n(r->vms), "moved", n(t.moved), "failed", n(t.failed), "buffer_bytes", n(r->omega_bytes), "buffer_peak_bytes",
+        n(r->peak_bytes), "overflows", n(t.overflows), "writes_acknowledged", n(t.acknowledged), "writes_lost",
+        n(t.lost), "guest_errors", n(t.errors), "guest_bytes_written", n(t.bytes), "longest_stall_ms",
+        n(t.longest_stall_ms), "limits_restored", t.restored, "seconds", seconds_between(r->begun_ns, r->ended_ns),
+        "interrupted", r->interrupted, "ticks", n(r->ticks), "latest_tick_ms", n(r->worst_tick_ns / 1000000));
+    json_t *array = json_array();
+
+    for (uint32_t i = 0; i < r->vms; i++)
+        json_array_append_new(array, vm_object(r, i));
+    json_object_set_new(o, "vm", array);
+    if (o && r->error[0])
+        json_object_set_new(o, "error", json_string(r->error));
+    return o;
+}
+
+/* The VM that found the volume full first, or -1. */
+static int filled_it(const struct run *r)
+{
+    int first = -1;
+
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (r->vm[i].overflow_ns && (first < 0 || r->vm[i].overflow_ns < r->vm[first].overflow_ns))
+            first = (int)i;
+    return first;
+}
+
+/* Who has most in a full volume filled it; who met the end first need not be the same. */
+static int largest(const struct run *r)
+{
+    int most = 0;
+
+    for (uint32_t i = 1; i < r->vms; i++)
+        if (r->vm[i].overlay_peak_bytes > r->vm[most].overlay_peak_bytes)
+            most = (int)i;
+    return most;
+}
+
+static const char *guest_saw(const struct migration *m)
+{
+    if (m->status.failed)
+        return "I/O errors";
+    if (m->place[SOURCE].monitor.facts.no_space)
+        return "stopped by QEMU, its write not done";
+    return migration_overflows(m) ? "stopped for a while" : "nothing";
+}
+
+static json_t *contrast_object(const struct run *r)
+{
+    int first = filled_it(r);
+    json_t *o = run_object(r), *saw = json_object();
+
+    if (!o)
+        return NULL;
+    json_object_set_new(o, "overflowed", json_boolean(first >= 0));
+    json_object_set_new(o, "largest_vm", json_string(r->load[largest(r)].name));
+    if (first >= 0) {
+        json_object_set_new(o, "first_stopped_vm", json_string(r->load[first].name));
+        json_object_set_new(o, "overflow_seconds",
+                            json_real(seconds_between(r->site.start_ns, r->vm[first].overflow_ns)));
+    }
+    for (uint32_t i = 0; i < r->vms; i++)
+        json_object_set_new(saw, r->load[i].name, json_string(guest_saw(&r->vm[i])));
+    json_object_set_new(o, "guest_saw", saw);
+    return o;
+}
+
+int summary_json(const struct run *r, const struct run *contrast, FILE *out)
+{
+    json_t *o = run_object(r);
+    int rc;
+
+    if (o && contrast)
+        json_object_set_new(o, "contrast", contrast_object(contrast));
+    rc = o ? json_dumpf(o, out, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
+    json_decref(o);
+    return rc || fputc('\n', out) == EOF || fflush(out) ? -1 : 0;
+}
+
+void summary_contrast(const struct run *r, FILE *out)
+{
+    int first = filled_it(r), stopped = 0;
+    char size[HUMAN_SIZE], most[HUMAN_SIZE];
+
+    if (first < 0) {
+        fprintf(out, "Without throttle: no overflow (peak %s of %s).\n", human_bytes(r->peak_bytes, most),
+                human_bytes(r->omega_bytes, size));
+        return;
+    }
+    for (uint32_t i = 0; i < r->vms; i++)
+        stopped += r->vm[i].overflow_ns != 0;
+    fprintf(out, "Without throttle: %s full after %.1f s, %d of %u guests stopped; most of it was %s's (%s).\n",
+            human_bytes(r->omega_bytes, size), seconds_between(r->site.start_ns, r->vm[first].overflow_ns), stopped,
+            r->vms, r->load[largest(r)].name, human_bytes(r->vm[largest(r)].overlay_peak_bytes, most));
+}
+
+void summary_failures(const struct run *r, FILE *out)
+{
+    if (r->error[0])
+        fprintf(out, "%s\n", r->error);
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (r->vm[i].error[0])
+            fprintf(out, "%s (now at: %s)\n", r->vm[i].error, where(&r->vm[i]));
+}
+
+void summary_line(const struct run *r, FILE *out)
+{
+    struct totals t = add_up(r);
+    char peak[HUMAN_SIZE], size[HUMAN_SIZE], policy[40];
+
+    fprintf(out,
+            "%s: %u of %u VMs moved in %.1f s, %llu writes checked, %llu lost, buffer peak %s of %s, %llu overflows, "
+            "%u failures\n",
+            options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), t.moved, r->vms,
+            seconds_between(r->begun_ns, r->ended_ns), (unsigned long long)t.acknowledged, (unsigned long long)t.lost,
+            human_bytes(r->peak_bytes, peak), human_bytes(r->omega_bytes, size), (unsigned long long)t.overflows,
+            t.failed);
+}

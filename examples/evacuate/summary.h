@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* What came of a run: one JSON object, and one line for people. Reads the run, changes nothing. */
+#ifndef EVACUATE_SUMMARY_H
+#define EVACUATE_SUMMARY_H
+#include "loop.h"
+
+/* Every VM moved, nothing was lost and nothing overflowed. */
+bool summary_good(const struct run *run);
+
+/* Writes the object, `contrast` (may be NULL) under a key of its own. -1: it could not be written. */
+int summary_json(const struct run *run, const struct run *contrast, FILE *out);
+
+/* One sentence about the contrast, and the closing line. */
+void summary_contrast(const struct run *contrast, FILE *out);
+void summary_line(const struct run *run, FILE *out);
+
+/* One line for each VM that did not move or lost something. */
+void summary_failures(const struct run *run, FILE *out);
+#endif
