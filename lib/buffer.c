@@ -4,6 +4,7 @@
 #include "migbuf/buffer.h"
 #include "bins.h"
 #include "memory.h"
+#include "migbuf/growth.h"
 #include "migbuf/placement.h"
 #include "migbuf/throttle.h"
 #include "text.h"
@@ -22,19 +23,27 @@ struct setting {
     uint8_t limited, paused, changed; /* changed: by the last decision */
 };
 
+struct measured {
+    uint64_t file_bytes, writes, written_bytes;
+};
+
 struct entry {
     uint64_t id, link;
     struct migbuf_geometry *geometry; /* of each disk */
-    uint64_t *file_bytes;             /* of each disk; behind the geometry in one allocation */
+    struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight;
     uint32_t drains_ahead;
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
     uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
     double amplification;                     /* A */
-    double request, metadata, whole, queue;   /* d, and what migbuf_limits_… say, in bytes */
+    double request, of_request;               /* d and m of the proof */
+    double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
+    uint64_t least_units;                     /* below this a request would wait longer than max_stall */
+    struct migbuf_growth growth;
+    uint64_t learnt_at_ms;
     struct setting now, before;
-    double curve, share, hard_cap, clamped, hosted, budget;
+    double curve, share, hard_cap, clamped, hosted, budget, claim;
 };
 
 struct link {
@@ -108,9 +117,10 @@ const char *migbuf_reason_text(int32_t reason)
         "what is free in the buffer, shared by all",
         "the buffer cannot hold the reserves for drains",
         "paused a moment ago",
+        "its whole disk fits",
     };
 
-    return text[reason >= 1 && reason <= MIGBUF_REASON_WAIT ? reason : 0];
+    return text[reason >= 1 && reason <= MIGBUF_REASON_WHOLE ? reason : 0];
 }
 
 /* Options */
@@ -129,6 +139,7 @@ int migbuf_options_init(struct migbuf_options *options, uint64_t size)
         .lag_ms = 100,
         .hysteresis_percent = 10,
         .min_pause_ms = 2000,
+        .max_stall_ms = 30000,
         .floor_bytes_per_s = 160000,
         .epsilon_bytes = 10000,
         .epsilon_bytes_per_s = 10000,
@@ -143,7 +154,7 @@ static int check_options(const struct migbuf_options *o)
 
     if (rc)
         return rc;
-    if (o->policy != MIGBUF_POLICY_PAPER && o->policy != MIGBUF_POLICY_LITERAL)
+    if ((o->policy != MIGBUF_POLICY_PAPER && o->policy != MIGBUF_POLICY_LITERAL) || o->reserved)
         return MIGBUF_E_INVALID;
     if (o->interval_ms < 10 || o->interval_ms > 60000 || o->late_factor_percent < 100 ||
         o->late_factor_percent > 1000 || o->lag_ms > 60000 || o->hysteresis_percent > 50 || !o->epsilon_bytes ||
@@ -200,7 +211,7 @@ int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *opti
 
 static size_t disks_bytes(size_t count)
 {
-    return count * (sizeof(struct migbuf_geometry) + sizeof(uint64_t));
+    return count * (sizeof(struct migbuf_geometry) + sizeof(struct measured));
 }
 
 void migbuf_buffer_free(struct migbuf_buffer *b)
@@ -273,7 +284,7 @@ static uint64_t files_of(const struct entry *e)
     uint64_t bytes = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
-        bytes += e->file_bytes[k];
+        bytes += e->measured[k].file_bytes;
     return bytes;
 }
 
@@ -282,9 +293,10 @@ static double missing(const struct entry *e)
     return fmax(0, e->whole - (double)files_of(e));
 }
 
+/* One more drain than those ahead: pausing is one. */
 static double reserve_of(const struct entry *e, double missing_bytes)
 {
-    return fmin(e->queue * e->drains_ahead, missing_bytes);
+    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused), missing_bytes);
 }
 
 static double pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes)
@@ -297,38 +309,46 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
     return fmin(bytes, missing_bytes);
 }
 
-/* Claim under a budget z: fixed part, and the slope of the rest in z. Both ways to bound new L2 tables are right; the
- * better one at z is taken. */
-static double claim_of(const struct migbuf_buffer *b, const struct entry *e, double z, double missing_bytes,
-                       double *slope)
+/* Claim when the limit lets through w units/s * unit: fixed part, and the slope of the rest in w. Both ways to bound the
+ * metadata are right; the better one at w is taken. Whoever is paused needs its reserve for the next pause back first. */
+static double claim_of(const struct migbuf_buffer *b, const struct entry *e, double w, double missing_bytes, double *slope)
 {
-    double per_unit = (double)e->cluster / (double)e->unit;
-    double fixed = e->request;
+    double per_unit = e->amplification * (double)e->cluster / (double)e->unit;
+    double fixed = e->request + (e->now.paused ? e->queue : 0);
 
-    if (e->metadata <= z * b->window_s * per_unit + 2 * (double)e->cluster) {
-        *slope = e->amplification * b->window_s;
+    *slope = e->amplification * b->window_s;
+    if (e->metadata <= w * b->window_s * per_unit + e->of_request) {
         fixed += e->metadata;
     } else {
-        *slope = (e->amplification + per_unit) * b->window_s;
-        fixed += 2 * (double)e->cluster;
+        *slope += per_unit * b->window_s;
+        fixed += e->of_request;
     }
     return fmin(fixed, missing_bytes);
 }
 
-/* Files, reserve and the smallest budget: what must fit for a migration to be admitted. */
+/* Files, reserves and the smallest limit: what must fit for a migration to be admitted. */
 static double least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
 {
     double slope, missing_bytes = fmax(0, e->whole - file_bytes);
-    double fixed = claim_of(b, e, (double)e->step, missing_bytes, &slope);
+    double least = (double)(e->least_units * e->step), fixed = claim_of(b, e, least, missing_bytes, &slope);
 
-    return file_bytes + fmin(missing_bytes, reserve_of(e, missing_bytes) + fixed + slope * (double)e->step);
+    return file_bytes + fmin(missing_bytes, reserve_of(e, missing_bytes) + fixed + slope * least);
 }
 
 /* Adding */
 
-static int entry_from(struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
+/* Units/s at which the largest request has paid for itself within max_stall. */
+static uint64_t least_units(uint64_t request_bytes, uint64_t unit, uint32_t max_stall_ms)
+{
+    uint64_t units = (request_bytes + unit - 1) / unit * 1000;
+
+    return max_stall_ms && units > max_stall_ms ? (units + max_stall_ms - 1) / max_stall_ms : 1;
+}
+
+static int entry_from(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
                       size_t disk_count)
 {
+    uint64_t smallest = UINT64_MAX, longest = 0;
     uint32_t flags = 0;
 
     *e = (struct entry){
@@ -338,17 +358,19 @@ static int entry_from(struct entry *e, const struct migbuf_migration *m, const s
         .device = m->device_write_bytes_per_s ? (double)m->device_write_bytes_per_s : INFINITY,
     };
     for (size_t k = 0; k < disk_count; k++) {
-        uint64_t request, metadata, whole;
+        uint64_t request, of_request, metadata, whole;
         double amplification;
         int rc = migbuf_geometry_check(&disks[k]);
 
         if (rc)
             return rc;
         migbuf_limits_request_growth(&disks[k], disks[k].request_bytes, &request);
+        migbuf_limits_metadata_of(&disks[k], request, &of_request);
         migbuf_limits_metadata(&disks[k], &metadata);
         migbuf_limits_whole_disk(&disks[k], &whole);
         migbuf_limits_amplification(&disks[k], &amplification);
         e->request = fmax(e->request, (double)request);
+        e->of_request = fmax(e->of_request, (double)of_request);
         e->metadata += (double)metadata;
         e->whole += (double)whole;
         e->queue += (double)disks[k].queue_bytes;
@@ -357,8 +379,14 @@ static int entry_from(struct entry *e, const struct migbuf_migration *m, const s
             e->unit = disks[k].subcluster_bytes;
         if (disks[k].cluster_bytes > e->cluster)
             e->cluster = disks[k].cluster_bytes;
+        if (disks[k].subcluster_bytes < smallest)
+            smallest = disks[k].subcluster_bytes;
+        if (disks[k].request_bytes > longest)
+            longest = disks[k].request_bytes;
         flags |= disks[k].flags;
     }
+    e->least_units = least_units(longest, smallest, o->max_stall_ms);
+    migbuf_growth_init(&e->growth);
     e->step = flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE ? 2 * e->unit : e->unit; /* half for bytes, half for requests */
     return 0;
 }
@@ -408,7 +436,7 @@ static int keep_disks(const struct migbuf_buffer *b, struct entry *e, const stru
         return MIGBUF_E_NOMEM;
     memset(e->geometry, 0, disks_bytes(e->disk_count));
     memcpy(e->geometry, disks, e->disk_count * sizeof *disks);
-    e->file_bytes = (uint64_t *)(e->geometry + e->disk_count);
+    e->measured = (struct measured *)(e->geometry + e->disk_count);
     return 0;
 }
 
@@ -442,7 +470,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
         return migbuf__fail(error, MIGBUF_E_RANGE, "1 to 64 disks, weight 1 to 1000000, files up to 2^62 bytes");
     if (migbuf__bins_find(b->bins, m->id) != NONE)
         return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
-    rc = entry_from(&e, m, disks, disk_count);
+    rc = entry_from(&b->o, &e, m, disks, disk_count);
     if (rc)
         return migbuf__fail(error, rc, "the geometry of a disk is not valid, see migbuf_geometry_check");
     rc = admit(b, &e, m->file_bytes, error);
@@ -453,7 +481,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
         rc = keep_disks(b, &e, disks);
     if (rc)
         return migbuf__fail(error, rc, "no memory");
-    e.file_bytes[0] = m->file_bytes;
+    e.measured[0].file_bytes = m->file_bytes;
     rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
     if (rc) {
         migbuf__free(&b->allocator, e.geometry, disks_bytes(disk_count));
@@ -531,8 +559,12 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
         if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MAX_DISKS)
             return MIGBUF_E_RANGE;
     }
-    for (size_t k = 0; k < count; k++)
-        b->e[migbuf__bins_find(b->bins, samples[k].id)].file_bytes[samples[k].disk] = samples[k].file_bytes;
+    for (size_t k = 0; k < count; k++) {
+        const struct migbuf_sample *s = &samples[k];
+
+        b->e[migbuf__bins_find(b->bins, s->id)].measured[s->disk] =
+            (struct measured){ s->file_bytes, s->writes, s->written_bytes };
+    }
     return 0;
 }
 
@@ -570,6 +602,26 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 
 /* A tick */
 
+/* Growth per unit since the last time, of all its disks together. Where bytes and requests are limited side by side a unit
+ * is not one thing, and the worst case stays. */
+static void learn(struct migbuf_buffer *b, struct entry *e)
+{
+    double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000, allowed = INFINITY;
+    struct measured sum = { 0 };
+
+    if (e->step != e->unit || interval_s < 0.05)
+        return;
+    for (uint32_t k = 0; k < e->disk_count; k++) {
+        sum.file_bytes += e->measured[k].file_bytes;
+        sum.writes += e->measured[k].writes;
+        sum.written_bytes += e->measured[k].written_bytes;
+    }
+    if (e->now.limited)
+        allowed = (double)e->now.units * (interval_s + BURST_S) + e->request / (double)e->unit;
+    migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, allowed);
+    e->learnt_at_ms = b->now_ms;
+}
+
 static double link_share(const struct migbuf_buffer *b, const struct entry *e)
 {
     const struct link *l = find_link(b, e->link);
@@ -580,12 +632,15 @@ static double link_share(const struct migbuf_buffer *b, const struct entry *e)
 /* h, c, the hard cap and x. */
 static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_bins_view *v)
 {
+    double worst;
+
     e->share = link_share(b, e);
     if (e->phase == MIGBUF_PHASE_DRAIN && e->share < INFINITY)
         e->share = 0.5 * fmin(e->flow, e->share);
     migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
-    migbuf_throttle_hard_cap(v->room_bytes, e->amplification, b->late_interval_s, BURST_S,
-                             e->request / e->amplification, &e->hard_cap);
+    /* What is let through may grow the file by A / ratio of what is expected. */
+    worst = e->amplification / e->growth.ratio;
+    migbuf_throttle_hard_cap(v->room_bytes, worst, b->late_interval_s, BURST_S, e->request / worst, &e->hard_cap);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
     if (e->share < e->clamped) {
@@ -598,7 +653,7 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     }
 }
 
-static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted)
+static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted, double share_bytes)
 {
     e->hosted = e->budget = hosted;
     if (hosted < e->clamped)
@@ -606,6 +661,10 @@ static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, doubl
     if (e->budget < (double)b->o.floor_bytes_per_s) {
         e->budget = (double)b->o.floor_bytes_per_s;
         e->reason = MIGBUF_REASON_FLOOR;
+    }
+    if (e->phase == MIGBUF_PHASE_BASE && e->whole <= share_bytes) {
+        e->budget = INFINITY;
+        e->reason = MIGBUF_REASON_WHOLE;
     }
 }
 
@@ -622,31 +681,39 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
     total = b->grantable = fmax(0, total - b->reserve - b->pending);
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
-        double fixed = claim_of(b, e, fmin(e->budget, e->device), missing(e), &s->weight[i]);
+        double most = fmin(e->budget, e->device * e->growth.ratio);
+        double fixed = claim_of(b, e, most / e->growth.ratio, missing(e), &s->weight[i]);
 
-        s->amount[i] = fmin(s->weight[i] * fmin(e->budget, e->device), missing(e) - fixed);
+        s->weight[i] /= e->growth.ratio;
+        s->amount[i] = fmin(s->weight[i] * most, missing(e) - fixed);
+        e->claim = fixed;
         total -= fixed;
     }
     if (total <= 0)
         b->level = 0;
     else
         migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &b->level);
-    for (uint32_t i = 0; i < n; i++)
-        if (b->e[i].budget > b->level) {
-            b->e[i].budget = b->level;
-            b->e[i].reason = MIGBUF_REASON_SPACE;
+    for (uint32_t i = 0; i < n; i++) {
+        struct entry *e = &b->e[i];
+
+        if (e->budget > b->level) {
+            e->budget = b->level;
+            e->reason = MIGBUF_REASON_SPACE;
         }
+        e->claim += fmin(s->amount[i], s->weight[i] * e->budget);
+    }
 }
 
 static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
 {
     for (uint32_t i = 0; i < n; i++) {
+        learn(b, &b->e[i]);
         clamp_by_itself(b, &b->e[i], &s->views[i]);
         s->x[i] = b->e[i].clamped;
     }
     migbuf_throttle_hosts(s->x, n, s->first, b->guest, s->order, s->y);
     for (uint32_t i = 0; i < n; i++)
-        clamp_by_hosts(b, &b->e[i], s->y[i]);
+        clamp_by_hosts(b, &b->e[i], s->y[i], (double)migbuf__bins_share(b->bins, i));
     clamp_by_space(b, n, s);
 }
 
@@ -685,7 +752,9 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         return old.paused ? MIGBUF_ACTION_KEEP : MIGBUF_ACTION_PAUSE;
     }
     if (old.paused) {
-        if (units < 2 || b->now_ms - old.paused_at_ms < b->o.min_pause_ms) {
+        double refill_ms = e->queue / ((double)units * (double)e->unit) * 1000;
+
+        if (units < 2 || (double)(b->now_ms - old.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
             now->changed = 0;
             e->reason = MIGBUF_REASON_WAIT;
             return MIGBUF_ACTION_KEEP;
@@ -711,12 +780,25 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
     return MIGBUF_ACTION_KEEP;
 }
 
+/* Rounded down, and no more than QEMU takes or the growth they stand for can be written as. */
+static uint64_t whole_units(double units, uint64_t step)
+{
+    uint64_t most = UINT64_MAX / step;
+
+    if (most > (uint64_t)QEMU_VALUE_MAX)
+        most = (uint64_t)QEMU_VALUE_MAX;
+    return units < (double)most ? (uint64_t)units : most;
+}
+
 static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct migbuf_decision *out)
 {
     int literal = b->o.policy == MIGBUF_POLICY_LITERAL;
     uint64_t step = literal ? 1 : e->step;
-    uint64_t units = (uint64_t)fmin(e->budget / (double)step, QEMU_VALUE_MAX);
+    double ratio = literal ? 1 : e->growth.ratio;
+    uint64_t units = whole_units(e->budget / ((double)step * ratio), step);
 
+    if (!literal && units < e->least_units)
+        units = 0;
     *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, no_room), .reason = e->reason };
     out->growth_bytes_per_s = e->now.units * step;
     if (literal)
@@ -825,11 +907,26 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
 
 #define NUMBER(x) (unsigned long long)(x)
 
-static void write_geometry(struct migbuf__writer *w, const struct migbuf_geometry *g, uint64_t file_bytes)
+static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g, const struct measured *m)
 {
-    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu\n", NUMBER(g->virtual_bytes), NUMBER(g->cluster_bytes),
-                  NUMBER(g->subcluster_bytes), NUMBER(g->request_bytes), NUMBER(g->queue_bytes), g->flags,
-                  NUMBER(file_bytes));
+    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu %llu %llu\n", NUMBER(g->virtual_bytes),
+                  NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->request_bytes), NUMBER(g->queue_bytes),
+                  g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes));
+}
+
+/* A double as its bits: nothing else comes back the same. */
+static unsigned long long bits(double x)
+{
+    uint64_t u;
+
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static void write_growth(struct migbuf__writer *w, const struct migbuf_growth *g)
+{
+    migbuf__write(w, "growth %llu %llu %llu %llu %llu %llu %llu\n", bits(g->ratio), bits(g->units), bits(g->grown),
+                  NUMBER(g->file_bytes), NUMBER(g->writes), NUMBER(g->written_bytes), NUMBER(g->known));
 }
 
 /* 0 stands for "as much as there is", as in struct migbuf_migration. */
@@ -846,8 +943,8 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
     o = &b->o;
-    migbuf__write(&w, "migbuf-buffer 1\noptions %d %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu\n", o->policy,
-                  o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms,
+    migbuf__write(&w, "migbuf-buffer 1\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu\n", o->policy,
+                  o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
                   NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
                   NUMBER(b->ticks), NUMBER(b->late_ticks));
     migbuf__bins_write(b->bins, &w);
@@ -858,7 +955,8 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
                       NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead,
                       NUMBER(e->now.units), e->now.limited, e->now.paused);
         for (uint32_t k = 0; k < e->disk_count; k++)
-            write_geometry(&w, &e->geometry[k], e->file_bytes[k]);
+            write_disk(&w, &e->geometry[k], &e->measured[k]);
+        write_growth(&w, &e->growth);
     }
     for (uint32_t k = 0; k < b->links_count; k++)
         migbuf__write(&w, "link %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s));
@@ -877,13 +975,14 @@ static void read_options(struct migbuf__reader *r, struct migbuf_options *o)
     o->lag_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     o->hysteresis_percent = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     o->min_pause_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    o->max_stall_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     o->floor_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
     o->epsilon_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     o->epsilon_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
     o->tau_ms = migbuf__read_number(r, 0, UINT64_MAX);
 }
 
-static void read_geometry(struct migbuf__reader *r, struct migbuf_geometry *g, uint64_t *file_bytes)
+static void read_disk(struct migbuf__reader *r, struct migbuf_geometry *g, struct measured *m)
 {
     migbuf__read_word(r, "disk");
     *g = (struct migbuf_geometry){ 0 };
@@ -893,7 +992,32 @@ static void read_geometry(struct migbuf__reader *r, struct migbuf_geometry *g, u
     g->request_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     g->queue_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     g->flags = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    *file_bytes = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX / MAX_DISKS);
+    m->file_bytes = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX / MAX_DISKS);
+    m->writes = migbuf__read_number(r, 0, UINT64_MAX);
+    m->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+}
+
+static double read_double(struct migbuf__reader *r, double least, double most)
+{
+    uint64_t u = migbuf__read_number(r, 0, UINT64_MAX);
+    double x;
+
+    memcpy(&x, &u, sizeof x);
+    if (!(x >= least && x <= most))
+        r->bad = 1;
+    return x;
+}
+
+static void read_growth(struct migbuf__reader *r, struct migbuf_growth *g)
+{
+    migbuf__read_word(r, "growth");
+    g->ratio = read_double(r, 0.001, 3);
+    g->units = read_double(r, 0, 1e300);
+    g->grown = read_double(r, 0, 1e300);
+    g->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->writes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    g->known = migbuf__read_number(r, 0, UINT64_MAX);
 }
 
 /* The i-th migration of a ledger that is there already. */
@@ -901,7 +1025,9 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
 {
     struct migbuf_migration m;
     struct migbuf_geometry disks[MAX_DISKS];
-    uint64_t file_bytes[MAX_DISKS], count;
+    struct measured measured[MAX_DISKS];
+    struct migbuf_growth growth;
+    uint64_t count;
     struct setting now = { 0 };
     struct entry e;
     int32_t phase;
@@ -921,14 +1047,17 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     now.paused = (uint8_t)migbuf__read_number(r, 0, 1);
     now.paused_at_ms = b->now_ms;
     for (uint64_t k = 0; k < count && !r->bad; k++)
-        read_geometry(r, &disks[k], &file_bytes[k]);
-    if (r->bad || entry_from(&e, &m, disks, count))
+        read_disk(r, &disks[k], &measured[k]);
+    read_growth(r, &growth);
+    if (r->bad || entry_from(&b->o, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
     e.now = e.before = now;
     if (keep_disks(b, &e, disks))
         return MIGBUF_E_NOMEM;
-    memcpy(e.file_bytes, file_bytes, count * sizeof *file_bytes);
+    memcpy(e.measured, measured, count * sizeof *measured);
+    e.growth = growth;
+    e.learnt_at_ms = b->now_ms;
     join_link(b, &e);
     b->e[b->count++] = e;
     return 0;
@@ -1018,6 +1147,8 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
     v.in_force_bytes_per_s =
         e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
     v.reserve_bytes = (uint64_t)reserve_of(e, missing(e));
+    v.claim_bytes = (uint64_t)e->claim;
+    v.ratio = e->growth.ratio;
     v.link = e->link;
     v.phase = e->phase;
     v.paused = e->now.paused;

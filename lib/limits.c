@@ -95,6 +95,22 @@ int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes)
     return 0;
 }
 
+int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_bytes, uint64_t *bytes)
+{
+    uint64_t c;
+    int rc = migbuf_geometry_check(g);
+
+    if (rc)
+        return rc;
+    if (!bytes)
+        return MIGBUF_E_INVALID;
+    if (data_bytes > UINT64_C(1) << 50)
+        return MIGBUF_E_RANGE;
+    c = g->cluster_bytes;
+    *bytes = (divide_up(data_bytes, c * (c / (g->subcluster_bytes == c ? 8 : 16))) + divide_up(data_bytes, c * c / 2) + 3) * c;
+    return 0;
+}
+
 int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes)
 {
     uint64_t metadata;
@@ -165,7 +181,7 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
                                double *bytes)
 {
     double factor, units, data, tables;
-    uint64_t request, metadata;
+    uint64_t request, of_request, metadata;
     int rc = migbuf_limits_amplification(g, &factor);
 
     if (!rc && (!limits || !bytes))
@@ -174,6 +190,8 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
         rc = migbuf__finite(interval_s);
     if (!rc)
         rc = migbuf_limits_request_growth(g, g->request_bytes, &request);
+    if (!rc)
+        rc = migbuf_limits_metadata_of(g, request, &of_request);
     if (!rc)
         rc = migbuf_limits_metadata(g, &metadata);
     if (rc)
@@ -187,8 +205,8 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
     data = factor * units * (double)g->subcluster_bytes;
     if (!limits->iops_size) /* requests only: a long one counts once, so bytes must be bounded as well */
         data = limits->bps_wr ? data + (double)limits->bps_wr * (interval_s + QEMU_BURST_S) : INFINITY;
-    /* Every unit may be the first in its window: one table each, a cluster. */
-    tables = fmin((double)metadata, (units + 2) * (double)g->cluster_bytes);
+    /* Every unit may be the first in its window. */
+    tables = fmin((double)metadata, factor * units * (double)g->cluster_bytes + (double)of_request);
     *bytes = data + (double)request + tables;
     return 0;
 }

@@ -57,6 +57,20 @@ START_TEST(metadata_and_whole_disk)
 }
 END_TEST
 
+START_TEST(metadata_of_some_data)
+{
+    struct migbuf_geometry g = plain(0);
+    uint64_t bytes;
+
+    ck_assert_int_eq(migbuf_limits_metadata_of(&g, 65536, &bytes), 0);
+    ck_assert(bytes == 327680);
+    g.cluster_bytes = g.subcluster_bytes = 512; /* small clusters have small tables: 8 MiB touch 256 of them */
+    ck_assert_int_eq(migbuf_limits_metadata_of(&g, 8 << 20, &bytes), 0);
+    ck_assert(bytes == (256 + 64 + 3) * 512);
+    ck_assert_int_eq(migbuf_limits_metadata_of(&g, UINT64_MAX, &bytes), MIGBUF_E_RANGE);
+}
+END_TEST
+
 START_TEST(a_drain_pours_the_queue)
 {
     struct migbuf_geometry g = plain(MIGBUF_GEOMETRY_ALIGNED);
@@ -99,7 +113,7 @@ START_TEST(limits_to_worst_growth)
 
     g.virtual_bytes = UINT64_C(1) << 40;
     ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
-    ck_near(worst, 2 * 65536 * 17.6 + 65536 + 131072);
+    ck_near(worst, 2 * 65536 * 17.6 + 65536 + 327680);
     g.virtual_bytes = UINT64_C(1) << 26; /* a small disk cannot need a table per write */
     ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
     ck_near(worst, 65536 * 17.6 + 65536 + 5 * 65536);
@@ -168,7 +182,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { growth_of_one_request, metadata_and_whole_disk,        a_drain_pours_the_queue,
+    const TTest *const tests[] = { growth_of_one_request, metadata_and_whole_disk, metadata_of_some_data, a_drain_pours_the_queue,
                                    budget_to_limits,      limits_to_worst_growth, merging_keeps_the_hosts_limits,
                                    geometries_that_are_none, NULL };
 

@@ -46,7 +46,8 @@ static const struct field option_fields[] = {
     FIELD(struct migbuf_options, size, KIND_U64),          FIELD(struct migbuf_options, policy, KIND_I32),
     FIELD(struct migbuf_options, interval_ms, KIND_U32),   FIELD(struct migbuf_options, late_factor_percent, KIND_U32),
     FIELD(struct migbuf_options, lag_ms, KIND_U32),        FIELD(struct migbuf_options, hysteresis_percent, KIND_U32),
-    FIELD(struct migbuf_options, min_pause_ms, KIND_U32),  FIELD(struct migbuf_options, floor_bytes_per_s, KIND_U64),
+    FIELD(struct migbuf_options, min_pause_ms, KIND_U32),  FIELD(struct migbuf_options, max_stall_ms, KIND_U32),
+    FIELD(struct migbuf_options, reserved, KIND_U32),      FIELD(struct migbuf_options, floor_bytes_per_s, KIND_U64),
     FIELD(struct migbuf_options, epsilon_bytes, KIND_U64), FIELD(struct migbuf_options, epsilon_bytes_per_s, KIND_U64),
     FIELD(struct migbuf_options, tau_ms, KIND_U64),
 };
@@ -103,7 +104,7 @@ static const struct layout layout_limits = LAYOUT(migbuf_limits, limit_fields, f
 static const struct layout layout_decision = LAYOUT(migbuf_decision, decision_fields, false);
 
 /* A new member of one of these is an input or a result that the log must have: add it to its table. */
-_Static_assert(sizeof(struct migbuf_options) == 64 && sizeof(struct migbuf_migration) == 56, "tables of fields");
+_Static_assert(sizeof(struct migbuf_options) == 72 && sizeof(struct migbuf_migration) == 56, "tables of fields");
 _Static_assert(sizeof(struct migbuf_geometry) == 48 && sizeof(struct migbuf_sample) == 48, "tables of fields");
 _Static_assert(sizeof(struct migbuf_decision) == 48 && sizeof(struct migbuf_limits) == 24, "tables of fields");
 

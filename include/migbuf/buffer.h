@@ -13,17 +13,18 @@
  * ## What is promised: the files never outgrow Ω (I1)
  *
  * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, b = 0.1 s (QEMU's burst), W = T' + b, and for
- * each migration z its new budget (growth bytes/s), A the growth per unit (limits.h), d = growth of one whole request,
- * all of them the largest of its disks.
- * Until the next decisions land its files grow by at most
+ * each migration w the rate its new limit lets through (units/s * unit), A the worst growth per unit (limits.h), d =
+ * growth of one whole request, m = its metadata. Until the next decisions land its files grow by at most
  *
- *   pending = A * old budget * (lag + b) + d             measured, but the new limit is not in force yet
- *   claim   = A * z * W + d + min(all metadata, (z * W / unit + 2) * cluster)    every unit may need an L2 table
- *   reserve = queue_bytes * drains still ahead           each drain pours the throttle's queue into the file
+ *   pending = A * old rate * (lag + b) + d               measured, but the new limit is not in force yet
+ *   claim   = A * w * W + d + metadata: all of it, or A * (w * W / unit) * cluster + m, whichever is less
+ *   reserve = queue_bytes * (drains still ahead + 1)     each drain pours the throttle's queue into the file; the one more
+ *                                                        is the `stop` of a pause, which is a drain itself. A paused
+ *                                                        guest has had it; to resume it must be there again
  *
  * none of them more than what is missing to the whole disk. The last clamp makes
  * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as long
- * as QEMU enforces what was set, drains pour no more than queue_bytes each, and ticks come at most late_factor intervals
+ * as QEMU enforces what was set, drains pour no more than queue_bytes each (tell migbuf_buffer_phase when one is over), and ticks come at most late_factor intervals
  * apart. A limit that is set empties QEMU's bucket: that is the b in W, and why an unchanged limit is not set again.
  * A limit that is kept is never higher than the one the claim was made for.
  *
@@ -32,7 +33,18 @@
  *   h = migbuf_throttle_rate(view of the bins)                                   the paper's curve, as file growth
  *   c = U w / sum of w on its link; in DRAIN half of min(flow limit, that); INFINITY before the first link sample
  *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_hosts(x)     a guest never above its hosts
- *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit; below one unit/s: pause
+ *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit
+ *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
+ *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
+ *
+ * A migration whose whole disk fits its bin (share) needs no throttle while its base is copied: z = INFINITY, cut by the
+ * common level only; its claim is all that is missing.
+ * In z, a claim's slope is that in w divided by the ratio, the device's limit is device * ratio, and the hard cap is
+ * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
+ * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
+ * allowed units = units/s in force * (interval + b) + d / unit, INFINITY without a limit. It stays 1 where bytes and
+ * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE).
+ * Units are at most 10^15 and at most (2^64 - 1) / unit.
  *
  * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the file
  * grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's share
@@ -78,6 +90,7 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
 #define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
+#define MIGBUF_REASON_WHOLE 9   /**< its whole disk fits its bin: as good as unlimited */
 #define MIGBUF_REASON_WAIT 8    /**< paused a moment ago: it stays so, because `stop` itself costs a drain */
 
 /** "keep", "lower", …; "unknown" otherwise. Static storage, never NULL. Any thread. */
@@ -93,7 +106,10 @@ struct migbuf_options {
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
     uint32_t lag_ms;               /**< upper bound from measuring to the limit landing in QEMU; 100; 0 .. 60'000 */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
-    uint32_t min_pause_ms;         /**< shortest pause; 2000 */
+    uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
+    uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is paused
+                                        instead. 30'000, a quarter of Linux's hung-task warning; 0: never for this reason */
+    uint32_t reserved;             /**< 0 */
     uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s of 4 KiB writes in 64 KiB clusters */
     uint64_t epsilon_bytes;        /**< 10'000, >= 1 */
     uint64_t epsilon_bytes_per_s;  /**< 10'000 */
@@ -134,7 +150,7 @@ struct migbuf_decision {
     uint64_t id;
     int32_t action;               /**< MIGBUF_ACTION_… */
     int32_t reason;               /**< MIGBUF_REASON_… */
-    uint64_t growth_bytes_per_s;  /**< the budget in force after this decision; 0 when paused */
+    uint64_t growth_bytes_per_s;  /**< what the limits let through, in units; 0 when paused */
     struct migbuf_limits limits;  /**< the same as QEMU's limits, for all disks of the VM together; 0 when paused */
 };
 
@@ -150,6 +166,8 @@ struct migbuf_buffer_view {
     double budget;                 /**< z after floor and common level, before rounding to units */
     uint64_t in_force_bytes_per_s; /**< what the last decision set; MIGBUF_UNLIMITED before the first */
     uint64_t reserve_bytes;        /**< kept free for its drains */
+    uint64_t claim_bytes;          /**< what its files may grow by until the next decision: arm a write threshold there */
+    double ratio;                  /**< measured growth per unit, growth.h */
     uint64_t link;
     int32_t phase;
     int32_t paused;                /**< 1 while the last decision was a pause */
