@@ -477,9 +477,15 @@ static uint64_t shards_for_all(uint64_t count)
     return 2 * count + 2;
 }
 
-int migbuf__bins_reserve_all(struct migbuf_bins *b)
+int migbuf__bins_reserve_all(struct migbuf_bins *b, uint32_t times)
 {
-    return shards_reserve(b, shards_for_all(b->count));
+    return shards_reserve(b, times * shards_for_all(b->count));
+}
+
+void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
+{
+    b->capacity = capacity_bytes;
+    relayout(b);
 }
 
 /* Public */
@@ -603,7 +609,7 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
         return MIGBUF_E_NOTFOUND;
     if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->m[i].bytes))
         return MIGBUF_E_RANGE;
-    rc = migbuf__bins_reserve_all(b);
+    rc = migbuf__bins_reserve_all(b, 1);
     if (!rc)
         migbuf__bins_set(b, i, bytes);
     return rc;
@@ -647,7 +653,7 @@ int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
     shard_free(b, m->home);
     renumber(b, i);
     /* Without memory for more shards place() books at home what it cannot put on top of others: on paper only. */
-    (void)migbuf__bins_reserve_all(b);
+    (void)migbuf__bins_reserve_all(b, 1);
     relayout(b);
     return 0;
 }
@@ -662,17 +668,15 @@ int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
         return MIGBUF_E_RANGE;
     if (capacity_bytes < b->total)
         return MIGBUF_E_IN_USE;
-    rc = migbuf__bins_reserve_all(b);
-    if (rc)
-        return rc;
-    b->capacity = capacity_bytes;
-    relayout(b);
-    return 0;
+    rc = migbuf__bins_reserve_all(b, 1);
+    if (!rc)
+        migbuf__bins_resize(b, capacity_bytes);
+    return rc;
 }
 
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
 {
-    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b);
+    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b, 1);
 
     if (rc)
         return rc;
@@ -774,7 +778,7 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
         set_shares(b);
         tree_build(b);
     }
-    return migbuf__bins_reserve_all(b);
+    return migbuf__bins_reserve_all(b, 1);
 }
 
 /* Views */

@@ -16,8 +16,9 @@ uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
 
-/* Memory for one size change of every migration: afterwards migbuf__bins_set cannot fail that many times. */
-int migbuf__bins_reserve_all(struct migbuf_bins *b);
+/* Memory for one size change of every migration, or one new layout, so many times: what follows cannot fail then. */
+int migbuf__bins_reserve_all(struct migbuf_bins *b, uint32_t times);
+void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes);
 void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight);
 

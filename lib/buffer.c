@@ -43,7 +43,7 @@ struct entry {
     struct migbuf_growth growth;
     uint64_t learnt_at_ms;
     struct setting now, before;
-    double curve, share, hard_cap, clamped, hosted, budget, claim;
+    double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
 };
 
 struct link {
@@ -299,14 +299,22 @@ static double reserve_of(const struct entry *e, double missing_bytes)
     return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused), missing_bytes);
 }
 
+/* Metadata that rate w units/s * unit can bring along in so many seconds, one whole request included. */
+static double metadata_of(const struct entry *e, double w, double seconds)
+{
+    double tables = e->amplification * w * seconds / (double)e->unit;
+
+    return fmin(e->metadata, tables * (double)e->cluster + e->of_request);
+}
+
 static double pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes)
 {
-    double bytes = 0;
+    double w = fmin((double)e->now.units * (double)e->step, e->device), lag_s = b->o.lag_ms / 1000.0, bytes;
 
-    if (e->now.limited && !e->now.paused)
-        migbuf_throttle_pending((double)e->now.units * (double)e->step, e->device, e->amplification,
-                                b->o.lag_ms / 1000.0, BURST_S, e->request / e->amplification, &bytes);
-    return fmin(bytes, missing_bytes);
+    if (!e->now.limited || e->now.paused || !b->o.lag_ms)
+        return 0;
+    migbuf_throttle_pending(w, e->device, e->amplification, lag_s, BURST_S, e->request / e->amplification, &bytes);
+    return fmin(bytes + metadata_of(e, w, lag_s + BURST_S), missing_bytes);
 }
 
 /* Claim when the limit lets through w units/s * unit: fixed part, and the slope of the rest in w. Both ways to bound the
@@ -592,12 +600,12 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
     if (need > (double)capacity_bytes)
         return migbuf__fail_numbers(error, MIGBUF_E_IN_USE, "files and reserves for drains need more than that",
                                     (uint64_t)need, capacity_bytes);
-    rc = capacity_bytes > MIGBUF_BYTES_MAX ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b->bins);
-    if (!rc) {
-        update_ledger(b); /* sizes sampled since the last tick count: the ledger may still hold larger ones */
-        rc = migbuf_bins_resize(b->bins, capacity_bytes);
-    }
-    return rc ? migbuf__fail(error, rc, migbuf_strerror(rc)) : 0;
+    rc = capacity_bytes > MIGBUF_BYTES_MAX ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b->bins, 2);
+    if (rc)
+        return migbuf__fail(error, rc, migbuf_strerror(rc));
+    update_ledger(b); /* sizes sampled since the last tick count: the ledger may still hold larger ones */
+    migbuf__bins_resize(b->bins, capacity_bytes);
+    return 0;
 }
 
 /* A tick */
@@ -653,7 +661,8 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     }
 }
 
-static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted, double share_bytes)
+static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted,
+                           const struct migbuf_bins_view *v)
 {
     e->hosted = e->budget = hosted;
     if (hosted < e->clamped)
@@ -662,7 +671,7 @@ static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, doubl
         e->budget = (double)b->o.floor_bytes_per_s;
         e->reason = MIGBUF_REASON_FLOOR;
     }
-    if (e->phase == MIGBUF_PHASE_BASE && e->whole <= share_bytes) {
+    if (e->phase == MIGBUF_PHASE_BASE && v->shards == 1 && !v->prospective && missing(e) <= v->room_bytes) {
         e->budget = INFINITY;
         e->reason = MIGBUF_REASON_WHOLE;
     }
@@ -675,7 +684,8 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
 
     total = (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins);
     for (uint32_t i = 0; i < n; i++) {
-        b->reserve += reserve_of(&b->e[i], missing(&b->e[i]));
+        b->e[i].reserve = reserve_of(&b->e[i], missing(&b->e[i]));
+        b->reserve += b->e[i].reserve;
         b->pending += pending_of(b, &b->e[i], missing(&b->e[i]));
     }
     total = b->grantable = fmax(0, total - b->reserve - b->pending);
@@ -713,7 +723,7 @@ static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scra
     }
     migbuf_throttle_hosts(s->x, n, s->first, b->guest, s->order, s->y);
     for (uint32_t i = 0; i < n; i++)
-        clamp_by_hosts(b, &b->e[i], s->y[i], (double)migbuf__bins_share(b->bins, i));
+        clamp_by_hosts(b, &b->e[i], s->y[i], &s->views[i]);
     clamp_by_space(b, n, s);
 }
 
@@ -722,12 +732,13 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
 
+        e->reserve = reserve_of(e, missing(e));
         e->share = link_share(b, e);
         migbuf_throttle_literal((double)migbuf__bins_share(b->bins, i), (double)s->views[i].bytes, s->views[i].priority,
-                                e->share, &b->constants, &e->curve);
+                                INFINITY, &b->constants, &e->curve);
         e->hard_cap = INFINITY;
-        e->clamped = e->hosted = e->budget = e->curve;
-        e->reason = e->curve < e->share ? MIGBUF_REASON_RATE : MIGBUF_REASON_SHARE;
+        e->clamped = e->hosted = e->budget = fmin(e->curve, e->share);
+        e->reason = e->curve <= e->share ? MIGBUF_REASON_RATE : MIGBUF_REASON_SHARE;
     }
 }
 
@@ -837,7 +848,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         return MIGBUF_E_RANGE;
     if (now_ms < b->now_ms)
         return MIGBUF_E_CLOCK;
-    rc = migbuf__bins_reserve_all(b->bins);
+    rc = migbuf__bins_reserve_all(b->bins, 1);
     if (!rc)
         rc = reserve_edges(b);
     if (rc)
@@ -1146,7 +1157,7 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
     v.budget = e->budget;
     v.in_force_bytes_per_s =
         e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
-    v.reserve_bytes = (uint64_t)reserve_of(e, missing(e));
+    v.reserve_bytes = (uint64_t)e->reserve;
     v.claim_bytes = (uint64_t)e->claim;
     v.ratio = e->growth.ratio;
     v.link = e->link;

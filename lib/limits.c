@@ -203,8 +203,13 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
     }
     units = (double)limits->iops_wr * (interval_s + QEMU_BURST_S);
     data = factor * units * (double)g->subcluster_bytes;
-    if (!limits->iops_size) /* requests only: a long one counts once, so bytes must be bounded as well */
-        data = limits->bps_wr ? data + (double)limits->bps_wr * (interval_s + QEMU_BURST_S) : INFINITY;
+    if (!limits->iops_size) { /* a long request counts once: bytes bound it, and each may begin and end in the middle */
+        double cut = g->flags & MIGBUF_GEOMETRY_ALIGNED ? 1 : 2;
+
+        data = limits->bps_wr ? (double)limits->bps_wr * (interval_s + QEMU_BURST_S) +
+                                    cut * units * (double)g->subcluster_bytes
+                              : INFINITY;
+    }
     /* Every unit may be the first in its window. */
     tables = fmin((double)metadata, factor * units * (double)g->cluster_bytes + (double)of_request);
     *bytes = data + (double)request + tables;

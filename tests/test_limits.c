@@ -122,6 +122,12 @@ START_TEST(limits_to_worst_growth)
     ck_near(worst, 3 * 65536 * 17.6 + 131072 + 5 * 65536);
     ck_assert_int_eq(migbuf_limits_worst_growth(&g, &bytes_only, 1, &worst), 0);
     ck_assert(isinf(worst));
+    l = (struct migbuf_limits){ .iops_wr = 10, .bps_wr = 655360 };
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
+    ck_near(worst, 655360 * 1.1 + 2 * 65536 * 11 + 131072 + 5 * 65536);
+    l.bps_wr = 0;
+    ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, 1, &worst), 0);
+    ck_assert(isinf(worst));
     ck_assert_int_eq(migbuf_limits_worst_growth(&g, &l, NAN, &worst), MIGBUF_E_INVALID);
 }
 END_TEST

@@ -16,8 +16,9 @@
  * each migration w the rate its new limit lets through (units/s * unit), A the worst growth per unit (limits.h), d =
  * growth of one whole request, m = its metadata. Until the next decisions land its files grow by at most
  *
- *   pending = A * old rate * (lag + b) + d               measured, but the new limit is not in force yet
- *   claim   = A * w * W + d + metadata: all of it, or A * (w * W / unit) * cluster + m, whichever is less
+ *   metadata(w, t) = all of it, or A * (w * t / unit) * cluster + m, whichever is less
+ *   pending = A * old w * (lag + b) + d + metadata(old w, lag + b)     measured, but the new limit is not in force yet
+ *   claim   = A * w * W + d + metadata(w, W)
  *   reserve = queue_bytes * (drains still ahead + 1)     each drain pours the throttle's queue into the file; the one more
  *                                                        is the `stop` of a pause, which is a drain itself. A paused
  *                                                        guest has had it; to resume it must be there again
@@ -26,7 +27,9 @@
  * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as long
  * as QEMU enforces what was set, drains pour no more than queue_bytes each (tell migbuf_buffer_phase when one is over), and ticks come at most late_factor intervals
  * apart. A limit that is set empties QEMU's bucket: that is the b in W, and why an unchanged limit is not set again.
- * A limit that is kept is never higher than the one the claim was made for.
+ * A limit that is kept is never higher than the one the claim was made for. Three calls can put more into Ω than the last
+ * tick knew, until the decisions of the next one have landed: adding a migration whose files are there already, raising
+ * drains_ahead, making Ω smaller. Tick at once after them, and let decisions land before the tick that follows.
  *
  * ## How a budget comes about (policy `paper`), in this order
  *
@@ -37,8 +40,8 @@
  *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
  *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
  *
- * A migration whose whole disk fits its bin (share) needs no throttle while its base is copied: z = INFINITY, cut by the
- * common level only; its claim is all that is missing.
+ * A migration that lies in its own bin alone and finds room there for all that is missing of its disks needs no throttle
+ * while its base is copied: z = INFINITY, cut by the common level only; its claim is all that is missing.
  * In z, a claim's slope is that in w divided by the ratio, the device's limit is device * ratio, and the hard cap is
  * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
  * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
@@ -90,7 +93,7 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
 #define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
-#define MIGBUF_REASON_WHOLE 9   /**< its whole disk fits its bin: as good as unlimited */
+#define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_WAIT 8    /**< paused a moment ago: it stays so, because `stop` itself costs a drain */
 
 /** "keep", "lower", …; "unknown" otherwise. Static storage, never NULL. Any thread. */
@@ -126,7 +129,8 @@ struct migbuf_migration {
     uint64_t link;                      /**< which link it uses: migrations with the same number share one U */
     uint64_t flow_bytes_per_s;          /**< most one flow gets on that link, 0: as much as there is */
     uint64_t device_write_bytes_per_s;  /**< most the guest's device can allocate, 0: unknown */
-    uint64_t file_bytes;                /**< what its overlays weigh already (0 before they exist) */
+    uint64_t file_bytes;                /**< what its overlays weigh already (0 before they exist); counts for disk 0
+                                             until that is sampled */
     uint32_t weight;                    /**< an administrator's weight, 1 .. 1'000'000; 100. Twice the weight: twice the
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
@@ -139,7 +143,7 @@ struct migbuf_sample {
     uint64_t id;
     uint32_t disk;            /**< index into the disks given to add */
     uint32_t reserved;        /**< 0 */
-    uint64_t file_bytes;      /**< allocated bytes of the overlay now; may be less than before */
+    uint64_t file_bytes;      /**< allocated bytes of the overlay now, up to 2^56; may be less than before */
     uint64_t written_bytes;   /**< guest bytes written (query-blockstats wr_bytes) */
     uint64_t writes;          /**< guest writes (wr_operations) */
     uint64_t remaining_bytes; /**< BASE: base image still to copy; DRAIN: overlay still to send */

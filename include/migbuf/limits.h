@@ -153,7 +153,8 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  *
  * 0.1 s is the burst QEMU's bucket allows when no `_max` is set (util/throttle.c: size avg / 10). Each further time the
  * limit is *set* within the interval the bucket is emptied: add A * unit * iops_wr * 0.1 + request_growth for it.
- * Returns 0 and INFINITY in *bytes when the limits do not bound growth (iops_wr 0: bytes alone do not).
+ * Without iops_size the first term is bps_wr * (interval + 0.1 s) plus one cut cluster per request, two when unaligned.
+ * Returns 0 and INFINITY in *bytes when the limits do not bound growth (bytes alone, or requests of any length, do not).
  *
  * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 2 * 65536 * 16 * 1.1 + 65536 + 327680.
  * Any thread.

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REFERENCE_H
+#define REFERENCE_H
+/*
+ * The rules of bins.h and buffer.h a second time: slow, obvious, written from the text alone.
+ *
+ * It shares no code with the library, only the records and constants of its headers. Everything is a plain array
+ * [bin][position]; nothing is allocated; arguments are taken to be valid (errors are the library's business). Whatever
+ * can be a loop until nothing changes is one.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "migbuf/buffer.h"
+
+#define REFERENCE_MAX 64  /* migrations */
+#define REFERENCE_DISKS 4 /* disks of one migration */
+
+struct reference_entry {
+    int who; /* index of the migration, in order of start */
+    uint64_t bytes;
+};
+
+struct reference_bin {
+    uint64_t id;
+    uint32_t weight;
+    uint64_t share;
+    uint64_t limbo; /* of its owner: cut off somewhere, not yet placed again */
+    int height;
+    struct reference_entry entry[REFERENCE_MAX]; /* entry[0] is the owner's */
+};
+
+struct reference_ledger {
+    uint64_t capacity;
+    int count;
+    struct reference_bin bin[REFERENCE_MAX];
+};
+
+struct reference_view {
+    uint64_t bytes, home_bytes, share_bytes;
+    double capacity, used, room, priority; /* E, f, room, mean position */
+    int shards, prospective;
+    int host_count;
+    int host[REFERENCE_MAX + 1];
+};
+
+/* What was decided for one migration, and what QEMU does because of it. */
+struct reference_state {
+    bool limited; /* has it ever had a limit of ours? */
+    bool paused;
+    uint64_t units; /* in force, 0 while paused */
+    uint64_t paused_at_ms;
+    struct migbuf_limits limits;
+};
+
+struct reference_migration {
+    uint64_t id, link, flow, device;
+    int32_t phase;
+    uint32_t drains_ahead;
+    int disk_count;
+    struct migbuf_geometry disk[REFERENCE_DISKS];
+    uint64_t disk_bytes[REFERENCE_DISKS], disk_writes[REFERENCE_DISKS], disk_written[REFERENCE_DISKS];
+    uint64_t learnt_ms, learnt_bytes, learnt_writes, learnt_written; /* where the last measurement of growth ended */
+    bool measured;
+    double units_sum, grown_sum, ratio; /* with a memory of 10 s; growth per unit */
+    uint64_t link_rate; /* U of its link, 0 before the first sample */
+    struct reference_state now, before;
+    int32_t action; /* the last one, 0 before the first tick */
+    int32_t cause;  /* which clamp determined the last budget */
+    int32_t reason; /* what the last decision said, mostly the cause */
+    /* numbers of the last tick */
+    struct reference_view view;
+    uint64_t reserve;
+    double pending;
+    double curve, share, hard_cap, clamped, hosted, wanted, budget; /* h c hard x y max(floor, y) z */
+};
+
+struct reference {
+    struct migbuf_options options;
+    struct reference_ledger ledger;
+    struct reference_migration migration[REFERENCE_MAX];
+    bool ticked;
+    bool cannot_fit;
+    uint64_t now_ms, ticks, late_ticks;
+    uint64_t files, reserves;
+    double pending, grantable, level;
+};
+
+/* Pure pieces, each the most direct reading of its header. */
+void reference_shares(uint64_t capacity, const uint32_t *weight, int n, uint64_t *share);
+double reference_pour(const double *used, const double *share, int n, double amount, double *placed);
+double reference_shave(const double *amount, const double *weight, int n, double total);
+double reference_rate(double capacity, double used, double priority, double tau, double eps, double eps_rate);
+uint64_t reference_request_growth(const struct migbuf_geometry *g, uint64_t length);
+uint64_t reference_metadata(const struct migbuf_geometry *g);
+uint64_t reference_whole_disk(const struct migbuf_geometry *g);
+
+/* The ledger. Migrations are named by index. */
+void reference_ledger_init(struct reference_ledger *l, uint64_t capacity);
+int reference_ledger_find(const struct reference_ledger *l, uint64_t id);
+uint64_t reference_ledger_bytes(const struct reference_ledger *l, int i);
+uint64_t reference_ledger_total(const struct reference_ledger *l);
+uint64_t reference_ledger_used(const struct reference_ledger *l, int bin);
+void reference_ledger_start(struct reference_ledger *l, uint64_t id, uint32_t weight, uint64_t bytes);
+void reference_ledger_set(struct reference_ledger *l, int i, uint64_t bytes);
+void reference_ledger_end(struct reference_ledger *l, int i);
+void reference_ledger_resize(struct reference_ledger *l, uint64_t capacity);
+void reference_ledger_weight(struct reference_ledger *l, int i, uint32_t weight);
+void reference_ledger_view(const struct reference_ledger *l, int i, struct reference_view *v);
+
+/* The buffer. */
+void reference_init(struct reference *r, uint64_t capacity, const struct migbuf_options *options);
+uint64_t reference_file_bytes(const struct reference_migration *m);
+uint64_t reference_reserve(const struct reference_migration *m);
+/* What must be free for a migration to be let in: files, reserve, and the growth of one unit/s until the next tick. */
+double reference_entry_fee(const struct reference *r, const struct reference_migration *m);
+/* Metadata that one whole request can bring along, of the disk where it is most. */
+double reference_request_metadata(const struct reference_migration *m);
+void reference_migration_set(struct reference_migration *m, const struct migbuf_migration *from,
+                             const struct migbuf_geometry *disks, int disk_count);
+void reference_start(struct reference *r, const struct reference_migration *m, uint32_t weight);
+void reference_end(struct reference *r, int i);
+void reference_link(struct reference *r, uint64_t link, uint64_t bytes_per_s);
+void reference_resize(struct reference *r, uint64_t capacity);
+void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision *out);
+/* The last decision for i again, with its budget off by `shift`: for budgets on the edge of a unit. */
+void reference_again(struct reference *r, int i, double shift, struct migbuf_decision *out);
+void reference_refused(struct reference *r, int i);
+double reference_unit(const struct reference_migration *m);
+double reference_step(const struct reference *r, const struct reference_migration *m);
+double reference_amplification(const struct reference_migration *m);
+#endif
