@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define GIB (UINT64_C(1) << 30)
@@ -48,11 +49,53 @@ static void sample_all(struct migbuf_sample *s, size_t n, uint64_t share, int ro
     }
 }
 
+static const struct migbuf_geometry disk = { .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
+                                             .request_bytes = 65536, .queue_bytes = 1 << 20 };
+
+/* A buffer with n migrations. One by one each costs O(N), which is minutes for 100 000; a saved text of one migration, its
+ * lines repeated, is loaded at once. */
+static int fill(size_t n, uint64_t capacity, const struct migbuf_allocator *a, struct migbuf_buffer **b)
+{
+    uint64_t sum = UINT64_C(14695981039346656037);
+    struct migbuf_migration m;
+    struct migbuf_buffer *one;
+    char line[4096], *text = NULL, *ledger, *migration, *link, *end;
+    size_t length = 0;
+    FILE *f = open_memstream(&text, &length);
+    int rc;
+
+    migbuf_migration_init(&m, sizeof m);
+    if (!f || migbuf_buffer_new(capacity, NULL, NULL, &one) || migbuf_buffer_add(one, &m, &disk, 1, NULL) ||
+        migbuf_buffer_save(one, line, sizeof line, &length))
+        return 1;
+    migbuf_buffer_free(one);
+    ledger = strstr(line, "ledger");
+    migration = strstr(line, "migration ");
+    link = strstr(line, "link");
+    end = strstr(line, "end ");
+    fprintf(f, "%.*sledger %llu %zu\n", (int)(ledger - line), line, (unsigned long long)capacity, n);
+    for (size_t i = 0; i < n; i++)
+        fprintf(f, "bin %zu 100 1\n%zu 0\n", i * 7919, i);
+    fputs("ascending", f);
+    for (size_t i = 0; i < n; i++)
+        fprintf(f, " %zu", i);
+    fputs("\n", f);
+    for (size_t i = 0; i < n; i++)
+        fwrite(migration, 1, (size_t)(link - migration), f);
+    fwrite(link, 1, (size_t)(end - link), f);
+    fflush(f);
+    for (size_t i = 0; i < length; i++)
+        sum = (sum ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
+    fprintf(f, "end %016llx\n", (unsigned long long)sum);
+    fclose(f);
+    rc = migbuf_buffer_load(text, length, 0, a, b);
+    free(text);
+    return rc;
+}
+
 static int measure(size_t n, double *per_tick)
 {
     struct migbuf_allocator a = { .resize = counting };
-    struct migbuf_geometry g = { .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                 .request_bytes = 65536, .queue_bytes = 1 << 20 };
     struct migbuf_buffer_stats stats = { .size = sizeof stats };
     uint64_t capacity = (uint64_t)n * GIB;
     struct migbuf_sample *s = calloc(n, sizeof *s);
@@ -62,23 +105,16 @@ static int measure(size_t n, double *per_tick)
     uint32_t seed = 1;
     uint64_t before;
     double start, add, tick, remove;
-    int rounds = n >= 10000 ? 5 : 50, few = n >= 10000 ? 20 : 10;
+    int rounds = n >= 10000 ? 5 : 50, few = n >= 10000 ? 20 : 5;
 
-    if (!s || !d || migbuf_buffer_new(capacity, NULL, &a, &b))
+    if (!s || !d || fill(n - (size_t)few, capacity, &a, &b))
         return 1;
     migbuf_migration_init(&m, sizeof m);
-    for (size_t i = 0; i + (size_t)few < n; i++) { /* started large first: laying out small bins again costs N each */
-        m.id = i * 7919;
-        if (migbuf_buffer_add(b, &m, &g, 1, NULL))
-            return 1;
-        if (n > 20000 && i == 20000)
-            break;
-    }
     n = migbuf_bins_count(migbuf_buffer_bins(b));
     start = seconds();
     for (int i = 0; i < few; i++) {
         m.id = (n + (size_t)i) * 7919;
-        if (migbuf_buffer_add(b, &m, &g, 1, NULL))
+        if (migbuf_buffer_add(b, &m, &disk, 1, NULL))
             return 1;
     }
     add = (seconds() - start) / few;
