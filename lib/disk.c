@@ -115,6 +115,20 @@ int migbuf_disk_learn(struct migbuf_disk *d)
     return 0;
 }
 
+static uint32_t count_joined(const struct migbuf_disk *d)
+{
+    uint32_t joined = 0;
+
+    for (uint32_t k = 0; k < d->nodes; k++)
+        joined += d->node[k].joined;
+    return joined;
+}
+
+static int is_restored(const struct migbuf_disk *d)
+{
+    return d->restoring && !count_joined(d) && !d->object && !d->under_way;
+}
+
 int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
 {
     if (!d || !limits)
@@ -123,6 +137,8 @@ int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
         return MIGBUF_E_STATE;
     if (!limits->iops_wr && !limits->bps_wr)
         return MIGBUF_E_RANGE;
+    if (d->restoring && !is_restored(d))
+        return MIGBUF_E_STATE;
     d->want = *limits;
     d->wanted = d->set_once = 1;
     d->restoring = d->failed = 0;
@@ -549,24 +565,21 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
 int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
 {
     struct migbuf_throttle_config want;
-    uint32_t joined = 0;
 
     if (!d || !info)
         return MIGBUF_E_INVALID;
     if (info->size < sizeof *info)
         return MIGBUF_E_STRUCT;
-    for (uint32_t k = 0; k < d->nodes; k++)
-        joined += d->node[k].joined;
     *info = (struct migbuf_disk_info){
         .size = sizeof *info,
         .commands_sent = d->commands_sent,
         .learnt = d->learnt,
-        .restored = d->restoring && !joined && !d->object && !d->under_way,
+        .restored = is_restored(d),
         .plain = d->plain,
         .taken_over = d->taken_over,
         .failed = d->failed,
     };
-    if (!d->wanted || joined < d->nodes)
+    if (!d->wanted || count_joined(d) < d->nodes)
         return 0;
     want = merged(d);
     info->throttled = same_limits(&want, &d->in_force);

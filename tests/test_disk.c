@@ -95,6 +95,7 @@ START_TEST(a_life_with_a_throttle)
 
     ck_assert_int_eq(migbuf_disk_restore(d), 0);
     ck_assert(!info_of(d).restored);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), MIGBUF_E_STATE); /* too late */
     expect(d, MIGBUF_DISK_THROTTLE,
            "\"bps\":0,\"bps_rd\":7000,\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":400,\"iops_wr_max\":900,"
            "\"iops_wr_max_length\":3,\"group\":\"dev-lxd_root\"}");

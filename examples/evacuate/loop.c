@@ -127,6 +127,8 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
     };
     if (t->added && r->policy != POLICY_NONE)
         f->limit_bytes_per_s = t->stop_wanted ? 0 : t->last.growth_bytes_per_s;
+    if (f->limit_bytes_per_s > UINT64_C(1) << 50) /* its file is as large as it can get */
+        f->limit_bytes_per_s = UINT64_MAX;
     if (seconds > 0)
         f->guest_bytes_per_s =
             (uint64_t)((double)((acked - r->acked_before[i]) * m->load->writer.sectors * 512) / seconds);

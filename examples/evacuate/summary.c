@@ -82,7 +82,8 @@ static json_t *vm_object(const struct run *r, uint32_t i)
     const struct migration *m = &r->vm[i];
     char policy[40];
     json_t *o = json_pack(
-        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:s, s:b, s:I, s:I, s:I, s:I}",
+        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:s, s:b, s:I, s:I, s:I, "
+        "s:I}",
         "name", m->load->name, "policy", options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), "seed",
         n(m->load->writer.seed), "vms", (json_int_t)1, "moved", vm_moved(r, i), "failed", !vm_moved(r, i),
         "buffer_bytes", n(r->omega_bytes), "buffer_peak_bytes", n(m->overlay_peak_bytes), "overflows",

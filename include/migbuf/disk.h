@@ -90,7 +90,10 @@ MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
  */
 MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
-/** Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt, MIGBUF_E_RANGE for iops_wr and bps_wr both 0. */
+/**
+ * Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt and while a restore is under way (a late decision
+ * must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0.
+ */
 MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
 
 /** Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE. */

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# End to end: real QEMUs, a real full disk, Ctrl-C in every phase, and what must be found is found. TAP.
+# usage: evacuate_test.sh EVACUATE     (root; about four minutes)
+set -u
+evacuate=${1:?the path of evacuate}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+n=0
+small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB --work-dir $dir"
+
+report() { # RESULT TEXT: 0 is good; what the program said follows a failure
+    n=$((n + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $n - $2"
+    else
+        echo "not ok $n - $2"
+        sed 's/^/# /' "$dir/said" | tail -15
+    fi
+}
+
+skip_all() {
+    echo "1..0 # SKIP $1"
+    exit 0
+}
+
+# What a number or text in the summary is: value KEY, or value vm INDEX KEY.
+value() {
+    python3 -c '
+import json, sys
+v = json.load(open(sys.argv[1]))
+for key in sys.argv[2:]:
+    v = v[int(key) if key.isdigit() else key]
+print(str(v).lower() if isinstance(v, bool) else v)' "$dir/summary" "$@"
+}
+
+# Nothing of ours is left: no QEMU of this directory, no mount, no loop device, no file.
+clean() {
+    local left
+    left=$(grep -l -- "$dir/[e]vacuate-" /proc/[0-9]*/cmdline 2>/dev/null | wc -l)
+    [ "$left" = 0 ] || { echo "$left processes left" >>"$dir/said"; return 1; }
+    grep -q "$dir" /proc/mounts && { echo "a mount is left" >>"$dir/said"; return 1; }
+    grep -qs "$dir" /sys/block/loop*/loop/backing_file && { echo "a loop device is left" >>"$dir/said"; return 1; }
+    ls -d "$dir"/evacuate-* >/dev/null 2>&1 && { echo "files are left" >>"$dir/said"; return 1; }
+    return 0
+}
+
+# run STATUS OPTIONS: runs with this exit status and leaves nothing behind.
+run() {
+    local wanted=$1 status
+    shift
+    rm -f "$dir/summary"
+    timeout -s KILL 170 "$evacuate" "$@" --json="$dir/summary" >"$dir/said" 2>&1
+    status=$?
+    [ $status = "$wanted" ] || { echo "exit status $status, not $wanted" >>"$dir/said"; return 1; }
+    clean
+}
+
+# Every VM is at one place, checked, with nothing lost and its host's limits in force.
+whole() {
+    [ "$(value writes_lost)" = 0 ] && [ "$(value limits_restored)" = true ] && [ "$(value overflows)" = 0 ] || return 1
+    for i in 0 1 2; do
+        [ "$(value vm $i checked)" = true ] || return 1
+        case $(value vm $i runs_at) in source | target) ;; *) return 1 ;; esac
+    done
+}
+
+[ "$(id -u)" = 0 ] || skip_all "needs root for a loop mount"
+for tool in qemu-system-x86_64 qemu-img mkfs.ext4 python3; do
+    command -v $tool >/dev/null || skip_all "no $tool"
+done
+
+run 0 --work-dir "$dir" && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
+    [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
+report $? "the default run moves all, loses nothing, and overflows without throttle only"
+
+run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
+    grep -q '</svg>' "$dir/svg"
+report $? "the decision log replays identically and the timeline is a picture"
+
+run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB --work-dir "$dir" && [ "$(value overflows)" -gt 0 ] &&
+    [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]
+report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
+
+run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
+report $? "a damaged sector is found"
+
+# Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
+for step in "starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
+    "creating the overlay" "opening the overlay" "putting the overlay on top" "copying the base" \
+    "starting the target" "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
+    "sending the overlay" "stopping the guest for its memory" "sending the memory" "ending the mirror"; do
+    run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] &&
+        [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value vm 2 runs_at)" != targettargettarget ]
+    report $? "Ctrl-C while $step"
+done
+for step in "switching over" "arriving at the target" "stopping the NBD server" "ending the source"; do
+    run 1 $small --inject "interrupt@$step" && whole && [ "$(value moved)" -ge 1 ]
+    report $? "Ctrl-C while $step"
+done
+
+# A second and a third Ctrl-C do not shorten the way back.
+"$evacuate" $small --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
+pid=$!
+sleep 4
+for i in 1 2 3; do kill -INT $pid; sleep 0.1; done
+wait $pid
+[ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ]
+report $? "three times Ctrl-C"
+
+# Killed: QEMUs and mounts go with it. Files cannot.
+"$evacuate" $small --link 4MB >"$dir/said" 2>&1 &
+pid=$!
+sleep 3
+kill -KILL $pid
+wait $pid 2>/dev/null
+sleep 0.5
+rm -rf "$dir"/evacuate-*
+clean
+report $? "SIGKILL leaves neither processes nor mounts"
+
+# QEMUs that die.
+for step in "copying the base" "sending the overlay"; do
+    run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
+    report $? "a source dies while $step: the others move"
+done
+for step in "starting the NBD server" "sending the overlay" "sending the memory"; do
+    run 1 $small --inject "kill-target@$step" && whole && [ "$(value moved)" = 2 ]
+    report $? "a target dies while $step: its guest goes on at the source"
+done
+
+# Options.
+for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--link -5" "--nonsense"; do
+    "$evacuate" $wrong >"$dir/said" 2>&1
+    [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
+    report $? "$wrong is refused by name"
+done
+echo "1..$n"
