@@ -1,72 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in the header; the
  * terms have the same names here. Knows no QMP. */
-#include "migbuf/buffer.h"
-#include "bins.h"
+#include "buffer.h"
 #include "memory.h"
-#include "migbuf/growth.h"
 #include "migbuf/placement.h"
 #include "migbuf/throttle.h"
-#include "text.h"
 #include <math.h>
 #include <string.h>
 
 #define NONE MIGBUF__NONE
 #define BURST_S 0.1 /* QEMU's bucket holds avg / 10, and a set empties it (util/throttle.c) */
-#define MAX_DISKS 64
-#define QEMU_VALUE_MAX 1e15
-
-/* What a decision put in force. */
-struct setting {
-    uint64_t units; /* per second; 0 while paused */
-    uint64_t paused_at_ms;
-    uint8_t limited, paused, changed; /* changed: by the last decision */
-};
-
-struct measured {
-    uint64_t file_bytes, writes, written_bytes;
-};
-
-struct entry {
-    uint64_t id, link;
-    struct migbuf_geometry *geometry; /* of each disk */
-    struct measured *measured;        /* of each disk; behind the geometry in one allocation */
-    uint32_t disk_count, weight;
-    uint32_t drains_ahead;
-    int32_t phase, reason;
-    double flow, device;                      /* bytes/s, INFINITY when not known */
-    uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
-    double amplification;                     /* A */
-    double request, of_request;               /* d and m of the proof */
-    double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
-    uint64_t least_units;                     /* below this a request would wait longer than max_stall */
-    struct migbuf_growth growth;
-    uint64_t learnt_at_ms;
-    struct setting now, before;
-    double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
-};
-
-struct link {
-    uint64_t id, bytes_per_s, weights;
-};
-
-struct migbuf_buffer {
-    struct migbuf_allocator allocator;
-    struct migbuf_options o;
-    struct migbuf_throttle_constants constants;
-    struct migbuf_bins *bins;
-    struct entry *e;
-    struct link *links;
-    uint32_t count, room, links_count, links_room;
-    uint64_t now_ms, ticks, late_ticks;
-    double late_interval_s, window_s; /* T', W */
-    double reserve, pending, grantable, level; /* of the last tick */
-
-    /* Scratch of a tick: one block for what is per migration, one for the edges. */
-    void *scratch;
-    size_t *guest;
-    size_t edges;
-};
 
 struct scratch {
     struct migbuf_bins_view *views;
@@ -148,7 +91,7 @@ int migbuf_options_init(struct migbuf_options *options, uint64_t size)
     return 0;
 }
 
-static int check_options(const struct migbuf_options *o)
+int migbuf__buffer_check_options(const struct migbuf_options *o)
 {
     int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
 
@@ -185,7 +128,7 @@ int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *opti
     if (!out)
         return MIGBUF_E_INVALID;
     migbuf_options_init(&o, sizeof o);
-    rc = options ? check_options(options) : 0;
+    rc = options ? migbuf__buffer_check_options(options) : 0;
     if (rc)
         return rc;
     if (options)
@@ -231,9 +174,9 @@ void migbuf_buffer_free(struct migbuf_buffer *b)
     migbuf__free(&a, b, sizeof *b);
 }
 
-/* Links: few, so a scan finds them */
+/* Links */
 
-static struct link *find_link(const struct migbuf_buffer *b, uint64_t id)
+struct link *migbuf__buffer_link(const struct migbuf_buffer *b, uint64_t id)
 {
     for (uint32_t k = 0; k < b->links_count; k++)
         if (b->links[k].id == id)
@@ -241,25 +184,31 @@ static struct link *find_link(const struct migbuf_buffer *b, uint64_t id)
     return NULL;
 }
 
-/* There is room for it: grow_arrays. */
-static void join_link(struct migbuf_buffer *b, const struct entry *e)
+void migbuf__buffer_join_link(struct migbuf_buffer *b, struct entry *e)
 {
-    struct link *l = find_link(b, e->link);
+    struct link *l = migbuf__buffer_link(b, e->link);
 
     if (!l) {
         l = &b->links[b->links_count++];
         *l = (struct link){ .id = e->link };
     }
     l->weights += e->weight;
+    e->link_at = (uint32_t)(l - b->links);
 }
 
+/* The last migration on a link takes it along; the last link moves into its place. */
 static void leave_link(struct migbuf_buffer *b, const struct entry *e)
 {
-    struct link *l = find_link(b, e->link);
+    uint32_t at = e->link_at, last = b->links_count - 1;
 
-    l->weights -= e->weight;
-    if (!l->weights)
-        *l = b->links[--b->links_count];
+    b->links[at].weights -= e->weight;
+    if (b->links[at].weights)
+        return;
+    b->links[at] = b->links[last];
+    b->links_count--;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->e[i].link_at == last)
+            b->e[i].link_at = at;
 }
 
 int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s)
@@ -270,7 +219,7 @@ int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_pe
         return MIGBUF_E_INVALID;
     if (!bytes_per_s || bytes_per_s > UINT64_C(1) << 53)
         return MIGBUF_E_RANGE;
-    l = find_link(b, link);
+    l = migbuf__buffer_link(b, link);
     if (!l)
         return MIGBUF_E_NOTFOUND;
     l->bytes_per_s = bytes_per_s;
@@ -353,7 +302,7 @@ static uint64_t least_units(uint64_t request_bytes, uint64_t unit, uint32_t max_
     return max_stall_ms && units > max_stall_ms ? (units + max_stall_ms - 1) / max_stall_ms : 1;
 }
 
-static int entry_from(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
+int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
                       size_t disk_count)
 {
     uint64_t smallest = UINT64_MAX, longest = 0;
@@ -399,8 +348,7 @@ static int entry_from(const struct migbuf_options *o, struct entry *e, const str
     return 0;
 }
 
-/* Room for `wanted` migrations and one more link. */
-static int grow_arrays(struct migbuf_buffer *b, uint64_t wanted)
+int migbuf__buffer_reserve(struct migbuf_buffer *b, uint64_t wanted)
 {
     uint32_t room = b->room ? b->room : 8;
     struct entry *e;
@@ -436,8 +384,7 @@ static int grow_arrays(struct migbuf_buffer *b, uint64_t wanted)
     return 0;
 }
 
-/* Gives an entry its own copy of the geometry; files are empty. */
-static int keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks)
+int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks)
 {
     e->geometry = migbuf__resize(&b->allocator, NULL, 0, disks_bytes(e->disk_count), 1);
     if (!e->geometry)
@@ -474,19 +421,19 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
     rc = migbuf__struct_check(m, m->size, sizeof *m, sizeof *m);
     if (rc)
         return migbuf__fail(error, rc, "struct migbuf_migration is of another version");
-    if (disk_count > MAX_DISKS || m->weight < 1 || m->weight > 1000000 || m->file_bytes > MIGBUF_BYTES_MAX)
+    if (disk_count > MIGBUF__MAX_DISKS || m->weight < 1 || m->weight > 1000000 || m->file_bytes > MIGBUF_BYTES_MAX)
         return migbuf__fail(error, MIGBUF_E_RANGE, "1 to 64 disks, weight 1 to 1000000, files up to 2^62 bytes");
     if (migbuf__bins_find(b->bins, m->id) != NONE)
         return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
-    rc = entry_from(&b->o, &e, m, disks, disk_count);
+    rc = migbuf__buffer_entry(&b->o, &e, m, disks, disk_count);
     if (rc)
         return migbuf__fail(error, rc, "the geometry of a disk is not valid, see migbuf_geometry_check");
     rc = admit(b, &e, m->file_bytes, error);
     if (rc)
         return rc;
-    rc = grow_arrays(b, (uint64_t)b->count + 1);
+    rc = migbuf__buffer_reserve(b, (uint64_t)b->count + 1);
     if (!rc)
-        rc = keep_disks(b, &e, disks);
+        rc = migbuf__buffer_keep_disks(b, &e, disks);
     if (rc)
         return migbuf__fail(error, rc, "no memory");
     e.measured[0].file_bytes = m->file_bytes;
@@ -495,7 +442,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
         migbuf__free(&b->allocator, e.geometry, disks_bytes(disk_count));
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     }
-    join_link(b, &e);
+    migbuf__buffer_join_link(b, &e);
     b->e[b->count++] = e;
     return 0;
 }
@@ -547,7 +494,7 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
     rc = migbuf__bins_weight(b->bins, i, weight);
     if (rc)
         return rc;
-    l = find_link(b, b->e[i].link);
+    l = &b->links[b->e[i].link_at];
     l->weights = l->weights - b->e[i].weight + weight;
     b->e[i].weight = weight;
     return 0;
@@ -564,7 +511,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
             return MIGBUF_E_NOTFOUND;
         if (samples[k].reserved)
             return MIGBUF_E_INVALID;
-        if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MAX_DISKS)
+        if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)
             return MIGBUF_E_RANGE;
     }
     for (size_t k = 0; k < count; k++) {
@@ -630,9 +577,15 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
     e->learnt_at_ms = b->now_ms;
 }
 
+/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. */
+static double ratio_of(const struct entry *e)
+{
+    return e->phase == MIGBUF_PHASE_DRAIN ? 1 : e->growth.ratio;
+}
+
 static double link_share(const struct migbuf_buffer *b, const struct entry *e)
 {
-    const struct link *l = find_link(b, e->link);
+    const struct link *l = &b->links[e->link_at];
 
     return l->bytes_per_s ? (double)l->bytes_per_s * e->weight / (double)l->weights : INFINITY;
 }
@@ -647,7 +600,7 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
         e->share = 0.5 * fmin(e->flow, e->share);
     migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
     /* What is let through may grow the file by A / ratio of what is expected. */
-    worst = e->amplification / e->growth.ratio;
+    worst = e->amplification / ratio_of(e);
     migbuf_throttle_hard_cap(v->room_bytes, worst, b->late_interval_s, BURST_S, e->request / worst, &e->hard_cap);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
@@ -691,10 +644,10 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
     total = b->grantable = fmax(0, total - b->reserve - b->pending);
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
-        double most = fmin(e->budget, e->device * e->growth.ratio);
-        double fixed = claim_of(b, e, most / e->growth.ratio, missing(e), &s->weight[i]);
+        double ratio = ratio_of(e), most = fmin(e->budget, e->device * ratio);
+        double fixed = claim_of(b, e, most / ratio, missing(e), &s->weight[i]);
 
-        s->weight[i] /= e->growth.ratio;
+        s->weight[i] /= ratio;
         s->amount[i] = fmin(s->weight[i] * most, missing(e) - fixed);
         e->claim = fixed;
         total -= fixed;
@@ -796,8 +749,8 @@ static uint64_t whole_units(double units, uint64_t step)
 {
     uint64_t most = UINT64_MAX / step;
 
-    if (most > (uint64_t)QEMU_VALUE_MAX)
-        most = (uint64_t)QEMU_VALUE_MAX;
+    if (most > (uint64_t)MIGBUF__QEMU_VALUE_MAX)
+        most = (uint64_t)MIGBUF__QEMU_VALUE_MAX;
     return units < (double)most ? (uint64_t)units : most;
 }
 
@@ -805,7 +758,7 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
 {
     int literal = b->o.policy == MIGBUF_POLICY_LITERAL;
     uint64_t step = literal ? 1 : e->step;
-    double ratio = literal ? 1 : e->growth.ratio;
+    double ratio = literal ? 1 : ratio_of(e);
     uint64_t units = whole_units(e->budget / ((double)step * ratio), step);
 
     if (!literal && units < e->least_units)
@@ -914,224 +867,6 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
     return 0;
 }
 
-/* Saving */
-
-#define NUMBER(x) (unsigned long long)(x)
-
-static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g, const struct measured *m)
-{
-    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu %llu %llu\n", NUMBER(g->virtual_bytes),
-                  NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->request_bytes), NUMBER(g->queue_bytes),
-                  g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes));
-}
-
-/* A double as its bits: nothing else comes back the same. */
-static unsigned long long bits(double x)
-{
-    uint64_t u;
-
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static void write_growth(struct migbuf__writer *w, const struct migbuf_growth *g)
-{
-    migbuf__write(w, "growth %llu %llu %llu %llu %llu %llu %llu\n", bits(g->ratio), bits(g->units), bits(g->grown),
-                  NUMBER(g->file_bytes), NUMBER(g->writes), NUMBER(g->written_bytes), NUMBER(g->known));
-}
-
-/* 0 stands for "as much as there is", as in struct migbuf_migration. */
-static uint64_t finite_or_0(double x)
-{
-    return x < INFINITY ? (uint64_t)x : 0;
-}
-
-int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length)
-{
-    struct migbuf__writer w = { text, capacity, 0 };
-    const struct migbuf_options *o;
-
-    if (!b || !length || (capacity && !text))
-        return MIGBUF_E_INVALID;
-    o = &b->o;
-    migbuf__write(&w, "migbuf-buffer 1\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu\n", o->policy,
-                  o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
-                  NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
-                  NUMBER(b->ticks), NUMBER(b->late_ticks));
-    migbuf__bins_write(b->bins, &w);
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->e[i];
-
-        migbuf__write(&w, "migration %u %llu %llu %llu %d %u %llu %u %u\n", e->disk_count, NUMBER(e->link),
-                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead,
-                      NUMBER(e->now.units), e->now.limited, e->now.paused);
-        for (uint32_t k = 0; k < e->disk_count; k++)
-            write_disk(&w, &e->geometry[k], &e->measured[k]);
-        write_growth(&w, &e->growth);
-    }
-    for (uint32_t k = 0; k < b->links_count; k++)
-        migbuf__write(&w, "link %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s));
-    migbuf__write_end(&w, "end");
-    *length = w.length;
-    return w.length < capacity ? 0 : MIGBUF_E_TOO_BIG;
-}
-
-static void read_options(struct migbuf__reader *r, struct migbuf_options *o)
-{
-    migbuf_options_init(o, sizeof *o);
-    migbuf__read_word(r, "options");
-    o->policy = (int32_t)migbuf__read_number(r, 0, INT32_MAX);
-    o->interval_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->late_factor_percent = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->lag_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->hysteresis_percent = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->min_pause_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->max_stall_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    o->floor_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
-    o->epsilon_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    o->epsilon_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
-    o->tau_ms = migbuf__read_number(r, 0, UINT64_MAX);
-}
-
-static void read_disk(struct migbuf__reader *r, struct migbuf_geometry *g, struct measured *m)
-{
-    migbuf__read_word(r, "disk");
-    *g = (struct migbuf_geometry){ 0 };
-    g->virtual_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->cluster_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->subcluster_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->request_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->queue_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->flags = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    m->file_bytes = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX / MAX_DISKS);
-    m->writes = migbuf__read_number(r, 0, UINT64_MAX);
-    m->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-}
-
-static double read_double(struct migbuf__reader *r, double least, double most)
-{
-    uint64_t u = migbuf__read_number(r, 0, UINT64_MAX);
-    double x;
-
-    memcpy(&x, &u, sizeof x);
-    if (!(x >= least && x <= most))
-        r->bad = 1;
-    return x;
-}
-
-static void read_growth(struct migbuf__reader *r, struct migbuf_growth *g)
-{
-    migbuf__read_word(r, "growth");
-    g->ratio = read_double(r, 0.001, 3);
-    g->units = read_double(r, 0, 1e300);
-    g->grown = read_double(r, 0, 1e300);
-    g->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->writes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    g->known = migbuf__read_number(r, 0, UINT64_MAX);
-}
-
-/* The i-th migration of a ledger that is there already. */
-static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_t i)
-{
-    struct migbuf_migration m;
-    struct migbuf_geometry disks[MAX_DISKS];
-    struct measured measured[MAX_DISKS];
-    struct migbuf_growth growth;
-    uint64_t count;
-    struct setting now = { 0 };
-    struct entry e;
-    int32_t phase;
-
-    migbuf_migration_init(&m, sizeof m);
-    migbuf__read_word(r, "migration");
-    count = migbuf__read_number(r, 1, MAX_DISKS);
-    m.id = migbuf__bins_id(b->bins, i);
-    m.weight = migbuf__bins_weight_of(b->bins, i);
-    m.link = migbuf__read_number(r, 0, UINT64_MAX);
-    m.flow_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
-    m.device_write_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
-    phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_DRAIN);
-    m.drains_ahead = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
-    now.units = migbuf__read_number(r, 0, (uint64_t)QEMU_VALUE_MAX);
-    now.limited = (uint8_t)migbuf__read_number(r, 0, 1);
-    now.paused = (uint8_t)migbuf__read_number(r, 0, 1);
-    now.paused_at_ms = b->now_ms;
-    for (uint64_t k = 0; k < count && !r->bad; k++)
-        read_disk(r, &disks[k], &measured[k]);
-    read_growth(r, &growth);
-    if (r->bad || entry_from(&b->o, &e, &m, disks, count))
-        return MIGBUF_E_PROTOCOL;
-    e.phase = phase;
-    e.now = e.before = now;
-    if (keep_disks(b, &e, disks))
-        return MIGBUF_E_NOMEM;
-    memcpy(e.measured, measured, count * sizeof *measured);
-    e.growth = growth;
-    e.learnt_at_ms = b->now_ms;
-    join_link(b, &e);
-    b->e[b->count++] = e;
-    return 0;
-}
-
-static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r)
-{
-    size_t count;
-    int rc;
-
-    migbuf__read_word(r, "ticks");
-    b->ticks = migbuf__read_number(r, 0, UINT64_MAX);
-    b->late_ticks = migbuf__read_number(r, 0, UINT64_MAX);
-    rc = migbuf__bins_read(b->bins, r);
-    count = rc ? 0 : migbuf_bins_count(b->bins);
-    for (size_t i = 0; i < count && !rc; i++) {
-        rc = grow_arrays(b, count);
-        if (!rc)
-            rc = read_entry(b, r, (uint32_t)i);
-    }
-    while (!rc && migbuf__next_is(r, "link")) {
-        struct link *l;
-
-        migbuf__read_word(r, "link");
-        l = find_link(b, migbuf__read_number(r, 0, UINT64_MAX));
-        if (r->bad || !l)
-            return MIGBUF_E_PROTOCOL;
-        l->bytes_per_s = migbuf__read_number(r, 0, UINT64_C(1) << 53);
-    }
-    if (!rc && (r->bad || r->at != r->end))
-        rc = MIGBUF_E_PROTOCOL;
-    return rc;
-}
-
-int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms, const struct migbuf_allocator *allocator,
-                       struct migbuf_buffer **out)
-{
-    struct migbuf__reader r;
-    struct migbuf_options o;
-    struct migbuf_buffer *b;
-    int rc;
-
-    if (!text || !out)
-        return MIGBUF_E_INVALID;
-    r = migbuf__reader(text, length, "end");
-    migbuf__read_word(&r, "migbuf-buffer");
-    migbuf__read_word(&r, "1");
-    read_options(&r, &o);
-    if (r.bad || check_options(&o))
-        return MIGBUF_E_PROTOCOL;
-    rc = migbuf_buffer_new(0, &o, allocator, &b);
-    if (rc)
-        return rc;
-    b->now_ms = now_ms;
-    rc = read_buffer(b, &r);
-    if (rc) {
-        migbuf_buffer_free(b);
-        return rc;
-    }
-    *out = b;
-    return 0;
-}
-
 /* Looking */
 
 int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view)
@@ -1159,7 +894,7 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
         e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
     v.reserve_bytes = (uint64_t)e->reserve;
     v.claim_bytes = (uint64_t)e->claim;
-    v.ratio = e->growth.ratio;
+    v.ratio = ratio_of(e);
     v.link = e->link;
     v.phase = e->phase;
     v.paused = e->now.paused;

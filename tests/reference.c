@@ -735,6 +735,12 @@ static void learn(struct reference *r, struct reference_migration *m)
     m->ratio = fmin(3, fmax(0.001, fmax(grown / units, m->grown_sum / m->units_sum)));
 }
 
+/* While the overlay is sent, what is written counts, not what grows. */
+static double ratio(const struct reference_migration *m)
+{
+    return m->phase == MIGBUF_PHASE_DRAIN ? 1 : m->ratio;
+}
+
 double reference_entry_fee(const struct reference *r, const struct reference_migration *m)
 {
     double c, e, step = reference_step(r, m) * (double)least_units(r, m);
@@ -768,7 +774,7 @@ static double share_clamp(const struct reference *r, int i)
 
 static double hard_cap(const struct reference *r, const struct reference_migration *m)
 {
-    double a = reference_amplification(m) / m->ratio;
+    double a = reference_amplification(m) / ratio(m);
 
     return fmax(0, (m->view.room / a - one_request(m) / a) / (window_s(r) + burst_s));
 }
@@ -831,10 +837,10 @@ static double common_level(struct reference *r)
 
     for (int i = 0; i < r->ledger.count; i++) {
         const struct reference_migration *m = &r->migration[i];
-        double e, most = fmin(m->wanted, device_of(m) * m->ratio);
+        double e, most = fmin(m->wanted, device_of(m) * ratio(m));
 
-        claim(r, m, most / m->ratio, &weight[i], &e);
-        weight[i] /= m->ratio;
+        claim(r, m, most / ratio(m), &weight[i], &e);
+        weight[i] /= ratio(m);
         amount[i] = fmin(weight[i] * most, fmax(0, (double)missing(m) - e));
         total -= e;
     }
@@ -969,7 +975,7 @@ static int32_t act_running(struct reference *r, struct reference_migration *m, u
 static int32_t act(struct reference *r, struct reference_migration *m, double shift)
 {
     bool literal = r->options.policy == MIGBUF_POLICY_LITERAL;
-    double z = floor(fmax(0, m->budget + shift) / (reference_step(r, m) * (literal ? 1 : m->ratio)));
+    double z = floor(fmax(0, m->budget + shift) / (reference_step(r, m) * (literal ? 1 : ratio(m))));
     uint64_t most = least(units_max, UINT64_MAX / (uint64_t)reference_step(r, m)); /* growth must stay a number */
     uint64_t n = z < (double)most ? (uint64_t)z : most;
 

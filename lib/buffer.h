@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* buffer, inside: the handle, for the two files that work on it. buffer.c decides, buffer_text.c saves and loads. */
+#ifndef MIGBUF_LIB_BUFFER_H
+#define MIGBUF_LIB_BUFFER_H
+#include "bins.h"
+#include "migbuf/buffer.h"
+#include "migbuf/growth.h"
+#include "migbuf/throttle.h"
+
+#define MIGBUF__MAX_DISKS 64
+#define MIGBUF__QEMU_VALUE_MAX 1e15 /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
+
+/* What a decision put in force. */
+struct setting {
+    uint64_t units; /* per second; 0 while paused */
+    uint64_t paused_at_ms;
+    uint8_t limited, paused, changed; /* changed: by the last decision */
+};
+
+struct measured {
+    uint64_t file_bytes, writes, written_bytes;
+};
+
+struct entry {
+    uint64_t id, link;
+    struct migbuf_geometry *geometry; /* of each disk */
+    struct measured *measured;        /* of each disk; behind the geometry in one allocation */
+    uint32_t disk_count, weight, drains_ahead;
+    uint32_t link_at; /* where its link stands in `links` */
+    int32_t phase, reason;
+    double flow, device;                      /* bytes/s, INFINITY when not known */
+    uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
+    double amplification;                     /* A */
+    double request, of_request;               /* d and m of the proof */
+    double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
+    uint64_t least_units;                     /* below this a request would wait longer than max_stall */
+    struct migbuf_growth growth;
+    uint64_t learnt_at_ms;
+    struct setting now, before;
+    double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
+};
+
+struct link {
+    uint64_t id, bytes_per_s, weights;
+};
+
+struct migbuf_buffer {
+    struct migbuf_allocator allocator;
+    struct migbuf_options o;
+    struct migbuf_throttle_constants constants;
+    struct migbuf_bins *bins;
+    struct entry *e;
+    struct link *links;
+    uint32_t count, room, links_count, links_room;
+    uint64_t now_ms, ticks, late_ticks;
+    double late_interval_s, window_s; /* T', W */
+    double reserve, pending, grantable, level; /* of the last tick */
+
+    /* Scratch of a tick: one block for what is per migration, one for the edges. */
+    void *scratch;
+    size_t *guest;
+    size_t edges;
+};
+
+int migbuf__buffer_check_options(const struct migbuf_options *o);
+
+/* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
+int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m,
+                         const struct migbuf_geometry *disks, size_t disk_count);
+
+/* Its own copy of the geometry; files are empty. */
+int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks);
+
+/* Room for `wanted` migrations and one more link. */
+int migbuf__buffer_reserve(struct migbuf_buffer *b, uint64_t wanted);
+
+/* NULL when nobody uses it. */
+struct link *migbuf__buffer_link(const struct migbuf_buffer *b, uint64_t id);
+
+/* There is room for it: migbuf__buffer_reserve. */
+void migbuf__buffer_join_link(struct migbuf_buffer *b, struct entry *e);
+#endif
