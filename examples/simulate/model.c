@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: MIT */
+#include "model.h"
+#include "bound.h"
+#include "brain.h"
+#include "random.h"
+#include "migbuf/link.h"
+#include "migbuf/planner.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define MB 1e6
+#define BURST_S 0.1     /* QEMU's bucket */
+#define LATE_TICKS 0.02 /* of the ticks are left out: the next one comes after two intervals */
+#define QUOTA_PARTS 8
+#define FIXED_RATE 10.49e6 /* 10 MiB/s */
+#define BRADFORD_WRITES 16384.0
+#define BRADFORD_DELAY_S 2.048e-3
+#define MIRROR_LATENCY_S 0.5e-3
+#define MIRROR_PART 0.5  /* of a flow that guest writes may take while the disk is copied */
+#define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
+
+const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
+                                             "literal", "paper", "planner", "mirror" };
+const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
+
+const struct scenario scenarios[] = {
+    { "normal", "40 migrations, links loaded to 0.7", 40, 1250 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
+    { "evac16", "a host is emptied: 16 within 30 s", 16, 1250 * MB, 0, 30, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
+    { "dbhost", "as normal, but databases", 40, 1250 * MB, 0.7, 0, { 0.15, 0.15, 0, 0.45, 0.25 } },
+    { "1gbe", "20 migrations over 1 Gbit/s", 20, 118 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
+    { "light", "as normal, most guests idle", 40, 1250 * MB, 0.7, 0, { 0.60, 0.20, 0.05, 0.05, 0.10 } },
+};
+const size_t scenario_count = sizeof scenarios / sizeof *scenarios;
+
+const struct scenario *scenario_find(const char *name)
+{
+    for (size_t k = 0; k < scenario_count; k++)
+        if (!strcmp(scenarios[k].name, name))
+            return &scenarios[k];
+    return NULL;
+}
+
+/* What a kind of guest does: rates in bytes/s while it is on, size of its requests, how many at a time. */
+static const struct habit {
+    double low, high, request, depth, on_s, off_s;
+} habits[KINDS] = {
+    [KIND_IDLE] = { 0.05 * MB, 1 * MB, 8192, 4, 0, 0 },       [KIND_STEADY] = { 5 * MB, 50 * MB, 65536, 16, 0, 0 },
+    [KIND_BURSTY] = { 50 * MB, 200 * MB, 262144, 8, 20, 60 }, [KIND_DATABASE] = { 100 * MB, 300 * MB, 32768, 32, 0, 0 },
+    [KIND_SMALL] = { 2 * MB, 16 * MB, 4096, 32, 0, 0 },
+};
+
+enum state { WAITING, BASE, DRAIN, DONE, FAILED };
+
+/* A leaky bucket of QEMU's: what passes is added whole, and only a level above the size holds requests back. */
+struct bucket {
+    double rate, level; /* INFINITY: no limit */
+};
+
+struct vm {
+    /* Given */
+    uint64_t id, stream;
+    uint32_t host;
+    enum kind kind;
+    double disk, arrival_s, rate, request, units, depth; /* units: of one request */
+    double hot, cold, hot_part;                          /* clusters; part of the writes that goes to the hot ones */
+    double tables, offset_s;
+    /* Now */
+    enum state state;
+    double switch_s; /* next change of a bursty guest */
+    uint64_t bursts;
+    bool on, paused;
+    double want; /* requests it waits for, and the fraction of the next one */
+    struct bucket by_units, by_bytes;
+    struct order order; /* on its way to QEMU */
+    double hot_left, cold_left, file, left, sent;
+    uint32_t drains;
+    /* Counted */
+    double wanted, written, writes, wanted_units, interval_units;
+    double window_wanted, window_done; /* requests since the last slowdown was noted */
+    double start_s, end_s, grown_now;
+};
+
+struct host {
+    struct brain *brain;
+    struct bound *bound;
+    struct migbuf_link link;
+    struct migbuf_link_flow flow;
+    double pushed; /* bytes over the link by all its flows */
+    bool limited;  /* since the last tick, some flow was held by its own limit */
+    double used;
+    uint32_t active;
+};
+
+struct model {
+    const struct run *run;
+    const struct scenario *scenario;
+    struct vm *vms;
+    uint32_t count;
+    struct host *hosts;
+    struct order *orders;
+    struct migbuf_planner_flow *flows;
+    struct migbuf_planner_slot *slots;
+    struct migbuf_planner_turn *turns;
+    double *growth;
+    double now, flow_limit, horizon_s;
+    uint64_t step;
+    double dip_start, dip_end, dip_factor;
+    struct stream dips;
+    struct outcome *out;
+    struct recording *recording;
+};
+
+/* Slowdowns */
+
+static void slowdowns_add(struct slowdowns *s, double slowdown, double writes)
+{
+    int k = slowdown > 1 ? (int)(log2(slowdown) * PER_OCTAVE) : 0;
+
+    s->writes[k < BUCKETS ? k : BUCKETS - 1] += writes;
+}
+
+double slowdowns_quantile(const struct slowdowns *s, double q)
+{
+    double all = 0, below = 0;
+
+    for (int k = 0; k < BUCKETS; k++)
+        all += s->writes[k];
+    for (int k = 0; k < BUCKETS; k++) {
+        double here = s->writes[k];
+
+        if (here > 0 && below + here >= q * all)
+            return k ? exp2((k + (q * all - below) / here) / PER_OCTAVE) : 1;
+        below += here;
+    }
+    return 1;
+}
+
+/* Guests */
+
+static double clusters_after(const struct vm *v, double units)
+{
+    double hot = v->hot > 0 ? -v->hot * expm1(-units * v->hot_part / v->hot) : 0;
+
+    return hot + (v->cold > 0 ? -v->cold * expm1(-units * (1 - v->hot_part) / v->cold) : 0);
+}
+
+static enum kind draw_kind(struct stream *s, const double *mix)
+{
+    double x = draw(s);
+
+    for (int k = 0; k < KINDS - 1; k++) {
+        if (x < mix[k])
+            return (enum kind)k;
+        x -= mix[k];
+    }
+    return KIND_SMALL;
+}
+
+static void make_vm(const struct model *m, struct vm *v, uint32_t k)
+{
+    struct stream s = { .id = scramble(m->run->seed * 4096 + k) };
+    const struct habit *h;
+    double set;
+
+    *v = (struct vm){ .id = k, .stream = scramble(s.id ^ 77), .host = k % m->run->hosts };
+    v->kind = draw_kind(&s, m->scenario->mix);
+    h = &habits[v->kind];
+    v->disk = draw_log(&s, 10e9, 200e9);
+    v->rate = draw_log(&s, h->low, h->high);
+    v->request = h->request;
+    v->depth = h->depth;
+    v->units = fmax(1, h->request / CLUSTER);
+    set = draw_between(&s, 0.02, 0.5) * v->disk / CLUSTER;
+    v->hot = 0.2 * set;
+    v->cold = 0.8 * set;
+    v->hot_part = draw_between(&s, 0.5, 0.8);
+    v->offset_s = m->run->trace ? draw(&s) * m->run->trace->length_s : 0;
+    v->hot_left = v->hot;
+    v->cold_left = v->cold;
+    v->tables = ceil(v->disk / CLUSTER / 8192);
+    v->by_units.rate = v->by_bytes.rate = INFINITY;
+    v->left = v->disk;
+}
+
+static double trace_rate(const struct trace *t, double at_s)
+{
+    size_t low = 0, high = t->count;
+
+    at_s = fmod(at_s, t->length_s);
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+
+        if (t->at_s[middle] <= at_s)
+            low = middle;
+        else
+            high = middle;
+    }
+    return t->bytes_per_s[low];
+}
+
+/* What it would write now if nothing held it, bytes/s. A function of the time alone. */
+static double demand(const struct model *m, struct vm *v)
+{
+    const struct habit *h = &habits[v->kind];
+
+    if (m->run->trace)
+        return trace_rate(m->run->trace, m->now + v->offset_s);
+    while (h->on_s > 0 && m->now >= v->switch_s) {
+        double mean = v->on ? h->off_s : h->on_s;
+
+        v->on = !v->on;
+        v->switch_s += fmax(1, -mean * log(random_at(v->stream, v->bursts++)));
+    }
+    if (h->on_s > 0 && !v->on)
+        return 0;
+    return v->rate * (0.75 + 0.5 * random_at(v->stream ^ 1, (uint64_t)m->now));
+}
+
+static double mean_units_per_s(const struct model *m, const struct vm *v)
+{
+    const struct habit *h = &habits[v->kind];
+    double mean = h->on_s > 0 ? v->rate * h->on_s / (h->on_s + h->off_s) : v->rate;
+
+    if (m->run->trace) {
+        mean = 0;
+        for (size_t k = 0; k < m->run->trace->count; k++)
+            mean += m->run->trace->bytes_per_s[k] / (double)m->run->trace->count;
+    }
+    return mean / v->request * v->units * CLUSTER;
+}
+
+/* Requests of `cost` each that pass in this step, at most `most`. */
+static double pass(struct bucket *b, double cost, double most)
+{
+    double size = b->rate * BURST_S, n;
+
+    if (isinf(b->rate))
+        return most;
+    b->level = fmax(0, b->level - b->rate * STEP_S);
+    n = b->level <= size ? fmin(most, floor((size - b->level) / cost) + 1) : 0;
+    b->level += n * cost;
+    return n;
+}
+
+/* n requests reach the file. */
+static void write_requests(struct vm *v, double n)
+{
+    double units = n * v->units, hot = units * v->hot_part, cold = units - hot, clusters;
+    double from_hot = v->hot_left, from_cold = v->cold_left;
+
+    v->hot_left *= v->hot > 0 ? exp(-hot / v->hot) : 1;
+    v->cold_left *= v->cold > 0 ? exp(-cold / v->cold) : 1;
+    clusters = from_hot - v->hot_left + from_cold - v->cold_left;
+    if (v->state == DRAIN) /* new clusters have to be sent, and old ones that were sent already */
+        v->left =
+            fmin(v->file + clusters * CLUSTER,
+                 v->left + CLUSTER * (clusters + (units - clusters) * (1 - fmin(1, v->left / fmax(CLUSTER, v->file)))));
+    v->written += n * v->request;
+    v->writes += n;
+    v->window_done += n;
+}
+
+static double file_bytes(const struct vm *v)
+{
+    double clusters = v->hot + v->cold - v->hot_left - v->cold_left;
+
+    return CLUSTER * (4 + ceil(clusters) + fmin(v->tables, ceil(clusters)));
+}
+
+/* A drain pours everything that waits into the file, whatever the limit. */
+static void pour(struct vm *v)
+{
+    double n = floor(v->want);
+
+    v->want -= n;
+    write_requests(v, n);
+}
+
+/* One of those that come with the migration. */
+static void drain(struct vm *v)
+{
+    pour(v);
+    if (v->drains)
+        v->drains--;
+}
+
+static void note_slowdown(struct vm *v, struct slowdowns *s, bool last)
+{
+    if (v->window_wanted <= 0 || (!last && v->window_done < 1))
+        return;
+    slowdowns_add(s, v->window_wanted / fmax(0.5, v->window_done), v->window_wanted);
+    v->window_wanted = v->window_done = 0;
+}
+
+/* How many of its waiting requests the policy lets through in this step. */
+static double let_through(const struct model *m, struct vm *v, double share)
+{
+    double most = floor(v->want);
+
+    if (v->paused)
+        return 0;
+    if (m->run->policy == POLICY_BRADFORD && v->writes >= BRADFORD_WRITES) {
+        v->by_units.rate = v->units / (BRADFORD_DELAY_S * exp2(floor(v->writes / BRADFORD_WRITES) - 1));
+        return pass(&v->by_units, v->units, most);
+    }
+    if (m->run->policy == POLICY_MIRROR)
+        return fmin(most, floor(fmin((v->left > 0 ? MIRROR_PART : 1) * share / v->request,
+                                     v->depth / (v->request / share + MIRROR_LATENCY_S)) *
+                                    STEP_S +
+                                random_at(v->stream ^ 2, m->step)));
+    return fmin(pass(&v->by_units, v->units, most), pass(&v->by_bytes, v->request, most));
+}
+
+static void guest_step(const struct model *m, struct vm *v, double share)
+{
+    double rate = demand(m, v), wants = rate * STEP_S / v->request, n;
+
+    v->wanted += rate * STEP_S;
+    v->wanted_units += wants * v->units;
+    v->interval_units += wants * v->units;
+    v->window_wanted += wants;
+    v->want += wants;
+    n = let_through(m, v, share);
+    v->want -= n;
+    v->want = fmin(v->want, v->depth); /* a guest waits for its requests before it makes others */
+    if (m->run->policy == POLICY_MIRROR) {
+        v->sent = n * v->request;
+        v->written += v->sent;
+        v->writes += n;
+        v->window_done += n;
+    } else if (n > 0) {
+        write_requests(v, n);
+    }
+}
+
+/* The link */
+
+static double link_rate(struct model *m)
+{
+    uint64_t second = (uint64_t)m->now, stream = scramble(m->run->seed ^ 0x11ee);
+    double noise = random_at(stream, second) + random_at(stream, second + 1) + random_at(stream ^ 5, second / 7) - 1.5;
+
+    while (m->now >= m->dip_end) {
+        m->dip_start = m->dip_end + draw_exponential(&m->dips, 300);
+        m->dip_end = m->dip_start + draw_between(&m->dips, 5, 40);
+        m->dip_factor = draw_between(&m->dips, 0.3, 0.7);
+    }
+    return m->scenario->link * (1 + 0.1 * noise) * (m->now >= m->dip_start ? m->dip_factor : 1);
+}
+
+static bool runs(const struct vm *v)
+{
+    return v->state == BASE || v->state == DRAIN;
+}
+
+/* Events */
+
+static double limit_most(const struct model *m, const struct vm *v)
+{
+    return m->run->policy == POLICY_QUOTA ? m->run->omega / QUOTA_PARTS : v->file;
+}
+
+/* The interval between two events of a host ends: what the bound has to know. */
+static int close_interval(struct model *m, uint32_t host)
+{
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+
+        m->growth[k] = v->host == host ? CLUSTER * clusters_after(v, v->interval_units) : 0;
+        if (v->host == host)
+            v->interval_units = 0;
+    }
+    return bound_interval(m->hosts[host].bound, m->growth);
+}
+
+static int leave(struct model *m, struct vm *v, enum state state)
+{
+    struct host *h = &m->hosts[v->host];
+
+    note_slowdown(v, &m->out->slowdowns, true);
+    v->end_s = m->now;
+    v->state = state;
+    h->active--;
+    return close_interval(m, v->host) || brain_remove(h->brain, v->id) ? -1 : 0;
+}
+
+static void obey(struct vm *v, const struct order *o)
+{
+    if (o->paused && !v->paused)
+        pour(v);
+    v->paused = o->paused;
+    if (o->paused)
+        return;
+    /* Each set empties the buckets. */
+    v->by_units = (struct bucket){ .rate = o->units_per_s };
+    v->by_bytes = (struct bucket){ .rate = o->bytes_per_s };
+}
+
+static int start(struct model *m, struct vm *v)
+{
+    struct host *h = &m->hosts[v->host];
+    uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
+    struct member member = {
+        .id = v->id, .disk_bytes = v->disk, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
+    };
+    int rc;
+
+    member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
+                                                .cluster_bytes = 65536,
+                                                .subcluster_bytes = 65536,
+                                                .request_bytes = 1 << 20,
+                                                .flags = flags };
+    migbuf_limits_drain(&member.geometry, (uint64_t)v->depth, (uint64_t)v->request, &member.geometry.queue_bytes);
+    rc = brain_add(h->brain, &member);
+    if (rc)
+        return rc;
+    if (close_interval(m, v->host))
+        return -1;
+    v->state = BASE;
+    v->start_s = m->now;
+    v->drains = 4;
+    if (m->run->policy == POLICY_FIXED)
+        v->by_bytes.rate = FIXED_RATE;
+    h->active++;
+    return 0;
+}
+
+/* Who of a host's waiting ones may start now. */
+static int admit(struct model *m, uint32_t host)
+{
+    struct host *h = &m->hosts[host];
+    struct migbuf_planner_link link = { migbuf_link_mean(&h->link), m->flow_limit };
+    size_t running = 0, waiting = 0;
+    struct migbuf_planner_flow *queue = m->flows + m->count;
+    int rc = 0;
+
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+        struct migbuf_planner_flow f = { .id = k, .flow_bytes_per_s = m->flow_limit };
+
+        if (v->host != host)
+            continue;
+        if (runs(v)) {
+            f.seconds = brain_release(h->brain, v->id);
+            m->flows[running++] = f;
+        } else if (v->state == WAITING && v->arrival_s <= m->now) {
+            f.disk_bytes = v->disk;
+            f.arrival = (uint64_t)(v->arrival_s * 1000);
+            queue[waiting++] = f;
+        }
+    }
+    if (!waiting)
+        return 0;
+    if (m->run->admission != ADMISSION_OFF)
+        rc =
+            migbuf_planner_admit(m->run->admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO,
+                                 &link, 1, m->flows, running, queue, waiting, m->slots, m->turns);
+    for (size_t k = 0; k < waiting && rc >= 0; k++)
+        if (m->run->admission == ADMISSION_OFF || m->turns[k].verdict == MIGBUF_VERDICT_START)
+            rc = start(m, &m->vms[queue[k].id]);
+    return rc < 0 ? -1 : 0;
+}
+
+/* A tick of one host's controller. */
+static int control(struct model *m, uint32_t host)
+{
+    struct host *h = &m->hosts[host];
+    double rate;
+    int n;
+
+    migbuf_link_flow_update(&h->flow, (uint64_t)lround(m->now * 1000), (uint64_t)h->pushed, &rate);
+    migbuf_link_update(&h->link, (uint64_t)lround(m->now * 1000), rate, h->limited ? MIGBUF_LINK_AT_LEAST : 0);
+    h->limited = false;
+    if (admit(m, host) || brain_link(h->brain, migbuf_link_now(&h->link), migbuf_link_mean(&h->link)))
+        return -1;
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+        struct measured s = { .id = v->id,
+                              .file_bytes = v->file,
+                              .written_bytes = v->written,
+                              .writes = v->writes,
+                              .left_bytes = v->left,
+                              .draining = v->state == DRAIN,
+                              .drains_ahead = v->drains };
+
+        if (v->host != host || !runs(v))
+            continue;
+        note_slowdown(v, &m->out->slowdowns, false);
+        if (brain_sample(h->brain, &s))
+            return -1;
+    }
+    n = brain_tick(h->brain, m->now, m->orders);
+    for (int k = 0; k < n; k++) {
+        struct vm *v = &m->vms[m->orders[k].id];
+
+        if (v->start_s >= m->now) { /* the first limit is there before the overlay is */
+            obey(v, &m->orders[k]);
+            drain(v);
+        } else if (m->orders[k].changed) {
+            v->order = m->orders[k];
+        }
+    }
+    return n < 0 ? -1 : 0;
+}
+
+/* What is over Ω fails the guest that wrote last and most. */
+static int enforce_space(struct model *m, uint32_t host)
+{
+    struct host *h = &m->hosts[host];
+    struct vm *worst = NULL;
+
+    h->used = 0;
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+
+        if (v->host != host || !runs(v))
+            continue;
+        h->used += v->file;
+        if (v->file > limit_most(m, v)) {
+            h->used -= v->file;
+            if (leave(m, v, FAILED))
+                return -1;
+            continue;
+        }
+        if (!worst || v->grown_now > worst->grown_now)
+            worst = v;
+    }
+    m->out->peak = fmax(m->out->peak, h->used / m->run->omega);
+    if (h->used <= m->run->omega || !worst)
+        return 0;
+    m->out->overflows++;
+    h->used -= worst->file;
+    return leave(m, worst, FAILED);
+}
+
+static int vm_step(struct model *m, struct vm *v, double share)
+{
+    double budget = share * STEP_S;
+
+    v->sent = 0;
+    if (v->order.changed) {
+        obey(v, &v->order);
+        v->order.changed = false;
+    }
+    guest_step(m, v, share);
+    budget = fmax(0, budget - v->sent);
+    m->hosts[v->host].pushed += v->sent + fmin(budget, v->left);
+    v->left -= fmin(budget, v->left);
+    if (m->run->policy == POLICY_MIRROR)
+        return v->left > 0 ? 0 : leave(m, v, DONE);
+    v->grown_now = -v->file;
+    v->file = file_bytes(v);
+    if (v->state == BASE && v->left <= 0) {
+        v->state = DRAIN;
+        drain(v);
+        v->file = v->left = file_bytes(v);
+    } else if (v->state == DRAIN && v->left <= share * SWITCHOVER_S) {
+        drain(v); /* the mirror is ended, then the guest stopped */
+        v->file = file_bytes(v);
+        v->grown_now += v->file;
+        v->left = 0;
+        return 0;
+    }
+    v->grown_now += v->file;
+    return 0;
+}
+
+static int finish_drained(struct model *m)
+{
+    for (uint32_t k = 0; k < m->count; k++)
+        if (m->vms[k].state == DRAIN && m->vms[k].left <= 0 && leave(m, &m->vms[k], DONE))
+            return -1;
+    return 0;
+}
+
+static int record(struct model *m)
+{
+    struct recording *r = m->recording;
+    struct frame f = { .at_s = m->now };
+
+    if (!r || m->now < (double)r->count * r->every_s)
+        return 0;
+    if (r->count == r->room) {
+        size_t room = r->room ? 2 * r->room : 256;
+        struct frame *more = realloc(r->frames, room * sizeof *more);
+
+        if (!more)
+            return -1;
+        r->frames = more;
+        r->room = room;
+    }
+    f.file = calloc(m->count, sizeof *f.file);
+    if (!f.file)
+        return -1;
+    for (uint32_t k = 0; k < m->count; k++)
+        f.file[k] = m->vms[k].host == 0 && runs(&m->vms[k]) ? m->vms[k].file : 0;
+    r->frames[r->count++] = f;
+    return 0;
+}
+
+void recording_free(struct recording *r)
+{
+    for (size_t k = 0; k < r->count; k++)
+        free(r->frames[k].file);
+    free(r->frames);
+    r->frames = NULL;
+    r->count = r->room = 0;
+}
+
+/* 1 while there is something left to do, 0 at the end, -1 when something is wrong. */
+static int step(struct model *m, uint64_t per_tick)
+{
+    uint32_t active = 0, to_come = 0;
+    double next = INFINITY, share;
+
+    for (uint32_t k = 0; k < m->count; k++) {
+        active += runs(&m->vms[k]);
+        if (m->vms[k].state == WAITING) {
+            to_come++;
+            next = fmin(next, m->vms[k].arrival_s);
+        }
+    }
+    if ((!active && !to_come) || m->now > m->horizon_s)
+        return 0;
+    if (!active && next > m->now + 2 * m->run->interval_s) { /* nothing happens until somebody comes */
+        m->step = (uint64_t)(next / m->run->interval_s) * per_tick;
+        m->now = (double)m->step * STEP_S;
+    }
+    if (m->step % per_tick == 0 && random_at(scramble(m->run->seed ^ 0x1a7e), m->step) > LATE_TICKS)
+        for (uint32_t h = 0; h < m->run->hosts; h++)
+            if (control(m, h))
+                return -1;
+    active = 0;
+    for (uint32_t h = 0; h < m->run->hosts; h++)
+        active += m->hosts[h].active;
+    share = fmin(m->flow_limit, link_rate(m) / fmax(1, active));
+    for (uint32_t h = 0; h < m->run->hosts; h++)
+        m->hosts[h].limited |= m->hosts[h].active && share >= 0.98 * m->flow_limit;
+    for (uint32_t k = 0; k < m->count; k++)
+        if (runs(&m->vms[k]) && vm_step(m, &m->vms[k], share))
+            return -1;
+    m->step++;
+    m->now = (double)m->step * STEP_S;
+    for (uint32_t h = 0; h < m->run->hosts; h++)
+        if (enforce_space(m, h))
+            return -1;
+    return finish_drained(m) || record(m) ? -1 : 1;
+}
+
+static int prepare(struct model *m)
+{
+    struct stream s = { .id = scramble(m->run->seed ^ 0xa11) };
+    double at = 0, bytes = 0;
+
+    m->vms = calloc(m->count, sizeof *m->vms);
+    m->hosts = calloc(m->run->hosts, sizeof *m->hosts);
+    m->orders = calloc(m->count, sizeof *m->orders);
+    m->flows = calloc(2 * m->count, sizeof *m->flows);
+    m->slots = calloc(3 * m->count, sizeof *m->slots);
+    m->turns = calloc(m->count, sizeof *m->turns);
+    m->growth = calloc(m->count, sizeof *m->growth);
+    if (!m->vms || !m->hosts || !m->orders || !m->flows || !m->slots || !m->turns || !m->growth)
+        return -1;
+    for (uint32_t k = 0; k < m->count; k++) {
+        make_vm(m, &m->vms[k], k);
+        bytes += m->vms[k].disk;
+    }
+    for (uint32_t k = 0; k < m->count; k++) {
+        const struct scenario *c = m->scenario;
+
+        at = c->load > 0 ? at + draw_exponential(&s, bytes / m->count / (c->link * c->load))
+                         : draw_between(&s, 0, c->within_s);
+        m->vms[k].arrival_s = at;
+    }
+    m->flow_limit = m->scenario->link / 2;
+    m->horizon_s = 7200 + 6 * fmax(at, bytes / m->scenario->link);
+    m->dips.id = scramble(m->run->seed ^ 0xd195);
+    for (uint32_t h = 0; h < m->run->hosts; h++) {
+        m->hosts[h].brain = brain_new(m->run, m->count);
+        m->hosts[h].bound = bound_new(m->count, m->run->omega);
+        if (!m->hosts[h].brain || !m->hosts[h].bound || migbuf_link_init(&m->hosts[h].link, m->scenario->link))
+            return -1;
+    }
+    return 0;
+}
+
+static int sum_up(struct model *m)
+{
+    struct outcome *o = m->out;
+    double delivered = 0, completion = 0, bound = 0;
+    uint32_t wrote = 0;
+
+    o->vms = m->count;
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+
+        if (runs(v)) {
+            note_slowdown(v, &o->slowdowns, true);
+            o->stuck++;
+        }
+        if (v->state == WAITING)
+            o->stuck++;
+        o->failed += v->state == FAILED;
+        if (v->state == DONE) {
+            o->finished++;
+            completion += v->end_s - v->arrival_s;
+        }
+        o->makespan_s = fmax(o->makespan_s, v->end_s);
+        o->wanted_bytes += v->wanted;
+        o->written_bytes += v->written;
+        if (v->wanted > 0) {
+            delivered += fmin(1, v->written / v->wanted);
+            wrote++;
+        }
+    }
+    for (uint32_t h = 0; h < m->run->hosts; h++) {
+        uint32_t here = 0;
+
+        if (close_interval(m, h)) /* of those that are stuck */
+            return -1;
+        for (uint32_t k = 0; k < m->count; k++) {
+            m->growth[k] = m->vms[k].host == h ? CLUSTER * clusters_after(&m->vms[k], m->vms[k].wanted_units) : 0;
+            here += m->vms[k].host == h && m->vms[k].wanted > 0;
+        }
+        bound += here * bound_value(m->hosts[h].bound, m->growth, here);
+    }
+    o->vm_delivered = wrote ? delivered / wrote : 1;
+    o->bound = wrote && m->run->policy != POLICY_MIRROR ? bound / wrote : 1;
+    o->completion_s = o->finished ? completion / o->finished : 0;
+    o->p99 = slowdowns_quantile(&o->slowdowns, 0.99);
+    return 0;
+}
+
+int model_run(const struct run *run, struct outcome *out, struct recording *recording)
+{
+    struct model m = {
+        .run = run, .scenario = run->scenario, .count = run->scenario->vms, .out = out, .recording = recording
+    };
+    uint64_t per_tick = (uint64_t)lround(run->interval_s / STEP_S);
+    int rc;
+
+    *out = (struct outcome){ 0 };
+    if (recording) {
+        recording->vms = m.count;
+        recording->omega = run->omega;
+    }
+    rc = prepare(&m);
+    if (!rc)
+        do
+            rc = step(&m, per_tick ? per_tick : 1);
+        while (rc > 0);
+    if (!rc)
+        rc = sum_up(&m);
+    for (uint32_t h = 0; m.hosts && h < run->hosts; h++) {
+        brain_free(m.hosts[h].brain);
+        bound_free(m.hosts[h].bound);
+    }
+    free(m.vms);
+    free(m.hosts);
+    free(m.orders);
+    free(m.flows);
+    free(m.slots);
+    free(m.turns);
+    free(m.growth);
+    return rc;
+}

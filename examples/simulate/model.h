@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The model that the library is tried against: guests that write, a link, QEMU's throttle, migrations. One run is a
+ * pure function of its description: the same description gives the same result to the last bit, and two policies with
+ * the same seed meet the same guests, the same demand and the same link.
+ *
+ * Time runs in steps of 0.1 s, which is also what QEMU's bucket holds and the lag of a controller. All sizes are bytes.
+ */
+#ifndef SIMULATE_MODEL_H
+#define SIMULATE_MODEL_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STEP_S 0.1
+#define CLUSTER 65536.0
+#define KINDS 5
+#define OCTAVES 27 /* of slowdown: up to 2^27 */
+#define PER_OCTAVE 8
+#define BUCKETS (OCTAVES * PER_OCTAVE)
+
+enum kind { KIND_IDLE, KIND_STEADY, KIND_BURSTY, KIND_DATABASE, KIND_SMALL };
+enum policy {
+    POLICY_NONE,
+    POLICY_QUOTA,
+    POLICY_FIXED,
+    POLICY_BRADFORD,
+    POLICY_LITERAL,
+    POLICY_PAPER,
+    POLICY_PLANNER,
+    POLICY_MIRROR,
+    POLICIES
+};
+enum admission { ADMISSION_OFF, ADMISSION_SJF, ADMISSION_FIFO, ADMISSIONS };
+
+extern const char *const policy_names[POLICIES];
+extern const char *const admission_names[ADMISSIONS];
+
+struct scenario {
+    const char *name, *text;
+    uint32_t vms;
+    double link; /* U */
+    double load; /* of the link by arrivals; 0: all within `within_s` */
+    double within_s;
+    double mix[KINDS]; /* of the kinds, adds up to 1 */
+};
+
+extern const struct scenario scenarios[];
+extern const size_t scenario_count;
+const struct scenario *scenario_find(const char *name);
+
+/* A recorded demand, replayed round and round. */
+struct trace {
+    double *at_s, *bytes_per_s;
+    size_t count;
+    double length_s;
+};
+
+struct run {
+    const struct scenario *scenario;
+    enum policy policy;
+    enum admission admission;
+    uint64_t seed;
+    uint32_t hosts; /* each with its own Ω, all over the same link */
+    double omega;
+    double interval_s;
+    const struct trace *trace; /* NULL: the kinds */
+};
+
+/* How often which slowdown: bucket k holds 2^(k/8) up to 2^((k+1)/8). */
+struct slowdowns {
+    double writes[BUCKETS];
+};
+
+double slowdowns_quantile(const struct slowdowns *s, double q);
+
+struct outcome {
+    uint32_t vms, finished, failed, stuck;
+    uint64_t overflows; /* times the files were larger than Ω */
+    double wanted_bytes, written_bytes;
+    double vm_delivered; /* mean over VMs of written / wanted */
+    double bound;        /* no policy could have had more, with these releases */
+    double p99;          /* slowdown */
+    double completion_s; /* mean, from arrival to the file's deletion, of those that finished */
+    double peak;         /* of the files, as a part of Ω */
+    double makespan_s;
+    struct slowdowns slowdowns;
+};
+
+/* A run watched, for a picture: one frame each `every_s`; of host 0. */
+struct frame {
+    double at_s;
+    double *file; /* per VM */
+};
+
+struct recording {
+    double every_s;
+    struct frame *frames;
+    size_t count, room;
+    uint32_t vms;
+    double omega;
+};
+
+/* 0, or -1 when there is no memory or the library refuses what it must not refuse. recording may be NULL. */
+int model_run(const struct run *run, struct outcome *out, struct recording *recording);
+void recording_free(struct recording *r);
+#endif

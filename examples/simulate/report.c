@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+#include "report.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_row(const struct row *r, const struct run *run)
+{
+    return r->scenario == run->scenario && r->policy == run->policy && r->admission == run->admission;
+}
+
+static void fill_row(struct row *row, const struct result *results, size_t count)
+{
+    struct slowdowns all = { { 0 } };
+    double wanted = 0, written = 0, finished = 0, vms = 0, lost = 0;
+
+    for (size_t k = 0; k < count; k++) {
+        const struct outcome *o = &results[k].outcome;
+
+        if (!results[k].done || !same_row(row, &results[k].run))
+            continue;
+        row->seeds++;
+        row->overflows += o->overflows;
+        lost += o->failed + o->stuck;
+        vms += o->vms;
+        wanted += o->wanted_bytes;
+        written += o->written_bytes;
+        row->vm_delivered_pct += 100 * o->vm_delivered;
+        row->bound_pct += 100 * o->bound;
+        row->completion_s += o->completion_s * o->finished;
+        finished += o->finished;
+        row->peak = fmax(row->peak, o->peak);
+        for (int b = 0; b < BUCKETS; b++)
+            all.writes[b] += o->slowdowns.writes[b];
+    }
+    row->failed_pct = vms > 0 ? 100 * lost / vms : 0;
+    row->delivered_pct = wanted > 0 ? 100 * written / wanted : 100;
+    row->vm_delivered_pct /= fmax(1, row->seeds);
+    row->bound_pct /= fmax(1, row->seeds);
+    row->completion_s /= fmax(1, finished);
+    row->p99 = slowdowns_quantile(&all, 0.99);
+}
+
+size_t rows_of(const struct result *results, size_t count, struct row *rows)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < count; k++) {
+        size_t at = 0;
+
+        while (at < n && !same_row(&rows[at], &results[k].run))
+            at++;
+        if (at < n)
+            continue;
+        rows[n] = (struct row){ .scenario = results[k].run.scenario,
+                                .policy = results[k].run.policy,
+                                .admission = results[k].run.admission };
+        fill_row(&rows[n++], results, count);
+    }
+    return n;
+}
+
+void report_table(const struct row *rows, size_t count, FILE *out)
+{
+    fprintf(out, "scenario  policy    admission seeds  failed  overflows  delivered  per VM   bound  p99 slowdown  "
+                 "completion   peak\n");
+    for (size_t k = 0; k < count; k++) {
+        const struct row *r = &rows[k];
+
+        if (k && r->scenario != rows[k - 1].scenario)
+            fputc('\n', out);
+        fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f\n",
+                r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds, r->failed_pct,
+                r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak);
+    }
+}
+
+static const struct result *partner(const struct result *results, size_t count, const struct result *r)
+{
+    for (size_t k = 0; k < count; k++)
+        if (results[k].done && results[k].run.policy == POLICY_PAPER && results[k].run.scenario == r->run.scenario &&
+            results[k].run.admission == r->run.admission && results[k].run.seed == r->run.seed)
+            return &results[k];
+    return NULL;
+}
+
+void report_pairs(const struct result *results, size_t count, FILE *out)
+{
+    for (size_t s = 0; s < scenario_count; s++)
+        for (int a = 0; a < ADMISSIONS; a++) {
+            int pairs = 0, delivery = 0, slowdown = 0;
+
+            for (size_t k = 0; k < count; k++) {
+                const struct result *r = &results[k], *other;
+
+                if (!r->done || r->run.policy != POLICY_PLANNER || r->run.scenario != &scenarios[s] ||
+                    (int)r->run.admission != a)
+                    continue;
+                other = partner(results, count, r);
+                if (!other)
+                    continue;
+                pairs++;
+                delivery += r->outcome.vm_delivered >= other->outcome.vm_delivered - 1e-12;
+                slowdown += r->outcome.p99 <= other->outcome.p99 * (1 + 1e-12);
+            }
+            if (pairs)
+                fprintf(out,
+                        "%-9s %-4s planner at least as good as paper: delivery per VM in %d of %d runs, p99 slowdown "
+                        "in %d\n",
+                        scenarios[s].name, admission_names[a], delivery, pairs, slowdown);
+        }
+}
+
+void report_json(const struct row *rows, size_t count, FILE *out)
+{
+    fputs("[", out);
+    for (size_t k = 0; k < count; k++) {
+        const struct row *r = &rows[k];
+
+        fprintf(out,
+                "%s\n  {\"scenario\": \"%s\", \"policy\": \"%s\", \"admission\": \"%s\", \"seeds\": %u, "
+                "\"failed_pct\": %.3f, "
+                "\"overflows\": %" PRIu64
+                ", \"delivered_pct\": %.3f, \"vm_delivered_pct\": %.3f, \"p99_slowdown\": %.3f, "
+                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f}",
+                k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
+                r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
+                r->bound_pct);
+    }
+    fputs("\n]\n", out);
+}
+
+/* A line: what was run, what came out, the slowdowns that occurred, a full stop. */
+
+static int write_key(const struct run *r, char *key, size_t size)
+{
+    return snprintf(key, size, "%s %s %s %" PRIu64 " %u %.17g %.17g %016" PRIx64, r->scenario->name,
+                    policy_names[r->policy], admission_names[r->admission], r->seed, r->hosts, r->omega, r->interval_s,
+                    r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
+}
+
+void resume_write(const struct result *r, FILE *out)
+{
+    const struct outcome *o = &r->outcome;
+    char key[256];
+
+    write_key(&r->run, key, sizeof key);
+    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g :", key, o->vms,
+            o->finished, o->failed, o->stuck, o->overflows, o->wanted_bytes, o->written_bytes, o->vm_delivered,
+            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s);
+    for (int k = 0; k < BUCKETS; k++)
+        if (o->slowdowns.writes[k] > 0)
+            fprintf(out, " %d %.17g", k, o->slowdowns.writes[k]);
+    fputs(" .\n", out);
+}
+
+static bool read_outcome(const char *text, struct outcome *o)
+{
+    int at = 0, k, used;
+    double writes;
+
+    *o = (struct outcome){ 0 };
+    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg :%n", &o->vms, &o->finished,
+               &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes, &o->vm_delivered, &o->bound,
+               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &at) != 13 ||
+        !at)
+        return false;
+    text += at;
+    while (sscanf(text, " %d %lg%n", &k, &writes, &used) == 2) {
+        if (k < 0 || k >= BUCKETS)
+            return false;
+        o->slowdowns.writes[k] = writes;
+        text += used;
+    }
+    return !strcmp(text, " .\n");
+}
+
+size_t resume_read(struct result *results, size_t count, FILE *in)
+{
+    char *line = NULL, key[256];
+    size_t room = 0, found = 0;
+
+    while (getline(&line, &room, in) > 0)
+        for (size_t k = 0; k < count; k++) {
+            int length = write_key(&results[k].run, key, sizeof key);
+            struct outcome o;
+
+            if (results[k].done || strncmp(line, key, (size_t)length) || line[length] != ' ' ||
+                !read_outcome(line + length, &o))
+                continue;
+            results[k].outcome = o;
+            results[k].done = true;
+            found++;
+            break;
+        }
+    free(line);
+    return found;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_LINK_H
+#define MIGBUF_LINK_H
+/**
+ * @file link.h
+ * U, what a link carries: from whatever counter a host has.
+ *
+ *   struct migbuf_link          one per link: holds U and its mean       struct migbuf_link_flow    one per counter
+ *
+ *   each tick:  for every flow of the link   migbuf_link_flow_update(flow, now, its counter, &rate)     sum the rates
+ *               migbuf_link_update(link, now, sum, some flow waits for its sender ? MIGBUF_LINK_AT_LEAST : 0)
+ *               migbuf_link_now(link) for the clamps of the buffer, migbuf_link_mean(link) for planner and admission
+ *
+ * Rules, each because its absence has broken a throttle:
+ *  - A link that carried nothing is not a slow link. A rate of 0 never lowers U: U = 0 would stop every guest, and
+ *    then there would never be anything to send again.
+ *  - What was limited elsewhere (by its sender, by a limit per flow, by TCP's app_limited) shows a lower bound: it
+ *    raises U when it is above, and never lowers it.
+ *  - Samples that say nothing let U return, in a minute, to the best that is known of the link. Otherwise a dip would
+ *    stay for ever: U seems halved, so admission lets one flow run where two would fit, and one flow alone never
+ *    shows more.
+ *  - Planning and admission use the mean over the last minute (time constant 60 s), so that a dip of a second does
+ *    not turn the plan over. The mean is never below 100'000 bytes/s: nothing can be planned over a link that stands
+ *    still.
+ *
+ * Counters: bytes a host pushed itself, tcpi_bytes_acked, `processed` of an operation of LXD or Incus, or a network
+ * card's tx_bytes (which counts everything: too much, never too little). U is then what was seen on the wire, overheads
+ * included.
+ *
+ * Times are ms of any monotonic clock. Records are plain: copy, store. Any thread.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The sample is a lower bound of what the link could carry. */
+#define MIGBUF_LINK_AT_LEAST 1u
+
+/** Never planned with less, bytes/s. */
+#define MIGBUF_LINK_LEAST 100000.0
+
+/** What is known of a link. A record. */
+struct migbuf_link {
+    double latest;  /**< U, bytes/s; 0 before the first sample */
+    double mean;    /**< the same, smoothed */
+    double best;    /**< the highest mean so far, or the nominal speed */
+    uint64_t at_ms; /**< of the last sample */
+};
+
+/** One counter that rises. A record. */
+struct migbuf_link_flow {
+    uint64_t at_ms;
+    uint64_t bytes;
+    uint32_t known;    /**< 1: at_ms and bytes are of an earlier sample */
+    uint32_t reserved; /**< 0 */
+};
+
+/**
+ * Nothing measured. `nominal` > 0 (bytes/s; a card's speed, a setting) is taken until then; 0: nothing known. Where the
+ * card is not the bottleneck (a WAN), give 0.
+ */
+MIGBUF_API int migbuf_link_init(struct migbuf_link *l, double nominal_bytes_per_s);
+
+/**
+ * A sample of what the link carried since the last one. flags: 0 or MIGBUF_LINK_AT_LEAST. Returns 1 when it counted, 0
+ * when it said nothing (a rate of 0; a lower bound below U).
+ *
+ *   counts:  latest = rate;  mean += (1 - exp(-dt / 60 s)) (latest - mean), the first sample alone;
+ *            best = max(best, mean)
+ *   else:    latest and mean += (1 - exp(-dt / 60 s)) (best - each), where they are below best
+ *   dt: since the last sample
+ *
+ * Example: 1e9, then 60 s later 5e8: latest 5e8, mean 1e9 - 5e8 (1 - 1/e) = 683'939'721. Nothing for a minute: latest
+ * 816'060'279.
+ * Errors: MIGBUF_E_CLOCK when now_ms is before the last sample, MIGBUF_E_RANGE, MIGBUF_E_INVALID; nothing has changed
+ * then.
+ */
+MIGBUF_API int migbuf_link_update(struct migbuf_link *l, uint64_t now_ms, double bytes_per_s, uint32_t flags);
+
+/** U, bytes/s: the last sample, held. 0 when nothing is known: no clamp then. */
+MIGBUF_API double migbuf_link_now(const struct migbuf_link *l);
+/** The mean U for planning, at least MIGBUF_LINK_LEAST. Nothing known: MIGBUF_LINK_LEAST. */
+MIGBUF_API double migbuf_link_mean(const struct migbuf_link *l);
+
+/** A counter that was not looked at yet. */
+MIGBUF_API int migbuf_link_flow_init(struct migbuf_link_flow *f);
+
+/**
+ * The counter stands at `bytes` now. Returns 1 and the rate since the last time, or 0 (rate 0) when there is none: the
+ * first time, less than 50 ms after the last (the counter is kept as it was: short windows show bursts), or a counter
+ * that went down (another process, another operation: it starts again). Errors: MIGBUF_E_CLOCK, MIGBUF_E_INVALID.
+ * Example: 1'000'000 at 1000 ms, 6'000'000 at 1500 ms -> 10'000'000.
+ */
+MIGBUF_API int migbuf_link_flow_update(struct migbuf_link_flow *f, uint64_t now_ms, uint64_t bytes,
+                                       double *bytes_per_s);
+
+/**
+ * A size as LXD and Incus write it in an operation's metadata: "1234", "1.23GB", "110.5MiB", "1.2GB (110MB/s)". Decimal
+ * units are powers of 1000, those with an i of 1024; what comes after a blank does not count. Rounded down.
+ * Errors: MIGBUF_E_PROTOCOL for anything else, MIGBUF_E_RANGE beyond 2^62.
+ */
+MIGBUF_API int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes);
+
+/** What the kernel knows about a TCP connection. A record. */
+struct migbuf_link_tcp {
+    uint64_t acked_bytes; /**< tcpi_bytes_acked: a counter for migbuf_link_flow_update */
+    uint64_t
+        delivery_bytes_per_s; /**< tcpi_delivery_rate: the kernel's own estimate, for the last flight of segments */
+    uint64_t unsent_bytes;    /**< waiting in the socket: > 0 says that the link, not the sender, is the limit */
+    uint32_t flags;           /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */
+    uint32_t reserved;
+};
+
+/**
+ * TCP_INFO of a connected socket. Linux. Reads only; the descriptor stays the caller's.
+ * Errors: MIGBUF_E_SYSTEM (error->os_errno: not a socket, …), MIGBUF_E_UNSUPPORTED: not TCP, a kernel before 4.9 (it
+ * does not tell the rate), or not Linux.
+ */
+MIGBUF_API int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error);
+
+/**
+ * tx_bytes of a network card: /sys/class/net/NAME/statistics/tx_bytes; and its nominal speed in bytes/s, 0 where the
+ * card does not tell (a bridge, no carrier). Either pointer may be NULL. Linux. Errors: MIGBUF_E_INVALID for a name
+ * that is none (empty, a slash, over 15 bytes), MIGBUF_E_NOTFOUND, MIGBUF_E_SYSTEM, MIGBUF_E_UNSUPPORTED.
+ */
+MIGBUF_API int migbuf_link_card(const char *name, uint64_t *tx_bytes, uint64_t *speed_bytes_per_s,
+                                struct migbuf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_PLANNER_H
+#define MIGBUF_PLANNER_H
+/**
+ * @file planner.h
+ * Who may fill how much of Ω until when, and when the next migration should start. Pure; the caller gives all arrays.
+ *
+ * ## What it decides, and why, in half a page
+ *
+ * A file in Ω matters only until it is deleted. The paper's rule looks at how full a bin is *now*: a fifth of the
+ * buffer is never used, and a guest that came too close to its bin's end crawls at 10 kB/s for the rest of its
+ * migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
+ *
+ *  1. When will each migration be over? What it still has to send, divided by its share of the link; the share grows
+ *     each time somebody else is done (migbuf_planner_finish). That is the *release time* T of its file.
+ *  2. How much would each guest's file grow until then, if nobody throttled it? The forecast knows (forecast.h). Per
+ *     second that is its *wish* h.
+ *  3. What can be given? Just before the k-th release the files of k, k+1, … N all lie in Ω. So their growth together
+ *     must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such lines, each within
+ *     the next.
+ *  4. Who gets how much? From the last release back to the first, each adds its wish; where a sum exceeds its line,
+ *     the tallest are cut to one level (migbuf_planner_chain). That is max-min fair: nobody could get more unless
+ *     somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
+ *     may take room that who stays must not. Fair in *growth*, because that is what a guest costs the others,
+ *     whatever it buys with it.
+ *  5. Who got all its wish runs without throttle. The others get the rate at which their forecast uses up exactly
+ *     what they got by the time they leave; bursty guests proportionally more, because they idle in between.
+ *
+ * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan: that the
+ * files never outgrow Ω is the business of the hard clamps behind it (migbuf_throttle_shave, buffer.h), which trust no
+ * forecast.
+ *
+ * More than any throttle helps not to start what would only share a full link: two migrations at half speed take each
+ * as long as one after the other takes both, and both files lie in Ω all the time. migbuf_planner_admit says who waits.
+ *
+ * ## Worked example: Ω 1000 MB, one link of 100 MB/s, floor 0, no wish of the past (need 0)
+ *
+ *   a  4000 MB of base image to send, its file weighs 100 MB already, the guest writes 1 MB/s, all of it new
+ *   b  9000 MB, 100 MB, 20 MB/s
+ *
+ * Each has a share of 50 MB/s of the link. The files are sent after the images, and what guests add then is sent once
+ * more: a adds 1 MB/s to 50 MB/s (d = 0.02), b 20 (d = 0.4). So a has 4000 + 100 / 0.98 = 4102.041 MB to go, b 9000 +
+ * 100 / 0.6 = 9166.667. a is done at 4102.041 / 50 = 82.041 s. b has sent as much by then and has the link alone from
+ * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Wishes: a 1, b 20 MB/s. Lines, with the front factor 1 +
+ * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s: 900 / 132.687 * 1.5 = 10.174.
+ * Back to front: b is cut to 10.174; a adds 1, and 11.174 is below 14.627. Result: a is not throttled, b gets 10.174
+ * MB/s. Equal bins would have stopped b at 500 MB, after 20 s.
+ *
+ * ## Constants, each with its reason
+ *
+ *   60 s          forecast.h: several flushes of a file system, much shorter than a migration; U is averaged over it, too
+ *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
+ *                 rewrites; with many, errors average out and the lines are taken as they are. 1 + 2/N: 1.5 points more
+ *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
+ *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no release time is finite
+ *   half, 0.9     of the share while draining: at half, draining takes at most twice as long as with the guest stopped
+ *                 (2-competitive); where space is not short 0.9, because dirtying at exactly the share never drains
+ *   0.999         a wish is "got" up to rounding
+ *   20            peak over mean is believed up to here: a guest that writes one second in 20
+ *   admission     half a flow must find idle link, with 5 % for the noise of the measured mean
+ *
+ * Amounts are bytes, bytes/s and s; any other unit works as long as it is one. Written amounts are unit bytes
+ * (forecast.h). NaN gives MIGBUF_E_INVALID, a number out of its range MIGBUF_E_RANGE; outputs are untouched then. The
+ * order of the guests in the arrays does not matter: ties are broken by id. Nothing is kept. Any thread.
+ * Costs O(N log N) for N guests. Source: ours; measured against the paper's rule in examples/simulate.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** One link. A record. */
+struct migbuf_planner_link {
+    double bytes_per_s;      /**< U, its mean over the last minute (migbuf_link_mean), > 0, finite */
+    double flow_bytes_per_s; /**< most that one migration gets of it, > 0; INFINITY: as much as there is */
+};
+
+/** One running migration. A record. */
+struct migbuf_planner_guest {
+    uint64_t id;         /**< breaks ties, each once */
+    uint32_t link;       /**< index of its link */
+    uint32_t draining;   /**< 0: its base image is being copied; 1: the overlay is being sent */
+    double weight;       /**< an administrator's, > 0: its part of the link and of what is given; 1 */
+    double file_bytes;   /**< s: its files in Ω */
+    double left_bytes;   /**< base image still to copy, or (draining) overlay still to send */
+    double need_bytes;   /**< what the last plan forecast as its growth; 0 at first */
+    double remaining;    /**< V, INFINITY where not known (migbuf_forecast_remaining) */
+    double growth_ratio; /**< rho */
+    double rate;         /**< v, unit bytes/s */
+    double peak;         /**< vpk */
+};
+
+/** What is planned for one migration. A record; the steps of E4 in the order they are made. */
+struct migbuf_planner_plan {
+    double send_bytes; /**< x: still to send, with what the guest adds meanwhile */
+    double release_s;  /**< T: seconds from now until its file is deleted, at least one interval */
+    double need_bytes; /**< forecast growth until then: keep it for the next tick's guest */
+    double wish;       /**< h: the growth it wants, above the floor */
+    double line;       /**< R: most that it and all that leave later may grow, together */
+    double growth;     /**< g: the growth it gets, above the floor */
+    double rate;       /**< unit bytes/s its guest may write; INFINITY: no throttle. At least the floor */
+    uint32_t place;    /**< 0: leaves first */
+    uint32_t cut;      /**< 1: it got less than its wish */
+};
+
+/** Scratch. A record; its content means nothing to a caller. */
+struct migbuf_planner_slot {
+    double a, b, c, d;
+    uint64_t i, j;
+};
+
+/** What all share. Fill with migbuf_planner_options_init; `size` first: it may grow. */
+struct migbuf_planner_options {
+    uint64_t size;
+    double capacity_bytes; /**< Ω, without what is kept free for drains */
+    double interval_s;     /**< time between two ticks, > 0; 1 */
+    double floor;          /**< what each may write whatever is planned, unit bytes/s; 160'000: γ_SLA, 10 kB/s of
+                                4 KiB writes in 64 KiB clusters */
+};
+
+/** Defaults; capacity 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_planner_options_init(struct migbuf_planner_options *o, uint64_t size);
+
+/**
+ * One tick: steps 1 to 5 above for all guests. `plans` gets one plan per guest, in the guests' order. `scratch` holds
+ * guest_count + link_count slots. Guests with the same link share it by weight.
+ *
+ *   share = min(flow, U w / sum of w)
+ *   d     = min(1/2, rho v / share), draining min(1/2, v / share): rewrites are sent, too
+ *   x     = left + (file + need) / (1 - d), draining left / (1 - d)
+ *   T     : per link, migbuf_planner_finish over x in ascending order, each at least one interval
+ *   need  = migbuf_forecast_growth(V, rho, v, T);  h = max(0, need / T - floor)
+ *   R     = max(0, ((Ω - files of it and of all that leave later) / T - their number * floor) (1 + 1 / N)), in order of T
+ *   g     = migbuf_planner_chain(h, R)
+ *   rate  = INFINITY where g >= 0.999 h, else migbuf_forecast_rate_for(V, rho, (g + floor) T, T) * clamp(vpk / v, 1, 20)
+ *           draining: at most share * (somebody was cut ? 0.5 : 0.9);  never below the floor
+ *
+ * Returns the number of guests that were cut. `plans` may not overlap `guests`.
+ */
+MIGBUF_API int migbuf_planner_tick(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links,
+                                   size_t link_count, const struct migbuf_planner_guest *guests, size_t guest_count,
+                                   struct migbuf_planner_slot *scratch, struct migbuf_planner_plan *plans);
+
+/**
+ * When n flows that share a link fairly are done. `send` ascends; done[k] gets the time of the k-th.
+ *
+ *   T(k) = T(k-1) + (x(k) - x(k-1)) / min(flow, U / (n - k + 1))        T(0) = x(0) = 0
+ *
+ * Example: {100, 400, 900}, U 10: flow 5 -> {30, 90, 190}; flow 100 -> {30, 90, 140}. With weights x is x / w, and the
+ * part of k is min(flow / w(k), U / sum of the w of all that are left); then x / w must ascend. weight NULL: 1 each.
+ * Errors: MIGBUF_E_INVALID also for values that fall. O(n).
+ */
+MIGBUF_API int migbuf_planner_finish(const double *send, const double *weight, size_t n,
+                                     const struct migbuf_planner_link *link, double *done);
+
+/**
+ * The lines R of step 3, for files in order of release (`release` never falls, > 0).
+ * Example: Ω 1000, files {200, 100, 300}, releases {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}. `front` 1 applies
+ * the factor 1 + 1/n: {53.33, 16, 4.667}; other values scale it. O(n).
+ */
+MIGBUF_API int migbuf_planner_lines(double capacity_bytes, const double *file_bytes, const double *release_s, size_t n,
+                                    double floor, double front, double *line);
+
+/**
+ * Max-min fair growth g <= h with g(k) + … + g(n) <= R(k) for every k.
+ *
+ * By weight: the level is g / w. weight NULL: 1 each. `scratch` holds n slots. R may be INFINITY, h not. g may be h.
+ * O(n log n).
+ * Examples: h {30, 4, 20}, R {40, 12, 3.5} -> {30, 4, 3.5}; h {50, 4, 20} -> {32.5, 4, 3.5}; h {50, 10, 20}, R {6,
+ * 12, 3.5} -> {2, 2, 2}; h {4, 16, 1}, R {10, 1e9, 1e9}, weights {2, 4, 1} -> {3, 6, 1}.
+ */
+MIGBUF_API int migbuf_planner_chain(const double *wish, const double *line, const double *weight, size_t n,
+                                    struct migbuf_planner_slot *scratch, double *growth);
+
+/**
+ * The value to set in QEMU so that the mean over an interval is `rate`: rate * T / (T + b), because a set empties the
+ * bucket, which holds b = 0.1 s of the rate. For a tick that really sets; a limit that is kept needs no such care.
+ * INFINITY stays. Example: 20, T 1 -> 18.1818182; T 0.1 -> 10. Source: measured on QEMU 7.2 (same limit set every 0.1
+ * s: ratio 2.04).
+ */
+MIGBUF_API int migbuf_planner_set_value(double rate, double interval_s, double burst_s, double *value);
+
+/* Admission */
+
+/** Smallest disk first: lowest mean completion (as shortest job first everywhere). Large ones wait longest. */
+#define MIGBUF_ADMISSION_SHORTEST 1
+/** First come, first served: for an evacuation with a deadline, where the last completion counts. */
+#define MIGBUF_ADMISSION_FIFO 2
+
+/** Start it now. */
+#define MIGBUF_VERDICT_START 1
+/** It is the next on its link, but the link is busy: less than half of its flow would run on idle link. */
+#define MIGBUF_VERDICT_LINK_BUSY 2
+/** Another one on the same link is before it. */
+#define MIGBUF_VERDICT_NOT_ITS_TURN 3
+
+/** "start", …; "unknown" otherwise. Static storage, never NULL. */
+MIGBUF_API const char *migbuf_verdict_text(int32_t verdict);
+
+/** A migration that runs or waits. A record. */
+struct migbuf_planner_flow {
+    uint64_t id;
+    uint32_t link;           /**< index of its link */
+    uint32_t reserved;       /**< 0 */
+    double flow_bytes_per_s; /**< most it gets on the link, INFINITY: the whole link */
+    double seconds;    /**< running: until its file is deleted (plan.release_s), INFINITY if not known; waiting: 0 */
+    double disk_bytes; /**< waiting: what it has to send; running: 0 */
+    uint64_t arrival;  /**< waiting: order of asking (any number that rises); running: 0 */
+};
+
+/** The answer for one waiting migration. A record. */
+struct migbuf_planner_turn {
+    uint64_t id;
+    int32_t verdict;           /**< MIGBUF_VERDICT_… */
+    uint32_t place;            /**< 0: next on its link */
+    double earliest_s;         /**< when it can start if all goes as planned, s from now; 0 for START */
+    double wanted_bytes_per_s; /**< flows that run, and half of its own: this must not exceed … */
+    double link_bytes_per_s;   /**< … this: 1.05 U */
+};
+
+/**
+ * Who starts now, who waits, for what, how long.
+ *
+ * Per link the waiting ones queue up, by disk size (ties: arrival, then id) or by arrival (ties: id). Only the head is
+ * tested, so that nobody is overtaken for ever:
+ *
+ *   start when nothing runs on the link, or when sum of running min(flow, U) + min(flow, U) / 2 <= 1.05 U
+ *
+ * If it starts, the next is tested with it running. The other way round: a migration waits while more than half of its
+ * bytes would only be taken from others. Waiting costs a guest nothing: it is not throttled and its disk is where it
+ * was. earliest_s lets the running ones end as planned, and each started one after disk / min(flow, U).
+ *
+ * `turns` gets one answer per waiting migration, in their order; scratch holds running_count + 2 * waiting_count slots.
+ * Returns how many start. A START is advice: if the buffer then refuses (no room, migbuf_buffer_add), ask again later.
+ * Examples (running flows; new; U): {500}; 500; 1000 -> start. {500, 500}; 500; 1000 -> wait. {900}; 900; 1000 -> wait.
+ * {}; 5000; 1000 -> start. {400, 400}; 400; 1000 -> start.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O((n + m) (links + log (n + m))). Source: ours; lost
+ * writes per migration fall by two thirds, more than any throttle achieves, and mean completion by 15 %.
+ */
+MIGBUF_API int migbuf_planner_admit(int32_t order, const struct migbuf_planner_link *links, size_t link_count,
+                                    const struct migbuf_planner_flow *running, size_t running_count,
+                                    const struct migbuf_planner_flow *waiting, size_t waiting_count,
+                                    struct migbuf_planner_slot *scratch, struct migbuf_planner_turn *turns);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

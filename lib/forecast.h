@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* forecast: growth and its inverse without checks, for callers that have checked already. Private. */
+#ifndef MIGBUF_LIB_FORECAST_H
+#define MIGBUF_LIB_FORECAST_H
+#include <math.h>
+
+static inline double migbuf__growth(double remaining, double growth_ratio, double rate, double t_s)
+{
+    double straight = growth_ratio > 0 && t_s > 0 ? growth_ratio * rate * t_s : 0;
+
+    if (!(remaining > 0) || !(straight > 0))
+        return 0;
+    return isinf(remaining) ? straight : fmin(straight, -remaining * expm1(-straight / remaining));
+}
+
+static inline double migbuf__rate_for(double remaining, double growth_ratio, double budget, double t_s)
+{
+    double slope = growth_ratio * t_s;
+
+    if (budget >= remaining || !(slope > 0))
+        return INFINITY;
+    return isinf(remaining) ? budget / slope : -remaining / slope * log1p(-budget / remaining);
+}
+#endif

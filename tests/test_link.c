@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* The worked examples of link.h, a real TCP connection and a real network card. */
+#include "unit.h"
+#include "migbuf/link.h"
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+START_TEST(update_examples)
+{
+    struct migbuf_link l;
+
+    ck_assert_int_eq(migbuf_link_init(&l, 0), 0);
+    ck_near(migbuf_link_now(&l), 0);
+    ck_near(migbuf_link_mean(&l), MIGBUF_LINK_LEAST);
+    ck_assert_int_eq(migbuf_link_update(&l, 1000, 1e9, 0), 1);
+    ck_near(migbuf_link_mean(&l), 1e9);
+    ck_assert_int_eq(migbuf_link_update(&l, 61000, 5e8, 0), 1);
+    ck_near(migbuf_link_now(&l), 5e8);
+    ck_near(migbuf_link_mean(&l), 683939721);
+    ck_assert_int_eq(migbuf_link_update(&l, 121000, 0, 0), 0);
+    ck_near(migbuf_link_now(&l), 816060279);
+    ck_assert_int_eq(migbuf_link_update(&l, 120999, 1, 0), MIGBUF_E_CLOCK);
+}
+END_TEST
+
+START_TEST(silence_and_lower_bounds_never_lower_it)
+{
+    struct migbuf_link l;
+
+    ck_assert_int_eq(migbuf_link_init(&l, 1.25e8), 0);
+    for (uint64_t t = 0; t < 100; t++) {
+        ck_assert_int_eq(migbuf_link_update(&l, t * 1000, 0, 0), 0);
+        ck_assert_int_eq(migbuf_link_update(&l, t * 1000, 1e6, MIGBUF_LINK_AT_LEAST), 0);
+    }
+    ck_near(migbuf_link_now(&l), 1.25e8);
+    ck_near(migbuf_link_mean(&l), 1.25e8);
+    ck_assert_int_eq(migbuf_link_update(&l, 100000, 2e8, MIGBUF_LINK_AT_LEAST), 1);
+    ck_near(migbuf_link_now(&l), 2e8);
+}
+END_TEST
+
+/* A dip, then one flow that is held by its own limit: it takes a minute or two, not for ever. */
+START_TEST(a_dip_passes)
+{
+    struct migbuf_link l;
+
+    ck_assert_int_eq(migbuf_link_init(&l, 1e9), 0);
+    for (uint64_t t = 1; t <= 30; t++)
+        ck_assert_int_eq(migbuf_link_update(&l, t * 1000, 4e8, 0), 1);
+    ck_assert(migbuf_link_mean(&l) < 8e8);
+    for (uint64_t t = 31; t <= 210; t++)
+        ck_assert_int_eq(migbuf_link_update(&l, t * 1000, 4e8, MIGBUF_LINK_AT_LEAST), 0);
+    ck_assert(migbuf_link_now(&l) > 9.5e8 && migbuf_link_now(&l) <= 1e9 && migbuf_link_mean(&l) > 9.5e8);
+}
+END_TEST
+
+START_TEST(a_flow_is_its_differences)
+{
+    struct migbuf_link_flow f;
+    double rate = 42;
+
+    ck_assert_int_eq(migbuf_link_flow_init(&f), 0);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1000, 1000000, &rate), 0);
+    ck_near(rate, 0);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1049, 5000000, &rate), 0);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1500, 6000000, &rate), 1);
+    ck_near(rate, 1e7);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1600, 6000000, &rate), 1);
+    ck_near(rate, 0);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1700, 10, &rate), 0); /* another operation */
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1800, 20, &rate), 1);
+    ck_near(rate, 100);
+    ck_assert_int_eq(migbuf_link_flow_update(&f, 1799, 30, &rate), MIGBUF_E_CLOCK);
+    ck_assert_int_eq(migbuf_link_flow_update(NULL, 1799, 30, &rate), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(processed_texts)
+{
+    static const struct {
+        const char *text;
+        int rc;
+        uint64_t bytes;
+    } given[] = {
+        { "1234", 0, 1234 },
+        { "0", 0, 0 },
+        { "1.2GB (110MB/s)", 0, 1200000000 },
+        { "110.5MiB", 0, 115867648 },
+        { "1.1kB", 0, 1100 },
+        { "1.1KB", 0, 1100 },
+        { "7B", 0, 7 },
+        { "4611686018427387904", 0, UINT64_C(1) << 62 },
+        { "", MIGBUF_E_PROTOCOL, 0 },
+        { ".", MIGBUF_E_PROTOCOL, 0 },
+        { "GB", MIGBUF_E_PROTOCOL, 0 },
+        { "-1", MIGBUF_E_PROTOCOL, 0 },
+        { "1.2.3", MIGBUF_E_PROTOCOL, 0 },
+        { "1Gi", MIGBUF_E_PROTOCOL, 0 },
+        { "1XB", MIGBUF_E_PROTOCOL, 0 },
+        { "5EB", MIGBUF_E_RANGE, 0 },
+        { "1e9", MIGBUF_E_PROTOCOL, 0 },
+    };
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        uint64_t bytes = 42;
+
+        ck_assert_msg(migbuf_link_processed(given[k].text, strlen(given[k].text), &bytes) == given[k].rc, "%s",
+                      given[k].text);
+        ck_assert_msg(bytes == (given[k].rc ? 42 : given[k].bytes), "%s is %llu", given[k].text,
+                      (unsigned long long)bytes);
+    }
+}
+END_TEST
+
+/* A pair of connected TCP sockets on this machine. */
+static void connect_pair(int pair[2])
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t length = sizeof a;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+    ck_assert(listener >= 0 && !bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 1));
+    ck_assert(!getsockname(listener, (struct sockaddr *)&a, &length));
+    pair[0] = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert(!connect(pair[0], (struct sockaddr *)&a, sizeof a));
+    pair[1] = accept(listener, NULL, NULL);
+    ck_assert(pair[1] >= 0);
+    close(listener);
+}
+
+START_TEST(a_real_connection)
+{
+    static char block[65536];
+    struct migbuf_link_tcp t = { .acked_bytes = 42 };
+    struct migbuf_error e;
+    int pair[2], pipes[2];
+
+    connect_pair(pair);
+    for (int k = 0; k < 64; k++) {
+        ck_assert(write(pair[0], block, sizeof block) == (ssize_t)sizeof block);
+        for (size_t got = 0; got < sizeof block;) {
+            ssize_t n = read(pair[1], block, sizeof block - got);
+
+            ck_assert(n > 0);
+            got += (size_t)n;
+        }
+    }
+    ck_assert_int_eq(migbuf_link_tcp(pair[0], &t, &e), 0);
+    ck_assert(t.acked_bytes >= 63 * sizeof block && t.acked_bytes <= 64 * sizeof block + 1);
+    ck_assert(t.delivery_bytes_per_s > 0 && !(t.flags & ~MIGBUF_LINK_AT_LEAST));
+    ck_assert(!pipe(pipes));
+    ck_assert_int_eq(migbuf_link_tcp(pipes[0], &t, &e), MIGBUF_E_SYSTEM);
+    ck_assert_int_ne(e.os_errno, 0);
+    ck_assert_int_eq(migbuf_link_tcp(-1, &t, NULL), MIGBUF_E_SYSTEM);
+    ck_assert_int_eq(migbuf_link_tcp(pair[0], NULL, NULL), MIGBUF_E_INVALID);
+    for (int k = 0; k < 2; k++) {
+        close(pair[k]);
+        close(pipes[k]);
+    }
+    ck_assert(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    ck_assert_int_eq(migbuf_link_tcp(pair[0], &t, &e), MIGBUF_E_UNSUPPORTED);
+    close(pair[0]);
+    close(pair[1]);
+}
+END_TEST
+
+START_TEST(a_real_card)
+{
+    struct migbuf_error e;
+    uint64_t tx = 0, speed = 42;
+    int rc = migbuf_link_card("lo", &tx, &speed, &e);
+
+    if (rc != MIGBUF_E_NOTFOUND) { /* a build room without /sys */
+        ck_assert_int_eq(rc, 0);
+        ck_assert_uint_eq(speed, 0);
+        ck_assert_int_eq(migbuf_link_card("lo", NULL, NULL, NULL), 0);
+    }
+    ck_assert_int_eq(migbuf_link_card("no-such-card", &tx, &speed, &e), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_link_card("../lo", &tx, &speed, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_card("..", &tx, &speed, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_card("", &tx, &speed, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_card("sixteen-letters-", &tx, &speed, &e), MIGBUF_E_INVALID);
+}
+END_TEST
+
+START_TEST(nonsense_is_refused_and_nothing_written)
+{
+    struct migbuf_link l, before;
+
+    ck_assert_int_eq(migbuf_link_init(NULL, 0), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_init(&l, NAN), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_init(&l, -1), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_link_init(&l, 7), 0);
+    before = l;
+    ck_assert_int_eq(migbuf_link_update(&l, 1, INFINITY, 0), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_link_update(&l, 1, NAN, 0), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_link_update(&l, 1, 1, 2), MIGBUF_E_INVALID);
+    ck_assert_mem_eq(&l, &before, sizeof l);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { update_examples,
+                                   silence_and_lower_bounds_never_lower_it,
+                                   a_dip_passes,
+                                   a_flow_is_its_differences,
+                                   processed_texts,
+                                   a_real_connection,
+                                   a_real_card,
+                                   nonsense_is_refused_and_nothing_written,
+                                   NULL };
+
+    return unit_run("link", tests, 20);
+}
