@@ -370,8 +370,17 @@ static void compare(struct migbuf_disk *d, struct node *n, const struct migbuf_t
             n->joined = d->object = d->doubtful = 1;
             d->in_force = *config;
         } else if (!same_limits(config, &d->in_force)) {
+            /* Whoever names no group sets the one the disk is in, ours: these are the limits the host wants now. Of
+             * several disks in it nobody can tell whose. */
             d->in_force = *config;
             d->taken_over++;
+            if (d->nodes == 1) {
+                char group[sizeof n->host.group];
+
+                memcpy(group, n->host.group, sizeof group);
+                n->host = *config;
+                memcpy(n->host.group, group, sizeof group);
+            }
         }
         return;
     }

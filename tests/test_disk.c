@@ -174,6 +174,8 @@ START_TEST(another_hand_is_noticed)
     answer(d, &ours);
     expect(d, MIGBUF_DISK_LIMITS, "\"iops-write\":5,");
     ck_assert_int_eq(info_of(d).taken_over, 2);
+    ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
+    ck_assert(host.iops_wr == 999 && host.bps_wr == 123 && !strcmp(host.group, "dev-lxd_root"));
     migbuf_disk_free(d);
 }
 END_TEST
