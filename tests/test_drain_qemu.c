@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What goes past the limits of real VMs, and who else has a hand in them: drains, full disks and quotas, other hands,
+ * kinds of devices. MIGBUF_QEMU runs another QEMU.
+ */
+#include "qemu_lab.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Drains pour the whole queue */
+
+static struct lab_wish deep(uint32_t sectors, uint32_t start, uint64_t window_bytes)
+{
+    struct lab_wish wish = lab_wish();
+
+    wish.disk_bytes = window_bytes + 4 * MIB;
+    wish.guest.sectors = sectors;
+    wish.guest.start = start;
+    wish.guest.window = (uint32_t)(window_bytes / 512 / sectors);
+    wish.guest.depth = 32;
+    wish.no_merging = true;
+    return wish;
+}
+
+static uint64_t drain_bound(const struct lab_vm *v, uint64_t in_flight)
+{
+    uint64_t bytes;
+
+    ck_assert_int_eq(migbuf_limits_drain(&v->geometry, in_flight, v->geometry.request_bytes, &bytes), 0);
+    return bytes;
+}
+
+static double worst; /* of all leaks, as a part of what they may be */
+
+/* After 32 requests at once the bucket owes half a minute at the floor: nothing but the queue comes through. */
+static double leak(struct lab_vm *v, const char *what, uint32_t drains)
+{
+    uint64_t grown, bound = drain_bound(v, 32);
+    double part;
+
+    lab_sleep(0.3);
+    grown = lab_grown(v) - v->mark;
+    v->mark += grown;
+    part = (double)grown / (double)bound;
+    printf("# %s, %s: leak %llu, bound of one drain %llu (%.2f of it), drains %u\n", v->name, what,
+           (unsigned long long)grown, (unsigned long long)bound, part, drains);
+    worst = fmax(worst, part / drains);
+    return part;
+}
+
+static void start_mirror(struct lab_vm *v)
+{
+    char target[sizeof v->directory + 8];
+    int fd;
+
+    snprintf(target, sizeof target, "%s.target", v->directory);
+    fd = open(target, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert(fd >= 0 && !ftruncate(fd, (off_t)v->wish.disk_bytes));
+    close(fd);
+    lab_call(v, "blockdev-add",
+             "{\"driver\": \"raw\", \"node-name\": \"target\", \"file\": {\"driver\": \"file\", \"filename\": \"%s\", "
+             "\"locking\": \"off\"}}",
+             target);
+    lab_call(
+        v, "blockdev-mirror",
+        "{\"job-id\": \"mirror\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", \"copy-mode\": "
+        "\"write-blocking\"}");
+    ck_assert(lab_event(v, "BLOCK_JOB_READY", 20000));
+}
+
+/* Newer QEMUs drain twice when a mirror starts. Returns the part of a drain's bound that `stop` used. */
+static double drain_all(const char *name, const struct lab_wish *wish)
+{
+    double stop, sum;
+    struct lab_vm v;
+
+    lab_start(&v, name, wish);
+    lab_wait_acknowledged(&v, 1, 20);
+    lab_learn(&v);
+    lab_units(&v, 1);
+    lab_sleep(0.1);
+    lab_overlay(&v);
+    sum = leak(&v, "snapshot", 1);
+    start_mirror(&v);
+    sum += leak(&v, "mirror start", lab_version(&v) < 8 ? 1 : 2);
+    lab_call(&v, "block-job-cancel", "{\"device\": \"mirror\"}");
+    ck_assert(lab_event(&v, "BLOCK_JOB_COMPLETED", 20000));
+    sum += leak(&v, "job cancel", 1);
+    lab_call(&v, "stop", NULL);
+    stop = leak(&v, "stop", 1);
+    sum += stop;
+    printf("# %s: %.2f drains in all\n", name, sum);
+    lab_end(&v);
+    return stop;
+}
+
+START_TEST(a_drain_pours_the_queue_and_no_more)
+{
+    const struct lab_wish far = deep(1, 2048, 128 * GIB), small = deep(8, 2048, GIB), straddling = deep(128, 2049, GIB);
+
+    /* The far writes need nearly all of the bound, tables included; a bound twice too large would be none. */
+    ck_assert_double_gt(drain_all("far-512", &far), 0.7);
+    ck_assert_double_gt(drain_all("near-4096", &small), 0.4);
+    ck_assert_double_gt(drain_all("straddling-65536", &straddling), 0.5);
+    ck_assert_double_le(worst, 1);
+}
+END_TEST
+
+/* A full disk */
+
+static bool must_mount(void)
+{
+    if (!lab_can_mount())
+        printf("# not tested: mounts are not possible here\n");
+    return lab_can_mount();
+}
+
+static void expect_io_error(struct lab_vm *v, const char *action, int32_t nospace)
+{
+    struct migbuf_io_error_report report;
+
+    ck_assert_msg(lab_event(v, "BLOCK_IO_ERROR", 20000), "%s: no BLOCK_IO_ERROR after %llu bytes", v->name,
+                  (unsigned long long)lab_grown(v));
+    ck_assert_int_eq(migbuf_report_io_error(v->answer.text, v->answer.text_bytes, &report, NULL), 0);
+    printf("# %s: BLOCK_IO_ERROR, node %s, action %s, nospace %d, after %llu bytes\n", v->name, report.node_name,
+           report.action, report.nospace, (unsigned long long)lab_grown(v));
+    ck_assert_str_eq(report.action, action);
+    ck_assert_int_eq(report.nospace, nospace);
+    ck_assert_str_eq(report.operation, "write");
+}
+
+static void expect_status(struct lab_vm *v, const char *status)
+{
+    struct migbuf_status_report report;
+
+    lab_call(v, "query-status", NULL);
+    ck_assert_int_eq(migbuf_report_status(v->answer.text, v->answer.text_bytes, &report, NULL), 0);
+    ck_assert_str_eq(report.status, status);
+}
+
+static void start_on(struct lab_vm *v, const char *name, const char *omega, uint64_t units)
+{
+    struct lab_wish wish = lab_wish();
+
+    wish.disk_bytes = 68 * MIB;
+    wish.guest.window = 64 * MIB / 4096;
+    wish.guest.depth = 4;
+    wish.omega = omega;
+    lab_start(v, name, &wish);
+    lab_wait_acknowledged(v, 1, 20);
+    lab_learn(v);
+    lab_units(v, units);
+    lab_overlay(v);
+}
+
+START_TEST(a_full_disk_pauses_the_guest_and_loses_nothing)
+{
+    struct migbuf_block_report block;
+    char omega[160];
+    struct lab_vm v;
+    uint32_t before;
+
+    if (!must_mount())
+        return;
+    snprintf(omega, sizeof omega, "%s/omega", lab_directory());
+    ck_assert_int_eq(mkdir(omega, 0700), 0);
+    ck_assert_int_eq(mount("none", omega, "tmpfs", 0, "size=12m"), 0);
+    start_on(&v, "full", omega, 100);
+    expect_io_error(&v, "stop", 1);
+    ck_assert(lab_event(&v, "STOP", 5000));
+    expect_status(&v, "io-error");
+    block = lab_block(&v, "");
+    ck_assert_int_eq(block.nospace, 1);
+    before = lab_status(&v).acknowledged;
+    lab_call(&v, "cont", NULL); /* still full: stops again */
+    ck_assert(lab_event(&v, "STOP", 5000));
+    ck_assert_int_eq(mount("none", omega, "tmpfs", MS_REMOUNT, "size=96m"), 0);
+    lab_call(&v, "cont", NULL);
+    lab_wait_acknowledged(&v, before + 200, 20);
+    expect_status(&v, "running");
+    ck_assert_uint_eq(lab_status(&v).failed, 0);
+    lab_check_writes(&v);
+    lab_end(&v);
+    umount2(omega, MNT_DETACH);
+}
+END_TEST
+
+/* A quota */
+
+#define QUOTA (24 * MIB)
+
+static bool run_tool(const char *const argv[])
+{
+    char error[FAIL_SIZE];
+
+    if (!process_run(argv, 60000, error))
+        return true;
+    printf("# %s\n", error);
+    return false;
+}
+
+#define TOOL(...) run_tool((const char *const[]){ __VA_ARGS__, NULL })
+
+/* A btrfs on a loop file, with a quota group on what is below `sub`. */
+static bool make_quota(const char *image, const char *volume, const char *sub, const char *limit)
+{
+    int fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    bool made = fd >= 0 && !ftruncate(fd, 512 * MIB) && !mkdir(volume, 0700);
+
+    close(fd);
+    return made && TOOL("mkfs.btrfs", "-q", "-f", image) && TOOL("mount", "-o", "loop", image, volume) &&
+           TOOL("btrfs", "quota", "enable", volume) && TOOL("btrfs", "subvolume", "create", sub) &&
+           TOOL("btrfs", "qgroup", "limit", limit, sub);
+}
+
+/* The host's side of a quota: no event tells of it in time, so the file is watched and the guest stopped before. Room
+ * is left for the queue that the stop pours, and for what comes through between two looks. */
+static void pause_before(struct lab_vm *v, uint64_t quota, double look_s)
+{
+    double room = (double)drain_bound(v, v->wish.guest.depth) + (double)v->geometry.request_bytes +
+                  (double)v->limits.iops_wr * (look_s * 4 + 0.1) * (double)v->geometry.subcluster_bytes + (double)MIB;
+    double until = lab_now() + 20;
+
+    while ((double)(lab_grown(v) + v->overlay_bytes) < (double)quota - room) {
+        ck_assert_msg(lab_now() < until, "%s: %llu bytes only", v->name, (unsigned long long)lab_grown(v));
+        lab_sleep(look_s);
+    }
+    lab_call(v, "stop", NULL);
+}
+
+static void without_threshold(const char *sub)
+{
+    struct lab_vm v;
+
+    start_on(&v, "unwatched", sub, 200);
+    expect_io_error(&v, "report", 0);
+    lab_sleep(0.5);
+    expect_status(&v, "running");
+    printf("# unwatched: the guest saw %u failed writes\n", lab_status(&v).failed);
+    ck_assert_uint_gt(lab_status(&v).failed, 0);
+    lab_end(&v);
+}
+
+static void with_threshold(const char *sub)
+{
+    struct lab_vm v;
+    uint32_t before;
+
+    start_on(&v, "watched", sub, 200);
+    pause_before(&v, QUOTA, 0.02);
+    lab_sleep(0.3);
+    printf("# watched: stopped at %llu bytes of a quota of %llu, %u writes failed\n", (unsigned long long)lab_grown(&v),
+           (unsigned long long)QUOTA, lab_status(&v).failed);
+    ck_assert_uint_eq(lab_status(&v).failed, 0);
+    ck_assert_uint_gt(lab_grown(&v), QUOTA / 2);
+    before = lab_status(&v).acknowledged;
+    ck_assert(TOOL("btrfs", "qgroup", "limit", "200M", sub));
+    lab_call(&v, "cont", NULL);
+    lab_wait_acknowledged(&v, before + 200, 20);
+    ck_assert_uint_eq(lab_status(&v).failed, 0);
+    ck_assert(!lab_event(&v, "BLOCK_IO_ERROR", 0));
+    lab_check_writes(&v);
+    lab_end(&v);
+}
+
+START_TEST(a_quota_is_no_full_disk)
+{
+    char image[160], volume[160], sub[160], limit[32];
+
+    if (!must_mount())
+        return;
+    snprintf(image, sizeof image, "%s/btrfs.img", lab_directory());
+    snprintf(volume, sizeof volume, "%s/btrfs", lab_directory());
+    snprintf(sub, sizeof sub, "%s/btrfs/sub", lab_directory());
+    snprintf(limit, sizeof limit, "%llu", (unsigned long long)QUOTA);
+    if (make_quota(image, volume, sub, limit)) {
+        without_threshold(sub);
+        with_threshold(sub);
+    } else {
+        printf("# not tested: no btrfs with quotas here\n");
+    }
+    umount2(volume, MNT_DETACH);
+}
+END_TEST
+
+/* Another hand */
+
+static void set_by_hand(struct lab_vm *v, const char *qdev, const char *rest)
+{
+    lab_call(v, "block_set_io_throttle", "{\"id\": \"%s\", %s}", qdev, rest);
+}
+
+static bool same_config(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+{
+    return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
+}
+
+#define OFF "\"bps\": 0, \"bps_rd\": 0, \"bps_wr\": 0, \"iops\": 0, \"iops_rd\": 0, \"iops_wr\": 0"
+#define HOST "\"bps\": 0, \"bps_rd\": 40000000, \"bps_wr\": 50000000, \"iops\": 0, \"iops_rd\": 0, \"iops_wr\": 0"
+#define OTHER "\"bps\": 0, \"bps_rd\": 0, \"bps_wr\": 7000000, \"iops\": 0, \"iops_rd\": 0, \"iops_wr\": 900"
+
+/* The other hand does `rest` in mid-run; two ticks later ours holds again, and restore brings what the other hand set.
+ */
+static bool interfere(const char *name, const char *rest, const char *group)
+{
+    struct lab_wish wish = lab_wish();
+    struct migbuf_block_report block;
+    struct migbuf_throttle_config wanted = { 0 };
+    struct lab_vm v;
+    uint64_t before;
+    double bound, since;
+    bool restored;
+
+    wish.guest.depth = 4;
+    lab_start(&v, name, &wish);
+    lab_wait_acknowledged(&v, 1, 20);
+    set_by_hand(&v, lab_block(&v, "").qdev, HOST);
+    lab_learn(&v);
+    lab_units(&v, 10);
+    lab_overlay(&v);
+    lab_sleep(0.5);
+    set_by_hand(&v, migbuf_disk_qdev(v.disk, VM_DISK_NODE), rest);
+    block = lab_block(&v, "");
+    wanted = block.throttle;
+    if (group) /* a disk that stays in a group it was put into by us came from the group it had */
+        snprintf(wanted.group, sizeof wanted.group, "%s", group);
+    lab_sleep(0.5);
+    lab_learn(&v); /* the next tick */
+    lab_sleep(0.5);
+    block = lab_block(&v, "");
+    ck_assert_uint_eq(block.throttle.iops_wr, 10);
+    ck_assert_uint_eq(block.throttle.iops_size, 65536);
+    ck_assert_int_eq(lab_info(&v).throttled, 1);
+    ck_assert_int_eq(lab_info(&v).taken_over, 1);
+    before = lab_grown(&v);
+    since = lab_now();
+    lab_sleep(1.5);
+    ck_assert_int_eq(migbuf_limits_worst_growth(&v.geometry, &v.limits, lab_now() - since, &bound), 0);
+    printf("# %s: grown %llu in the 1.5 s after the next tick, bound %.0f\n", name,
+           (unsigned long long)(lab_grown(&v) - before), bound);
+    ck_assert_double_le((double)(lab_grown(&v) - before), bound);
+    lab_restore(&v);
+    block = lab_block(&v, "");
+    restored = same_config(&block.throttle, &wanted);
+    printf("# %s: restored bps_rd %llu bps_wr %llu iops_wr %llu group \"%s\"%s\n", name,
+           (unsigned long long)block.throttle.bps_rd, (unsigned long long)block.throttle.bps_wr,
+           (unsigned long long)block.throttle.iops_wr, block.throttle.group,
+           restored ? "" : ", NOT what the other hand set");
+    lab_end(&v);
+    return restored;
+}
+
+START_TEST(limits_wiped_by_another_hand_come_back)
+{
+    ck_assert(interfere("wiped", OFF, NULL));
+}
+END_TEST
+
+START_TEST(limits_moved_to_another_group_come_back)
+{
+    ck_assert(interfere("moved", OTHER ", \"group\": \"theirs\"", NULL));
+}
+END_TEST
+
+/* QEMU leaves the disk in our group when no group is named, as hosts do. */
+START_TEST(limits_changed_by_another_hand_come_back)
+{
+    ck_assert(interfere("changed", OTHER, "/machine/peripheral/dev-lxd_root/virtio-backend"));
+}
+END_TEST
+
+/* Kinds of devices */
+
+struct device {
+    const char *node, *group, *qdev, *host;
+};
+
+static const struct device devices[] = {
+    { VM_DISK_NODE, "migbuf-blk", "virtio-backend",
+      HOST ", \"bps_wr_max\": 80000000, \"bps_wr_max_length\": 2, \"bps_rd_max\": 90000000, \"group\": \"host-blk\"" },
+    { "s", "migbuf-scsi", "dev-s",
+      "\"bps\": 30000000, \"bps_rd\": 0, \"bps_wr\": 0, \"iops\": 900, \"iops_rd\": 0, \"iops_wr\": 0, \"bps_max\": "
+      "60000000, "
+      "\"bps_max_length\": 3, \"iops_max\": 1800, \"iops_max_length\": 4, \"iops_size\": 8192, \"group\": "
+      "\"host-total\"" },
+    { "n", "migbuf-nvme", "dev-n",
+      "\"bps\": 0, \"bps_rd\": 0, \"bps_wr\": 0, \"iops\": 0, \"iops_rd\": 700, \"iops_wr\": 300, \"iops_wr_max\": "
+      "600, "
+      "\"iops_wr_max_length\": 5" },
+};
+
+static void make_extra(char text[2][512], const char *const *node)
+{
+    char path[160];
+
+    for (int k = 0; k < 2; k++) {
+        int fd;
+
+        snprintf(path, sizeof path, "%s/%s.raw", lab_directory(), node[k]);
+        fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        ck_assert(fd >= 0 && !ftruncate(fd, (off_t)GIB));
+        close(fd);
+        snprintf(text[k], 512,
+                 "{\"node-name\":\"%s\",\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\","
+                 "\"locking\":\"off\"}}",
+                 node[k], path);
+    }
+}
+
+static uint64_t allocated(const char *node, const struct lab_vm *v)
+{
+    char path[192];
+    struct stat s;
+
+    snprintf(path, sizeof path, "%s/%s.raw", lab_directory(), node);
+    ck_assert_int_eq(stat(strcmp(node, VM_DISK_NODE) ? path : v->image, &s), 0);
+    return (uint64_t)s.st_blocks * 512;
+}
+
+/* 40 writes of 64 KiB through the device's backend, 5 units a second. */
+static void throttle_device(struct lab_vm *v, const struct device *d)
+{
+    struct migbuf_block_report before, during, after;
+    uint64_t bytes;
+    char write[64];
+    double start, t;
+
+    migbuf_disk_free(v->disk);
+    ck_assert_int_eq(migbuf_disk_new(d->group, NULL, &v->disk), 0);
+    ck_assert_int_eq(migbuf_disk_watch(v->disk, d->node), 0);
+    set_by_hand(v, lab_block(v, d->node).qdev, d->host);
+    before = lab_block(v, d->node);
+    lab_learn(v);
+    ck_assert_str_eq(migbuf_disk_qdev(v->disk, d->node), before.qdev);
+    ck_assert_msg(strstr(before.qdev, d->qdev), "%s", before.qdev);
+    lab_units(v, 5);
+    during = lab_block(v, d->node);
+    ck_assert_str_eq(during.throttle.group, d->group);
+    bytes = allocated(d->node, v);
+    start = lab_now();
+    for (int k = 0; k < 40; k++) {
+        snprintf(write, sizeof write, "aio_write -P 1 %dM 64k", 256 + k);
+        lab_io(v, before.qdev, write);
+    }
+    lab_sleep(2.5);
+    bytes = allocated(d->node, v) - bytes;
+    t = lab_now() - start;
+    lab_restore(v);
+    after = lab_block(v, d->node);
+    printf("# %s (%s): %.1f units in %.1f s at 5 units/s; group before \"%s\", after \"%s\"\n", d->node, before.qdev,
+           (double)bytes / 65536, t, before.throttle.group, after.throttle.group);
+    ck_assert_double_le((double)bytes, (5 * (t + 0.1) + 1) * 65536);
+    ck_assert_double_ge((double)bytes, 0.8 * 5 * 2.5 * 65536);
+    ck_assert(same_config(&before.throttle, &after.throttle));
+    ck_assert(before.throttle.group[0] != 0);
+}
+
+START_TEST(every_kind_of_device_is_throttled_and_restored)
+{
+    static const char *const nodes[] = { "s", "n" };
+    struct lab_wish wish = lab_wish();
+    char node[2][512];
+    const char *const extra[] = { "-blockdev", node[0],
+                                  "-device",   "virtio-scsi-pci,id=scsi",
+                                  "-device",   "scsi-hd,id=dev-s,drive=s,bus=scsi.0",
+                                  "-blockdev", node[1],
+                                  "-device",   "nvme,id=dev-n,drive=n,serial=1",
+                                  NULL };
+    struct lab_vm v;
+
+    make_extra(node, nodes);
+    wish.guest.count = 1;
+    wish.extra = extra;
+    lab_start(&v, "devices", &wish);
+    lab_wait_acknowledged(&v, 1, 20);
+    for (size_t k = 0; k < sizeof devices / sizeof *devices; k++)
+        throttle_device(&v, &devices[k]);
+    lab_end(&v);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        a_drain_pours_the_queue_and_no_more,
+        a_full_disk_pauses_the_guest_and_loses_nothing,
+        a_quota_is_no_full_disk,
+        limits_wiped_by_another_hand_come_back,
+        limits_moved_to_another_group_come_back,
+        limits_changed_by_another_hand_come_back,
+        every_kind_of_device_is_throttled_and_restored,
+        NULL,
+    };
+
+    return lab_run("drain_qemu", tests, 120);
+}
