@@ -470,8 +470,8 @@ START_TEST(adjacent_writes_may_pass_as_one)
            merged, bound, apart, naive);
     ck_assert_double_le(merged, bound);
     ck_assert_double_le(apart, naive);
-    /* Mostly merged > naive: the bound for requests one by one would have been wrong. Whether writes were queued side by
-     * side at that moment is the guest's business, so it is printed and not asserted. */
+    /* Mostly merged > naive: the bound for requests one by one would have been wrong. Whether writes were queued side
+     * by side at that moment is the guest's business, so it is printed and not asserted. */
     lab_end(&v);
     lab_end(&w);
 }
