@@ -561,7 +561,8 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
  * is not one thing, and the worst case stays. */
 static void learn(struct migbuf_buffer *b, struct entry *e)
 {
-    double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000, allowed = INFINITY;
+    double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000;
+    double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
     struct measured sum = { 0 };
 
     if (e->step != e->unit || interval_s < 0.05)
@@ -571,9 +572,8 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
         sum.writes += e->measured[k].writes;
         sum.written_bytes += e->measured[k].written_bytes;
     }
-    if (e->now.limited)
-        allowed = (double)e->now.units * (interval_s + BURST_S) + e->request / (double)e->unit;
-    migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, allowed);
+    migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, units_per_s,
+                         e->request / (double)e->unit);
     e->learnt_at_ms = b->now_ms;
 }
 

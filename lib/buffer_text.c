@@ -25,8 +25,9 @@ static unsigned long long bits(double x)
 
 static void write_growth(struct migbuf__writer *w, const struct migbuf_growth *g)
 {
-    migbuf__write(w, "growth %llu %llu %llu %llu %llu %llu %llu\n", bits(g->ratio), bits(g->units), bits(g->grown),
-                  NUMBER(g->file_bytes), NUMBER(g->writes), NUMBER(g->written_bytes), NUMBER(g->known));
+    migbuf__write(w, "growth %llu %llu %llu %llu %llu %llu %llu %llu %llu\n", bits(g->ratio), bits(g->units), bits(g->grown),
+                  NUMBER(g->file_bytes), NUMBER(g->writes), NUMBER(g->written_bytes), NUMBER(g->known), bits(g->credit),
+                  bits(g->units_per_s));
 }
 
 /* 0 stands for "as much as there is", as in struct migbuf_migration. */
@@ -118,6 +119,8 @@ static void read_growth(struct migbuf__reader *r, struct migbuf_growth *g)
     g->writes = migbuf__read_number(r, 0, UINT64_MAX);
     g->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     g->known = migbuf__read_number(r, 0, UINT64_MAX);
+    g->credit = read_double(r, 0, INFINITY);
+    g->units_per_s = read_double(r, 0, INFINITY);
 }
 
 /* The i-th migration of a ledger that is there already. */

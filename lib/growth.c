@@ -6,6 +6,7 @@
 #define PRIOR_UNITS 16.0    /* what ratio 1 is worth before anything is known: 1 MiB in 64 KiB clusters */
 #define LEAST_RATIO 0.001   /* a guest that rewrites one cluster for ever: its limit must stay a limit */
 #define MOST_RATIO 3.0      /* limits.h: no unit grows a file by more than three */
+#define BURST_S 0.1         /* limits.h: what an empty bucket lets through at once */
 
 int migbuf_growth_init(struct migbuf_growth *g)
 {
@@ -21,14 +22,16 @@ static double clamp(double ratio)
 }
 
 int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double interval_s, uint64_t file_bytes,
-                         uint64_t writes, uint64_t written_bytes, double allowed_units)
+                         uint64_t writes, uint64_t written_bytes, double units_per_s, double request_units)
 {
     struct migbuf_growth before;
-    double units, grown, keep;
+    double units, grown, keep, allowed, credit;
     int rc = migbuf__positive(interval_s);
 
     if (!rc)
-        rc = migbuf__amount(allowed_units);
+        rc = migbuf__amount(units_per_s);
+    if (!rc)
+        rc = migbuf__finite(request_units);
     if (!g)
         rc = MIGBUF_E_INVALID;
     if (!rc && !unit_bytes)
@@ -37,6 +40,11 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
         return rc;
 
     before = *g;
+    credit = units_per_s * BURST_S + request_units;
+    allowed = units_per_s * interval_s;
+    allowed += before.known && units_per_s == before.units_per_s ? before.credit : credit;
+    g->units_per_s = units_per_s;
+    g->credit = fmin(allowed, credit);
     g->file_bytes = file_bytes;
     g->writes = writes;
     g->written_bytes = written_bytes;
@@ -44,7 +52,9 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
     if (!before.known || writes < before.writes || written_bytes < before.written_bytes)
         return 0;
     units = fmax((double)(writes - before.writes), (double)(written_bytes - before.written_bytes) / (double)unit_bytes);
-    units = fmin(units, allowed_units);
+    units = fmin(units, allowed);
+    if (allowed < INFINITY)
+        g->credit = fmin(allowed - units, credit);
     if (units < 1)
         return 0;
     grown = file_bytes > before.file_bytes ? (double)(file_bytes - before.file_bytes) / (double)unit_bytes : 0;

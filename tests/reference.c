@@ -706,7 +706,8 @@ static uint64_t least_units(const struct reference *r, const struct reference_mi
 /* growth.h once more. */
 static void learn(struct reference *r, struct reference_migration *m)
 {
-    double seconds = (double)(r->now_ms - m->learnt_ms) / 1000, units, grown, unit = reference_unit(m), most = INFINITY;
+    double seconds = (double)(r->now_ms - m->learnt_ms) / 1000, units, grown, unit = reference_unit(m);
+    double rate = m->now.limited ? (double)m->now.units : INFINITY, most_credit, passed;
     uint64_t bytes = reference_file_bytes(m), writes = 0, written = 0;
     struct reference_migration old = *m;
 
@@ -721,12 +722,18 @@ static void learn(struct reference *r, struct reference_migration *m)
     m->learnt_writes = writes;
     m->learnt_written = written;
     m->measured = true;
+    /* the bucket as seen from outside: full again when its rate is another one, else filled at that rate */
+    most_credit = rate / 10 + one_request(m) / unit;
+    passed = rate * seconds + (old.measured && old.learnt_rate == rate ? old.credit : most_credit);
+    m->learnt_rate = rate;
+    m->credit = passed < most_credit ? passed : most_credit;
     if (!old.measured || writes < old.learnt_writes || written < old.learnt_written)
         return;
     units = fmax((double)(writes - old.learnt_writes), (double)(written - old.learnt_written) / unit);
-    if (m->now.limited)
-        most = (double)m->now.units * (seconds + burst_s) + one_request(m) / unit;
-    units = fmin(units, most);
+    if (units > passed)
+        units = passed;
+    if (m->now.limited && passed - units < m->credit)
+        m->credit = passed - units;
     if (units < 1)
         return;
     grown = bytes > old.learnt_bytes ? (double)(bytes - old.learnt_bytes) / unit : 0;

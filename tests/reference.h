@@ -63,6 +63,7 @@ struct reference_migration {
     uint64_t learnt_ms, learnt_bytes, learnt_writes, learnt_written; /* where the last measurement of growth ended */
     bool measured;
     double units_sum, grown_sum, ratio; /* with a memory of 10 s; growth per unit */
+    double credit, learnt_rate;         /* units a bucket gives at once; units/s of the last measurement */
     uint64_t link_rate; /* U of its link, 0 before the first sample */
     struct reference_state now, before;
     int32_t action; /* the last one, 0 before the first tick */

@@ -128,13 +128,12 @@ static void tick(struct run *r)
 {
     uint64_t writes, bytes, unit = r->v.geometry.subcluster_bytes, file = lab_grown(&r->v);
     struct migbuf_growth before = r->growth;
-    double t = lab_now() - r->v.overlay_s, interval = t - r->last, allowed_units;
+    double t = lab_now() - r->v.overlay_s, interval = t - r->last;
 
     lab_counters(&r->v, &writes, &bytes);
-    /* The bucket lets one whole request in on credit. Without it a request of more units than a tick allows looks as if
-     * it grew the file too much: the rate falls, less is allowed, and the ratio climbs to its end. */
-    allowed_units = (double)r->units * (interval + 0.1) + (double)r->v.geometry.request_bytes / (double)unit;
-    ck_assert_int_eq(migbuf_growth_sample(&r->growth, unit, interval, file, writes, bytes, allowed_units), 0);
+    ck_assert_int_eq(migbuf_growth_sample(&r->growth, unit, interval, file, writes, bytes, (double)r->units,
+                                          (double)r->v.geometry.request_bytes / (double)unit),
+                     0);
     if (before.known)
         forgive(r, (double)(bytes - before.written_bytes) / (double)unit,
                 (double)file / (double)unit - (double)before.file_bytes / (double)unit);

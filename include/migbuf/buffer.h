@@ -45,7 +45,7 @@
  * In z, a claim's slope is that in w divided by the ratio, the device's limit is device * ratio, and the hard cap is
  * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
  * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
- * allowed units = units/s in force * (interval + b) + d / unit, INFINITY without a limit. It stays 1 where bytes and
+ * the rate is the units/s in force, INFINITY without a limit, and the request d / unit. It stays 1 where bytes and
  * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in DRAIN: rewrites grow nothing but
  * have to be sent again, and a share of the link divided by a small ratio would never let the mirror catch up.
  * Units are at most 10^15 and at most (2^64 - 1) / unit.
