@@ -825,13 +825,11 @@ static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_
 
 int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bins_view *view)
 {
-    struct migbuf_bins_view v = { .size = sizeof v };
+    struct migbuf_bins_view v = { 0 };
     uint32_t i;
 
     if (!b || !view)
         return MIGBUF_E_INVALID;
-    if (view->size < sizeof v)
-        return MIGBUF_E_STRUCT;
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
@@ -844,8 +842,7 @@ int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bin
         see_bin(&b->m[b->s[k].bin], position, &v);
     }
     see_rest(b, i, &v);
-    *view = v;
-    return 0;
+    return migbuf__struct_give(view, &v, sizeof v, MIGBUF__FIRST(struct migbuf_bins_view, prospective));
 }
 
 size_t migbuf__bins_edges(const struct migbuf_bins *b)

@@ -11,6 +11,11 @@
 #define NONE MIGBUF__NONE
 #define BURST_S 0.1 /* QEMU's bucket holds avg / 10, and a set empties it (util/throttle.c) */
 
+#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_options, tau_ms)
+#define MIGRATION_FIRST MIGBUF__FIRST(struct migbuf_migration, drains_ahead)
+#define VIEW_FIRST MIGBUF__FIRST(struct migbuf_buffer_view, reserved)
+#define STATS_FIRST MIGBUF__FIRST(struct migbuf_buffer_stats, level)
+
 struct scratch {
     struct migbuf_bins_view *views;
     double *x, *y, *amount, *weight;
@@ -68,35 +73,27 @@ const char *migbuf_reason_text(int32_t reason)
 
 /* Options */
 
+static const struct migbuf_options default_options = {
+    .policy = MIGBUF_POLICY_PAPER,
+    .interval_ms = 1000,
+    .late_factor_percent = 200,
+    .lag_ms = 100,
+    .hysteresis_percent = 10,
+    .min_pause_ms = 2000,
+    .max_stall_ms = 30000,
+    .floor_bytes_per_s = 160000,
+    .epsilon_bytes = 10000,
+    .epsilon_bytes_per_s = 10000,
+    .tau_ms = 1000,
+};
+
 int migbuf_options_init(struct migbuf_options *options, uint64_t size)
 {
-    if (!options)
-        return MIGBUF_E_INVALID;
-    if (size != sizeof *options)
-        return MIGBUF_E_STRUCT;
-    *options = (struct migbuf_options){
-        .size = size,
-        .policy = MIGBUF_POLICY_PAPER,
-        .interval_ms = 1000,
-        .late_factor_percent = 200,
-        .lag_ms = 100,
-        .hysteresis_percent = 10,
-        .min_pause_ms = 2000,
-        .max_stall_ms = 30000,
-        .floor_bytes_per_s = 160000,
-        .epsilon_bytes = 10000,
-        .epsilon_bytes_per_s = 10000,
-        .tau_ms = 1000,
-    };
-    return 0;
+    return migbuf__struct_init(options, size, &default_options, sizeof *options, OPTIONS_FIRST);
 }
 
 int migbuf__buffer_check_options(const struct migbuf_options *o)
 {
-    int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
-
-    if (rc)
-        return rc;
     if ((o->policy != MIGBUF_POLICY_PAPER && o->policy != MIGBUF_POLICY_LITERAL) || o->reserved)
         return MIGBUF_E_INVALID;
     if (o->interval_ms < 10 || o->interval_ms > 60000 || o->late_factor_percent < 100 ||
@@ -107,32 +104,28 @@ int migbuf__buffer_check_options(const struct migbuf_options *o)
     return 0;
 }
 
+static const struct migbuf_migration default_migration = { .weight = 100, .drains_ahead = 4 };
+
 int migbuf_migration_init(struct migbuf_migration *m, uint64_t size)
 {
-    if (!m)
-        return MIGBUF_E_INVALID;
-    if (size != sizeof *m)
-        return MIGBUF_E_STRUCT;
-    *m = (struct migbuf_migration){ .size = size, .weight = 100, .drains_ahead = 4 };
-    return 0;
+    return migbuf__struct_init(m, size, &default_migration, sizeof *m, MIGRATION_FIRST);
 }
 
 int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
                       const struct migbuf_allocator *allocator, struct migbuf_buffer **out)
 {
     struct migbuf_allocator a = migbuf__allocator(allocator);
-    struct migbuf_options o;
+    struct migbuf_options o = default_options;
     struct migbuf_buffer *b;
     int rc;
 
     if (!out)
         return MIGBUF_E_INVALID;
-    migbuf_options_init(&o, sizeof o);
-    rc = options ? migbuf__buffer_check_options(options) : 0;
+    rc = options ? migbuf__struct_take(&o, sizeof o, options, OPTIONS_FIRST) : 0;
+    if (!rc)
+        rc = migbuf__buffer_check_options(&o);
     if (rc)
         return rc;
-    if (options)
-        memcpy(&o, options, sizeof o);
     b = migbuf__resize(&a, NULL, 0, 1, sizeof *b);
     if (!b)
         return MIGBUF_E_NOMEM;
@@ -410,15 +403,17 @@ static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t 
                                 (uint64_t)need, have > 0 ? (uint64_t)have : 0);
 }
 
-int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
-                      size_t disk_count, struct migbuf_error *error)
+int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *migration,
+                      const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error)
 {
+    struct migbuf_migration given = default_migration;
+    const struct migbuf_migration *m = &given;
     struct entry e;
     int rc;
 
-    if (!b || !m || !disks || !disk_count)
+    if (!b || !migration || !disks || !disk_count)
         return migbuf__fail(error, MIGBUF_E_INVALID, "buffer, migration and disks are needed");
-    rc = migbuf__struct_check(m, m->size, sizeof *m, sizeof *m);
+    rc = migbuf__struct_take(&given, sizeof given, migration, MIGRATION_FIRST);
     if (rc)
         return migbuf__fail(error, rc, "struct migbuf_migration is of another version");
     if (disk_count > MIGBUF__MAX_DISKS || m->weight < 1 || m->weight > 1000000 || m->file_bytes > MIGBUF_BYTES_MAX)
@@ -871,19 +866,16 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
 
 int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view)
 {
-    struct migbuf_buffer_view v = { .size = sizeof v, .bins = { .size = sizeof v.bins } };
+    struct migbuf_buffer_view v = { 0 };
     const struct entry *e;
     uint32_t i;
 
     if (!b || !view)
         return MIGBUF_E_INVALID;
-    if (view->size < sizeof v)
-        return MIGBUF_E_STRUCT;
     i = migbuf__bins_find(b->bins, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->e[i];
-    migbuf_bins_view(b->bins, id, &v.bins);
     v.curve = e->curve;
     v.share = e->share;
     v.hard_cap = e->hard_cap;
@@ -899,18 +891,16 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
     v.phase = e->phase;
     v.paused = e->now.paused;
     v.reason = e->reason;
-    *view = v;
-    return 0;
+    return migbuf__struct_give(view, &v, sizeof v, VIEW_FIRST);
 }
 
 int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stats *stats)
 {
+    struct migbuf_buffer_stats s;
+
     if (!b || !stats)
         return MIGBUF_E_INVALID;
-    if (stats->size < sizeof *stats)
-        return MIGBUF_E_STRUCT;
-    *stats = (struct migbuf_buffer_stats){
-        .size = sizeof *stats,
+    s = (struct migbuf_buffer_stats){
         .capacity_bytes = migbuf__bins_capacity(b->bins),
         .used_bytes = migbuf_bins_used(b->bins),
         .reserve_bytes = (uint64_t)b->reserve,
@@ -922,7 +912,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
         .late_ticks = b->late_ticks,
         .level = b->level,
     };
-    return 0;
+    return migbuf__struct_give(stats, &s, sizeof s, STATS_FIRST);
 }
 
 const struct migbuf_bins *migbuf_buffer_bins(const struct migbuf_buffer *b)

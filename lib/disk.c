@@ -574,13 +574,11 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
 int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
 {
     struct migbuf_throttle_config want;
+    struct migbuf_disk_info i;
 
     if (!d || !info)
         return MIGBUF_E_INVALID;
-    if (info->size < sizeof *info)
-        return MIGBUF_E_STRUCT;
-    *info = (struct migbuf_disk_info){
-        .size = sizeof *info,
+    i = (struct migbuf_disk_info){
         .commands_sent = d->commands_sent,
         .learnt = d->learnt,
         .restored = is_restored(d),
@@ -588,13 +586,13 @@ int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
         .taken_over = d->taken_over,
         .failed = d->failed,
     };
-    if (!d->wanted || count_joined(d) < d->nodes)
-        return 0;
-    want = merged(d);
-    info->throttled = same_limits(&want, &d->in_force);
-    if (info->throttled)
-        info->limits = d->want;
-    return 0;
+    if (d->wanted && count_joined(d) == d->nodes) {
+        want = merged(d);
+        i.throttled = same_limits(&want, &d->in_force);
+        if (i.throttled)
+            i.limits = d->want;
+    }
+    return migbuf__struct_give(info, &i, sizeof i, MIGBUF__FIRST(struct migbuf_disk_info, failed));
 }
 
 int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name, struct migbuf_throttle_config *config)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "json.h"
-#include "migbuf/error.h"
+#include "memory.h"
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define INT64_DIGITS 19
@@ -148,39 +147,39 @@ int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **do
     return decode(text, bytes, JSON_ALLOW_NUL, document);
 }
 
-/* A cleaned copy in *copy, which the caller frees; the number of repairs or an error. */
-static int clean_copy(const char *text, size_t bytes, char **copy)
+/* A cleaned copy in *copy, which the caller gives back; the number of repairs or an error. */
+static int clean_copy(const struct migbuf_allocator *a, const char *text, size_t bytes, char **copy)
 {
     int repairs;
 
-    *copy = malloc(bytes ? bytes : 1);
+    *copy = migbuf__resize(a, NULL, 0, bytes + 1, 1);
     if (!*copy)
         return MIGBUF_E_NOMEM;
     if (bytes)
         memcpy(*copy, text, bytes);
     repairs = migbuf__json_clean(*copy, bytes);
     if (repairs < 0)
-        free(*copy);
+        migbuf__free(a, *copy, bytes + 1);
     return repairs;
 }
 
-int migbuf__json_load(const char *text, size_t bytes, struct migbuf__json **document)
+int migbuf__json_load(const struct migbuf_allocator *a, const char *text, size_t bytes, struct migbuf__json **document)
 {
     char *copy;
-    int rc = clean_copy(text, bytes, &copy);
+    int rc = clean_copy(a, text, bytes, &copy);
 
     if (rc < 0)
         return rc;
     rc = migbuf__json_decode(copy, bytes, document);
-    free(copy);
+    migbuf__free(a, copy, bytes + 1);
     return rc;
 }
 
-int migbuf__json_check_object(const char *text, size_t bytes)
+int migbuf__json_check_object(const struct migbuf_allocator *a, const char *text, size_t bytes)
 {
     struct migbuf__json *document = NULL;
     char *copy;
-    int rc = clean_copy(text, bytes, &copy);
+    int rc = clean_copy(a, text, bytes, &copy);
 
     if (rc < 0)
         return rc;
@@ -188,7 +187,7 @@ int migbuf__json_check_object(const char *text, size_t bytes)
     if (rc == 0 && !migbuf__json_is_object(document))
         rc = MIGBUF_E_PROTOCOL;
     migbuf__json_free(document);
-    free(copy);
+    migbuf__free(a, copy, bytes + 1);
     return rc;
 }
 

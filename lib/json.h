@@ -12,6 +12,7 @@
  */
 #ifndef MIGBUF_LIB_JSON_H
 #define MIGBUF_LIB_JSON_H
+#include "migbuf/error.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,12 +35,12 @@ int migbuf__json_clean(char *text, size_t bytes);
 /* Parses an object or array. 0, MIGBUF_E_PROTOCOL, MIGBUF_E_RANGE (a real beyond double) or MIGBUF_E_NOMEM. */
 int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **document);
 
-/* Copy, clean and decode: for a text that must not be written to. */
-int migbuf__json_load(const char *text, size_t bytes, struct migbuf__json **document);
+/* Copy, clean and decode: for a text that must not be written to. The copy is gone when this returns. */
+int migbuf__json_load(const struct migbuf_allocator *a, const char *text, size_t bytes, struct migbuf__json **document);
 
 /* 0 when text is one JSON object that QEMU's stricter reader takes as well: nothing to repair, no \u0000, no duplicate
  * key. Else the codes of _clean and _decode. */
-int migbuf__json_check_object(const char *text, size_t bytes);
+int migbuf__json_check_object(const struct migbuf_allocator *a, const char *text, size_t bytes);
 
 /* free(NULL) is fine. */
 void migbuf__json_free(struct migbuf__json *document);

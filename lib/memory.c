@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "memory.h"
 #include <stdlib.h>
+#include <string.h>
 
 static void *resize_by_malloc(void *context, void *pointer, size_t old_bytes, size_t new_bytes)
 {
@@ -52,14 +53,43 @@ int migbuf__fail_errno(struct migbuf_error *e, int code, const char *text, int o
     return code;
 }
 
-int migbuf__struct_check(const void *p, uint64_t size, size_t least, size_t known)
-{
-    const unsigned char *bytes = p;
+#define MAX_STRUCT_BYTES 65536
 
-    if (size < least || size > 65536)
+static int write_struct(void *out, uint64_t size, const void *from, size_t known, size_t least)
+{
+    if (size < least || size > MAX_STRUCT_BYTES)
+        return MIGBUF_E_STRUCT;
+    memset(out, 0, (size_t)size);
+    memcpy(out, from, size < known ? (size_t)size : known);
+    memcpy(out, &size, sizeof size);
+    return 0;
+}
+
+int migbuf__struct_init(void *out, uint64_t size, const void *defaults, size_t known, size_t least)
+{
+    return out ? write_struct(out, size, defaults, known, least) : MIGBUF_E_INVALID;
+}
+
+int migbuf__struct_give(void *out, const void *result, size_t known, size_t least)
+{
+    uint64_t size;
+
+    memcpy(&size, out, sizeof size);
+    return write_struct(out, size, result, known, least);
+}
+
+int migbuf__struct_take(void *out, size_t known, const void *given, size_t least)
+{
+    const unsigned char *bytes = given;
+    uint64_t size, ours = known;
+
+    memcpy(&size, given, sizeof size);
+    if (size < least || size > MAX_STRUCT_BYTES)
         return MIGBUF_E_STRUCT;
     for (uint64_t i = known; i < size; i++)
         if (bytes[i])
             return MIGBUF_E_STRUCT;
+    memcpy(out, given, size < known ? (size_t)size : known);
+    memcpy(out, &ours, sizeof ours);
     return 0;
 }

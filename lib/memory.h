@@ -18,7 +18,15 @@ int migbuf__fail(struct migbuf_error *e, int code, const char *text);
 int migbuf__fail_numbers(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have);
 int migbuf__fail_errno(struct migbuf_error *e, int code, const char *text, int os_errno);
 
-/* Rules of a growing struct (size field first): 0, or MIGBUF_E_STRUCT when `size` is below `least`, or when a byte
- * beyond `known` is not zero. */
-int migbuf__struct_check(const void *p, uint64_t size, size_t least, size_t known);
+/* Growing structs: those whose first field is `uint64_t size`. `known` is their size in this library, `least` that of
+ * their first version, MIGBUF__FIRST(type, its last field then): a program compiled with that one is served for ever.
+ * All return 0 or MIGBUF_E_STRUCT, and then nothing is written. */
+#define MIGBUF__FIRST(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+
+/* An _init: as much of *defaults as `size` holds, zeros beyond what is known. MIGBUF_E_INVALID for NULL. */
+int migbuf__struct_init(void *out, uint64_t size, const void *defaults, size_t known, size_t least);
+/* A parameter: what *given has goes into *out, which holds the defaults; a byte beyond what is known must be 0. */
+int migbuf__struct_take(void *out, size_t known, const void *given, size_t least);
+/* A result: as much of *result as the caller's out->size holds, zeros beyond what is known; size stays. */
+int migbuf__struct_give(void *out, const void *result, size_t known, size_t least);
 #endif

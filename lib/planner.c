@@ -17,14 +17,13 @@
 
 typedef struct migbuf_planner_slot slot;
 
+#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_planner_options, floor)
+
+static const struct migbuf_planner_options defaults = { .interval_s = 1, .floor = 160000 };
+
 int migbuf_planner_options_init(struct migbuf_planner_options *o, uint64_t size)
 {
-    if (!o)
-        return MIGBUF_E_INVALID;
-    if (size != sizeof *o)
-        return MIGBUF_E_STRUCT;
-    *o = (struct migbuf_planner_options){ .size = size, .interval_s = 1, .floor = 160000 };
-    return 0;
+    return migbuf__struct_init(o, size, &defaults, sizeof defaults, OPTIONS_FIRST);
 }
 
 /* Sorting: ascending by a, ties by `tie`, which is asked for the items' indices i. */
@@ -289,10 +288,8 @@ static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
 static int check_tick(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links,
                       size_t link_count, const struct migbuf_planner_guest *guests, size_t n)
 {
-    int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
+    int rc = migbuf__finite(o->capacity_bytes);
 
-    if (!rc)
-        rc = migbuf__finite(o->capacity_bytes);
     if (!rc)
         rc = migbuf__positive(o->interval_s);
     if (!rc)
@@ -413,25 +410,28 @@ static double rate_of(const struct migbuf_planner_options *o, const struct migbu
     return fmax(rate, o->floor);
 }
 
-int migbuf_planner_tick(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links,
+int migbuf_planner_tick(const struct migbuf_planner_options *options, const struct migbuf_planner_link *links,
                         size_t link_count, const struct migbuf_planner_guest *guests, size_t guest_count, slot *scratch,
                         struct migbuf_planner_plan *plans)
 {
+    struct migbuf_planner_options o = defaults;
     int rc, cut;
 
-    if (!o || (link_count && !links) || (guest_count && (!guests || !scratch || !plans)))
+    if (!options || (link_count && !links) || (guest_count && (!guests || !scratch || !plans)))
         return MIGBUF_E_INVALID;
     if (guest_count > UINT64_C(1) << 30)
         return MIGBUF_E_RANGE;
-    rc = check_tick(o, links, link_count, guests, guest_count);
+    rc = migbuf__struct_take(&o, sizeof o, options, OPTIONS_FIRST);
+    if (!rc)
+        rc = check_tick(&o, links, link_count, guests, guest_count);
     if (rc || !guest_count)
         return rc;
-    release_all(o, links, link_count, guests, guest_count, scratch, plans);
-    cut = share_out(o, guests, guest_count, scratch, plans);
+    release_all(&o, links, link_count, guests, guest_count, scratch, plans);
+    cut = share_out(&o, guests, guest_count, scratch, plans);
     for (size_t k = 0; k < guest_count; k++) {
         const struct migbuf_planner_guest *g = &guests[k];
 
-        plans[k].rate = rate_of(o, g, &plans[k], share_of(g, &links[g->link], scratch[guest_count + g->link].d), cut);
+        plans[k].rate = rate_of(&o, g, &plans[k], share_of(g, &links[g->link], scratch[guest_count + g->link].d), cut);
     }
     return cut;
 }

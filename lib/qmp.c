@@ -648,7 +648,7 @@ static int check_arguments(const struct migbuf_qmp *q, const char *arguments, si
 
     if (bytes > q->options.max_message_bytes)
         return MIGBUF_E_TOO_BIG;
-    rc = migbuf__json_check_object(arguments, bytes);
+    rc = migbuf__json_check_object(&q->allocator, arguments, bytes);
     return rc == MIGBUF_E_PROTOCOL || rc == MIGBUF_E_RANGE ? MIGBUF_E_INVALID : rc;
 }
 
@@ -733,30 +733,20 @@ int migbuf_qmp_sent(struct migbuf_qmp *engine, uint64_t bytes_count)
 
 /* ---- the handle ---- */
 
+#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_qmp_options, max_events)
+
 static const struct migbuf_qmp_options defaults = {
-    .size = sizeof defaults,
     .max_message_bytes = UINT64_C(1) << 20,
     .max_events = 256,
 };
 
 int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size)
 {
-    if (!options)
-        return MIGBUF_E_INVALID;
-    if (size < sizeof defaults || size > 65536)
-        return MIGBUF_E_STRUCT;
-    memset(options, 0, (size_t)size);
-    *options = defaults;
-    options->size = size;
-    return 0;
+    return migbuf__struct_init(options, size, &defaults, sizeof defaults, OPTIONS_FIRST);
 }
 
 static int check_options(const struct migbuf_qmp_options *o)
 {
-    int rc = migbuf__struct_check(o, o->size, sizeof *o, sizeof *o);
-
-    if (rc < 0)
-        return rc;
     if (o->max_message_bytes < MIN_MESSAGE_BYTES || o->max_message_bytes > MAX_MESSAGE_BYTES)
         return MIGBUF_E_RANGE;
     return o->max_events < 1 || o->max_events > MAX_EVENTS ? MIGBUF_E_RANGE : 0;
@@ -765,20 +755,22 @@ static int check_options(const struct migbuf_qmp_options *o)
 int migbuf_qmp_new(const struct migbuf_qmp_options *options, const struct migbuf_allocator *allocator,
                    struct migbuf_qmp **engine)
 {
-    const struct migbuf_qmp_options *o = options ? options : &defaults;
+    struct migbuf_qmp_options o = defaults;
     struct migbuf_allocator a = migbuf__allocator(allocator);
     struct migbuf_qmp *q;
     int rc;
 
     if (!engine)
         return MIGBUF_E_INVALID;
-    rc = check_options(o);
+    rc = options ? migbuf__struct_take(&o, sizeof o, options, OPTIONS_FIRST) : 0;
+    if (rc == 0)
+        rc = check_options(&o);
     if (rc < 0)
         return rc;
     q = migbuf__resize(&a, NULL, 0, 1, sizeof *q);
     if (!q)
         return MIGBUF_E_NOMEM;
-    *q = (struct migbuf_qmp){ .allocator = a, .options = *o, .next_id = 1, .hello_left = sizeof hello - 1 };
+    *q = (struct migbuf_qmp){ .allocator = a, .options = o, .next_id = 1, .hello_left = sizeof hello - 1 };
     q->last = &q->first;
     if (reserve(q, &q->out, sizeof hello) < 0) {
         migbuf_qmp_free(q);

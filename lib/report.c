@@ -146,7 +146,8 @@ static int fill(const struct migbuf__json *object, const struct field *fields, s
 
 static int load(const char *text, uint64_t bytes, struct migbuf__json **document, struct migbuf_error *error)
 {
-    int rc = bytes > SIZE_MAX ? MIGBUF_E_TOO_BIG : migbuf__json_load(text, (size_t)bytes, document);
+    const struct migbuf_allocator a = migbuf__allocator(NULL);
+    int rc = bytes >= SIZE_MAX ? MIGBUF_E_TOO_BIG : migbuf__json_load(&a, text, (size_t)bytes, document);
 
     switch (rc) {
     case 0:

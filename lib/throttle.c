@@ -6,25 +6,25 @@
 #include "sort.h"
 #include <string.h>
 
+#define CONSTANTS_FIRST MIGBUF__FIRST(struct migbuf_throttle_constants, epsilon_bytes_per_s)
+
+static const struct migbuf_throttle_constants defaults = {
+    .tau_s = 1, .epsilon_bytes = 10000, .epsilon_bytes_per_s = 10000
+};
+
 int migbuf_throttle_constants_init(struct migbuf_throttle_constants *c, uint64_t size)
 {
-    if (!c)
-        return MIGBUF_E_INVALID;
-    if (size != sizeof *c)
-        return MIGBUF_E_STRUCT;
-    *c = (struct migbuf_throttle_constants){
-        .size = size, .tau_s = 1, .epsilon_bytes = 10000, .epsilon_bytes_per_s = 10000
-    };
-    return 0;
+    return migbuf__struct_init(c, size, &defaults, sizeof defaults, CONSTANTS_FIRST);
 }
 
-static int check_constants(const struct migbuf_throttle_constants *c)
+static int take_constants(const struct migbuf_throttle_constants *given, struct migbuf_throttle_constants *c)
 {
     int rc;
 
-    if (!c)
+    if (!given)
         return MIGBUF_E_INVALID;
-    rc = migbuf__struct_check(c, c->size, sizeof *c, sizeof *c);
+    *c = defaults;
+    rc = migbuf__struct_take(c, sizeof *c, given, CONSTANTS_FIRST);
     if (!rc)
         rc = migbuf__positive(c->tau_s);
     if (!rc)
@@ -33,10 +33,11 @@ static int check_constants(const struct migbuf_throttle_constants *c)
 }
 
 int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priority,
-                         const struct migbuf_throttle_constants *c, double *rate_bytes_per_s)
+                         const struct migbuf_throttle_constants *constants, double *rate_bytes_per_s)
 {
+    struct migbuf_throttle_constants c;
     double rate;
-    int rc = check_constants(c);
+    int rc = take_constants(constants, &c);
 
     if (!rc)
         rc = migbuf__finite(capacity_bytes);
@@ -49,19 +50,20 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
 
-    rate = c->epsilon_bytes_per_s;
+    rate = c.epsilon_bytes_per_s;
     if (capacity_bytes > used_bytes)
-        rate += capacity_bytes / c->tau_s *
-                exp(-priority * used_bytes / (capacity_bytes - used_bytes + c->epsilon_bytes));
+        rate += capacity_bytes / c.tau_s *
+                exp(-priority * used_bytes / (capacity_bytes - used_bytes + c.epsilon_bytes));
     *rate_bytes_per_s = rate;
     return 0;
 }
 
 int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority, double link_share_bytes_per_s,
-                            const struct migbuf_throttle_constants *c, double *rate_bytes_per_s)
+                            const struct migbuf_throttle_constants *constants, double *rate_bytes_per_s)
 {
+    struct migbuf_throttle_constants c;
     double rate;
-    int rc = check_constants(c);
+    int rc = take_constants(constants, &c);
 
     if (!rc)
         rc = migbuf__finite(bin_bytes);
@@ -76,7 +78,7 @@ int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
 
-    rate = bin_bytes * exp(-priority * file_bytes / (bin_bytes - file_bytes + c->epsilon_bytes)) + c->epsilon_bytes_per_s;
+    rate = bin_bytes * exp(-priority * file_bytes / (bin_bytes - file_bytes + c.epsilon_bytes)) + c.epsilon_bytes_per_s;
     /* The pole itself is 0 / 0 for an empty bin of size 0: no number, hence no throttle, as beyond the pole. */
     *rate_bytes_per_s = isnan(rate) ? link_share_bytes_per_s : fmin(rate, link_share_bytes_per_s);
     return 0;

@@ -813,13 +813,15 @@ static void compare_rates(int i)
 {
     const struct reference_migration *m = &rig.ref.migration[i];
     struct migbuf_buffer_view v = { .size = sizeof v };
+    struct migbuf_bins_view bins = { .size = sizeof bins };
     int code = migbuf_buffer_view(rig.buffer, m->id, &v);
     const double got[] = { v.curve, v.share, v.hard_cap, v.clamped, v.hosted, v.budget };
     const double want[] = { m->curve, m->share, m->hard_cap, m->clamped, m->hosted, m->budget };
     static const char *const name[] = { "curve", "share", "hard cap", "clamped", "hosted", "budget" };
 
     rig_code(code, 0);
-    same_view(migbuf_buffer_bins(rig.buffer), &rig.ref.ledger, i, &v.bins);
+    rig_code(migbuf_bins_view(migbuf_buffer_bins(rig.buffer), m->id, &bins), 0);
+    same_view(migbuf_buffer_bins(rig.buffer), &rig.ref.ledger, i, &bins);
     for (int k = rig.ref.options.policy == MIGBUF_POLICY_LITERAL ? 5 : 0; k < 6; k++)
         if (!near(got[k], want[k], rig_slack()))
             oops("%s of %d is %.17g, not %.17g", name[k], i, got[k], want[k]);
@@ -1395,6 +1397,7 @@ START_TEST(twice_the_weight_is_twice_the_share)
     for (; operation < 500; operation++) {
         uint32_t weight = 1 + (uint32_t)below(500000);
         struct migbuf_buffer_view a = { .size = sizeof a }, b = { .size = sizeof b };
+        struct migbuf_bins_view bin[2] = { { .size = sizeof bin[0] }, { .size = sizeof bin[1] } };
         struct migbuf_migration m;
 
         ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
@@ -1409,8 +1412,10 @@ START_TEST(twice_the_weight_is_twice_the_share)
         rig_compare();
         rig_code(migbuf_buffer_view(rig.buffer, 1, &a), 0);
         rig_code(migbuf_buffer_view(rig.buffer, 3, &b), 0);
-        if (b.bins.share_bytes + 2 < 2 * a.bins.share_bytes || b.bins.share_bytes > 2 * a.bins.share_bytes + 2)
-            oops("bins %" PRIu64 " and %" PRIu64, a.bins.share_bytes, b.bins.share_bytes);
+        rig_code(migbuf_bins_view(migbuf_buffer_bins(rig.buffer), 1, &bin[0]), 0);
+        rig_code(migbuf_bins_view(migbuf_buffer_bins(rig.buffer), 3, &bin[1]), 0);
+        if (bin[1].share_bytes + 2 < 2 * bin[0].share_bytes || bin[1].share_bytes > 2 * bin[0].share_bytes + 2)
+            oops("bins %" PRIu64 " and %" PRIu64, bin[0].share_bytes, bin[1].share_bytes);
         if (!near(b.share, 2 * a.share, 0))
             oops("link shares %g and %g", a.share, b.share);
         rig_free();

@@ -159,10 +159,12 @@ struct migbuf_decision {
     struct migbuf_limits limits;  /**< the same as QEMU's limits, for all disks of the VM together; 0 when paused */
 };
 
-/** How a budget came about. `size` first: it may grow. Rates are growth bytes/s. */
+/**
+ * How a budget came about. `size` first: it may grow. Rates are growth bytes/s. What the curve looked at is
+ * migbuf_bins_view() of migbuf_buffer_bins().
+ */
 struct migbuf_buffer_view {
     uint64_t size;
-    struct migbuf_bins_view bins;  /**< the view of the ledger (its own size is set too) */
     double curve;                  /**< h */
     double share;                  /**< c, INFINITY without a link sample */
     double hard_cap;               /**< from the room of its bins */

@@ -15,7 +15,9 @@
  *   MIGBUF_E_RANGE      a number is negative where none can be, or beyond double
  *   MIGBUF_E_TOO_BIG    a string does not fit its field, or the text is nested deeper than 256 levels
  *   MIGBUF_E_NOTFOUND   no such node, device or job in it
- *   MIGBUF_E_NOMEM      from jansson, which uses its own process-wide allocator while a reader runs
+ *   MIGBUF_E_NOMEM      from malloc or jansson: a reader has no handle, so it takes a copy of the text from malloc, and
+ *                       jansson uses its own process-wide allocator (which is the host's to set, not ours). Both are
+ *                       given back before it returns
  * Integers beyond INT64_MAX read as INT64_MAX. Strings are NUL-terminated UTF-8; one with a NUL inside counts as
  * mistyped.
  *
