@@ -84,6 +84,15 @@ report $? "without throttle it overflows, is reported as failure, and still noth
 run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
 report $? "a damaged sector is found"
 
+run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
+report $? "VMs with two disks each move, on virtio-scsi"
+
+run 1 $small --disks 2 --disk 8MiB --inject lose && [ "$(value writes_lost)" -ge 1 ] && grep -q lxd_data "$dir/said"
+report $? "a damaged sector of a second disk is found"
+
+run 1 $small --disks 2 --disk 8MiB --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+report $? "Ctrl-C while the overlays of two disks are sent"
+
 # Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
 # EVACUATE_SHORT leaves most steps to another run.
 steps_before=("starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
@@ -136,7 +145,7 @@ for step in "starting the NBD server" "sending the overlay" "sending the memory"
 done
 
 # Options.
-for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--link -5" "--nonsense"; do
+for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense"; do
     "$evacuate" $wrong >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
     report $? "$wrong is refused by name"

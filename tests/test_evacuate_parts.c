@@ -1087,6 +1087,49 @@ START_TEST(guest_agrees_with_the_checker)
 }
 END_TEST
 
+/* Two disks, a writer each, with either kind of device. */
+START_TEST(guest_writes_to_two_disks)
+{
+    struct fixture f = { .fd = -1 };
+    struct writer_params p = { .sectors = 9, .window = 700, .start = 3, .random = 1, .seed = 2, .depth = 32, .id = 8 };
+    char append[256], image[2][128];
+    struct vm_config config = { .directory = directory, .kernel = getenv("EVACUATE_GUEST"), .append = append };
+    struct vm vm;
+
+    p.more_disks = 1;
+    config.image = image[0], config.second_image = image[1];
+    config.device = _i ? VM_VIRTIO_SCSI : VM_VIRTIO_BLK;
+    config.ram_mib = writer_ram_mib(&p);
+    ck_assert(!writer_append(&p, append, sizeof append));
+    for (uint32_t k = 0; k < 2; k++) {
+        struct writer_params one = writer_of_disk(&p, k);
+
+        snprintf(image[k], sizeof image[k], "%s", in_directory(k ? "data" : "disk"));
+        f.fd = new_file(k ? "data" : "disk");
+        ck_assert_msg(!writer_disk_make(f.fd, &one, 8 * MIB, error), "%s", error);
+        close(f.fd);
+    }
+    ck_assert_msg(!vm_start(&vm, &config, error), "%s", error);
+    wait_for(&vm, 2000);
+    usleep(300000);
+    process_end(&vm.process, 0);
+    for (uint32_t k = 0; k < 2; k++) {
+        f.fd = open(image[k], O_RDONLY | O_CLOEXEC);
+        f.p = writer_of_disk(&p, k);
+        ck_assert_int_eq(writer_disk_status(vm.memory_fd, k, &f.status, error), 1);
+        ck_assert_uint_gt(f.status.acknowledged, 1000);
+        ck_assert_uint_eq(f.status.failed, 0);
+        check(&f, 0, 0, 0);
+        printf("# disk %u: %u acknowledged, %lu slots\n", k, f.status.acknowledged, (unsigned long)f.r.slots);
+        f.p = writer_of_disk(&p, 1 - k); /* negative control: one disk is not the other */
+        ck_assert_int_eq(writer_check(f.fd, &f.p, &f.status, &f.r, error), 0);
+        ck_assert(!writer_good(&f.r));
+        close(f.fd);
+    }
+    vm_release(&vm);
+}
+END_TEST
+
 START_TEST(vm_ends_in_time_and_tells_why)
 {
     const char *const extra[] = { "-device", "no-such-device", NULL };
@@ -1167,6 +1210,7 @@ static Suite *guest_suite(void)
     tcase_add_checked_fixture(guest, setup, teardown);
     tcase_set_timeout(guest, 120);
     tcase_add_loop_test(guest, guest_agrees_with_the_checker, 0, sizeof guests / sizeof *guests);
+    tcase_add_loop_test(guest, guest_writes_to_two_disks, 0, 2);
     tcase_add_test(guest, vm_ends_in_time_and_tells_why);
     suite_add_tcase(s, guest);
     return s;

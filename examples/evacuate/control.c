@@ -20,7 +20,7 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .link = link };
     c->room = room;
     c->member = calloc(room, sizeof *c->member);
-    c->sample = calloc(room, sizeof *c->sample);
+    c->sample = calloc(room * VM_DISKS_MAX, sizeof *c->sample);
     c->decision = calloc(room, sizeof *c->decision);
     if (!c->member || !c->sample || !c->decision)
         return fail(error, "out of memory");
@@ -42,16 +42,16 @@ void control_free(struct control *c)
     *c = (struct control){ .policy = POLICY_NONE };
 }
 
-int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, const char *node, char error[FAIL_SIZE])
+int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, uint32_t disks, char error[FAIL_SIZE])
 {
     char group[32];
     int rc;
 
-    *t = (struct throttle){ .id = id, .monitor = monitor, .overlay_fd = -1 };
+    *t = (struct throttle){ .id = id, .monitor = monitor, .disks = disks, .overlay_fd = { -1, -1 } };
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
-    if (!rc)
-        rc = migbuf_disk_watch(t->disk, node);
+    for (uint32_t k = 0; k < disks && !rc; k++)
+        rc = migbuf_disk_watch(t->disk, vm_disk_node(k));
     return rc ? fail(error, "migbuf_disk_new: %s", migbuf_strerror(rc)) : 0;
 }
 
@@ -59,6 +59,15 @@ void throttle_free(struct throttle *t)
 {
     migbuf_disk_free(t->disk);
     t->disk = NULL;
+}
+
+uint64_t throttle_queue_bytes(const struct throttle *t)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t k = 0; k < t->disks; k++)
+        bytes += t->geometry[k].queue_bytes;
+    return bytes;
 }
 
 /* Deciding */
@@ -107,19 +116,32 @@ static void measure_link(struct control *c, uint64_t now)
     c->link_since_ns = now;
 }
 
-static int measure_files(struct control *c, char error[FAIL_SIZE])
+static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_t *samples, char error[FAIL_SIZE])
 {
     struct migbuf_error e;
+    uint64_t sum = 0;
+
+    for (uint32_t k = 0; k < t->disks; k++) {
+        uint64_t bytes = 0;
+
+        if (t->overlay_fd[k] >= 0 && migbuf_cow_file_bytes(t->overlay_fd[k], &bytes, &e))
+            return fail(error, "VM %llu: the size of an overlay: %s", (unsigned long long)t->id, e.text);
+        sample[(*samples)++] = (struct migbuf_sample){ .id = t->id, .disk = k, .file_bytes = bytes };
+        sum += bytes;
+    }
+    t->file_bytes = sum;
+    return 0;
+}
+
+static int measure_files(struct control *c, char error[FAIL_SIZE])
+{
+    size_t samples = 0;
     int rc;
 
-    for (size_t k = 0; k < c->members; k++) {
-        struct throttle *t = c->member[k];
-
-        if (t->overlay_fd >= 0 && migbuf_cow_file_bytes(t->overlay_fd, &t->file_bytes, &e))
-            return fail(error, "VM %llu: the size of its overlay: %s", (unsigned long long)t->id, e.text);
-        c->sample[k] = (struct migbuf_sample){ .id = t->id, .file_bytes = t->file_bytes };
-    }
-    rc = c->buffer ? trace_sample(c->trace, c->buffer, c->sample, c->members) : 0;
+    for (size_t i = 0; i < c->members; i++)
+        if (measure_disks(c->member[i], c->sample, &samples, error))
+            return -1;
+    rc = c->buffer ? trace_sample(c->trace, c->buffer, c->sample, samples) : 0;
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
@@ -148,9 +170,9 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
 
     if (c->policy == POLICY_NONE)
         return 1;
-    if (migbuf_limits_from_budget(&t->geometry, 1, c->fixed_bytes_per_s, &d.limits) != 1)
+    if (migbuf_limits_from_budget(t->geometry, t->disks, c->fixed_bytes_per_s, &d.limits) != 1)
         return fail(error, "a fixed rate of %llu bytes/s is below one unit (%llu bytes) a second",
-                    (unsigned long long)c->fixed_bytes_per_s, (unsigned long long)t->geometry.subcluster_bytes);
+                    (unsigned long long)c->fixed_bytes_per_s, (unsigned long long)t->geometry[0].subcluster_bytes);
     apply(c, t, &d, now);
     return 1;
 }
@@ -165,7 +187,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
         migbuf_migration_init(&m, sizeof m);
         m.id = t->id;
         m.link = LINK;
-        rc = trace_add(c->trace, c->buffer, &m, &t->geometry, 1, &e);
+        rc = trace_add(c->trace, c->buffer, &m, t->geometry, t->disks, &e);
         if (rc == MIGBUF_E_NOSPACE)
             return 0;
         if (rc)
@@ -264,7 +286,7 @@ static bool may_go_on(struct control *c, struct throttle *t, uint64_t room_bytes
         return false;
     if (!t->monitor->facts.no_space)
         return true;
-    if (c->policy == POLICY_NONE || room_bytes < t->geometry.queue_bytes + (1u << 20) || now - t->cont_ns < 500 * MS)
+    if (c->policy == POLICY_NONE || room_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
         return false;
     t->cont_ns = now;
     return true;

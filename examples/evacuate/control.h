@@ -15,22 +15,24 @@
 #include "migbuf/migbuf.h"
 #include "monitor.h"
 #include "trace.h"
+#include "vm.h"
 
 enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
 
 /* One VM under control. */
 struct throttle {
     uint64_t id;
-    struct monitor *monitor; /* of the source */
-    struct migbuf_disk *disk;
-    struct migbuf_geometry geometry;
-    int overlay_fd;                  /* our own descriptor of the overlay, which has no name; -1 before it exists */
+    struct monitor *monitor;  /* of the source */
+    struct migbuf_disk *disk; /* of all its disks: one throttle group, one budget */
+    uint32_t disks;
+    struct migbuf_geometry geometry[VM_DISKS_MAX];
+    int overlay_fd[VM_DISKS_MAX];    /* our own descriptors of the overlays, which have no name; -1 before they exist */
     bool added;                      /* in the buffer */
     bool stop_wanted;                /* decided: it must not write now */
     bool hands_off;                  /* its migration stops and starts the guest now, we do not */
     struct migbuf_decision last;     /* action 0 before the first */
     int32_t command;                 /* kind of the disk's command under way */
-    uint64_t file_bytes;             /* of the overlay, as of the last sample */
+    uint64_t file_bytes;             /* of the overlays, as of the last sample */
     uint64_t decided_ns, slowest_ns; /* from a decision until it was in force */
     uint64_t cont_ns;                /* when a guest without room was last let go on */
     uint32_t pauses;
@@ -57,8 +59,11 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
                 uint32_t tick_ms, size_t room, struct trace *trace, struct link *link, char error[FAIL_SIZE]);
 void control_free(struct control *c);
 
-int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, const char *node, char error[FAIL_SIZE]);
+int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, uint32_t disks, char error[FAIL_SIZE]);
 void throttle_free(struct throttle *t);
+
+/* What one drain pours into all overlays together, at most. */
+uint64_t throttle_queue_bytes(const struct throttle *t);
 
 /* Asks for admission and, with it, decides its first limit. 1: admitted, 0: not yet, -1: failed. */
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);

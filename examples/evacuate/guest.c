@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest: a freestanding program (multiboot, QEMU's -kernel) that writes to a virtio-blk disk for ever, numbers
- * every sector it writes, and sleeps in HLT while it waits. It tells what it did in the status block (guest.h), which
- * the host reads from the VM's memory file. Needs no libc, and no 32-bit libraries to build:
+ * The guest: a freestanding program (multiboot, QEMU's -kernel) that writes to its virtio-blk or virtio-scsi disks for
+ * ever, numbers every sector it writes, and sleeps in HLT while it waits. It tells what it did in the status blocks
+ * (guest.h), one a disk, which the host reads from the VM's memory file. Needs no libc, and no 32-bit libraries to
+ * build:
  *
  *   cc -std=gnu11 -m32 -march=i686 -O2 -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables \
  *      -mgeneral-regs-only -Wno-interrupt-service-routine -nostdlib -static \
@@ -10,7 +11,7 @@
  *      -o guest.elf guest.c
  *
  * Arguments, name=value separated by spaces (writer.h explains them; writer.c renders them):
- *   sectors window start random seed depth pace on_ms off_ms count id
+ *   sectors window start random seed depth pace on_ms off_ms count id disks
  *
  * Time comes from the ACPI timer of QEMU's q35: it is exact to a microsecond, goes on when timer interrupts are late,
  * stands while the VM is stopped and continues on the target after a migration. The interval timer only wakes us up:
@@ -54,8 +55,11 @@ static inline uint32_t inl(uint32_t port)
     return value;
 }
 
-/* The linker places it (--defsym=st=0x600): a constant pointer that low makes compilers think of NULL. */
-extern volatile struct guest_status st;
+/* The linker places them (--defsym=st=0x600): a constant pointer that low makes compilers think of NULL. */
+extern union {
+    volatile struct guest_status status;
+    uint8_t bytes[GUEST_STATUS_BYTES];
+} st[GUEST_MAX_DISKS];
 
 struct descriptor {
     uint64_t address;
@@ -63,33 +67,64 @@ struct descriptor {
     uint16_t flags, next;
 };
 
-/* Legacy virtqueue of 256 entries: the used ring starts on the page after the available ring. */
-static struct {
-    struct descriptor descriptor[256];
-    uint16_t available_flags, available_index, available[256];
+/* A virtio device and its queue of requests: of one disk with virtio-blk, of all with virtio-scsi. */
+struct port {
+    /* Legacy virtqueue of 256 entries: the used ring starts on the page after the available ring. */
     struct {
-        volatile uint16_t flags, index;
+        struct descriptor descriptor[256];
+        uint16_t available_flags, available_index, available[256];
         struct {
-            volatile uint32_t id, length;
-        } entry[256];
-    } used __attribute__((aligned(4096)));
-} queue __attribute__((aligned(4096)));
+            volatile uint16_t flags, index;
+            struct {
+                volatile uint32_t id, length;
+            } entry[256];
+        } used __attribute__((aligned(4096)));
+    } queue __attribute__((aligned(4096)));
+    uint32_t io, queue_index, irq;
+    uint16_t seen;
+};
+static struct port port[GUEST_MAX_DISKS];
+static uint32_t ports;
 
-static struct {
-    uint32_t type, priority;
-    uint64_t sector;
-} request[GUEST_MAX_DEPTH];
-static volatile uint8_t result[GUEST_MAX_DEPTH];
+union request {
+    struct {
+        uint32_t type, priority;
+        uint64_t sector;
+    } blk;
+    struct __attribute__((packed)) {
+        uint8_t lun[8];
+        uint64_t tag;
+        uint8_t task_attribute, priority, crn, cdb[32];
+    } scsi;
+};
 
-/* One per write in flight; its number is in st.in_flight[]. */
-static struct {
-    uint32_t slot, born_ms;
-} flight[GUEST_MAX_DEPTH];
+union result {
+    uint8_t blk;
+    struct {
+        uint32_t sense_bytes, residual;
+        uint16_t qualifier;
+        uint8_t status, response, sense[96];
+    } scsi;
+};
 
-static uint32_t sectors, start, depth, pace, on_ms, off_ms, limit, id;
-static struct guest_generator generator;
+struct disk {
+    struct port *port;
+    uint32_t first; /* of its descriptors in the port's queue */
+    volatile struct guest_status *st;
+    struct guest_generator generator;
+    uint32_t id, buffers, slot, drawn, since_ms;
+    uint64_t credit;
+    union request request[GUEST_MAX_DEPTH];
+    volatile union result result[GUEST_MAX_DEPTH];
+    struct { /* one per write in flight; its number is in st->in_flight[] */
+        uint32_t slot, born_ms;
+    } flight[GUEST_MAX_DEPTH];
+};
+static struct disk disk[GUEST_MAX_DISKS];
+
+static uint32_t sectors, start, depth, pace, on_ms, off_ms, limit, disks, scsi;
 static volatile uint32_t ticks;
-static uint32_t disk, timer, timer_last, timer_rest, now_ms;
+static uint32_t timer, timer_last, timer_rest, now_ms;
 
 struct frame {
     uint32_t ip, cs, flags;
@@ -105,7 +140,8 @@ __attribute__((interrupt)) static void on_timer(struct frame *frame)
 __attribute__((interrupt)) static void on_disk(struct frame *frame)
 {
     (void)frame;
-    inb(disk + 19); /* reading the status lowers the line */
+    for (uint32_t k = 0; k < ports; k++)
+        inb(port[k].io + 19); /* reading the status lowers the line */
     outb(0xa0, 0x20);
     outb(0x20, 0x20);
 }
@@ -143,7 +179,8 @@ static void read_clock(void)
     timer_last = value;
     now_ms += timer_rest / 39375;
     timer_rest %= 39375;
-    st.uptime_ms = now_ms;
+    for (uint32_t k = 0; k < disks; k++)
+        st[k].status.uptime_ms = now_ms;
 }
 
 static void read_arguments(const char *line)
@@ -155,10 +192,16 @@ static void read_arguments(const char *line)
     on_ms = argument(line, "on_ms", 0);
     off_ms = argument(line, "off_ms", 0);
     limit = argument(line, "count", 0);
-    id = argument(line, "id", 0);
-    generator.window = argument(line, "window", 1024);
-    generator.random = argument(line, "random", 0);
-    generator.state = argument(line, "seed", 1);
+    disks = argument(line, "disks", 1);
+    for (uint32_t k = 0; k < disks; k++) {
+        disk[k].id = GUEST_ID(argument(line, "id", 0), k);
+        disk[k].st = &st[k].status;
+        disk[k].buffers = GUEST_BUFFERS + k * depth * sectors * 512;
+        disk[k].credit = 1000; /* the first write goes at once */
+        disk[k].generator.window = argument(line, "window", 1024);
+        disk[k].generator.random = argument(line, "random", 0);
+        disk[k].generator.state = GUEST_SEED(argument(line, "seed", 1), k);
+    }
 }
 
 static uint32_t wake_hz(void)
@@ -168,7 +211,7 @@ static uint32_t wake_hz(void)
     return pace > 125 ? 250 : pace < 25 ? 50 : pace * 2;
 }
 
-static void start_interrupts(uint32_t line, uint32_t hz)
+static void start_interrupts(uint32_t hz)
 {
     static uint64_t gdt[3] = { 0, 0x00cf9a000000ffffull, 0x00cf92000000ffffull };
     static struct {
@@ -178,8 +221,10 @@ static void start_interrupts(uint32_t line, uint32_t hz)
         uint16_t limit;
         uint32_t base;
     } gdtr = { sizeof gdt - 1, (uint32_t)gdt }, idtr = { sizeof idt - 1, (uint32_t)idt };
-    uint32_t mask = ~(1u << line | 1u | 4u), divisor = 1193182 / hz;
+    uint32_t mask = ~(1u | 4u), divisor = 1193182 / hz;
 
+    for (uint32_t k = 0; k < ports; k++)
+        mask &= ~(1u << port[k].irq);
     __asm__ volatile(
         "lgdt %0\nljmp $8,$1f\n1: mov $16,%%eax\nmov %%eax,%%ds\nmov %%eax,%%es\nmov %%eax,%%ss" ::"m"(gdtr)
         : "eax", "memory");
@@ -198,179 +243,262 @@ static void start_interrupts(uint32_t line, uint32_t hz)
     outb(0x43, 0x34), outb(0x40, divisor & 0xff), outb(0x40, divisor >> 8);
 }
 
-static void start_disk(void)
+/* virtio-blk: disk k is the k-th device. virtio-scsi: one device, disk k is its unit k + 1, and queue 2 takes requests.
+ */
+static void find_ports(void)
 {
-    outb(disk + 18, 0), outb(disk + 18, 1), outb(disk + 18, 3);
-    outl(disk + 4, 0); /* no features */
-    outw(disk + 14, 0);
-    outl(disk + 8, (uint32_t)&queue / 4096);
-    outb(disk + 18, 7);
+    for (uint32_t function = 0; function < 256 && (scsi ? !ports : ports < disks); function++) {
+        uint32_t kind = pci(function, 0);
+
+        if (kind != 0x10011af4 && kind != 0x10041af4)
+            continue;
+        scsi = kind == 0x10041af4;
+        pci(function, 4);
+        outw(0xcfc, 7); /* I/O, memory, bus master */
+        port[ports].io = pci(function, 0x10) & ~3u;
+        port[ports].irq = pci(function, 0x3c) & 15;
+        port[ports++].queue_index = scsi ? 2 : 0;
+    }
+    for (uint32_t k = 0; k < disks; k++) {
+        disk[k].port = &port[scsi ? 0 : k];
+        disk[k].first = scsi ? k * GUEST_MAX_DEPTH * 3 : 0;
+    }
 }
 
-static uint32_t *buffer(uint32_t k, uint32_t sector)
+static void start_port(const struct port *p)
 {
-    return (uint32_t *)(GUEST_BUFFERS + (k * sectors + sector) * 512);
+    outb(p->io + 18, 0), outb(p->io + 18, 1), outb(p->io + 18, 3);
+    outl(p->io + 4, 0); /* no features */
+    outw(p->io + 14, p->queue_index);
+    outl(p->io + 8, (uint32_t)&p->queue / 4096);
+    outb(p->io + 18, 7);
+}
+
+static uint32_t *buffer(const struct disk *d, uint32_t k, uint32_t sector)
+{
+    return (uint32_t *)(d->buffers + (k * sectors + sector) * 512);
 }
 
 /* What never changes in a buffer is written once; only the buffers used are touched, as each page has to be migrated.
  */
-static void fill_buffers(void)
+static void fill_buffers(const struct disk *d)
 {
     for (uint32_t k = 0; k < depth; k++)
         for (uint32_t i = 0; i < sectors; i++) {
-            uint32_t *word = buffer(k, i);
+            uint32_t *word = buffer(d, k, i);
 
             for (uint32_t w = 0; w < 128; w++)
                 word[w] = GUEST_PAYLOAD * 0x01010101u;
             word[0] = GUEST_SECTOR_MAGIC;
             word[3] = i;
-            word[5] = id;
+            word[5] = d->id;
         }
 }
 
-static void submit(uint32_t k)
+static uint32_t put_request(struct disk *d, uint32_t k)
 {
-    struct descriptor *d = &queue.descriptor[k * 3];
+    union request *r = &d->request[k];
+    uint32_t sector = start + d->flight[k].slot * sectors;
 
-    result[k] = 0xff;
-    request[k].type = 1; /* VIRTIO_BLK_T_OUT */
-    request[k].sector = start + (uint64_t)flight[k].slot * sectors;
-    d[0] = (struct descriptor){ (uint32_t)&request[k], 16, 1, (uint16_t)(k * 3 + 1) };
-    d[1] = (struct descriptor){ (uint32_t)buffer(k, 0), sectors * 512, 1, (uint16_t)(k * 3 + 2) };
-    d[2] = (struct descriptor){ (uint32_t)&result[k], 1, 2, 0 };
-    queue.available[queue.available_index % 256] = (uint16_t)(k * 3);
+    if (!scsi) {
+        r->blk.type = 1; /* VIRTIO_BLK_T_OUT */
+        r->blk.sector = sector;
+        return sizeof r->blk;
+    }
+    r->scsi.lun[0] = 1;
+    r->scsi.lun[2] = 0x40;
+    r->scsi.lun[3] = (uint8_t)(d - disk + 1);
+    r->scsi.tag = d->first + k;
+    r->scsi.cdb[0] = 0x2a; /* WRITE(10) */
+    for (uint32_t byte = 0; byte < 4; byte++)
+        r->scsi.cdb[2 + byte] = (uint8_t)(sector >> (24 - 8 * byte));
+    r->scsi.cdb[7] = (uint8_t)(sectors >> 8);
+    r->scsi.cdb[8] = (uint8_t)sectors;
+    return sizeof r->scsi;
+}
+
+static void submit(struct disk *d, uint32_t k)
+{
+    struct port *p = d->port;
+    uint32_t first = d->first + k * 3, length = put_request(d, k);
+    struct descriptor *e = &p->queue.descriptor[first];
+
+    d->result[k].scsi.response = 0xff;
+    d->result[k].blk = 0xff;
+    e[0] = (struct descriptor){ (uint32_t)&d->request[k], length, 1, (uint16_t)(first + 1) };
+    e[1] = (struct descriptor){ (uint32_t)buffer(d, k, 0), sectors * 512, 1, (uint16_t)(first + 2) };
+    e[2] = (struct descriptor){ (uint32_t)&d->result[k], scsi ? sizeof d->result[k].scsi : 1, 2, 0 };
+    p->queue.available[p->queue.available_index % 256] = (uint16_t)first;
     __asm__ volatile("" ::: "memory");
-    queue.available_index++;
+    p->queue.available_index++;
     __asm__ volatile("lock; addl $0,(%%esp)" ::: "memory");
-    outw(disk + 16, 0);
+    outw(p->io + 16, p->queue_index);
 }
 
 /* Credit is counted in thousandths of a write; at most 100 ms of it is saved up. */
-static uint32_t may_write(void)
+static uint32_t may_write(struct disk *d)
 {
-    static uint32_t since_ms;
-    static uint64_t credit = 1000; /* the first write goes at once */
     uint64_t most = pace * 100ull > 1000 ? pace * 100ull : 1000;
 
     if (off_ms && now_ms % (on_ms + off_ms) >= on_ms) {
-        since_ms = now_ms, credit = 0;
+        d->since_ms = now_ms, d->credit = 0;
         return 0;
     }
     if (!pace)
         return 1;
-    credit += (uint64_t)(now_ms - since_ms) * pace;
-    since_ms = now_ms;
-    if (credit > most)
-        credit = most;
-    if (credit < 1000)
+    d->credit += (uint64_t)(now_ms - d->since_ms) * pace;
+    d->since_ms = now_ms;
+    if (d->credit > most)
+        d->credit = most;
+    if (d->credit < 1000)
         return 0;
-    credit -= 1000;
+    d->credit -= 1000;
     return 1;
 }
 
 /* Two writes to one slot are never in flight together: the versions of a slot have one order. */
-static uint32_t slot_is_busy(uint32_t slot)
+static uint32_t slot_is_busy(const struct disk *d, uint32_t slot)
 {
     for (uint32_t k = 0; k < depth; k++)
-        if (st.in_flight[k] && flight[k].slot == slot)
+        if (d->st->in_flight[k] && d->flight[k].slot == slot)
             return 1;
     return 0;
 }
 
 /* Starts one more write; 0 when none can be started now. */
-static uint32_t issue(void)
+static uint32_t issue(struct disk *d)
 {
-    static uint32_t slot, drawn;
-    uint32_t k = 0, n = st.issued + 1;
+    uint32_t k = 0, n = d->st->issued + 1;
 
-    while (k < depth && st.in_flight[k])
+    while (k < depth && d->st->in_flight[k])
         k++;
     if (k == depth || (limit && n > limit))
         return 0;
-    if (!drawn)
-        slot = guest_next_slot(&generator), drawn = 1;
-    if (slot_is_busy(slot) || !may_write())
+    if (!d->drawn)
+        d->slot = guest_next_slot(&d->generator), d->drawn = 1;
+    if (slot_is_busy(d, d->slot) || !may_write(d))
         return 0;
-    drawn = 0;
+    d->drawn = 0;
     for (uint32_t i = 0; i < sectors; i++) {
-        uint32_t *word = buffer(k, i);
+        uint32_t *word = buffer(d, k, i);
 
         word[1] = n;
-        word[2] = start + slot * sectors + i;
+        word[2] = start + d->slot * sectors + i;
         word[4] = ~n;
     }
-    flight[k].slot = slot;
-    flight[k].born_ms = now_ms;
-    st.in_flight[k] = n;
-    st.issued = n;
-    submit(k);
+    d->flight[k].slot = d->slot;
+    d->flight[k].born_ms = now_ms;
+    d->st->in_flight[k] = n;
+    d->st->issued = n;
+    submit(d, k);
     return 1;
 }
 
-static void acknowledge(uint32_t k)
+static void acknowledge(struct disk *d, uint32_t k)
 {
-    uint32_t took = now_ms - flight[k].born_ms, bucket = 0, low = st.issued + 1;
+    volatile struct guest_status *s = d->st;
+    uint32_t took = now_ms - d->flight[k].born_ms, bucket = 0, low = s->issued + 1;
 
     while (took >> bucket && bucket < GUEST_BUCKETS - 1)
         bucket++;
-    st.latency[bucket]++;
-    if (took > st.longest_ms)
-        st.longest_ms = took;
-    st.in_flight[k] = 0;
+    s->latency[bucket]++;
+    if (took > s->longest_ms)
+        s->longest_ms = took;
+    s->in_flight[k] = 0;
     for (uint32_t j = 0; j < depth; j++)
-        if (st.in_flight[j] && st.in_flight[j] < low)
-            low = st.in_flight[j];
-    st.acked = low - 1;
-    st.acknowledged++;
+        if (s->in_flight[j] && s->in_flight[j] < low)
+            low = s->in_flight[j];
+    s->acked = low - 1;
+    s->acknowledged++;
 }
 
-static void complete(uint32_t k)
+/* 0: done. */
+static uint32_t status_of(const volatile union result *r)
 {
-    if (!result[k]) {
-        acknowledge(k);
+    return !scsi ? r->blk : r->scsi.response ? 0x100u + r->scsi.response : r->scsi.status;
+}
+
+/* The first answer of a SCSI disk is that it was switched on, not that something failed. */
+static uint32_t was_switched_on(const volatile union result *r)
+{
+    return scsi && !r->scsi.response && r->scsi.status == 2 && (r->scsi.sense[2] & 15) == 6;
+}
+
+static void complete(struct disk *d, uint32_t k)
+{
+    uint32_t status = status_of(&d->result[k]);
+
+    if (!status) {
+        acknowledge(d, k);
         return;
     }
-    st.failed++;
-    st.last_status = result[k];
-    for (uint32_t t = ticks; t == ticks;) /* not at once: the disk may refuse for a long time */
-        __asm__ volatile("hlt" ::: "memory");
-    read_clock();
-    submit(k);
+    if (!was_switched_on(&d->result[k])) {
+        d->st->failed++;
+        d->st->last_status = status;
+        for (uint32_t t = ticks; t == ticks;) /* not at once: the disk may refuse for a long time */
+            __asm__ volatile("hlt" ::: "memory");
+        read_clock();
+    }
+    submit(d, k);
+}
+
+static void take_used(struct port *p)
+{
+    while (p->queue.used.index != p->seen) {
+        uint32_t entry = p->queue.used.entry[p->seen++ % 256].id / 3;
+        struct disk *d = scsi ? &disk[entry / GUEST_MAX_DEPTH] : &disk[p - port];
+
+        complete(d, entry % GUEST_MAX_DEPTH);
+    }
+}
+
+static uint32_t anything_used(void)
+{
+    for (uint32_t k = 0; k < ports; k++)
+        if (port[k].queue.used.index != port[k].seen)
+            return 1;
+    return 0;
+}
+
+static void begin(const char *line)
+{
+    volatile uint32_t *word = (volatile uint32_t *)st;
+
+    for (uint32_t i = 0; i < sizeof st / 4; i++)
+        word[i] = 0;
+    read_arguments(line);
+    find_ports();
+    while (ports < (scsi ? 1 : disks)) /* no disk we know */
+        __asm__ volatile("cli; hlt");
+    timer = (pci(0xf8, 0x40) & 0xff80) + 8; /* ICH9: power management I/O base */
+    timer_last = inl(timer) & PM_TIMER_BITS;
+    start_interrupts(wake_hz());
+    for (uint32_t k = 0; k < ports; k++)
+        start_port(&port[k]);
+    for (uint32_t k = 0; k < disks; k++)
+        fill_buffers(&disk[k]);
+    for (uint32_t k = 0; k < disks; k++)
+        st[k].status.magic = GUEST_MAGIC;
 }
 
 void guest_main(const uint32_t *multiboot);
 void guest_main(const uint32_t *multiboot)
 {
-    uint32_t function = 0, seen = 0;
-    volatile uint32_t *word = (volatile uint32_t *)&st;
-
-    for (uint32_t i = 0; i < sizeof st / 4; i++)
-        word[i] = 0;
-    read_arguments(multiboot[0] & 4 ? (const char *)multiboot[4] : "");
-    while (function < 256 && pci(function, 0) != 0x10011af4)
-        function++;
-    pci(function, 4);
-    outw(0xcfc, 7); /* I/O, memory, bus master */
-    disk = pci(function, 0x10) & ~3u;
-    timer = (pci(0xf8, 0x40) & 0xff80) + 8; /* ICH9: power management I/O base */
-    timer_last = inl(timer) & PM_TIMER_BITS;
-    start_interrupts(pci(function, 0x3c) & 15, wake_hz());
-    start_disk();
-    fill_buffers();
-    st.magic = GUEST_MAGIC;
+    begin(multiboot[0] & 4 ? (const char *)multiboot[4] : "");
     for (;;) {
         read_clock();
-        while (issue())
-            ;
+        for (uint32_t k = 0; k < disks; k++)
+            while (issue(&disk[k]))
+                ;
         /* Sleep until something happened: sti takes effect after hlt has begun, so no wake-up is missed. */
         __asm__ volatile("cli");
-        if (queue.used.index == (uint16_t)seen)
+        if (!anything_used())
             __asm__ volatile("sti; hlt" ::: "memory");
         else
             __asm__ volatile("sti" ::: "memory");
         read_clock();
-        while (queue.used.index != (uint16_t)seen)
-            complete(queue.used.entry[seen++ % 256].id / 3);
+        for (uint32_t k = 0; k < ports; k++)
+            take_used(&port[k]);
     }
 }
 

@@ -8,25 +8,27 @@
 #include <stdint.h>
 
 #define GUEST_STATUS_ADDRESS 0x600u /* in guest memory, below everything the firmware uses */
-#define GUEST_MAGIC 0x4b41424du     /* "MBAK" in the status block once the guest runs */
+#define GUEST_STATUS_BYTES 0x100u   /* from one disk's block to the next one's */
+#define GUEST_MAX_DISKS 2
+#define GUEST_MAGIC 0x4b41424du /* "MBAK" in the status block once the guest runs */
 #define GUEST_MAX_DEPTH 32
 #define GUEST_MAX_SECTORS 2048
 #define GUEST_BUCKETS 16
-#define GUEST_BUFFERS 0x400000u /* write buffers start here, depth * sectors * 512 bytes of them */
+#define GUEST_BUFFERS 0x400000u /* write buffers start here, disks * depth * sectors * 512 bytes of them */
 
 /*
- * Exact when the VM is stopped. Write n is acknowledged if and only if 1 <= n <= issued and n is not in in_flight[].
- * Why that holds whatever instruction the stop falls on: the guest puts n into in_flight[], then raises `issued`, and
- * only then tells the device; it takes n out of in_flight[] after it has seen the device's success. So what the device
- * may still be working on is always in in_flight[] (which may hold one n above `issued`), and what is not there is
- * done.
+ * Of one disk; each has a writer of its own. Exact when the VM is stopped. Write n is acknowledged if and only if 1 <=
+ * n <= issued and n is not in in_flight[]. Why that holds whatever instruction the stop falls on: the guest puts n into
+ * in_flight[], then raises `issued`, and only then tells the device; it takes n out of in_flight[] after it has seen
+ * the device's success. So what the device may still be working on is always in in_flight[] (which may hold one n above
+ * `issued`), and what is not there is done.
  */
 struct guest_status {
     uint32_t magic;
     uint32_t acked;       /* every write 1..acked is acknowledged */
     uint32_t issued;      /* number of the newest write */
     uint32_t failed;      /* attempts the device refused; each is repeated until it succeeds */
-    uint32_t last_status; /* virtio-blk status of the last refusal */
+    uint32_t last_status; /* virtio-blk or SCSI status of the last refusal */
     uint32_t longest_ms;  /* of an acknowledged write, from first submission, repetitions included */
     uint32_t acknowledged;
     uint32_t uptime_ms; /* guest clock, as of its last wake-up: it stands while the VM is stopped, as all times here */
@@ -45,6 +47,10 @@ struct guest_sector {
 };
 #define GUEST_SECTOR_MAGIC 0x4655424du /* "MBUF" */
 #define GUEST_PAYLOAD 0x5a
+
+/* What tells disk k's writer from disk 0's. */
+#define GUEST_ID(id, k) ((id) + ((k) << 16))
+#define GUEST_SEED(seed, k) ((seed) + (k)*0x9e3779b9u)
 
 struct guest_generator {
     uint32_t window, random, count, state;

@@ -59,7 +59,7 @@ static int make_record(struct run *r)
 /* Everything has to cross the link: the disks, and as much again as the buffer holds. Four times that is late. */
 static uint32_t transfer_ms(const struct options *o)
 {
-    double bytes = (double)o->vms * (double)(o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
+    double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
     double ms = 30000 + 4000 * bytes / (double)o->link_bytes_per_s;
 
     return ms < 86400000 ? (uint32_t)ms : 86400000;
@@ -113,7 +113,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
 {
     const struct migration *m = &r->vm[i];
     const struct throttle *t = &m->throttle;
-    uint64_t acked = m->status.acknowledged;
+    uint64_t acked = migration_acknowledged(m);
 
     *f = (struct frame_vm){
         .overlay_bytes = t->file_bytes,
@@ -291,7 +291,7 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
 
 void run_loop(struct run *r)
 {
-    size_t room = 1 + r->vms * (2 + 2 * 2);
+    size_t room = 1 + r->vms * (2 + 2 * (1 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
     struct pollfd *fds = calloc(room, sizeof *fds);
     uint64_t now = now_ns();
 
@@ -323,35 +323,53 @@ void run_loop(struct run *r)
 
 /* The proof */
 
-/* Is a damaged sector found? The first acknowledged write of the first VM is blotted out. */
-static void damage(const struct run *r, const struct migration *m, int fd)
+/* Is a damaged sector found? The first acknowledged write to the first VM's last disk is blotted out. */
+static void damage(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd)
 {
     char zeros[512] = "";
-    struct guest_generator g = { m->load->writer.window, m->load->writer.random, 0, m->load->writer.seed };
-    uint64_t sector = m->load->writer.start + (uint64_t)guest_next_slot(&g) * m->load->writer.sectors;
+    struct guest_generator g = { w->window, w->random, 0, w->seed };
+    uint64_t sector = w->start + (uint64_t)guest_next_slot(&g) * w->sectors;
 
-    if (r->options->injection == INJECT_LOSE && !m->index && pwrite(fd, zeros, sizeof zeros, (off_t)(sector * 512)) < 0)
+    if (r->options->injection == INJECT_LOSE && !m->index && disk + 1 == m->load->disks &&
+        pwrite(fd, zeros, sizeof zeros, (off_t)(sector * 512)) < 0)
         picture_say(r->picture, "--inject lose: the disk could not be damaged");
 }
 
-static void check_disk(struct run *r, uint32_t i)
+static void add_result(struct writer_result *sum, const struct writer_result *one)
+{
+    sum->slots += one->slots;
+    sum->sectors += one->sectors;
+    sum->lost += one->lost;
+    sum->foreign += one->foreign;
+    sum->base += one->base;
+    sum->torn += one->torn;
+    if (!*sum->first_bad) {
+        sum->first_bad_lba = one->first_bad_lba;
+        memcpy(sum->first_bad, one->first_bad, sizeof sum->first_bad);
+    }
+}
+
+static void check_disk(struct run *r, uint32_t i, uint32_t disk)
 {
     struct migration *m = &r->vm[i];
-    const char *image = m->place[m->home].image;
+    struct writer_params writer = writer_of_disk(&m->load->writer, disk);
+    struct writer_result result = { 0 };
+    const char *image = m->disk[disk].image[m->home];
     char error[FAIL_SIZE];
     int fd = open(image, O_RDWR | O_CLOEXEC);
 
     if (fd >= 0)
-        damage(r, m, fd);
-    if (fd < 0 || writer_check(fd, &m->load->writer, &m->status, &r->checked[i], error)) {
+        damage(r, m, disk, &writer, fd);
+    if (fd < 0 || writer_check(fd, &writer, &m->disk[disk].status, &result, error)) {
         if (fd < 0)
             fail(error, "%s: %s", image, strerror(errno));
         if (!m->error[0])
             fail(m->error, "%s, checking its disk: %s", m->load->name, error);
         m->stopped = false; /* not checked */
-    } else if (!writer_good(&r->checked[i]) && !m->error[0]) {
-        fail(m->error, "%s, checking its disk: %s", m->load->name, r->checked[i].first_bad);
+    } else if (!writer_good(&result) && !m->error[0]) {
+        fail(m->error, "%s, checking its disk %s: %s", m->load->name, vm_disk_node(disk), result.first_bad);
     }
+    add_result(&r->checked[i], &result);
     if (fd >= 0)
         close(fd);
 }
@@ -367,7 +385,8 @@ void run_check(struct run *r)
             snprintf(line, sizeof line, "checking disks, %u of %u", i + 1, r->vms);
             picture_say(r->picture, line);
         }
-        check_disk(r, i);
+        for (uint32_t k = 0; k < r->options->disks; k++)
+            check_disk(r, i, k);
     }
 }
 

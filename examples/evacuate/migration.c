@@ -12,11 +12,9 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-#define OVERLAY VM_DISK_NODE "_snapshot"
-#define NBD VM_DISK_NODE "_nbd"
 #define GO_ON_MS 500 /* how long a guest is watched after it has arrived */
 
-/* What has been made at the source and must be undone on the way back. */
+/* What has been made of a disk at the source (the last one: of all) and must be undone on the way back. */
 enum { MADE_FDSET = 1, MADE_NODE = 2, MADE_SNAPSHOT = 4, MADE_NBD = 8, MADE_JOB = 16, MADE_MIGRATE = 32 };
 
 /* Of a step. */
@@ -24,7 +22,8 @@ enum {
     FINISH_FIRST = 1, /* giving up waits until it is done */
     NO_RETURN = 2,    /* from here on the guest can only end at the target */
     TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already */
-    HANGS_UP = 8      /* QEMU ends in this step */
+    HANGS_UP = 8,     /* QEMU ends in this step */
+    EACH = 16         /* once for each disk, one after the other */
 };
 
 /* What `finished` says. */
@@ -35,7 +34,7 @@ struct step {
     int32_t phase;         /* of the picture */
     int32_t side;          /* whose monitor; HOME: where the guest is */
     const char *command;   /* NULL: none */
-    const char *arguments; /* NULL: what begin() wrote, or none */
+    const char *arguments; /* $D the disk's node, $O its overlay, $N the target's disk; NULL: what begin() wrote */
     bool (*needed)(const struct migration *m);
     int (*begin)(struct migration *m, uint64_t now);
     int (*finished)(struct migration *m, const struct call *answer, uint64_t now);
@@ -84,6 +83,57 @@ static void put(struct migration *m, const char *format, ...)
     va_end(args);
 }
 
+/* Disks. Their node names are LXD's. */
+
+static const char *node(const struct migration *m)
+{
+    return vm_disk_node(m->d);
+}
+
+static struct disk *disk(struct migration *m)
+{
+    return &m->disk[m->d];
+}
+
+/* Puts the names into a step's arguments. */
+static void put_arguments(struct migration *m, const char *arguments)
+{
+    char *to = m->arguments, *end = m->arguments + sizeof m->arguments - 64;
+
+    for (const char *from = arguments; *from && to < end; from++) {
+        if (*from == '$') {
+            const char *suffix = *++from == 'O' ? "_snapshot" : *from == 'N' ? "_nbd" : "";
+
+            to += snprintf(to, 64, "%s%s", node(m), suffix);
+        } else {
+            *to++ = *from;
+        }
+    }
+    *to = 0;
+}
+
+/* The job on a disk's overlay has the overlay's name. */
+static const struct job *job(const struct migration *m)
+{
+    return &m->place[SOURCE].monitor.facts.job[m->d];
+}
+
+/* Is there one of these to be undone, whichever disk's? */
+static bool made_any(const struct migration *m, uint32_t what)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (m->disk[k].made & what)
+            return true;
+    return false;
+}
+
+static void mark(struct migration *m, const struct step *s, uint32_t made, uint32_t unmade)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (!(s->flags & EACH) || k == m->d)
+            m->disk[k].made = (m->disk[k].made | made) & ~unmade;
+}
+
 /* Starting a QEMU */
 
 static int start_qemu(struct migration *m, enum side side, uint64_t now)
@@ -92,7 +142,9 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
     char append[256], error[FAIL_SIZE];
     struct vm_config config = {
         .directory = p->directory,
-        .image = p->image,
+        .image = m->disk[0].image[side],
+        .second_image = m->load->disks > 1 ? m->disk[1].image[side] : NULL,
+        .device = m->load->device,
         .kernel = m->site->kernel,
         .append = append,
         .ram_mib = writer_ram_mib(&m->load->writer),
@@ -109,22 +161,26 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
     return 0;
 }
 
-static int make_disk(struct migration *m)
+static int make_disk(struct migration *m, uint32_t k)
 {
-    struct place *p = &m->place[SOURCE];
+    struct writer_params writer = writer_of_disk(&m->load->writer, k);
+    const char *image = m->disk[k].image[SOURCE];
     char error[FAIL_SIZE];
-    int fd = open(p->image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc;
+    int fd = open(image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc;
 
     if (fd < 0)
-        return failed(m, "%s: %s", p->image, strerror(errno));
-    rc = writer_disk_make(fd, &m->load->writer, m->site->disk_bytes, error);
+        return failed(m, "%s: %s", image, strerror(errno));
+    rc = writer_disk_make(fd, &writer, m->site->disk_bytes, error);
     close(fd);
     return rc ? failed(m, "%s", error) : 0;
 }
 
 static int start_source(struct migration *m, uint64_t now)
 {
-    return make_disk(m) ? FAILED : start_qemu(m, SOURCE, now);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (make_disk(m, k))
+            return FAILED;
+    return start_qemu(m, SOURCE, now);
 }
 
 static int start_target(struct migration *m, uint64_t now)
@@ -135,7 +191,10 @@ static int start_target(struct migration *m, uint64_t now)
 static int guest_writes(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    return monitor_ready(&m->place[SOURCE].monitor) && m->status.acknowledged ? DONE : WAIT;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (!m->disk[k].status.acknowledged)
+            return WAIT;
+    return monitor_ready(&m->place[SOURCE].monitor) ? DONE : WAIT;
 }
 
 static int target_connected(struct migration *m, const struct call *answer, uint64_t now)
@@ -148,7 +207,7 @@ static int target_connected(struct migration *m, const struct call *answer, uint
 
 static bool host_limits(const struct migration *m)
 {
-    const struct migbuf_throttle_config *h = &m->load->host;
+    const struct migbuf_throttle_config *h = &m->load->host[m->d];
 
     return h->bps || h->bps_rd || h->bps_wr || h->iops || h->iops_rd || h->iops_wr;
 }
@@ -157,15 +216,20 @@ static bool host_limits(const struct migration *m)
 
 static int put_host_limits(struct migration *m, uint64_t now)
 {
-    const struct migbuf_throttle_config *h = &m->load->host;
+    const struct migbuf_throttle_config *h = &m->load->host[m->d];
     size_t n;
 
     (void)now;
     put(m,
-        "{\"id\":\"" VM_DISK_QDEV "\",\"bps\":%llu,\"bps_rd\":%llu,\"bps_wr\":%llu,\"iops\":%llu,\"iops_rd\":%llu,"
+        "{\"id\":\"%s\",\"bps\":%llu,\"bps_rd\":%llu,\"bps_wr\":%llu,\"iops\":%llu,\"iops_rd\":%llu,"
         "\"iops_wr\":%llu",
-        U(h->bps), U(h->bps_rd), U(h->bps_wr), U(h->iops), U(h->iops_rd), U(h->iops_wr));
+        vm_disk_qdev(m->load->device, m->d), U(h->bps), U(h->bps_rd), U(h->bps_wr), U(h->iops), U(h->iops_rd),
+        U(h->iops_wr));
     n = strlen(m->arguments);
+    if (h->iops_size) {
+        snprintf(m->arguments + n, sizeof m->arguments - n, ",\"iops_size\":%llu", U(h->iops_size));
+        n = strlen(m->arguments);
+    }
     if (h->iops_wr_max) {
         snprintf(m->arguments + n, sizeof m->arguments - n, ",\"iops_wr_max\":%llu,\"iops_wr_max_length\":%llu",
                  U(h->iops_wr_max), U(h->iops_wr_max_length));
@@ -175,14 +239,17 @@ static int put_host_limits(struct migration *m, uint64_t now)
     return 0;
 }
 
-static int read_limits(struct migration *m, const struct call *answer, struct migbuf_throttle_config *limits)
+static int read_limits(struct migration *m, uint32_t k, const struct call *answer,
+                       struct migbuf_throttle_config *limits)
 {
     struct migbuf_block_report block;
     struct migbuf_error e;
-    const char *top = m->home == SOURCE && m->made & MADE_SNAPSHOT ? OVERLAY : VM_DISK_NODE;
+    char top[64];
 
+    snprintf(top, sizeof top, "%s%s", vm_disk_node(k),
+             m->home == SOURCE && m->disk[k].made & MADE_SNAPSHOT ? "_snapshot" : "");
     if (migbuf_report_block(answer->text, answer->text_bytes, top, &block, &e))
-        return failed(m, "%s", e.text);
+        return failed(m, "%s: %s", top, e.text);
     *limits = block.throttle;
     return 0;
 }
@@ -190,7 +257,10 @@ static int read_limits(struct migration *m, const struct call *answer, struct mi
 static int keep_host_limits(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)now;
-    return read_limits(m, answer, &m->host) ? FAILED : DONE;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (read_limits(m, k, answer, &m->disk[k].host))
+            return FAILED;
+    return DONE;
 }
 
 static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
@@ -198,22 +268,31 @@ static bool same_limits(const struct migbuf_throttle_config *a, const struct mig
     return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
 }
 
-static int compare_host_limits(struct migration *m, const struct call *answer, uint64_t now)
+static int compare_limits(struct migration *m, uint32_t k, const struct call *answer)
 {
+    const struct migbuf_throttle_config *host = &m->disk[k].host;
     struct migbuf_throttle_config found;
 
-    (void)now;
-    if (read_limits(m, answer, &found))
+    if (read_limits(m, k, answer, &found))
         return FAILED;
-    m->limits_restored = same_limits(&m->host, &found);
-    if (m->limits_restored)
+    if (same_limits(host, &found))
         return DONE;
     return failed(m,
-                  "the host's limits were bps %llu/%llu/%llu iops %llu/%llu/%llu group '%s', now they are "
+                  "%s: the host's limits were bps %llu/%llu/%llu iops %llu/%llu/%llu group '%s', now they are "
                   "%llu/%llu/%llu, %llu/%llu/%llu, '%s'",
-                  U(m->host.bps), U(m->host.bps_rd), U(m->host.bps_wr), U(m->host.iops), U(m->host.iops_rd),
-                  U(m->host.iops_wr), m->host.group, U(found.bps), U(found.bps_rd), U(found.bps_wr), U(found.iops),
+                  vm_disk_node(k), U(host->bps), U(host->bps_rd), U(host->bps_wr), U(host->iops), U(host->iops_rd),
+                  U(host->iops_wr), host->group, U(found.bps), U(found.bps_rd), U(found.bps_wr), U(found.iops),
                   U(found.iops_rd), U(found.iops_wr), found.group);
+}
+
+static int compare_host_limits(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    m->limits_restored = true;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (compare_limits(m, k, answer) != DONE)
+            m->limits_restored = false;
+    return m->limits_restored ? DONE : FAILED;
 }
 
 /* Throttle and admission */
@@ -230,7 +309,7 @@ static int learn(struct migration *m, uint64_t now)
     char error[FAIL_SIZE];
 
     (void)now;
-    if (throttle_new(&m->throttle, m->index, &m->place[SOURCE].monitor, VM_DISK_NODE, error))
+    if (throttle_new(&m->throttle, m->index, &m->place[SOURCE].monitor, m->load->disks, error))
         return failed(m, "%s", error);
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
@@ -245,11 +324,11 @@ static int pumped(struct migration *m, const struct call *answer, uint64_t now)
 }
 
 /* What the buffer has to know about the disk: the largest request that the throttle sees, and what a drain pours. */
-static void set_geometry(struct migration *m)
+static void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g)
 {
     const struct writer_params *w = &m->load->writer;
-    struct migbuf_geometry *g = &m->throttle.geometry;
-    uint64_t request = w->sectors * UINT64_C(512), merged = m->load->no_merging ? 1 : w->depth;
+    uint64_t request = w->sectors * UINT64_C(512),
+             merged = m->load->no_merging || m->load->device != VM_VIRTIO_BLK ? 1 : w->depth;
     bool whole = request % 65536 == 0 || 65536 % request == 0;
 
     *g = (struct migbuf_geometry){
@@ -257,7 +336,7 @@ static void set_geometry(struct migration *m)
         .cluster_bytes = 65536,
         .subcluster_bytes = 65536,
         .request_bytes = merged * request,
-        .flags = migbuf_limits_host_flags(&m->host),
+        .flags = migbuf_limits_host_flags(&m->disk[k].host),
     };
     /* Requests that merge end anywhere in a cluster unless each of them is made of whole clusters. */
     if (whole && w->start * UINT64_C(512) % 65536 == 0 && (merged == 1 || request % 65536 == 0))
@@ -268,7 +347,8 @@ static void set_geometry(struct migration *m)
 static int ask_for_room(struct migration *m, uint64_t now)
 {
     (void)now;
-    set_geometry(m);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        set_geometry(m, k, &m->throttle.geometry[k]);
     return 0;
 }
 
@@ -297,10 +377,12 @@ static int first_limit(struct migration *m, const struct call *answer, uint64_t 
 static int create_overlay(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE], size[24];
-    const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", m->overlay, size, NULL };
+    const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", disk(m)->overlay, size, NULL };
 
     (void)now;
     snprintf(size, sizeof size, "%llu", U(m->site->disk_bytes));
+    if (m->tool_output >= 0)
+        close(m->tool_output);
     m->tool_output = memfd_create("qemu-img", MFD_CLOEXEC);
     if (m->tool_output < 0)
         return failed(m, "memfd_create: %s", strerror(errno));
@@ -323,13 +405,14 @@ static int overlay_created(struct migration *m, const struct call *answer, uint6
 /* No path from here on: only QEMU's descriptor and ours keep it. */
 static int open_overlay(struct migration *m, uint64_t now)
 {
-    int fd = open(m->overlay, O_RDWR | O_CLOEXEC);
+    const char *overlay = disk(m)->overlay;
+    int fd = open(overlay, O_RDWR | O_CLOEXEC);
 
     (void)now;
     if (fd < 0)
-        return failed(m, "%s: %s", m->overlay, strerror(errno));
-    unlink(m->overlay);
-    m->throttle.overlay_fd = fd;
+        return failed(m, "%s: %s", overlay, strerror(errno));
+    unlink(overlay);
+    m->throttle.overlay_fd[m->d] = fd;
     return 0;
 }
 
@@ -341,7 +424,8 @@ static int pass_overlay(struct migration *m, const struct call *answer, uint64_t
     struct call *call = &monitor->call[CALL_STEP];
 
     (void)answer, (void)now;
-    if (!monitor_send_fd(monitor, CALL_STEP, "add-fd", "{\"opaque\":\"rdwr:" OVERLAY "\"}", m->throttle.overlay_fd))
+    put_arguments(m, "{\"opaque\":\"rdwr:$O\"}");
+    if (!monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d]))
         return WAIT;
     if (monitor->lost)
         return failed(m, "%s", monitor->error);
@@ -349,7 +433,7 @@ static int pass_overlay(struct migration *m, const struct call *answer, uint64_t
         return failed(m, "add-fd: %s", call->text);
     if (migbuf_report_fdset(call->text, call->text_bytes, &fdset, &e))
         return failed(m, "add-fd: %s", e.text);
-    m->fdset = fdset.fdset_id;
+    disk(m)->fdset = fdset.fdset_id;
     monitor_taken(monitor, CALL_STEP);
     return DONE;
 }
@@ -358,9 +442,27 @@ static int put_overlay(struct migration *m, uint64_t now)
 {
     (void)now;
     put(m,
-        "{\"driver\":\"qcow2\",\"node-name\":\"" OVERLAY "\",\"read-only\":false,"
+        "{\"driver\":\"qcow2\",\"node-name\":\"%s_snapshot\",\"read-only\":false,"
         "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%llu\"}}",
-        U(m->fdset));
+        node(m), U(disk(m)->fdset));
+    return 0;
+}
+
+/* All in one transaction: the bases are the disks of one moment. */
+static int put_snapshots(struct migration *m, uint64_t now)
+{
+    size_t n;
+
+    (void)now;
+    put(m, "{\"actions\":[");
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        n = strlen(m->arguments);
+        snprintf(m->arguments + n, sizeof m->arguments - n,
+                 "%s{\"type\":\"blockdev-snapshot\",\"data\":{\"node\":\"%s\",\"overlay\":\"%s_snapshot\"}}",
+                 k ? "," : "", vm_disk_node(k), vm_disk_node(k));
+    }
+    n = strlen(m->arguments);
+    snprintf(m->arguments + n, sizeof m->arguments - n, "]}");
     return 0;
 }
 
@@ -377,13 +479,13 @@ static int snapshot_taken(struct migration *m, const struct call *answer, uint64
 static int begin_copy(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE];
-    int from = open(m->place[SOURCE].image, O_RDONLY | O_CLOEXEC);
-    int to = open(m->place[TARGET].image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int from = open(disk(m)->image[SOURCE], O_RDONLY | O_CLOEXEC);
+    int to = open(disk(m)->image[TARGET], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
     (void)now;
     if (from >= 0 && to >= 0) {
-        m->copy = link_add_copy(m->site->link, from, to, error);
-        if (m->copy >= 0)
+        disk(m)->copy = link_add_copy(m->site->link, from, to, error);
+        if (disk(m)->copy >= 0)
             return 0;
     } else {
         fail(error, "opening the disks: %s", strerror(errno));
@@ -404,14 +506,14 @@ static void drop_flow(struct migration *m, int *flow)
 
 static int copied(struct migration *m, const struct call *answer, uint64_t now)
 {
-    struct link_flow_state flow = link_flow(m->site->link, m->copy);
+    struct link_flow_state flow = link_flow(m->site->link, disk(m)->copy);
 
     (void)answer, (void)now;
     if (flow.phase == LINK_FAILED)
         return failed(m, "%s", flow.error);
     if (flow.phase != LINK_DONE)
         return WAIT;
-    drop_flow(m, &m->copy);
+    drop_flow(m, &disk(m)->copy);
     return DONE;
 }
 
@@ -420,8 +522,8 @@ static int copied(struct migration *m, const struct call *answer, uint64_t now)
 static int put_nbd_server(struct migration *m, uint64_t now)
 {
     (void)now;
-    put(m, "{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"%s/nbd\"}},\"max-connections\":1}",
-        m->place[TARGET].directory);
+    put(m, "{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"%s/nbd\"}},\"max-connections\":%u}",
+        m->place[TARGET].directory, m->load->disks);
     return 0;
 }
 
@@ -432,73 +534,77 @@ static int put_incoming(struct migration *m, uint64_t now)
     return 0;
 }
 
-static int add_proxy(struct migration *m, const char *name, int *flow)
+static int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow)
 {
     char near[340], far[340], error[FAIL_SIZE];
 
-    snprintf(near, sizeof near, "%s/%s", m->place[SOURCE].directory, name);
-    snprintf(far, sizeof far, "%s/%s", m->place[TARGET].directory, name);
+    snprintf(near, sizeof near, "%s/%s", m->place[SOURCE].directory, near_name);
+    snprintf(far, sizeof far, "%s/%s", m->place[TARGET].directory, far_name);
     *flow = link_add_proxy(m->site->link, near, far, error);
     return *flow < 0 ? failed(m, "%s", error) : 0;
 }
 
 static int put_nbd_node(struct migration *m, uint64_t now)
 {
+    char near[16];
+
     (void)now;
+    snprintf(near, sizeof near, "nbd%u", m->d);
     put(m,
-        "{\"node-name\":\"" NBD "\",\"driver\":\"raw\",\"file\":{\"driver\":\"nbd\",\"export\":\"" VM_DISK_NODE "\","
-        "\"server\":{\"type\":\"unix\",\"path\":\"%s/nbd\"}}}",
-        m->place[SOURCE].directory);
-    return add_proxy(m, "nbd", &m->nbd);
+        "{\"node-name\":\"%s_nbd\",\"driver\":\"raw\",\"file\":{\"driver\":\"nbd\",\"export\":\"%s\","
+        "\"server\":{\"type\":\"unix\",\"path\":\"%s/%s\"}}}",
+        node(m), node(m), m->place[SOURCE].directory, near);
+    return add_proxy(m, near, "nbd", &disk(m)->nbd);
 }
 
 static int new_job(struct migration *m, uint64_t now)
 {
+    char name[64];
+
     (void)now;
-    monitor_new_job(monitor_of(m, SOURCE));
+    snprintf(name, sizeof name, "%s_snapshot", node(m));
+    monitor_new_job(monitor_of(m, SOURCE), m->d, name);
     return 0;
 }
 
+/* Each mirror drained its own disk: the reserve is given back when all have. */
 static int mirror_started(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 2);
+    if (m->d + 1 == m->load->disks)
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 2);
     return DONE;
 }
 
 static int job_failed(struct migration *m)
 {
-    const struct facts *f = &monitor_of(m, SOURCE)->facts;
+    const struct job *j = job(m);
 
-    return failed(m, "the job %s%s%s", f->job_cancelled ? "was cancelled" : "ended",
-                  f->job_error[0] ? ": " : " too early", f->job_error);
+    return failed(m, "the job %s %s%s%s", j->name, j->cancelled ? "was cancelled" : "ended",
+                  j->error[0] ? ": " : " too early", j->error);
 }
 
 static int job_ready(struct migration *m, const struct call *answer, uint64_t now)
 {
-    const struct facts *f = &monitor_of(m, SOURCE)->facts;
-
     (void)answer, (void)now;
-    if (f->job_ended)
+    if (job(m)->ended)
         return job_failed(m);
-    return f->job_ready ? DONE : WAIT;
+    return job(m)->ready ? DONE : WAIT;
 }
 
 static int job_completed(struct migration *m, const struct call *answer, uint64_t now)
 {
-    const struct facts *f = &monitor_of(m, SOURCE)->facts;
-
     (void)answer, (void)now;
-    if (!f->job_ended)
+    if (!job(m)->ended)
         return WAIT;
-    return f->job_cancelled || f->job_error[0] ? job_failed(m) : DONE;
+    return job(m)->cancelled || job(m)->error[0] ? job_failed(m) : DONE;
 }
 
 static int mirror_completed(struct migration *m, const struct call *answer, uint64_t now)
 {
     int rc = job_completed(m, answer, now);
 
-    if (rc == DONE)
+    if (rc == DONE && m->d + 1 == m->load->disks)
         control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 0);
     return rc;
 }
@@ -535,7 +641,7 @@ static int put_migrate(struct migration *m, uint64_t now)
     (void)now;
     m->throttle.hands_off = true;
     put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[SOURCE].directory);
-    return add_proxy(m, "ram", &m->ram);
+    return add_proxy(m, "ram", "ram", &m->ram);
 }
 
 static int migration_is(struct migration *m, const char *wanted)
@@ -543,7 +649,7 @@ static int migration_is(struct migration *m, const char *wanted)
     const char *status = monitor_of(m, SOURCE)->facts.migration;
 
     if (!strcmp(status, "failed") || !strcmp(status, "cancelled")) {
-        m->made &= ~(uint32_t)MADE_MIGRATE;
+        mark(m, &steps[m->at], 0, MADE_MIGRATE);
         return failed(m, "the migration has the status %s", status);
     }
     return strcmp(status, wanted) ? WAIT : DONE;
@@ -591,21 +697,25 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
 static int export_deleted(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    return monitor_of(m, TARGET)->facts.export_deleted ? DONE : WAIT;
+    return monitor_of(m, TARGET)->facts.exports_deleted > m->d ? DONE : WAIT;
 }
 
 static void release_overlay(struct migration *m)
 {
-    if (m->throttle.overlay_fd >= 0)
-        close(m->throttle.overlay_fd);
-    m->throttle.overlay_fd = -1;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        if (m->throttle.overlay_fd[k] >= 0)
+            close(m->throttle.overlay_fd[k]);
+        m->throttle.overlay_fd[k] = -1;
+    }
     control_remove(m->site->control, &m->throttle);
 }
 
 static void drop_flows(struct migration *m)
 {
-    drop_flow(m, &m->copy);
-    drop_flow(m, &m->nbd);
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        drop_flow(m, &m->disk[k].copy);
+        drop_flow(m, &m->disk[k].nbd);
+    }
     drop_flow(m, &m->ram);
 }
 
@@ -637,24 +747,24 @@ static int source_gone(struct migration *m, const struct call *answer, uint64_t 
 
 static bool made_migrate(const struct migration *m)
 {
-    return m->made & MADE_MIGRATE;
+    return made_any(m, MADE_MIGRATE);
 }
 
 static bool made_job(const struct migration *m)
 {
-    return m->made & MADE_JOB && !m->place[SOURCE].monitor.facts.job_ended;
+    return m->disk[m->d].made & MADE_JOB && !job(m)->ended;
 }
 
 /* Cancelled by force while its guest wrote, the mirror took QEMU 7.2 with it (signal 11). Without force, and with the
  * guest stopped for a moment, it ends by itself. */
 static bool must_hold(const struct migration *m)
 {
-    return made_job(m) && is_running(m);
+    return made_any(m, MADE_JOB) && is_running(m);
 }
 
 static bool made_nbd(const struct migration *m)
 {
-    return m->made & MADE_NBD;
+    return m->disk[m->d].made & MADE_NBD;
 }
 
 static bool made_target(const struct migration *m)
@@ -664,17 +774,17 @@ static bool made_target(const struct migration *m)
 
 static bool made_snapshot(const struct migration *m)
 {
-    return m->made & MADE_SNAPSHOT;
+    return m->disk[m->d].made & MADE_SNAPSHOT;
 }
 
 static bool made_node(const struct migration *m)
 {
-    return m->made & MADE_NODE;
+    return m->disk[m->d].made & MADE_NODE;
 }
 
 static bool made_fdset(const struct migration *m)
 {
-    return m->made & MADE_FDSET;
+    return m->disk[m->d].made & MADE_FDSET;
 }
 
 static bool learnt(const struct migration *m)
@@ -700,7 +810,7 @@ static int migration_over(struct migration *m, const struct call *answer, uint64
 static int job_over(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    return monitor_of(m, SOURCE)->facts.job_ended ? DONE : WAIT;
+    return job(m)->ended ? DONE : WAIT;
 }
 
 /* Under control again while it is merged: its writes still go to the overlay. */
@@ -726,7 +836,7 @@ static int target_gone(struct migration *m, const struct call *answer, uint64_t 
 static int put_fdset(struct migration *m, uint64_t now)
 {
     (void)now;
-    put(m, "{\"fdset-id\":%llu}", U(m->fdset));
+    put(m, "{\"fdset-id\":%llu}", U(disk(m)->fdset));
     return 0;
 }
 
@@ -735,8 +845,10 @@ static int left_buffer(struct migration *m, const struct call *answer, uint64_t 
 {
     (void)answer, (void)now;
     drop_flows(m);
-    unlink(m->overlay);
-    unlink(m->place[TARGET].image);
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        unlink(m->disk[k].overlay);
+        unlink(m->disk[k].image[TARGET]);
+    }
     release_overlay(m);
     return DONE;
 }
@@ -751,7 +863,8 @@ static int begin_restore(struct migration *m, uint64_t now)
 
 static int begin_going_on(struct migration *m, uint64_t now)
 {
-    m->acked_at_arrival = m->status.acknowledged;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->disk[k].acked_at_arrival = m->disk[k].status.acknowledged;
     m->arrived_ns = now;
     return 0;
 }
@@ -761,17 +874,23 @@ static int went_on(struct migration *m, const struct call *answer, uint64_t now)
     (void)answer;
     if (now < m->arrived_ns + GO_ON_MS * MS)
         return WAIT;
-    return m->status.acknowledged != m->acked_at_arrival ? DONE : WAIT;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (m->disk[k].status.acknowledged == m->disk[k].acked_at_arrival)
+            return WAIT;
+    return DONE;
 }
 
 static int stopped_for_good(struct migration *m, const struct call *answer, uint64_t now)
 {
     char error[FAIL_SIZE];
-    int rc = writer_status(m->place[m->home].vm.memory_fd, &m->status, error);
 
     (void)answer, (void)now;
-    if (rc < 1)
-        return failed(m, "%s", rc ? error : "its status block is gone");
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        int rc = writer_disk_status(m->place[m->home].vm.memory_fd, k, &m->disk[k].status, error);
+
+        if (rc < 1)
+            return failed(m, "%s", rc ? error : "its status block is gone");
+    }
     m->stopped = true;
     return DONE;
 }
@@ -799,14 +918,15 @@ enum {
 
 #define CAPABILITY(name) "{\"capability\":\"" name "\",\"state\":true}"
 #define DEVICE(id) "{\"device\":\"" id "\"}"
-#define JOB "\"job-id\":\"" OVERLAY "\",\"device\":\"" OVERLAY "\""
+#define JOB "\"job-id\":\"$O\",\"device\":\"$O\""
 #define T(seconds) ((seconds)*1000)
 
 static const struct step steps[] = {
     [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source, .finished = guest_writes,
                        .timeout_ms = T(30), .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
-                      .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10), .flags = FINISH_FIRST },
+                      .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10),
+                      .flags = FINISH_FIRST | EACH },
     [HOST_READ] = { "reading the host's own limits", PHASE_WAITING, SOURCE, "query-block", .finished = keep_host_limits,
                     .timeout_ms = T(10), .flags = FINISH_FIRST },
     [GATE] = { "waiting for the other guests", PHASE_WAITING, SOURCE, .finished = gate, .timeout_ms = T(120) },
@@ -824,15 +944,16 @@ static const struct step steps[] = {
                        .timeout_ms = T(10) },
 
     [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .begin = create_overlay,
-                         .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST },
+                         .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST | EACH },
     [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .begin = open_overlay,
-                       .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10), .flags = FINISH_FIRST },
+                       .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10),
+                       .flags = FINISH_FIRST | EACH },
     [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .begin = put_overlay,
-                      .makes = MADE_NODE, .timeout_ms = T(10) },
-    [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "blockdev-snapshot",
-                   "{\"node\":\"" VM_DISK_NODE "\",\"overlay\":\"" OVERLAY "\"}", .finished = snapshot_taken,
+                      .makes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
+    [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .begin = put_snapshots,
+                   .finished = snapshot_taken,
                    .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = FINISH_FIRST, .event = "overlay in use" },
-    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .begin = begin_copy, .finished = copied,
+    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .begin = begin_copy, .finished = copied, .flags = EACH,
                .event = "base copied" },
 
     [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected,
@@ -840,36 +961,36 @@ static const struct step steps[] = {
     [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
                         "{\"capabilities\":[" CAPABILITY("events") "]}", .timeout_ms = T(10) },
     [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
-                        .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10) },
+                        .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10), .flags = EACH },
     [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server,
                      .timeout_ms = T(10) },
     [NBD_EXPORT] = { "exporting the target's disk", PHASE_BASE, TARGET, "block-export-add",
-                     "{\"id\":\"" VM_DISK_NODE "\",\"type\":\"nbd\",\"node-name\":\"" VM_DISK_NODE
-                     "\",\"writable\":true}",
-                     .timeout_ms = T(10) },
+                     "{\"id\":\"$D\",\"type\":\"nbd\",\"node-name\":\"$D\",\"writable\":true}", .timeout_ms = T(10),
+                     .flags = EACH },
     [INCOMING] = { "letting the target listen", PHASE_BASE, TARGET, "migrate-incoming", .begin = put_incoming,
                    .timeout_ms = T(10) },
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
-                   .makes = MADE_NBD, .timeout_ms = T(60) },
+                   .makes = MADE_NBD, .timeout_ms = T(60), .flags = EACH },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror",
-                 "{" JOB ",\"target\":\"" NBD "\",\"sync\":\"top\",\"copy-mode\":\"write-blocking\"}", .begin = new_job,
-                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60) },
-    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .event = "mirror ready" },
+                 "{" JOB ",\"target\":\"$N\",\"sync\":\"top\",\"copy-mode\":\"write-blocking\"}", .begin = new_job,
+                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60), .flags = EACH },
+    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH,
+                .event = "mirror ready" },
 
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = is_running, .begin = take_over,
                .finished = held, .timeout_ms = T(60) },
     [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
                   .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over" },
-    [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE(OVERLAY),
-                     .finished = mirror_completed },
+    [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
+                     .finished = mirror_completed, .flags = EACH },
     [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"pre-switchover\"}",
                    .finished = migration_completed, .flags = NO_RETURN },
     [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
                   .timeout_ms = T(30), .flags = NO_RETURN, .event = "runs at the target" },
     [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",
-                        "{\"id\":\"" VM_DISK_NODE "\",\"mode\":\"hard\"}", .finished = export_deleted,
-                        .timeout_ms = T(10), .flags = NO_RETURN },
+                        "{\"id\":\"$D\",\"mode\":\"hard\"}", .finished = export_deleted, .timeout_ms = T(10),
+                        .flags = NO_RETURN | EACH },
     [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop", .timeout_ms = T(10),
                    .flags = NO_RETURN },
     [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone, .timeout_ms = T(10),
@@ -885,21 +1006,22 @@ static const struct step steps[] = {
                     .flags = TOLERANT },
     [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
                     .begin = take_over, .timeout_ms = T(60) },
-    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel", DEVICE(OVERLAY),
-                   .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = TOLERANT },
+    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel", DEVICE("$O"),
+                   .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = TOLERANT | EACH },
     [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
-                   "{\"node-name\":\"" NBD "\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30) },
+                   "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
+                   .flags = EACH },
     [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
                       .finished = target_gone, .timeout_ms = T(10), .flags = HANGS_UP },
     [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
-                      .needed = made_snapshot, .begin = begin_commit, .finished = job_ready },
-    [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE(OVERLAY),
+                      .needed = made_snapshot, .begin = begin_commit, .finished = job_ready, .flags = EACH },
+    [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE("$O"),
                         .needed = made_snapshot, .finished = job_completed, .unmakes = MADE_SNAPSHOT,
-                        .timeout_ms = T(60), .event = "merged back" },
-    [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"" OVERLAY "\"}",
-                    .needed = made_node, .unmakes = MADE_NODE, .timeout_ms = T(10) },
+                        .timeout_ms = T(60), .flags = EACH, .event = "merged back" },
+    [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
+                    .needed = made_node, .unmakes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
     [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
-                     .begin = put_fdset, .unmakes = MADE_FDSET, .timeout_ms = T(10), .flags = TOLERANT },
+                     .begin = put_fdset, .unmakes = MADE_FDSET, .timeout_ms = T(10), .flags = TOLERANT | EACH },
     [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer, .timeout_ms = T(10) },
     [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
                        .finished = pumped, .timeout_ms = T(30), .event = "host's limits restored" },
@@ -933,8 +1055,21 @@ static struct monitor *monitor_of(struct migration *m, int32_t side)
 static void go_to(struct migration *m, int step)
 {
     m->at = step;
+    m->d = 0;
     m->entered = m->asked = false;
     m->again_ns = 0;
+}
+
+/* The same step for the next disk; false: there is none. */
+static bool go_to_next_disk(struct migration *m)
+{
+    uint32_t next = m->d + 1;
+
+    if (!(steps[m->at].flags & EACH) || next == m->load->disks)
+        return false;
+    go_to(m, m->at);
+    m->d = next;
+    return true;
 }
 
 /* Neither here nor there, or nobody can say: the worst end. */
@@ -949,10 +1084,11 @@ static void give_in(struct migration *m, uint64_t now)
 
 static void turn_back(struct migration *m, uint64_t now)
 {
-    if (m->copy >= 0 || m->made || m->at > GATE)
+    if (made_any(m, UINT32_MAX) || m->at > GATE)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
     m->giving_up = true;
-    drop_flow(m, &m->copy);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        drop_flow(m, &m->disk[k].copy);
     for (int who = 0; who < CALL_COUNT; who++) /* a refused step leaves its answer */
         if (who != CALL_DISK && m->place[SOURCE].monitor.call[who].state != CALL_WAITING)
             monitor_taken(&m->place[SOURCE].monitor, who);
@@ -982,9 +1118,11 @@ static void next_step(struct migration *m, uint64_t now)
 {
     const struct step *s = &steps[m->at];
 
+    mark(m, s, s->makes, s->unmakes);
+    if (go_to_next_disk(m))
+        return;
     if (s->event)
         say(m, now, s->event);
-    m->made = (m->made | s->makes) & ~s->unmakes;
     if (m->at == QUITTING)
         end(m, now);
     else
@@ -997,16 +1135,14 @@ static int enter(struct migration *m, uint64_t now)
 
     m->entered = true;
     m->deadline_ns = now + (s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) * MS;
-    m->arguments[0] = 0;
+    put_arguments(m, s->arguments ? s->arguments : "");
     return s->begin ? s->begin(m, now) : 0;
 }
 
 static void ask(struct migration *m, const struct step *s, uint64_t now)
 {
-    const char *arguments = s->arguments ? s->arguments : m->arguments[0] ? m->arguments : NULL;
-
     m->asked = true;
-    monitor_send(monitor_of(m, s->side), CALL_STEP, s->command, arguments, now, 60000);
+    monitor_send(monitor_of(m, s->side), CALL_STEP, s->command, m->arguments[0] ? m->arguments : NULL, now, 60000);
 }
 
 /* What has become of the step's command and of what it began. */
@@ -1026,7 +1162,7 @@ static int look(struct migration *m, const struct step *s, uint64_t now)
     if (s->command && call->state == CALL_REFUSED && !(s->flags & TOLERANT))
         return failed(m, "QEMU said: %s", call->text);
     if (call->state == CALL_ANSWERED)
-        m->made |= s->makes; /* even if what follows fails */
+        mark(m, s, s->makes, 0); /* even if what follows fails */
     if (s->finished)
         rc = s->finished(m, s->command ? call : &nothing, now);
     if (rc == AGAIN) {
@@ -1096,12 +1232,13 @@ static bool turn(struct migration *m, uint64_t now)
     }
     if (may_turn_back(m, s)) {
         if (monitor_of(m, s->side)->call[CALL_STEP].state == CALL_ANSWERED)
-            m->made |= s->makes; /* it has just been done */
+            mark(m, s, s->makes, 0); /* it has just been done */
         turn_back(m, now);
         return true;
     }
     if (!m->entered && s->needed && !s->needed(m)) {
-        go_to(m, m->at + 1);
+        if (!go_to_next_disk(m))
+            go_to(m, m->at + 1);
         return true;
     }
     rc = !m->entered && enter(m, now) ? FAILED : look(m, s, now);
@@ -1144,17 +1281,22 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .copy = -1, .nbd = -1, .ram = -1 };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1 };
     m->tool.pidfd = m->tool_output = -1;
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
 
         p->vm = (struct vm){ .process = { .pidfd = -1 }, .log_fd = -1, .memory_fd = -1 };
         snprintf(p->directory, sizeof p->directory, "%s/%u-%s", site->directory, index, name[side]);
-        snprintf(p->image, sizeof p->image, "%s/%u-%s.raw", site->directory, index, name[side]);
     }
-    snprintf(m->overlay, sizeof m->overlay, "%s/%u.qcow2", site->volume->path, index);
-    m->throttle.overlay_fd = -1;
+    for (uint32_t k = 0; k < VM_DISKS_MAX; k++) {
+        struct disk *d = &m->disk[k];
+
+        d->copy = d->nbd = m->throttle.overlay_fd[k] = -1;
+        for (int side = SOURCE; side <= TARGET; side++)
+            snprintf(d->image[side], sizeof d->image[side], "%s/%u-%s-%u.raw", site->directory, index, name[side], k);
+        snprintf(d->overlay, sizeof d->overlay, "%s/%u-%u.qcow2", site->volume->path, index, k);
+    }
 }
 
 static bool has_work(const struct guest_status *status)
@@ -1165,27 +1307,66 @@ static bool has_work(const struct guest_status *status)
     return false;
 }
 
-/* A stall is a time in which the guest waited for a write, or was not allowed to run, and got nothing done. */
-void migration_watch(struct migration *m, uint64_t now)
+/* A stall is a time in which a writer waited for a write, or was not allowed to run, and got nothing done. */
+static void watch_disk(struct migration *m, uint32_t k, uint64_t now)
 {
     const struct place *p = &m->place[m->home];
+    struct disk *d = &m->disk[k];
     struct guest_status status;
     char error[FAIL_SIZE];
-    uint64_t bytes;
 
-    if (m->throttle.overlay_fd >= 0 && !migbuf_cow_file_bytes(m->throttle.overlay_fd, &bytes, NULL) &&
-        bytes > m->overlay_peak_bytes)
-        m->overlay_peak_bytes = bytes;
+    if (writer_disk_status(p->vm.memory_fd, k, &status, error) != 1)
+        return;
+    if (status.acknowledged != d->status.acknowledged || !d->acked_ns ||
+        (p->monitor.facts.running && !has_work(&status)))
+        d->acked_ns = now;
+    if ((now - d->acked_ns) / MS > m->longest_stall_ms)
+        m->longest_stall_ms = (now - d->acked_ns) / MS;
+    d->status = status;
+}
+
+void migration_watch(struct migration *m, uint64_t now)
+{
+    uint64_t sum = 0, bytes;
+
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (m->throttle.overlay_fd[k] >= 0 && !migbuf_cow_file_bytes(m->throttle.overlay_fd[k], &bytes, NULL))
+            sum += bytes;
+    if (sum > m->overlay_peak_bytes)
+        m->overlay_peak_bytes = sum;
     if (!m->overflow_ns && migration_overflows(m))
         m->overflow_ns = now;
-    if (m->stopped || !p->started || writer_status(p->vm.memory_fd, &status, error) != 1)
+    if (m->stopped || !m->place[m->home].started)
         return;
-    if (status.acknowledged != m->status.acknowledged || !m->acked_ns ||
-        (p->monitor.facts.running && !has_work(&status)))
-        m->acked_ns = now;
-    if ((now - m->acked_ns) / MS > m->longest_stall_ms)
-        m->longest_stall_ms = (now - m->acked_ns) / MS;
-    m->status = status;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        watch_disk(m, k, now);
+}
+
+uint64_t migration_acknowledged(const struct migration *m)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        sum += m->disk[k].status.acknowledged;
+    return sum;
+}
+
+uint64_t migration_acknowledged_at_arrival(const struct migration *m)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        sum += m->disk[k].acked_at_arrival;
+    return sum;
+}
+
+uint64_t migration_refused(const struct migration *m)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        sum += m->disk[k].status.failed;
+    return sum;
 }
 
 void migration_give_up(struct migration *m, const char *why)
@@ -1223,7 +1404,8 @@ void migration_release(struct migration *m)
     }
     release_overlay(m);
     throttle_free(&m->throttle);
-    unlink(m->overlay);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        unlink(m->disk[k].overlay);
     if (m->tool_output >= 0)
         close(m->tool_output);
     m->tool_output = -1;
@@ -1251,20 +1433,27 @@ int32_t migration_phase(const struct migration *m)
     return steps[m->at].phase;
 }
 
+/* Of all disks together; one that is not being sent has been, or is yet to be. */
 uint32_t migration_progress_permille(const struct migration *m)
 {
-    struct link_flow_state flow;
-    uint64_t all;
+    bool mirror = m->at >= NBD_NODE;
+    uint64_t all = mirror ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
     if (m->at >= ARRIVAL)
         return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
-    if (m->copy < 0 && m->nbd < 0)
+    if (m->at > READY)
+        return 1000;
+    if (m->at < COPY || !all)
         return 0;
-    flow = link_flow(m->site->link, m->copy >= 0 ? m->copy : m->nbd);
-    all = m->copy >= 0 ? flow.sent_bytes + flow.remaining_bytes : m->throttle.file_bytes;
-    if (!all || m->at > READY)
-        return m->at > READY ? 1000 : 0;
-    return flow.sent_bytes >= all ? 1000 : (uint32_t)(flow.sent_bytes * 1000 / all);
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        int flow = mirror ? m->disk[k].nbd : m->disk[k].copy;
+
+        if (flow >= 0)
+            sent += link_flow(m->site->link, flow).sent_bytes;
+        else if (!mirror && (k < m->d || m->at > COPY))
+            sent += m->site->disk_bytes;
+    }
+    return sent >= all ? 1000 : (uint32_t)(sent * 1000 / all);
 }
 
 uint32_t migration_overflows(const struct migration *m)

@@ -16,8 +16,10 @@ enum side { SOURCE, TARGET };
 /* What one guest does, and what its host allows it. */
 struct load {
     char name[RECORD_NAME_SIZE];
-    struct writer_params writer;
-    struct migbuf_throttle_config host; /* all zero: the host limits nothing */
+    struct writer_params writer; /* of each disk, see writer_of_disk() */
+    uint32_t disks;
+    enum vm_device device;
+    struct migbuf_throttle_config host[VM_DISKS_MAX]; /* all zero: the host limits nothing */
     bool no_merging;
 };
 
@@ -28,16 +30,29 @@ struct site {
     struct link *link;
     struct control *control;
     struct record *record;
-    uint64_t disk_bytes, start_ns;
-    uint32_t transfer_ms; /* deadline of what has to cross the link */
-    bool go;              /* every guest writes: migrations may begin */
+    uint64_t disk_bytes, start_ns; /* of each disk */
+    uint32_t transfer_ms;          /* deadline of what has to cross the link */
+    bool go;                       /* every guest writes: migrations may begin */
 };
 
 struct place {
     struct vm vm;
     struct monitor monitor;
-    char directory[300], image[320];
+    char directory[300];
     bool started;
+};
+
+/* One disk of the VM. */
+struct disk {
+    char image[2][320];
+    char overlay[320]; /* its name until it is removed */
+    uint32_t made;     /* what would have to be undone, MADE_… */
+    uint64_t fdset;
+    int copy, nbd;                      /* flows over the link, -1: none */
+    struct migbuf_throttle_config host; /* the host's limits as query-block showed them before */
+    struct guest_status status;         /* of its writer as last read; exact in the end */
+    uint64_t acked_ns;                  /* when it last got something done, or had nothing to do */
+    uint32_t acked_at_arrival;
 };
 
 enum outcome { OUTCOME_UNDER_WAY, OUTCOME_MOVED, OUTCOME_BACK, OUTCOME_LOST };
@@ -49,33 +64,29 @@ struct migration {
     struct place place[2];
     struct throttle throttle;
 
+    struct disk disk[VM_DISKS_MAX];
+
     int at;              /* the step */
+    uint32_t d;          /* and the disk it is about, if it is about one */
     bool entered, asked; /* its beginning is done; its command was sent */
     uint64_t deadline_ns, again_ns;
     char arguments[1024];
     struct process tool; /* qemu-img */
     int tool_output;
-    char overlay[320]; /* its name until it is removed */
-    uint32_t made;     /* what would have to be undone, MADE_… */
-    uint64_t fdset;
-    int copy, nbd, ram;                 /* flows over the link, -1: none */
-    struct migbuf_throttle_config host; /* the host's limits as query-block showed them before */
+    int ram; /* a flow over the link, -1: none */
 
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */
     enum outcome outcome;
     char error[FAIL_SIZE]; /* what failed first, and what after it; empty when nothing did */
 
-    struct guest_status status; /* as last read; exact in the end */
-    uint64_t acked_ns;          /* when it last got something done, or had nothing to do */
-    uint32_t acked_at_arrival;
     uint64_t arrived_ns;
     uint64_t longest_stall_ms;
     uint64_t begun_ns, ended_ns;
     uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
     uint64_t overlay_peak_bytes;
     bool limits_restored;
-    bool stopped; /* its status is final: the disk may be checked */
+    bool stopped; /* the status of its disks is final: they may be checked */
 };
 
 void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site);
@@ -86,7 +97,12 @@ void migration_step(struct migration *m, uint64_t now);
 /* Carries on with limits, stops and continues as decided; `room_bytes` is what is free in the buffer volume. */
 void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now);
 
-/* Reads the guest's status block: what was acknowledged, and how long nothing was. */
+/* Of all disks: writes acknowledged, now and when it arrived, and writes it saw refused. */
+uint64_t migration_acknowledged(const struct migration *m);
+uint64_t migration_acknowledged_at_arrival(const struct migration *m);
+uint64_t migration_refused(const struct migration *m);
+
+/* Reads the guest's status blocks: what was acknowledged, and how long nothing was. */
 void migration_watch(struct migration *m, uint64_t now);
 
 /* Wants it back at the source; ignored when it is too late for that. `why` goes into the timeline. */

@@ -79,17 +79,21 @@ static void try_to_connect(struct monitor *m, uint64_t now)
 
 static void take_job_event(struct facts *f, const struct migbuf_qmp_message *event)
 {
-    struct migbuf_job_event_report job;
+    struct migbuf_job_event_report report;
 
-    if (migbuf_report_job_event(event->text, event->text_bytes, &job, NULL))
+    if (migbuf_report_job_event(event->text, event->text_bytes, &report, NULL))
         return;
-    if (!strcmp(event->name, "BLOCK_JOB_READY")) {
-        f->job_ready = true;
-        return;
+    for (struct job *job = f->job; job < f->job + MONITOR_JOBS; job++) {
+        if (strcmp(job->name, report.device))
+            continue;
+        if (!strcmp(event->name, "BLOCK_JOB_READY")) {
+            job->ready = true;
+            continue;
+        }
+        job->ended = true;
+        job->cancelled = !strcmp(event->name, "BLOCK_JOB_CANCELLED");
+        snprintf(job->error, sizeof job->error, "%s", report.error);
     }
-    f->job_ended = true;
-    f->job_cancelled = !strcmp(event->name, "BLOCK_JOB_CANCELLED");
-    snprintf(f->job_error, sizeof f->job_error, "%s", job.error);
 }
 
 static void take_io_error(struct facts *f, const struct migbuf_qmp_message *event)
@@ -121,7 +125,7 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
     } else if (!strcmp(event->name, "BLOCK_IO_ERROR")) {
         take_io_error(f, event);
     } else if (!strcmp(event->name, "BLOCK_EXPORT_DELETED")) {
-        f->export_deleted = true;
+        f->exports_deleted++;
     } else if (!strcmp(event->name, "MIGRATION")) {
         migbuf_report_migration_status(event->text, event->text_bytes, f->migration, sizeof f->migration, NULL);
     }
@@ -216,8 +220,8 @@ void monitor_taken(struct monitor *m, int who)
     m->call[who] = (struct call){ .state = CALL_IDLE };
 }
 
-void monitor_new_job(struct monitor *m)
+void monitor_new_job(struct monitor *m, uint32_t which, const char *name)
 {
-    m->facts.job_ready = m->facts.job_ended = m->facts.job_cancelled = false;
-    m->facts.job_error[0] = 0;
+    m->facts.job[which] = (struct job){ .ready = false };
+    snprintf(m->facts.job[which].name, sizeof m->facts.job[which].name, "%s", name);
 }

@@ -28,16 +28,23 @@ struct call {
     uint64_t text_bytes;
 };
 
+/* What events told of one block job. */
+struct job {
+    char name[64]; /* "": none yet */
+    bool ready, ended, cancelled;
+    char error[256]; /* of one that ended badly */
+};
+#define MONITOR_JOBS 2
+
 /* What events told. */
 struct facts {
     bool running;       /* STOP and RESUME; true at the start */
     bool no_space;      /* stopped because a write found no room, until the next RESUME */
     uint32_t overflows; /* times the guest was stopped or refused for lack of room */
     uint32_t io_errors; /* other failed writes */
-    bool job_ready, job_ended, job_cancelled;
-    char job_error[256]; /* of a job that ended badly */
-    char migration[32];  /* last status, "" before the first */
-    bool export_deleted;
+    struct job job[MONITOR_JOBS];
+    char migration[32]; /* last status, "" before the first */
+    uint32_t exports_deleted;
 };
 
 struct monitor {
@@ -79,6 +86,6 @@ bool monitor_send_fd(struct monitor *m, int who, const char *command, const char
 /* The answer was read. */
 void monitor_taken(struct monitor *m, int who);
 
-/* A new block job begins: forget what was told of the last one. */
-void monitor_new_job(struct monitor *m);
+/* A new block job begins, one of MONITOR_JOBS: forget what was told of the last one there. */
+void monitor_new_job(struct monitor *m, uint32_t which, const char *name);
 #endif

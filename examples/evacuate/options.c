@@ -96,6 +96,18 @@ static bool read_patterns(struct options *o, const char *text)
     return false;
 }
 
+static bool read_device(struct options *o, const char *text)
+{
+    static const char *const name[] = { "virtio-blk", "virtio-scsi", "nvme" };
+
+    for (size_t k = 0; k < sizeof name / sizeof *name; k++)
+        if (!strcmp(text, name[k])) {
+            o->device = (enum vm_device)k;
+            return true;
+        }
+    return false;
+}
+
 static bool read_injection(struct options *o, const char *text)
 {
     static const struct {
@@ -123,6 +135,8 @@ enum {
     OPTION_BUFFER,
     OPTION_LINK,
     OPTION_DISK,
+    OPTION_DISKS,
+    OPTION_DEVICE,
     OPTION_TICK,
     OPTION_POLICY,
     OPTION_SEED,
@@ -146,6 +160,8 @@ static const struct option names[] = {
     { "buffer", required_argument, NULL, OPTION_BUFFER },
     { "link", required_argument, NULL, OPTION_LINK },
     { "disk", required_argument, NULL, OPTION_DISK },
+    { "disks", required_argument, NULL, OPTION_DISKS },
+    { "device", required_argument, NULL, OPTION_DEVICE },
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "seed", required_argument, NULL, OPTION_SEED },
@@ -191,6 +207,15 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_DISK:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 40, &o->disk_bytes) || o->disk_bytes % MIB)
             return wrong(error, "disk", value, "whole MiB from 8 MiB to 1 TiB, as 96MiB");
+        break;
+    case OPTION_DISKS:
+        if (!read_count(value, 1, VM_DISKS_MAX, &number))
+            return wrong(error, "disks", value, "1 or 2 disks");
+        o->disks = (uint32_t)number;
+        break;
+    case OPTION_DEVICE:
+        if (!read_device(o, value))
+            return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
         break;
     case OPTION_TICK:
         if (!read_count(value, 50, 10000, &number))
@@ -260,7 +285,7 @@ static void set_defaults(struct options *o)
     static const enum pattern four[] = { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_BURSTY, PATTERN_LARGE };
 
     if (!o->disk_bytes)
-        o->disk_bytes = 96 * MIB;
+        o->disk_bytes = 96 / o->disks * MIB;
     if (!o->buffer_bytes)
         o->buffer_bytes = (o->vms < 3 ? 3 : o->vms) * 32 * MIB;
     if (!o->link_bytes_per_s)
@@ -275,7 +300,7 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
 {
     int option;
 
-    *o = (struct options){ .vms = 3, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    *o = (struct options){ .vms = 3, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
     opterr = 0;
     optind = 1;
     while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
@@ -310,7 +335,9 @@ void options_help(FILE *out, const char *program)
         "  --buffer SIZE    the buffer volume, before the file system takes its part (32 MiB for each VM, 96 at "
         "least)\n"
         "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
-        "  --disk SIZE      each VM's disk (96MiB)\n"
+        "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
+        "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
+        "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
         "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three), large (1 MiB);\n"
         "                   the VMs take turns (sequential,random,bursty, from 4 VMs on also large)\n"
         "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
@@ -386,12 +413,14 @@ static void set_pattern(struct load *load, enum pattern pattern)
 static void set_host_limits(struct load *load, uint32_t index)
 {
     if (index % 4 == 1) {
-        load->host.bps_rd = 50000000;
-        load->host.iops_wr = 600;
-        load->host.iops_wr_max = 900;
-        load->host.iops_wr_max_length = 2;
+        load->host[0].bps_rd = 50000000;
+        load->host[0].iops_wr = 600;
+        load->host[0].iops_wr_max = 900;
+        load->host[0].iops_wr_max_length = 2;
     } else if (index % 4 == 2) {
-        load->host.bps = 120000000;
+        load->host[0].bps = 120000000;
+        load->host[1].iops_wr = 700;
+        load->host[1].iops_size = 8192;
     }
 }
 
@@ -401,13 +430,15 @@ void options_load(const struct options *o, uint32_t index, struct load *load)
     struct writer_params *w = &load->writer;
     uint64_t chance = mix(o->seed * 1000 + index);
 
-    *load = (struct load){ .no_merging = false };
+    *load = (struct load){ .disks = o->disks, .device = o->device };
     snprintf(load->name, sizeof load->name, "VM %u %s", index, pattern_name[pattern]);
     writer_params_init(w);
     set_pattern(load, pattern);
     if (o->depth)
         w->depth = o->depth;
     w->pace = o->pace ? o->pace : w->pace + (uint32_t)(w->pace * (chance % 21) / 100);
+    w->pace = (w->pace + o->disks - 1) / o->disks;
+    w->more_disks = o->disks - 1;
     w->seed = (uint32_t)(chance >> 32) | 1;
     w->id = index + 1;
     w->base_sectors = (uint32_t)(o->disk_bytes / 512);

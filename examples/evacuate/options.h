@@ -13,8 +13,9 @@ enum pattern { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_LARGE, PATTERN_BURSTY
 enum injection { INJECT_NOTHING, INJECT_INTERRUPT, INJECT_KILL_SOURCE, INJECT_KILL_TARGET, INJECT_LOSE };
 
 struct options {
-    uint32_t vms, tick_ms;
-    uint64_t buffer_bytes, link_bytes_per_s, disk_bytes, seed;
+    uint32_t vms, disks, tick_ms;
+    uint64_t buffer_bytes, link_bytes_per_s, disk_bytes, seed; /* disk_bytes: each */
+    enum vm_device device;
     enum policy policy;
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;

@@ -31,7 +31,7 @@ static bool vm_moved(const struct run *r, uint32_t i)
 
 static uint64_t vm_bytes(const struct run *r, uint32_t i)
 {
-    return (uint64_t)r->vm[i].status.acknowledged * r->load[i].writer.sectors * 512;
+    return migration_acknowledged(&r->vm[i]) * r->load[i].writer.sectors * 512;
 }
 
 static struct totals add_up(const struct run *r)
@@ -44,9 +44,9 @@ static struct totals add_up(const struct run *r)
         t.moved += vm_moved(r, i);
         t.failed += !vm_moved(r, i);
         t.overflows += migration_overflows(m);
-        t.acknowledged += m->status.acknowledged;
+        t.acknowledged += migration_acknowledged(m);
         t.lost += lost_writes(r, i);
-        t.errors += m->status.failed;
+        t.errors += migration_refused(m);
         t.bytes += vm_bytes(r, i);
         t.restored = t.restored && m->limits_restored;
         if (m->longest_stall_ms > t.longest_stall_ms)
@@ -87,12 +87,12 @@ static json_t *vm_object(const struct run *r, uint32_t i)
         "name", m->load->name, "policy", options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), "seed",
         n(m->load->writer.seed), "vms", (json_int_t)1, "moved", vm_moved(r, i), "failed", !vm_moved(r, i),
         "buffer_bytes", n(r->omega_bytes), "buffer_peak_bytes", n(m->overlay_peak_bytes), "overflows",
-        n(migration_overflows(m)), "writes_acknowledged", n(m->status.acknowledged), "writes_lost",
-        n(lost_writes(r, i)), "guest_errors", n(m->status.failed), "guest_bytes_written", n(vm_bytes(r, i)),
+        n(migration_overflows(m)), "writes_acknowledged", n(migration_acknowledged(m)), "writes_lost",
+        n(lost_writes(r, i)), "guest_errors", n(migration_refused(m)), "guest_bytes_written", n(vm_bytes(r, i)),
         "longest_stall_ms", n(m->longest_stall_ms), "limits_restored", m->limits_restored, "seconds",
         seconds_between(m->begun_ns, m->ended_ns), "runs_at", where(m), "checked", m->stopped, "slots_checked",
         n(r->checked[i].slots), "pauses", n(m->throttle.pauses), "slowest_limit_ms",
-        n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(m->acked_at_arrival));
+        n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(migration_acknowledged_at_arrival(m)));
 
     if (o && m->error[0])
         json_object_set_new(o, "error", json_string(m->error));
@@ -147,7 +147,7 @@ static int largest(const struct run *r)
 
 static const char *guest_saw(const struct migration *m)
 {
-    if (m->status.failed)
+    if (migration_refused(m))
         return "I/O errors";
     if (m->place[SOURCE].monitor.facts.no_space)
         return "stopped by QEMU, its write not done";

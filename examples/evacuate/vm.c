@@ -49,6 +49,41 @@ __attribute__((format(printf, 2, 3))) static void add(struct command *c, const c
     c->used += (size_t)n + 1;
 }
 
+static const char *const disk_node[VM_DISKS_MAX] = { VM_DISK_NODE, "lxd_data" };
+
+const char *vm_disk_node(uint32_t disk)
+{
+    return disk_node[disk];
+}
+
+const char *vm_disk_qdev(enum vm_device device, uint32_t disk)
+{
+    static const char *const blk[VM_DISKS_MAX] = { "dev-lxd_root/virtio-backend", "dev-lxd_data/virtio-backend" };
+    static const char *const other[VM_DISKS_MAX] = { "dev-lxd_root", "dev-lxd_data" };
+
+    return device == VM_VIRTIO_BLK ? blk[disk] : other[disk];
+}
+
+static void put_disk(struct command *c, const struct vm_config *config, uint32_t k, const char *image)
+{
+    const char *node = disk_node[k], *errors = config->werror ? ",werror=" : "", *werror = config->werror;
+
+    add(c, "-blockdev");
+    add(c,
+        "{\"node-name\":\"%s\",\"driver\":\"%s\",\"discard\":\"unmap\","
+        "\"file\":{\"driver\":\"file\",\"filename\":\"%s\",\"locking\":\"off\"}}",
+        node, config->format ? config->format : "raw", image);
+    add(c, "-device");
+    if (config->device == VM_VIRTIO_BLK)
+        add(c, "virtio-blk-pci,id=dev-%s,drive=%s,disable-modern=on%s%s%s", node, node,
+            config->no_merging ? ",request-merging=off" : "", errors, werror ? werror : "");
+    else if (config->device == VM_VIRTIO_SCSI)
+        add(c, "scsi-hd,id=dev-%s,drive=%s,bus=qemu_scsi.0,channel=0,scsi-id=0,lun=%u%s%s", node, node, k + 1, errors,
+            werror ? werror : "");
+    else
+        add(c, "nvme,id=dev-%s,drive=%s,serial=%s", node, node, node);
+}
+
 static void put_command(struct command *c, const struct vm *vm, const struct vm_config *config, uint32_t ram_mib)
 {
     add(c, "%s", config->program ? config->program : "qemu-system-x86_64");
@@ -59,15 +94,11 @@ static void put_command(struct command *c, const struct vm *vm, const struct vm_
     add(c, "-nodefaults"), add(c, "-no-user-config"), add(c, "-no-reboot");
     add(c, "-display"), add(c, "none");
     add(c, "-qmp"), add(c, "unix:%s,server=on,wait=off", vm->qmp);
-    add(c, "-blockdev");
-    add(c,
-        "{\"node-name\":\"" VM_DISK_NODE "\",\"driver\":\"%s\",\"discard\":\"unmap\","
-        "\"file\":{\"driver\":\"file\",\"filename\":\"%s\",\"locking\":\"off\"}}",
-        config->format ? config->format : "raw", config->image);
-    add(c, "-device");
-    add(c, "virtio-blk-pci,id=dev-lxd_root,drive=" VM_DISK_NODE ",disable-modern=on%s%s%s",
-        config->no_merging ? ",request-merging=off" : "", config->werror ? ",werror=" : "",
-        config->werror ? config->werror : "");
+    if (config->device == VM_VIRTIO_SCSI)
+        add(c, "-device"), add(c, "virtio-scsi-pci,id=qemu_scsi,disable-modern=on,virtqueue_size=256");
+    put_disk(c, config, 0, config->image);
+    if (config->second_image)
+        put_disk(c, config, 1, config->second_image);
     if (config->kernel)
         add(c, "-kernel"), add(c, "%s", config->kernel);
     if (config->kernel && config->append)
@@ -111,7 +142,8 @@ static int start(struct vm *vm, const struct vm_config *config, char error[FAIL_
     int result;
 
     if (check_path(config->directory, error) || check_path(config->image, error) ||
-        set_paths(vm, config->directory, error) || open_files(vm, config->directory, ram_mib, error))
+        (config->second_image && check_path(config->second_image, error)) || set_paths(vm, config->directory, error) ||
+        open_files(vm, config->directory, ram_mib, error))
         return -1;
     command = calloc(1, sizeof *command);
     if (!command)

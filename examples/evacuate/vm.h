@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One QEMU process with the writing guest, started the way LXD starts its own: a disk node lxd_root, a device
- * dev-lxd_root, a monitor on a unix socket, `-incoming defer` for the target of a migration. Guest memory is a shared
- * file, so that the guest's status block can be read without the monitor. Speaks no QMP.
+ * dev-lxd_root (and another of each for a second disk), a monitor on a unix socket, `-incoming defer` for the target of
+ * a migration. Guest memory is a shared file, so that the guest's status block can be read without the monitor. Speaks
+ * no QMP.
  */
 #ifndef EVACUATE_VM_H
 #define EVACUATE_VM_H
 #include "process.h"
 #include "writer.h"
 
+enum vm_device { VM_VIRTIO_BLK, VM_VIRTIO_SCSI, VM_NVME };
+
 struct vm_config {
     const char *directory;    /* made if missing; holds qmp, memory, log; socket paths must stay below 108 bytes */
     const char *image;        /* the disk */
+    const char *second_image; /* of another disk, or NULL */
+    enum vm_device device;    /* of the disks; the writing guest knows the first two */
     const char *format;       /* "raw" or "qcow2"; NULL: raw */
     const char *kernel;       /* the guest program */
     const char *append;       /* its arguments; source and target of a migration need the same */
@@ -30,10 +35,13 @@ struct vm {
     char log[512], memory[512];
 };
 
-/* The qdev of the disk, as block_set_io_throttle wants it for virtio-blk (its proxy device has no backend of its own).
- */
-#define VM_DISK_QDEV "dev-lxd_root/virtio-backend"
-#define VM_DISK_NODE "lxd_root"
+#define VM_DISKS_MAX GUEST_MAX_DISKS
+#define VM_DISK_NODE "lxd_root" /* the first disk's */
+
+/* The node of disk k; and its device as block_set_io_throttle wants it, which with virtio-blk is not the id given to
+ * -device: that is a proxy without a backend of its own. */
+const char *vm_disk_node(uint32_t disk);
+const char *vm_disk_qdev(enum vm_device device, uint32_t disk);
 
 /* Starts QEMU; the thread rule of process_start() holds. Paths with a comma, a quote or a backslash are refused. */
 int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE]);

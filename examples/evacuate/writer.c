@@ -16,6 +16,16 @@ void writer_params_init(struct writer_params *params)
     *params = (struct writer_params){ .sectors = 8, .window = 1024, .start = 2048, .seed = 1, .depth = 1 };
 }
 
+struct writer_params writer_of_disk(const struct writer_params *params, uint32_t disk)
+{
+    struct writer_params p = *params;
+
+    p.id = GUEST_ID(p.id, disk);
+    p.seed = GUEST_SEED(p.seed, disk);
+    p.more_disks = 0;
+    return p;
+}
+
 int writer_params_check(const struct writer_params *p, uint64_t disk_bytes, char error[FAIL_SIZE])
 {
     if (disk_bytes % SECTOR || disk_bytes / SECTOR > UINT32_MAX)
@@ -32,6 +42,8 @@ int writer_params_check(const struct writer_params *p, uint64_t disk_bytes, char
         return fail(error, "bursts of %u ms with pauses of %u ms: up to an hour is possible", p->on_ms, p->off_ms);
     if (p->start + (uint64_t)p->window * p->sectors > disk_bytes / SECTOR)
         return fail(error, "%u slots of %u sectors from %u on do not fit the disk", p->window, p->sectors, p->start);
+    if (p->more_disks >= GUEST_MAX_DISKS)
+        return fail(error, "%u disks: 1 to %d are possible", p->more_disks + 1, GUEST_MAX_DISKS);
     if (p->base_sectors > disk_bytes / SECTOR)
         return fail(error, "%u sectors of base data do not fit the disk", p->base_sectors);
     return 0;
@@ -39,7 +51,7 @@ int writer_params_check(const struct writer_params *p, uint64_t disk_bytes, char
 
 uint32_t writer_ram_mib(const struct writer_params *params)
 {
-    uint32_t buffers = (params->depth * params->sectors * SECTOR + (1u << 20) - 1) >> 20;
+    uint32_t buffers = ((params->more_disks + 1) * params->depth * params->sectors * SECTOR + (1u << 20) - 1) >> 20;
     uint32_t need = (GUEST_BUFFERS >> 20) + buffers + 1; /* the firmware keeps some at the top */
 
     return need < 16 ? 16 : need;
@@ -49,9 +61,10 @@ int writer_append(const struct writer_params *p, char *text, size_t size)
 {
     int n =
         snprintf(text, size,
-                 "sectors=%u window=%u start=%u random=%u seed=%u depth=%u pace=%u on_ms=%u off_ms=%u count=%u id=%u",
+                 "sectors=%u window=%u start=%u random=%u seed=%u depth=%u pace=%u on_ms=%u off_ms=%u count=%u id=%u "
+                 "disks=%u",
                  p->sectors, p->window, p->start, p->random ? 1u : 0u, p->seed, p->depth, p->pace, p->on_ms, p->off_ms,
-                 p->count, p->id);
+                 p->count, p->id, p->more_disks + 1);
 
     return n < 0 || (size_t)n >= size ? -1 : 0;
 }
@@ -108,10 +121,10 @@ int writer_disk_make(int fd, const struct writer_params *p, uint64_t disk_bytes,
     return result;
 }
 
-int writer_status(int memory_fd, struct guest_status *status, char error[FAIL_SIZE])
+int writer_disk_status(int memory_fd, uint32_t disk, struct guest_status *status, char error[FAIL_SIZE])
 {
     struct guest_status read;
-    ssize_t n = pread(memory_fd, &read, sizeof read, GUEST_STATUS_ADDRESS);
+    ssize_t n = pread(memory_fd, &read, sizeof read, GUEST_STATUS_ADDRESS + disk * GUEST_STATUS_BYTES);
 
     if (n != (ssize_t)sizeof read)
         return fail(error, "reading guest memory: %s", n < 0 ? strerror(errno) : "the file is too short");
@@ -119,6 +132,11 @@ int writer_status(int memory_fd, struct guest_status *status, char error[FAIL_SI
         return 0;
     *status = read;
     return 1;
+}
+
+int writer_status(int memory_fd, struct guest_status *status, char error[FAIL_SIZE])
+{
+    return writer_disk_status(memory_fd, 0, status, error);
 }
 
 struct check {

@@ -10,8 +10,9 @@
 #include <stdbool.h>
 
 /*
- * The guest writes whole slots: slot s is the `sectors` sectors from start + s * sectors. A `start` that is not a
- * multiple of the cluster (or of 8) makes every write unaligned. Working set: window * sectors * 512 bytes.
+ * Each disk has a writer of its own with the same numbers, but for its seed and id. It writes whole slots: slot s is
+ * the `sectors` sectors from start + s * sectors. A `start` that is not a multiple of the cluster (or of 8) makes every
+ * write unaligned. Working set: window * sectors * 512 bytes.
  */
 struct writer_params {
     uint32_t sectors; /* of 512 bytes in one write, 1 .. 2048 */
@@ -27,9 +28,13 @@ struct writer_params {
     uint32_t id;    /* stands in every sector, so that a sector of another guest's disk is told from one of ours */
     uint32_t
         base_sectors; /* sectors [0, base_sectors) of the new disk hold data, the rest is a hole; not for the guest */
+    uint32_t more_disks; /* besides the first, .. 1 */
 };
 
 void writer_params_init(struct writer_params *params);
+
+/* As the writer of disk `disk` has them: to make that disk and to check it. */
+struct writer_params writer_of_disk(const struct writer_params *params, uint32_t disk);
 
 /* Are the numbers in range, and does the window fit a disk of that many bytes? */
 int writer_params_check(const struct writer_params *params, uint64_t disk_bytes, char error[FAIL_SIZE]);
@@ -51,6 +56,8 @@ int writer_disk_make(int fd, const struct writer_params *params, uint64_t disk_b
  * the longest time without an acknowledgement as a user sees it must watch `acknowledged` against the wall clock.
  */
 int writer_status(int memory_fd, struct guest_status *status, char error[FAIL_SIZE]);
+/* The same of any disk; above is disk 0's. */
+int writer_disk_status(int memory_fd, uint32_t disk, struct guest_status *status, char error[FAIL_SIZE]);
 
 struct writer_result {
     uint64_t slots;   /* with at least one acknowledged write */
