@@ -29,6 +29,7 @@ struct migbuf_disk {
     uint8_t query, wanted, restoring, learnt, failed, set_once;
     uint8_t object;     /* the group object is there */
     uint8_t doubtful;   /* object-add failed: it may be there from an earlier process, or not at all */
+    uint8_t loaded;     /* an earlier process may have died between restoring and deleting the group: once tried */
     uint8_t plain;      /* qom-set does not work on it */
     int32_t taken_over;
     uint64_t commands_sent;
@@ -126,7 +127,7 @@ static uint32_t count_joined(const struct migbuf_disk *d)
 
 static int is_restored(const struct migbuf_disk *d)
 {
-    return d->restoring && !count_joined(d) && !d->object && !d->under_way;
+    return d->restoring && !count_joined(d) && !d->object && !d->loaded && !d->under_way;
 }
 
 int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
@@ -291,7 +292,7 @@ static int32_t next_to_restore(struct migbuf_disk *d)
         write_throttle(d, n, n->host.group);
         return MIGBUF_DISK_THROTTLE;
     }
-    if (d->object) {
+    if (d->object || d->loaded) {
         snprintf(d->text, sizeof d->text, "{\"id\":\"%s\"}", d->group);
         return MIGBUF_DISK_DELETE;
     }
@@ -439,6 +440,7 @@ int migbuf_disk_done(struct migbuf_disk *d)
         return query_done(d);
     case MIGBUF_DISK_ADD:
         d->object = 1;
+        d->loaded = 0;
         break;
     case MIGBUF_DISK_THROTTLE:
         d->node[d->at].joined = !d->restores;
@@ -449,7 +451,7 @@ int migbuf_disk_done(struct migbuf_disk *d)
         d->in_force = d->sending;
         break;
     default:
-        d->object = d->doubtful = 0;
+        d->object = d->doubtful = d->loaded = 0;
         break;
     }
     return 0;
@@ -473,8 +475,8 @@ int migbuf_disk_failed(struct migbuf_disk *d)
         d->plain = 1;
         return 0;
     }
-    if (kind == MIGBUF_DISK_DELETE && d->doubtful) {
-        d->object = d->doubtful = 0;
+    if (kind == MIGBUF_DISK_DELETE && (d->doubtful || d->loaded)) {
+        d->object = d->doubtful = d->loaded = 0;
         return 0;
     }
     d->query = 0;
@@ -565,6 +567,7 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
         return rc == MIGBUF_E_NOMEM ? rc : MIGBUF_E_PROTOCOL;
     }
     d->query = 1; /* what is in force has to be seen first */
+    d->loaded = 1;
     *out = d;
     return 0;
 }
@@ -586,10 +589,15 @@ int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
         .taken_over = d->taken_over,
         .failed = d->failed,
     };
-    if (d->wanted && count_joined(d) == d->nodes) {
+    if (d->nodes && !d->restoring && count_joined(d) == d->nodes) {
         want = merged(d);
-        i.throttled = same_limits(&want, &d->in_force);
-        if (i.throttled)
+        /* Loaded: nobody has asked for anything yet, and what an earlier process set is there. */
+        i.throttled = !d->wanted || same_limits(&want, &d->in_force);
+        if (!d->wanted)
+            i.limits = (struct migbuf_limits){ .iops_wr = d->in_force.iops_wr,
+                                               .iops_size = d->in_force.iops_size,
+                                               .bps_wr = d->in_force.bps_wr };
+        else if (i.throttled)
             i.limits = d->want;
     }
     return migbuf__struct_give(info, &i, sizeof i, MIGBUF__FIRST(struct migbuf_disk_info, failed));

@@ -279,7 +279,11 @@ START_TEST(a_restarted_host_finds_what_to_restore)
     again = saved_and_loaded(d, text, sizeof text);
     migbuf_disk_free(d);
     ck_assert_int_eq(migbuf_disk_set(again, &slow), MIGBUF_E_STATE); /* first it asks */
+    ck_assert(!info_of(again).throttled);
     answer(again, &ours);
+    ck_assert(info_of(again).throttled && info_of(again).limits.iops_wr == 5 &&
+              info_of(again).limits.iops_size == 65536 && !info_of(again).limits.bps_wr);
+    expect_nothing(again); /* what was found may go on */
     ours.bps_rd = 7000;
     ck_assert_int_eq(migbuf_disk_set(again, &slow), 0);
     expect(again, MIGBUF_DISK_LIMITS, "\"bps-read\":7000"); /* the host's read limit was missing, and its burst */
@@ -296,10 +300,23 @@ START_TEST(a_restarted_host_finds_what_to_restore)
     migbuf_disk_free(d);
     host.bps_rd = 6000;
     answer(again, &host);
+    ck_assert(!info_of(again).throttled);
     ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    ck_assert_int_eq(refuse(again, MIGBUF_DISK_DELETE), 0); /* there is no group, but there might be */
     expect_nothing(again);
     ck_assert_int_eq(migbuf_disk_host(again, "lxd_root", &host), 0);
     ck_assert(host.bps_rd == 6000 && info_of(again).restored);
+    migbuf_disk_free(again);
+
+    d = learnt(&host); /* died between the host's limits and the group's end */
+    again = saved_and_loaded(d, text, sizeof text);
+    migbuf_disk_free(d);
+    answer(again, &host);
+    ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    ck_assert(!info_of(again).restored);
+    expect(again, MIGBUF_DISK_DELETE, "migbuf-vm1");
+    expect_nothing(again);
+    ck_assert(info_of(again).restored);
     migbuf_disk_free(again);
 }
 END_TEST

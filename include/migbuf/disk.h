@@ -59,7 +59,7 @@ struct migbuf_disk_command {
 struct migbuf_disk_info {
     uint64_t size;
     uint64_t commands_sent;       /**< commands that changed something in QEMU: each costs at most one request and avg / 10 */
-    struct migbuf_limits limits;  /**< ours in force, 0 when none */
+    struct migbuf_limits limits;  /**< ours in force, 0 when none. After load: as found, so the host's own where stricter */
     int32_t learnt;               /**< every watched node was found */
     int32_t throttled;            /**< our limits are in force on every disk */
     int32_t restored;             /**< the host's limits are in force again */
@@ -135,7 +135,8 @@ MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t 
 /**
  * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for ours,
  * and restore brings back what was saved; a disk found outside has lost or never got our limit, and what it has is the
- * host's. Then set or restore as usual.
+ * host's. Until the first set, info tells the limits found in force (for migbuf_buffer_found). Then set or restore as
+ * usual; restore also deletes the group where the earlier process died between giving back the limits and deleting it.
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
  */
 MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator,
