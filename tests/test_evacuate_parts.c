@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -891,6 +892,59 @@ START_TEST(process_dies_with_its_starter)
 }
 END_TEST
 
+START_TEST(process_outlives_its_starter_and_is_found_again)
+{
+    const char *const sleeper[] = { "sleep", "100", NULL };
+    const char *const quick[] = { "true", NULL };
+    const char *life = in_directory("life");
+    struct process p, other;
+    int pipe_fd[2], status;
+    char text[64];
+    pid_t starter;
+
+    ck_assert_int_eq(process_adopt(&p, life, error), 0); /* no such file */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    ck_assert(!pipe(pipe_fd));
+    starter = fork();
+    if (!starter) {
+        if (!process_start_outliving(&p, sleeper, 2, life, error) && write(pipe_fd[1], &p.pid, sizeof p.pid) > 0)
+            pause();
+        _exit(1);
+    }
+    ck_assert_int_eq(read(pipe_fd[0], &other.pid, sizeof other.pid), sizeof other.pid);
+    kill(starter, SIGKILL);
+    ck_assert_int_eq(waitpid(starter, NULL, 0), starter);
+    ck_assert_int_eq(process_adopt(&p, life, error), 1);
+    ck_assert_int_eq(p.pid, other.pid);
+    ck_assert(process_runs(&p));
+    ck_assert_int_eq(process_start_outliving(&other, sleeper, 2, life, error), -1);
+    ck_assert_ptr_nonnull(strstr(error, "still runs"));
+    process_end(&p, 5000);
+    ck_assert(!process_runs(&p));
+    ck_assert_str_eq(process_describe(&p, text), "has ended");
+    ck_assert_int_eq(process_adopt(&p, life, error), 0); /* its number is still in the file */
+    ck_assert(waitpid(other.pid, &status, 0) < 0 || WIFSIGNALED(status));
+
+    /* Killed between the lock and the number. */
+    ck_assert(!process_start_outliving(&p, quick, 2, life, error));
+    while (process_runs(&p))
+        usleep(1000);
+    ck_assert_int_eq(truncate(life, 0), 0);
+    starter = fork();
+    if (!starter) {
+        int fd = open(life, O_RDWR);
+
+        if (!flock(fd, LOCK_EX) && write(pipe_fd[1], "x", 1) == 1)
+            usleep(100000);
+        _exit(0);
+    }
+    ck_assert_int_eq(read(pipe_fd[0], text, 1), 1);
+    ck_assert_int_eq(process_adopt(&p, life, error), 0);
+    ck_assert_int_eq(waitpid(starter, NULL, 0), starter);
+    close(pipe_fd[0]), close(pipe_fd[1]);
+}
+END_TEST
+
 START_TEST(vm_refuses_what_it_cannot_quote)
 {
     char name[200];
@@ -1191,6 +1245,7 @@ static Suite *parts_suite(void)
     tcase_add_checked_fixture(host, setup, teardown);
     tcase_set_timeout(host, 60);
     tcase_add_test(host, process_starts_and_ends);
+    tcase_add_test(host, process_outlives_its_starter_and_is_found_again);
     tcase_add_test(host, process_failures_are_readable);
     tcase_add_test(host, process_inherits_nothing);
     tcase_add_test(host, process_dies_with_its_starter);

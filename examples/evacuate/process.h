@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A child process that cannot outlive us: started with only the descriptors it is given, killed by the kernel when the
- * thread that started it ends, ended by pid with a deadline, always reaped. Knows nothing of QEMU.
+ * Processes we start with only the descriptors they are given and end by pid with a deadline. Mostly children that cannot
+ * outlive us: killed by the kernel when the thread that started them ends, always reaped. Or ones that shall outlive us,
+ * and that whoever comes after us finds again by a file. Knows nothing of QEMU.
  */
 #ifndef EVACUATE_PROCESS_H
 #define EVACUATE_PROCESS_H
@@ -14,6 +15,7 @@ struct process {
     int pidfd;           /* readable (POLLIN) when it has ended; -1 on kernels without pidfd_open */
     int status;          /* as waitpid gives it, valid when pid is 0 again */
     uint64_t kill_at_ns; /* when SIGTERM becomes SIGKILL; 0 while nobody wants it to end */
+    int life_fd;         /* adopted: of the file it holds locked as long as it lives. Else 0: it is our child */
 };
 
 /*
@@ -23,6 +25,17 @@ struct process {
  * process.
  */
 int process_start(struct process *process, const char *const argv[], int output_fd, char error[FAIL_SIZE]);
+
+/*
+ * The same, but it outlives us, in a session of its own. It holds `life`, a file made for it, locked (flock) until it
+ * ends, however that happens: the lock and not the number in it says whether it lives, so neither a pid that was given
+ * to somebody else nor our death between fork and exec can mislead. Fails when the last one still lives.
+ */
+int process_start_outliving(struct process *process, const char *const argv[], int output_fd, const char *life,
+                            char error[FAIL_SIZE]);
+
+/* Finds it again. 1: it lives and *process is it (its exit status nobody will know), 0: it does not, -1: failed. */
+int process_adopt(struct process *process, const char *life, char error[FAIL_SIZE]);
 
 /* Does it still run? Reaps it when it does not. Never blocks. */
 bool process_runs(struct process *process);
