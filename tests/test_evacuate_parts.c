@@ -1046,6 +1046,67 @@ START_TEST(volume_goes_with_a_killed_program)
 }
 END_TEST
 
+/* In a child each: what joins a namespace stays there. */
+static char seen_by_one_who_joins(pid_t pid, const struct volume *v)
+{
+    int pipe_fd[2], status;
+    char seen = 0;
+    pid_t joiner;
+
+    ck_assert(!pipe(pipe_fd));
+    joiner = fork();
+    if (!joiner) {
+        char here[300], there[300];
+        uint64_t used, left;
+        struct volume again;
+        struct stat s;
+
+        seen = 'n';
+        if (getcwd(here, sizeof here) && volume_adopt(&again, directory, v->kind, v->size_bytes, error) &&
+            !volume_join_mounts(pid, error) && getcwd(there, sizeof there) && !strcmp(here, there) &&
+            !volume_adopt(&again, directory, v->kind, v->size_bytes, error) &&
+            !volume_usage(&again, &used, &left, error) && used >= MIB && !stat(in_directory("volume/file"), &s))
+            seen = 'y';
+        _exit(write(pipe_fd[1], &seen, 1) != 1);
+    }
+    ck_assert_int_eq(read(pipe_fd[0], &seen, 1), 1);
+    ck_assert_int_eq(waitpid(joiner, &status, 0), joiner);
+    close(pipe_fd[0]), close(pipe_fd[1]);
+    return seen;
+}
+
+START_TEST(volume_is_found_again_by_one_who_joins)
+{
+    int to_us[2];
+    struct volume v = { .kind = VOLUME_NONE };
+    pid_t pid;
+
+    ck_assert(!pipe(to_us));
+    pid = fork();
+    if (!pid) {
+        char block[65536] = { 1 };
+        int fd = -1;
+
+        if (!volume_private_mounts(error) && !volume_make(&v, directory, 8 * MIB, VOLUME_NONE, error))
+            fd = open(in_directory("volume/file"), O_RDWR | O_CREAT, 0600);
+        for (int i = 0; fd >= 0 && i < 16; i++)
+            if (write(fd, block, sizeof block) < 0)
+                break;
+        if (write(to_us[1], &v, sizeof v) > 0)
+            pause();
+        _exit(1);
+    }
+    ck_assert_int_eq(read(to_us[0], &v, sizeof v), sizeof v);
+    if (v.kind != VOLUME_NONE)
+        ck_assert_int_eq(seen_by_one_who_joins(pid, &v), 'y');
+    kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    close(to_us[0]), close(to_us[1]);
+    ck_assert_int_eq(volume_join_mounts(pid, error), -1);
+    volume_clean(directory);
+}
+END_TEST
+
 START_TEST(volume_refuses_nonsense)
 {
     struct volume v;
@@ -1252,6 +1313,7 @@ static Suite *parts_suite(void)
     tcase_add_test(host, vm_refuses_what_it_cannot_quote);
     tcase_add_loop_test(host, volume_has_the_size_it_says, 0, 2);
     tcase_add_test(host, volume_goes_with_a_killed_program);
+    tcase_add_test(host, volume_is_found_again_by_one_who_joins);
     tcase_add_test(host, volume_refuses_nonsense);
     suite_add_tcase(s, host);
     return s;

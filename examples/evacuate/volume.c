@@ -4,6 +4,7 @@
 #include "process.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +47,34 @@ int volume_private_mounts(char error[FAIL_SIZE])
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         return fail(error, "making mounts private: %s", strerror(errno));
     return 0;
+}
+
+/* Whoever is not root made a user namespace, too, and has no right to the mounts before it is there. */
+static int join(pid_t pid, const char *kind)
+{
+    char path[64];
+    int fd, rc;
+
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, kind);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    rc = setns(fd, 0);
+    close(fd);
+    return rc;
+}
+
+int volume_join_mounts(pid_t pid, char error[FAIL_SIZE])
+{
+    char here[PATH_MAX];
+
+    if (!getcwd(here, sizeof here))
+        return fail(error, "the working directory: %s", strerror(errno));
+    if (join(pid, "user") && errno != EINVAL) /* EINVAL: ours is the same */
+        return fail(error, "joining the user namespace of process %d: %s", (int)pid, strerror(errno));
+    if (join(pid, "mnt"))
+        return fail(error, "joining the mount namespace of process %d: %s", (int)pid, strerror(errno));
+    return chdir(here) ? fail(error, "%s: %s", here, strerror(errno)) : 0;
 }
 
 static int set_paths(struct volume *volume, const char *directory, char error[FAIL_SIZE])
@@ -144,6 +173,23 @@ int volume_make(struct volume *volume, const char *directory, uint64_t bytes, en
         return 0;
     volume_remove(volume);
     return -1;
+}
+
+int volume_adopt(struct volume *volume, const char *directory, enum volume_kind kind, uint64_t size_bytes,
+                 char error[FAIL_SIZE])
+{
+    struct stat here, below;
+    char lower[256 + 4];
+
+    *volume = (struct volume){ .kind = VOLUME_NONE };
+    if (set_paths(volume, directory, error))
+        return -1;
+    snprintf(lower, sizeof lower, "%s/..", volume->path);
+    if (stat(volume->path, &here) || stat(lower, &below) || here.st_dev == below.st_dev)
+        return fail(error, "%s is not mounted any more", volume->path);
+    volume->kind = kind;
+    volume->size_bytes = size_bytes;
+    return 0;
 }
 
 int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE])

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The buffer volume: a real file system of fixed size, on which a full disk is a full disk (ENOSPC, as QEMU's default
- * needs it; a quota would give EDQUOT). Nothing of it outlives the program, however that ends.
+ * needs it; a quota would give EDQUOT). Nothing of it outlives the program and its children, however they end.
  */
 #ifndef EVACUATE_VOLUME_H
 #define EVACUATE_VOLUME_H
 #include "fail.h"
 #include <stdbool.h>
+#include <sys/types.h>
 
 enum volume_kind { VOLUME_NONE, VOLUME_EXT4, VOLUME_TMPFS };
 
@@ -26,12 +27,22 @@ struct volume {
 int volume_private_mounts(char error[FAIL_SIZE]);
 
 /*
+ * Moves this process to where another one is: after it, the volume that process sees is seen here. For a program that
+ * comes back to the children of one that died. The working directory stays. Call it once, before any thread.
+ */
+int volume_join_mounts(pid_t pid, char error[FAIL_SIZE]);
+
+/*
  * Makes DIRECTORY/volume: ext4 (no journal, nothing reserved for root) on a file DIRECTORY/volume.img whose blocks are
  * all allocated, or, where there are no loop devices or the directory's disk is too small for that file, a tmpfs. Takes
  * some tens of milliseconds and waits for mkfs and mount. `kind` asks for one of them; VOLUME_NONE: the best.
  */
 int volume_make(struct volume *volume, const char *directory, uint64_t bytes, enum volume_kind kind,
                 char error[FAIL_SIZE]);
+
+/* The volume that volume_make() made there, with this kind and size: joined mounts have it already. */
+int volume_adopt(struct volume *volume, const char *directory, enum volume_kind kind, uint64_t size_bytes,
+                 char error[FAIL_SIZE]);
 
 /* Used + free is size_bytes (used counts from the empty volume). About 1 us. */
 int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE]);
