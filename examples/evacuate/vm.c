@@ -117,6 +117,7 @@ static int set_paths(struct vm *vm, const char *directory, char error[FAIL_SIZE]
         return fail(error, "%s: too long for a unix socket", directory);
     snprintf(vm->log, sizeof vm->log, "%s/log", directory);
     snprintf(vm->memory, sizeof vm->memory, "%s/memory", directory);
+    snprintf(vm->life, sizeof vm->life, "%s/life", directory);
     return 0;
 }
 
@@ -151,6 +152,8 @@ static int start(struct vm *vm, const struct vm_config *config, char error[FAIL_
     put_command(command, vm, config, ram_mib);
     if (command->full)
         result = fail(error, "the command line for %s is too long", config->directory);
+    else if (config->outlives)
+        result = process_start_outliving(&vm->process, command->argument, vm->log_fd, vm->life, error);
     else
         result = process_start(&vm->process, command->argument, vm->log_fd, error);
     free(command);
@@ -164,6 +167,23 @@ int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE
         return 0;
     vm_release(vm);
     return -1;
+}
+
+int vm_adopt(struct vm *vm, const char *directory, char error[FAIL_SIZE])
+{
+    int rc;
+
+    *vm = (struct vm){ .process = { .pidfd = -1 }, .log_fd = -1, .memory_fd = -1 };
+    if (set_paths(vm, directory, error))
+        return -1;
+    rc = process_adopt(&vm->process, vm->life, error);
+    if (rc != 1)
+        return rc;
+    vm->log_fd = open(vm->log, O_RDWR | O_APPEND | O_CLOEXEC);
+    vm->memory_fd = open(vm->memory, O_RDWR | O_CLOEXEC);
+    if (vm->log_fd >= 0 && vm->memory_fd >= 0)
+        return 1;
+    return fail(error, "%s: its log or its memory: %s", directory, strerror(errno));
 }
 
 bool vm_runs(struct vm *vm, char *error)

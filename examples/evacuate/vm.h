@@ -24,6 +24,7 @@ struct vm_config {
     const char *werror;       /* NULL: QEMU's default, which pauses the guest when the disk is full */
     uint32_t ram_mib;         /* 0: 16; the same on both sides */
     bool incoming;            /* waits for migrate-incoming */
+    bool outlives;            /* us: vm_adopt() finds it again */
     bool no_merging;          /* request-merging=off: adjacent queued writes do not become one request */
     const char *const *extra; /* more arguments, NULL-terminated, or NULL */
 };
@@ -32,7 +33,7 @@ struct vm {
     struct process process; /* process.pidfd becomes readable when QEMU has ended */
     int log_fd, memory_fd;  /* memory_fd: for writer_status() */
     char qmp[108];          /* path of the monitor's socket; it is there a few milliseconds after the start */
-    char log[512], memory[512];
+    char log[512], memory[512], life[512];
 };
 
 #define VM_DISKS_MAX GUEST_MAX_DISKS
@@ -45,6 +46,9 @@ const char *vm_disk_qdev(enum vm_device device, uint32_t disk);
 
 /* Starts QEMU; the thread rule of process_start() holds. Paths with a comma, a quote or a backslash are refused. */
 int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE]);
+
+/* The VM that another program started with `outlives` in this directory. 1: it is there, 0: it is not, -1: failed. */
+int vm_adopt(struct vm *vm, const char *directory, char error[FAIL_SIZE]);
 
 /* Still there? When it has ended, `error` (if not NULL) says how, with the last of what QEMU printed. Never blocks. */
 bool vm_runs(struct vm *vm, char *error);
