@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A host as it was compiled once: every struct that may grow, taken and given, with a fence behind each. grow.sh compiles
+ * it with the headers of today and with those of tomorrow (each such struct has one more field, `tomorrow`), and runs both
+ * with both libraries. What it prints has to be the same in all four.
+ */
+#include "migbuf/migbuf.h"
+#ifdef WITH_QMP
+#include "migbuf/qmp.h"
+#endif
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FENCE 0xA5
+
+#define REQUIRE(what)                                                                                                   \
+    do {                                                                                                                \
+        if (!(what)) {                                                                                                  \
+            printf("line %d: %s\n", __LINE__, #what);                                                                   \
+            exit(1);                                                                                                    \
+        }                                                                                                               \
+    } while (0)
+
+/* A variable with 64 bytes behind it that nobody may touch. */
+#define FENCED(type, name)                                                                                              \
+    struct {                                                                                                            \
+        type it;                                                                                                        \
+        unsigned char fence[64];                                                                                        \
+    } name;                                                                                                             \
+    memset(&name, FENCE, sizeof name)
+
+static void whole(const unsigned char *fence)
+{
+    for (int i = 0; i < 64; i++)
+        REQUIRE(fence[i] == FENCE);
+}
+
+/* With tomorrow's headers: works as long as the new field is 0, then says so. */
+#ifdef TOMORROW
+#define NEW_FIELD_IS_NAMED(record, call)                                                                                \
+    do {                                                                                                                \
+        (record).tomorrow = 1;                                                                                          \
+        REQUIRE((call) == (knows_tomorrow ? 0 : MIGBUF_E_STRUCT));                                                      \
+        (record).tomorrow = 0;                                                                                          \
+    } while (0)
+#define NEW_FIELD_READS_0(record) REQUIRE((record).tomorrow == 0)
+#else
+#define NEW_FIELD_IS_NAMED(record, call) (void)knows_tomorrow
+#define NEW_FIELD_READS_0(record) (void)knows_tomorrow
+#endif
+
+static int knows_tomorrow;
+
+static struct migbuf_buffer *new_buffer(void)
+{
+    FENCED(struct migbuf_options, o);
+    struct migbuf_buffer *b = NULL;
+
+    REQUIRE(migbuf_options_init(&o.it, sizeof o.it) == 0 && o.it.size == sizeof o.it);
+    whole(o.fence);
+    NEW_FIELD_READS_0(o.it);
+    printf("options %d %u %u %" PRIu64 "\n", o.it.policy, o.it.interval_ms, o.it.late_factor_percent,
+           o.it.floor_bytes_per_s);
+    o.it.hysteresis_percent = 5;
+    NEW_FIELD_IS_NAMED(o.it, (migbuf_buffer_free(b), b = NULL, migbuf_buffer_new(UINT64_C(10) << 30, &o.it, NULL, &b)));
+    migbuf_buffer_free(b);
+    REQUIRE(migbuf_buffer_new(UINT64_C(10) << 30, &o.it, NULL, &b) == 0);
+    whole(o.fence);
+    return b;
+}
+
+static void add(struct migbuf_buffer *b)
+{
+    const struct migbuf_geometry disk = { .virtual_bytes = UINT64_C(20) << 30, .cluster_bytes = 65536,
+                                          .subcluster_bytes = 65536, .request_bytes = 65536 };
+    FENCED(struct migbuf_migration, m);
+
+    REQUIRE(migbuf_migration_init(&m.it, sizeof m.it) == 0 && m.it.size == sizeof m.it && m.it.weight == 100);
+    whole(m.fence);
+    NEW_FIELD_READS_0(m.it);
+    m.it.id = 7;
+    NEW_FIELD_IS_NAMED(m.it, migbuf_buffer_add(b, &m.it, &disk, 1, NULL));
+    if (knows_tomorrow)
+        (void)migbuf_buffer_remove(b, 7);
+    REQUIRE(migbuf_buffer_add(b, &m.it, &disk, 1, NULL) == 0);
+    whole(m.fence);
+}
+
+static void look(struct migbuf_buffer *b)
+{
+    struct migbuf_decision d;
+    FENCED(struct migbuf_buffer_view, v);
+    FENCED(struct migbuf_buffer_stats, s);
+    FENCED(struct migbuf_bins_view, bins);
+
+    REQUIRE(migbuf_buffer_tick(b, 1000, &d, 1) == 1);
+    printf("decision %d %d %" PRIu64 "\n", d.action, d.reason, d.growth_bytes_per_s);
+    v.it.size = sizeof v.it;
+    s.it.size = sizeof s.it;
+    bins.it.size = sizeof bins.it;
+    REQUIRE(migbuf_buffer_view(b, 7, &v.it) == 0 && v.it.size == sizeof v.it);
+    REQUIRE(migbuf_buffer_stats(b, &s.it) == 0 && s.it.size == sizeof s.it);
+    REQUIRE(migbuf_bins_view(migbuf_buffer_bins(b), 7, &bins.it) == 0 && bins.it.size == sizeof bins.it);
+    whole(v.fence);
+    whole(s.fence);
+    whole(bins.fence);
+    NEW_FIELD_READS_0(v.it);
+    NEW_FIELD_READS_0(s.it);
+    NEW_FIELD_READS_0(bins.it);
+    printf("view %.17g %" PRIu64 " %d\n", v.it.curve, v.it.claim_bytes, v.it.reason);
+    printf("stats %" PRIu64 " %" PRIu64 " %.17g\n", s.it.capacity_bytes, s.it.ticks, s.it.level);
+    printf("bins %" PRIu64 " %.17g %u\n", bins.it.share_bytes, bins.it.priority, bins.it.shards);
+    s.it.size = 8;
+    REQUIRE(migbuf_buffer_stats(b, &s.it) == MIGBUF_E_STRUCT);
+}
+
+static void rate(void)
+{
+    FENCED(struct migbuf_throttle_constants, c);
+    double h = 0;
+
+    REQUIRE(migbuf_throttle_constants_init(&c.it, sizeof c.it) == 0);
+    whole(c.fence);
+    NEW_FIELD_READS_0(c.it);
+    NEW_FIELD_IS_NAMED(c.it, migbuf_throttle_rate(100e6, 40e6, 1, &c.it, &h));
+    REQUIRE(migbuf_throttle_rate(100e6, 40e6, 1, &c.it, &h) == 0);
+    REQUIRE(migbuf_throttle_constants_init(&c.it, 8) == MIGBUF_E_STRUCT);
+    printf("rate %.17g\n", h);
+}
+
+static void plan(void)
+{
+    const struct migbuf_planner_link link = { .bytes_per_s = 1e8, .flow_bytes_per_s = 1e8 };
+    const struct migbuf_planner_guest guest = { .id = 1, .weight = 1, .left_bytes = 1e9, .remaining = 1e9,
+                                                .growth_ratio = 1, .rate = 1e6, .peak = 1e6 };
+    struct migbuf_planner_slot scratch[2];
+    struct migbuf_planner_plan p;
+    FENCED(struct migbuf_planner_options, o);
+
+    REQUIRE(migbuf_planner_options_init(&o.it, sizeof o.it) == 0);
+    whole(o.fence);
+    NEW_FIELD_READS_0(o.it);
+    o.it.capacity_bytes = 1e10;
+    NEW_FIELD_IS_NAMED(o.it, migbuf_planner_tick(&o.it, &link, 1, &guest, 1, scratch, &p));
+    REQUIRE(migbuf_planner_tick(&o.it, &link, 1, &guest, 1, scratch, &p) == 0);
+    printf("plan %.17g\n", p.release_s);
+}
+
+static void throttle(void)
+{
+    struct migbuf_disk *d;
+    FENCED(struct migbuf_disk_info, info);
+
+    REQUIRE(migbuf_disk_new("g", NULL, &d) == 0);
+    info.it.size = sizeof info.it;
+    REQUIRE(migbuf_disk_info(d, &info.it) == 0 && info.it.size == sizeof info.it);
+    whole(info.fence);
+    NEW_FIELD_READS_0(info.it);
+    printf("disk %d %d\n", info.it.learnt, info.it.restored);
+    migbuf_disk_free(d);
+}
+
+static void monitor(void)
+{
+#ifdef WITH_QMP
+    struct migbuf_qmp *q = NULL;
+    FENCED(struct migbuf_qmp_options, o);
+
+    REQUIRE(migbuf_qmp_options_init(&o.it, sizeof o.it) == 0);
+    whole(o.fence);
+    NEW_FIELD_READS_0(o.it);
+    NEW_FIELD_IS_NAMED(o.it, migbuf_qmp_new(&o.it, NULL, &q));
+    migbuf_qmp_free(q);
+    REQUIRE(migbuf_qmp_new(&o.it, NULL, &q) == 0);
+    printf("qmp %" PRIu64 "\n", o.it.max_events);
+    migbuf_qmp_free(q);
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    struct migbuf_buffer *b;
+
+    knows_tomorrow = argc > 1 && strcmp(argv[1], "library-of-tomorrow") == 0;
+    b = new_buffer();
+    add(b);
+    look(b);
+    migbuf_buffer_free(b);
+    rate();
+    plan();
+    throttle();
+    monitor();
+    return 0;
+}
