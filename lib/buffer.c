@@ -140,7 +140,6 @@ int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *opti
     b->constants.epsilon_bytes = (double)o.epsilon_bytes;
     b->constants.epsilon_bytes_per_s = (double)o.epsilon_bytes_per_s;
     b->late_interval_s = o.interval_ms / 1000.0 * (o.late_factor_percent / 100.0) + o.lag_ms / 1000.0;
-    b->window_s = b->late_interval_s + BURST_S;
     *out = b;
     return 0;
 }
@@ -255,8 +254,8 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
 
     if (!e->now.limited || e->now.paused || !b->o.lag_ms)
         return 0;
-    migbuf_throttle_pending(w, e->device, e->amplification, lag_s, BURST_S, e->request / e->amplification, &bytes);
-    return fmin(bytes + metadata_of(e, w, lag_s + BURST_S), missing_bytes);
+    migbuf_throttle_pending(w, e->device, e->amplification, lag_s, e->burst_s, e->request / e->amplification, &bytes);
+    return fmin(bytes + metadata_of(e, w, lag_s + e->burst_s), missing_bytes);
 }
 
 /* Claim when the limit lets through w units/s * unit: fixed part, and the slope of the rest in w. Both ways to bound the
@@ -264,13 +263,13 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
 static double claim_of(const struct migbuf_buffer *b, const struct entry *e, double w, double missing_bytes, double *slope)
 {
     double per_unit = e->amplification * (double)e->cluster / (double)e->unit;
-    double fixed = e->request + (e->now.paused ? e->queue : 0);
+    double fixed = e->request + (e->now.paused ? e->queue : 0), window_s = b->late_interval_s + e->burst_s;
 
-    *slope = e->amplification * b->window_s;
-    if (e->metadata <= w * b->window_s * per_unit + e->of_request) {
+    *slope = e->amplification * window_s;
+    if (e->metadata <= w * window_s * per_unit + e->of_request) {
         fixed += e->metadata;
     } else {
-        *slope += per_unit * b->window_s;
+        *slope += per_unit * window_s;
         fixed += e->of_request;
     }
     return fmin(fixed, missing_bytes);
@@ -319,8 +318,9 @@ int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const 
         migbuf_limits_metadata(&disks[k], &metadata);
         migbuf_limits_whole_disk(&disks[k], &whole);
         migbuf_limits_amplification(&disks[k], &amplification);
-        e->request = fmax(e->request, (double)request);
-        e->of_request = fmax(e->of_request, (double)of_request);
+        e->request += (double)request;
+        e->of_request += (double)of_request;
+        e->burst_s += BURST_S;
         e->metadata += (double)metadata;
         e->whole += (double)whole;
         e->queue += (double)disks[k].queue_bytes;
@@ -596,7 +596,7 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
     /* What is let through may grow the file by A / ratio of what is expected. */
     worst = e->amplification / ratio_of(e);
-    migbuf_throttle_hard_cap(v->room_bytes, worst, b->late_interval_s, BURST_S, e->request / worst, &e->hard_cap);
+    migbuf_throttle_hard_cap(v->room_bytes, worst, b->late_interval_s, e->burst_s, e->request / worst, &e->hard_cap);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
     if (e->share < e->clamped) {

@@ -31,7 +31,7 @@ struct entry {
     double flow, device;                      /* bytes/s, INFINITY when not known */
     uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
     double amplification;                     /* A */
-    double request, of_request;               /* d and m of the proof */
+    double request, of_request, burst_s;      /* d, m and b of the proof */
     double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
     struct migbuf_growth growth;
@@ -53,7 +53,7 @@ struct migbuf_buffer {
     struct link *links;
     uint32_t count, room, links_count, links_room;
     uint64_t now_ms, ticks, late_ticks;
-    double late_interval_s, window_s; /* T', W */
+    double late_interval_s; /* T' */
     double reserve, pending, grantable, level; /* of the last tick */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */

@@ -17,6 +17,7 @@ struct node {
     char qdev[QDEV_BYTES]; /* "" before it is known */
     struct migbuf_throttle_config host; /* the host's own, to be restored */
     uint8_t found, joined; /* in this query; member of our group */
+    uint8_t waits;         /* the group's limit was raised, and this disk has not been told */
 };
 
 struct migbuf_disk {
@@ -282,6 +283,16 @@ static struct node *first_node(struct migbuf_disk *d, int joined)
     return NULL;
 }
 
+static struct node *first_waiting(struct migbuf_disk *d)
+{
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (d->node[k].waits) {
+            d->at = k;
+            return &d->node[k];
+        }
+    return NULL;
+}
+
 static int32_t next_to_restore(struct migbuf_disk *d)
 {
     struct node *n = first_node(d, 1);
@@ -317,11 +328,11 @@ static int32_t next_to_set(struct migbuf_disk *d)
         write_throttle(d, n, d->group);
         return MIGBUF_DISK_THROTTLE;
     }
-    if (same_limits(&want, &d->in_force))
-        return 0;
-    if (d->plain || !is_lower(&want, &d->in_force)) {
-        d->at = 0;
-        write_throttle(d, &d->node[0], d->group);
+    if (same_limits(&want, &d->in_force) || d->plain || !is_lower(&want, &d->in_force)) {
+        n = same_limits(&want, &d->in_force) ? first_waiting(d) : first_node(d, 1);
+        if (!n)
+            return 0;
+        write_throttle(d, n, d->group);
         return MIGBUF_DISK_THROTTLE;
     }
     migbuf__write(&t, "{\"path\":\"/objects/%s\",\"property\":\"limits\",\"value\":{", d->group);
@@ -425,6 +436,22 @@ static int query_done(struct migbuf_disk *d)
     return 0;
 }
 
+/* The group has one timer, which belongs to whichever disk's request is next: told of a raise are therefore all. */
+static void throttle_done(struct migbuf_disk *d)
+{
+    struct node *n = &d->node[d->at];
+
+    if (!d->restores) {
+        uint8_t raised = count_joined(d) && !same_limits(&d->sending, &d->in_force) && !is_lower(&d->sending, &d->in_force);
+
+        for (uint32_t k = 0; k < d->nodes && raised; k++)
+            d->node[k].waits = d->node[k].joined;
+        d->in_force = d->sending;
+    }
+    n->joined = !d->restores;
+    n->waits = 0;
+}
+
 int migbuf_disk_done(struct migbuf_disk *d)
 {
     int32_t kind;
@@ -443,9 +470,7 @@ int migbuf_disk_done(struct migbuf_disk *d)
         d->loaded = 0;
         break;
     case MIGBUF_DISK_THROTTLE:
-        d->node[d->at].joined = !d->restores;
-        if (!d->restores)
-            d->in_force = d->sending;
+        throttle_done(d);
         break;
     case MIGBUF_DISK_LIMITS:
         d->in_force = d->sending;

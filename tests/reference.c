@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-static const double burst_s = 0.1;
 static const uint64_t units_max = UINT64_C(1000000000000000); /* the largest value QEMU takes */
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -572,14 +571,20 @@ static double largest_cluster(const struct reference_migration *m)
 
 static double one_request(const struct reference_migration *m)
 {
-    uint64_t most = 0;
+    double sum = 0;
 
-    for (int d = 0; d < m->disk_count; d++) {
-        uint64_t growth = reference_request_growth(&m->disk[d], m->disk[d].request_bytes);
+    for (int d = 0; d < m->disk_count; d++)
+        sum += (double)reference_request_growth(&m->disk[d], m->disk[d].request_bytes);
+    return sum;
+}
 
-        most = growth > most ? growth : most;
-    }
-    return (double)most;
+static double bursts_s(const struct reference_migration *m)
+{
+    double sum = 0;
+
+    for (int d = 0; d < m->disk_count; d++)
+        sum += 0.1;
+    return sum;
 }
 
 static double all_metadata(const struct reference_migration *m)
@@ -645,7 +650,7 @@ static double window_s(const struct reference *r)
 
 double reference_request_metadata(const struct reference_migration *m)
 {
-    double most = 0;
+    double sum = 0;
 
     for (int d = 0; d < m->disk_count; d++) {
         double c = (double)m->disk[d].cluster_bytes, data, entries = c / 8;
@@ -653,26 +658,26 @@ double reference_request_metadata(const struct reference_migration *m)
         if (m->disk[d].subcluster_bytes < m->disk[d].cluster_bytes)
             entries = c / 16;
         data = (double)reference_request_growth(&m->disk[d], m->disk[d].request_bytes);
-        most = fmax(most, (ceil(data / (entries * c)) + ceil(data / (c / 2 * c)) + 3) * c);
+        sum += (ceil(data / (entries * c)) + ceil(data / (c / 2 * c)) + 3) * c;
     }
-    return most;
+    return sum;
 }
 
 static double pending(const struct reference *r, const struct reference_migration *m)
 {
     double rate = fmin((double)m->now.units * reference_step(r, m), device_of(m)), a = reference_amplification(m);
-    double bytes = a * rate * (lag_s(r) + burst_s) + one_request(m), tables;
+    double bytes = a * rate * (lag_s(r) + bursts_s(m)) + one_request(m), tables;
 
     if (!m->now.limited || m->now.paused || r->options.lag_ms == 0)
         return 0;
-    tables = a * rate * (lag_s(r) + burst_s) / reference_unit(m) * largest_cluster(m) + reference_request_metadata(m);
+    tables = a * rate * (lag_s(r) + bursts_s(m)) / reference_unit(m) * largest_cluster(m) + reference_request_metadata(m);
     return fmin((double)missing(m), bytes + fmin(all_metadata(m), tables));
 }
 
 /* The claim when w is let through is c w + e: which metadata term is the smaller one decides both. */
 static void claim(const struct reference *r, const struct reference_migration *m, double w, double *c, double *e)
 {
-    double wait = window_s(r) + burst_s, a = reference_amplification(m);
+    double wait = window_s(r) + bursts_s(m), a = reference_amplification(m);
     double tables = a * largest_cluster(m) / reference_unit(m), meta = all_metadata(m);
 
     *c = a * wait;
@@ -783,7 +788,7 @@ static double hard_cap(const struct reference *r, const struct reference_migrati
 {
     double a = reference_amplification(m) / ratio(m);
 
-    return fmax(0, (m->view.room / a - one_request(m) / a) / (window_s(r) + burst_s));
+    return fmax(0, (m->view.room / a - one_request(m) / a) / (window_s(r) + bursts_s(m)));
 }
 
 static void own_clamps(struct reference *r, int i)

@@ -133,8 +133,12 @@ START_TEST(two_disks_share_one_group)
     expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
     expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-two\"");
     expect_nothing(d);
-    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0); /* one set for the group is enough */
+    ck_assert_int_eq(migbuf_disk_set(d, &fast), 0); /* higher: any of them may have the group's timer */
     expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-two\"");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0); /* lower: once for all */
+    expect(d, MIGBUF_DISK_LIMITS, "\"iops-write\":5,");
     expect_nothing(d);
     ck_assert_int_eq(migbuf_disk_restore(d), 0);
     expect(d, MIGBUF_DISK_THROTTLE, "\"bps_rd\":100,\"bps_wr\":0");

@@ -483,6 +483,80 @@ START_TEST(every_kind_of_device_is_throttled_and_restored)
 }
 END_TEST
 
+/* Two disks of one VM in one group */
+
+#define LARGE "1M" /* 16 units */
+
+static void queue_writes(struct lab_vm *v, const char *qdev, int first_mib, int count)
+{
+    char write[64];
+
+    for (int k = 0; k < count; k++) {
+        snprintf(write, sizeof write, "aio_write -P 1 %dM " LARGE, first_mib + k);
+        lab_io(v, qdev, write);
+    }
+}
+
+/* Whoever of the group waits has the one timer: a raise must reach it wherever that is. */
+static void raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
+{
+    const char *const node[] = { VM_DISK_NODE, "s" };
+    const bool waits[] = { first_waits, second_waits };
+    uint64_t before[2], waiting[2], after[2];
+    static int at_mib = 128;
+    double start, waited;
+
+    lab_units(v, 1);
+    for (int k = 0; k < 2; k++)
+        before[k] = allocated(node[k], v);
+    start = lab_now();
+    for (int k = 0; k < 2; k++)
+        if (waits[k])
+            queue_writes(v, migbuf_disk_qdev(v->disk, node[k]), at_mib, 6);
+    at_mib += 6;
+    lab_sleep(1);
+    waited = lab_now() - start;
+    for (int k = 0; k < 2; k++)
+        waiting[k] = allocated(node[k], v);
+    lab_units(v, 1000);
+    lab_sleep(1);
+    for (int k = 0; k < 2; k++)
+        after[k] = allocated(node[k], v);
+    printf("# %s%s waits at 1 unit/s: %.1f units in %.1f s; in the second after the raise %.1f and %.1f units\n",
+           first_waits ? "first" : "", second_waits ? "second" : "",
+           (double)(waiting[0] - before[0] + waiting[1] - before[1]) / 65536, waited,
+           (double)(after[0] - waiting[0]) / 65536, (double)(after[1] - waiting[1]) / 65536);
+    ck_assert_double_le((double)(waiting[0] - before[0] + waiting[1] - before[1]), (1 * (waited + 0.1) + 16) * 65536);
+    for (int k = 0; k < 2; k++)
+        ck_assert_uint_eq(after[k] - before[k], waits[k] ? 6 * MIB : 0);
+}
+
+START_TEST(two_disks_are_one_bucket_and_both_feel_a_raise)
+{
+    static const char *const nodes[] = { "s", "n" };
+    struct lab_wish wish = lab_wish();
+    char node[2][512];
+    const char *const extra[] = { "-blockdev", node[0],
+                                  "-device",   "virtio-scsi-pci,id=scsi",
+                                  "-device",   "scsi-hd,id=dev-s,drive=s,bus=scsi.0",
+                                  NULL };
+    struct lab_vm v;
+
+    make_extra(node, nodes);
+    wish.guest.count = 1;
+    wish.extra = extra;
+    lab_start(&v, "group", &wish);
+    lab_wait_acknowledged(&v, 1, 20);
+    ck_assert_int_eq(migbuf_disk_watch(v.disk, "s"), 0);
+    lab_learn(&v);
+    raise_while(&v, true, false);
+    raise_while(&v, false, true);
+    raise_while(&v, true, true);
+    lab_restore(&v);
+    lab_end(&v);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -493,6 +567,7 @@ int main(void)
         limits_moved_to_another_group_come_back,
         limits_changed_by_another_hand_come_back,
         every_kind_of_device_is_throttled_and_restored,
+        two_disks_are_one_bucket_and_both_feel_a_raise,
         NULL,
     };
 

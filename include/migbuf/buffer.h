@@ -12,9 +12,9 @@
  *
  * ## What is promised: the files never outgrow Ω (I1)
  *
- * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, b = 0.1 s (QEMU's burst), W = T' + b, and for
- * each migration w the rate its new limit lets through (units/s * unit), A the worst growth per unit (limits.h), d =
- * growth of one whole request, m = its metadata. Until the next decisions land its files grow by at most
+ * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, and for each migration b = 0.1 s (QEMU's burst)
+ * for each of its disks, W = T' + b, w the rate its new limit lets through (units/s * unit), A the worst growth per unit
+ * (limits.h), d = growth of one whole request of each disk, m = the metadata of those. Until the next decisions land its files grow by at most
  *
  *   metadata(w, t) = all of it, or A * (w * t / unit) * cluster + m, whichever is less
  *   pending = A * old w * (lag + b) + d + metadata(old w, lag + b)     measured, but the new limit is not in force yet

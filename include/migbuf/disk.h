@@ -23,6 +23,8 @@
  *  - all disks of the VM join one throttle-group object of our own, hence share one bucket and one budget;
  *  - a lower limit is set on the object (qom-set): the bucket is emptied but nobody is woken;
  *  - a higher limit is set with block_set_io_throttle: a request that waits for the old rate would not notice qom-set;
+ *    and it is set on every disk, as a group has one timer and nobody knows whose request it is for
+ *    (block/throttle-groups.c). Each of these empties the bucket and wakes one request of that disk;
  *  - a limit that is in force already is never sent again.
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
  *
