@@ -9,23 +9,30 @@
 #include <string.h>
 
 #define NONE MIGBUF__NONE
+#define SHORTEST_S 0.05 /* a shorter interval shows bursts, not rates */
 #define BURST_S 0.1 /* QEMU's bucket holds avg / 10, and a set empties it (util/throttle.c) */
 
 #define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_options, tau_ms)
-#define MIGRATION_FIRST MIGBUF__FIRST(struct migbuf_migration, drains_ahead)
-#define VIEW_FIRST MIGBUF__FIRST(struct migbuf_buffer_view, reserved)
+#define MIGRATION_FIRST MIGBUF__FIRST(struct migbuf_migration, rate_bytes_per_s)
+#define VIEW_FIRST MIGBUF__FIRST(struct migbuf_buffer_view, planned)
 #define STATS_FIRST MIGBUF__FIRST(struct migbuf_buffer_stats, level)
 
 struct scratch {
     struct migbuf_bins_view *views;
     double *x, *y, *amount, *weight;
     size_t *first, *order;
+    struct migbuf_planner_guest *guest;
+    struct migbuf_planner_plan *plan;
+    struct migbuf_planner_slot *slot; /* one per migration and one per link, of which there are no more */
+    struct migbuf_planner_link *link;
     uint32_t *looks_at;
 };
 
 static size_t scratch_bytes(size_t room)
 {
-    return room * (sizeof(struct migbuf_bins_view) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t)) +
+    return room * (sizeof(struct migbuf_bins_view) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t) +
+                   sizeof(struct migbuf_planner_guest) + sizeof(struct migbuf_planner_plan) +
+                   2 * sizeof(struct migbuf_planner_slot) + sizeof(struct migbuf_planner_link)) +
            sizeof(size_t);
 }
 
@@ -40,7 +47,11 @@ static struct scratch scratch_of(const struct migbuf_buffer *b)
     s.weight = s.amount + b->room;
     s.first = (size_t *)(s.weight + b->room);
     s.order = s.first + b->room + 1;
-    s.looks_at = (uint32_t *)(s.order + 2 * (size_t)b->room);
+    s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->room);
+    s.plan = (struct migbuf_planner_plan *)(s.guest + b->room);
+    s.slot = (struct migbuf_planner_slot *)(s.plan + b->room);
+    s.link = (struct migbuf_planner_link *)(s.slot + 2 * (size_t)b->room);
+    s.looks_at = (uint32_t *)(s.link + b->room);
     return s;
 }
 
@@ -66,9 +77,11 @@ const char *migbuf_reason_text(int32_t reason)
         "the buffer cannot hold the reserves for drains",
         "paused a moment ago",
         "its whole disk fits",
+        "its part of the plan",
+        "the plan holds without a throttle for it",
     };
 
-    return text[reason >= 1 && reason <= MIGBUF_REASON_WHOLE ? reason : 0];
+    return text[reason >= 1 && reason <= MIGBUF_REASON_FREE ? reason : 0];
 }
 
 /* Options */
@@ -94,7 +107,7 @@ int migbuf_options_init(struct migbuf_options *options, uint64_t size)
 
 int migbuf__buffer_check_options(const struct migbuf_options *o)
 {
-    if ((o->policy != MIGBUF_POLICY_PAPER && o->policy != MIGBUF_POLICY_LITERAL) || o->reserved)
+    if (o->policy < MIGBUF_POLICY_PAPER || o->policy > MIGBUF_POLICY_PLANNER || o->reserved)
         return MIGBUF_E_INVALID;
     if (o->interval_ms < 10 || o->interval_ms > 60000 || o->late_factor_percent < 100 ||
         o->late_factor_percent > 1000 || o->lag_ms > 60000 || o->hysteresis_percent > 50 || !o->epsilon_bytes ||
@@ -183,6 +196,7 @@ void migbuf__buffer_join_link(struct migbuf_buffer *b, struct entry *e)
     if (!l) {
         l = &b->links[b->links_count++];
         *l = (struct link){ .id = e->link };
+        migbuf_link_init(&l->mean, 0);
     }
     l->weights += e->weight;
     e->link_at = (uint32_t)(l - b->links);
@@ -337,6 +351,8 @@ int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const 
     }
     e->least_units = least_units(longest, smallest, o->max_stall_ms);
     migbuf_growth_init(&e->growth);
+    migbuf_forecast_init(&e->demand.forecast, (double)m->rate_bytes_per_s);
+    e->plan.release_s = INFINITY;
     e->step = flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE ? 2 * e->unit : e->unit; /* half for bytes, half for requests */
     return 0;
 }
@@ -385,6 +401,8 @@ int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, co
     memset(e->geometry, 0, disks_bytes(e->disk_count));
     memcpy(e->geometry, disks, e->disk_count * sizeof *disks);
     e->measured = (struct measured *)(e->geometry + e->disk_count);
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        e->measured[k].remaining_bytes = disks[k].virtual_bytes;
     return 0;
 }
 
@@ -470,6 +488,10 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
     i = migbuf__bins_find(b->bins, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
+    if (phase != b->e[i].phase) /* until the next sample tells: all of it */
+        for (uint32_t k = 0; k < b->e[i].disk_count; k++)
+            b->e[i].measured[k].remaining_bytes =
+                phase == MIGBUF_PHASE_DRAIN ? b->e[i].measured[k].file_bytes : b->e[i].geometry[k].virtual_bytes;
     b->e[i].phase = phase;
     b->e[i].drains_ahead = drains_ahead;
     return 0;
@@ -511,9 +533,10 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
     }
     for (size_t k = 0; k < count; k++) {
         const struct migbuf_sample *s = &samples[k];
+        struct entry *e = &b->e[migbuf__bins_find(b->bins, s->id)];
 
-        b->e[migbuf__bins_find(b->bins, s->id)].measured[s->disk] =
-            (struct measured){ s->file_bytes, s->writes, s->written_bytes };
+        e->measured[s->disk] = (struct measured){ s->file_bytes, s->writes, s->written_bytes, s->remaining_bytes };
+        e->demand.told |= UINT64_C(1) << s->disk;
     }
     return 0;
 }
@@ -560,7 +583,7 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
     double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
     struct measured sum = { 0 };
 
-    if (e->step != e->unit || interval_s < 0.05)
+    if (e->step != e->unit || interval_s < SHORTEST_S)
         return;
     for (uint32_t k = 0; k < e->disk_count; k++) {
         sum.file_bytes += e->measured[k].file_bytes;
@@ -572,7 +595,8 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
     e->learnt_at_ms = b->now_ms;
 }
 
-/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. */
+/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
+ * planner's rates are of what is written anyway: its ratio stays 1. */
 static double ratio_of(const struct entry *e)
 {
     return e->phase == MIGBUF_PHASE_DRAIN ? 1 : e->growth.ratio;
@@ -673,6 +697,97 @@ static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scra
     for (uint32_t i = 0; i < n; i++)
         clamp_by_hosts(b, &b->e[i], s->y[i], &s->views[i]);
     clamp_by_space(b, n, s);
+}
+
+/* The planner. Its rates are of unit bytes written; a budget of one unit lets `step` through. */
+
+static double limit_in_force(const struct entry *e)
+{
+    double limit = (double)e->now.units * (double)e->unit;
+
+    return e->now.limited && limit < e->device ? limit : INFINITY;
+}
+
+/* What was written and what grew since the last tick goes into the forecast. A file that grew was written to. */
+static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
+{
+    struct demand *d = &e->demand, last = *d;
+    double interval_s = (double)(b->now_ms - d->at_ms) / 1000, written, grown;
+
+    if (~d->told << (64 - e->disk_count) || (d->known && interval_s < SHORTEST_S))
+        return;
+    d->units_bytes = 0;
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        d->units_bytes += fmax((double)e->measured[k].writes * (double)e->unit, (double)e->measured[k].written_bytes);
+    d->file_bytes = (double)files_of(e);
+    d->at_ms = b->now_ms;
+    d->known = 1;
+    if (!last.known)
+        return;
+    grown = fmax(0, d->file_bytes - last.file_bytes);
+    written = fmax(d->units_bytes - last.units_bytes, grown);
+    migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
+}
+
+static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
+{
+    const struct migbuf_forecast *f = &e->demand.forecast;
+
+    *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_DRAIN,
+                                        .weight = e->weight, .file_bytes = (double)files_of(e),
+                                        .need_bytes = e->plan.need_bytes, .growth_ratio = f->growth_ratio,
+                                        .rate = f->rate, .peak = f->peak };
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        g->left_bytes += (double)e->measured[k].remaining_bytes;
+    migbuf_forecast_remaining(f, g->file_bytes, missing(e), &g->remaining);
+}
+
+/* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
+ * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. */
+static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
+{
+    double in_force = (double)(e->now.units * e->step), band = b->o.hysteresis_percent / 100.0;
+    double free_bytes = (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins);
+
+    e->share = link_share(b, e);
+    e->curve = e->hard_cap = INFINITY;
+    e->clamped = e->hosted = e->budget = e->plan.rate * (double)(e->step / e->unit);
+    e->reason = e->plan.cut ? MIGBUF_REASON_PLAN : e->plan.rate < INFINITY ? MIGBUF_REASON_SHARE : MIGBUF_REASON_FREE;
+    if (fabs(e->budget - in_force) <= band * in_force)
+        e->budget = in_force;
+    e->budget = fmin(e->budget, fmax(0, free_bytes) / (e->amplification * (b->late_interval_s + e->burst_s)));
+}
+
+static int planner_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+{
+    struct migbuf_planner_options o;
+    int rc;
+
+    migbuf_planner_options_init(&o, sizeof o);
+    o.capacity_bytes = (double)migbuf__bins_capacity(b->bins);
+    o.interval_s = b->o.interval_ms / 1000.0;
+    o.floor = (double)b->o.floor_bytes_per_s;
+    for (uint32_t k = 0; k < b->links_count; k++) {
+        migbuf_link_update(&b->links[k].mean, b->now_ms, (double)b->links[k].bytes_per_s, 0);
+        s->link[k] = (struct migbuf_planner_link){ .bytes_per_s = migbuf_link_mean(&b->links[k].mean) };
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct entry *e = &b->e[i];
+
+        learn_demand(b, e);
+        describe_guest(e, &s->guest[i]);
+        s->link[e->link_at].flow_bytes_per_s = fmax(s->link[e->link_at].flow_bytes_per_s, e->flow);
+        o.capacity_bytes = fmax(0, o.capacity_bytes - reserve_of(e, missing(e)));
+    }
+    rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, n, s->slot, s->plan);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        b->e[i].plan = s->plan[i];
+        clamp_by_plan(b, &b->e[i]);
+    }
+    clamp_by_space(b, n, s);
+    return 0;
 }
 
 static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
@@ -812,11 +927,17 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         return 0;
     s = scratch_of(b);
     update_ledger(b);
-    migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
-    if (b->o.policy == MIGBUF_POLICY_LITERAL)
-        literal_budgets(b, n, &s);
-    else
-        paper_budgets(b, n, &s);
+    if (b->o.policy == MIGBUF_POLICY_PLANNER) {
+        rc = planner_budgets(b, n, &s);
+        if (rc)
+            return rc;
+    } else {
+        migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
+        if (b->o.policy == MIGBUF_POLICY_LITERAL)
+            literal_budgets(b, n, &s);
+        else
+            paper_budgets(b, n, &s);
+    }
     no_room = (double)migbuf_bins_used(b->bins) + b->reserve > (double)migbuf__bins_capacity(b->bins) &&
               b->o.policy != MIGBUF_POLICY_LITERAL;
     for (uint32_t i = 0; i < n; i++)
@@ -886,7 +1007,11 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
         e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
     v.reserve_bytes = (uint64_t)e->reserve;
     v.claim_bytes = (uint64_t)e->claim;
-    v.ratio = ratio_of(e);
+    v.ratio = b->o.policy == MIGBUF_POLICY_PLANNER ? e->demand.forecast.growth_ratio : ratio_of(e);
+    v.release_s = e->plan.release_s;
+    v.wish = e->plan.wish;
+    v.line = e->plan.line;
+    v.planned = e->plan.growth;
     v.link = e->link;
     v.phase = e->phase;
     v.paused = e->now.paused;

@@ -4,7 +4,10 @@
 #define MIGBUF_LIB_BUFFER_H
 #include "bins.h"
 #include "migbuf/buffer.h"
+#include "migbuf/forecast.h"
 #include "migbuf/growth.h"
+#include "migbuf/link.h"
+#include "migbuf/planner.h"
 #include "migbuf/throttle.h"
 
 #define MIGBUF__MAX_DISKS 64
@@ -18,7 +21,16 @@ struct setting {
 };
 
 struct measured {
-    uint64_t file_bytes, writes, written_bytes;
+    uint64_t file_bytes, writes, written_bytes, remaining_bytes;
+};
+
+/* Planner: what a guest is forecast to write, and where the last measurement of it ended. */
+struct demand {
+    struct migbuf_forecast forecast;
+    double units_bytes, file_bytes; /* written in units, and grown, up to at_ms */
+    uint64_t at_ms;
+    uint64_t told; /* disks of which a sample came, as bits */
+    uint8_t known; /* the three before are of a tick that all disks were sampled for */
 };
 
 struct entry {
@@ -36,12 +48,15 @@ struct entry {
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
     struct migbuf_growth growth;
     uint64_t learnt_at_ms;
+    struct demand demand;
+    struct migbuf_planner_plan plan; /* of the last tick; release_s INFINITY before the first, and without planner */
     struct setting now, before;
     double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
 };
 
 struct link {
     uint64_t id, bytes_per_s, weights;
+    struct migbuf_link mean; /* planner: bytes_per_s from tick to tick */
 };
 
 struct migbuf_buffer {

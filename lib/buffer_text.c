@@ -9,9 +9,9 @@
 
 static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g, const struct measured *m)
 {
-    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu %llu %llu\n", NUMBER(g->virtual_bytes),
+    migbuf__write(w, "disk %llu %llu %llu %llu %llu %u %llu %llu %llu %llu\n", NUMBER(g->virtual_bytes),
                   NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->request_bytes), NUMBER(g->queue_bytes),
-                  g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes));
+                  g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes), NUMBER(m->remaining_bytes));
 }
 
 /* A double as its bits: nothing else comes back the same. */
@@ -28,6 +28,16 @@ static void write_growth(struct migbuf__writer *w, const struct migbuf_growth *g
     migbuf__write(w, "growth %llu %llu %llu %llu %llu %llu %llu %llu %llu\n", bits(g->ratio), bits(g->units), bits(g->grown),
                   NUMBER(g->file_bytes), NUMBER(g->writes), NUMBER(g->written_bytes), NUMBER(g->known), bits(g->credit),
                   bits(g->units_per_s));
+}
+
+static void write_demand(struct migbuf__writer *w, const struct entry *e)
+{
+    const struct demand *d = &e->demand;
+    const struct migbuf_forecast *f = &d->forecast;
+
+    migbuf__write(w, "demand %llu %llu %llu %llu %llu %llu %llu %llu %llu %u %llu\n", bits(f->rate), bits(f->peak),
+                  bits(f->grown_bytes), bits(f->recent_bytes), bits(f->growth_ratio), bits(f->written_bytes),
+                  bits(d->units_bytes), bits(d->file_bytes), NUMBER(d->told), d->known, bits(e->plan.need_bytes));
 }
 
 /* 0 stands for "as much as there is", as in struct migbuf_migration. */
@@ -58,9 +68,11 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
         for (uint32_t k = 0; k < e->disk_count; k++)
             write_disk(&w, &e->geometry[k], &e->measured[k]);
         write_growth(&w, &e->growth);
+        write_demand(&w, e);
     }
     for (uint32_t k = 0; k < b->links_count; k++)
-        migbuf__write(&w, "link %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s));
+        migbuf__write(&w, "link %llu %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s),
+                      bits(b->links[k].mean.mean));
     migbuf__write_end(&w, "end");
     *length = w.length;
     return w.length < capacity ? 0 : MIGBUF_E_TOO_BIG;
@@ -96,6 +108,7 @@ static void read_disk(struct migbuf__reader *r, struct migbuf_geometry *g, struc
     m->file_bytes = migbuf__read_number(r, 0, MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS);
     m->writes = migbuf__read_number(r, 0, UINT64_MAX);
     m->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    m->remaining_bytes = migbuf__read_number(r, 0, UINT64_MAX);
 }
 
 static double read_double(struct migbuf__reader *r, double least, double most)
@@ -123,6 +136,24 @@ static void read_growth(struct migbuf__reader *r, struct migbuf_growth *g)
     g->units_per_s = read_double(r, 0, INFINITY);
 }
 
+static void read_demand(struct migbuf__reader *r, struct demand *d, double *need_bytes)
+{
+    struct migbuf_forecast *f = &d->forecast;
+
+    migbuf__read_word(r, "demand");
+    f->rate = read_double(r, 0, 1e300);
+    f->peak = read_double(r, 0, 1e300);
+    f->grown_bytes = read_double(r, 0, 1e300);
+    f->recent_bytes = read_double(r, 0, 1e300);
+    f->growth_ratio = read_double(r, 0, 1);
+    f->written_bytes = read_double(r, 0, 1e300);
+    d->units_bytes = read_double(r, 0, 1e300);
+    d->file_bytes = read_double(r, 0, 1e300);
+    d->told = migbuf__read_number(r, 0, UINT64_MAX);
+    d->known = (uint8_t)migbuf__read_number(r, 0, 1);
+    *need_bytes = read_double(r, 0, 1e300);
+}
+
 /* The i-th migration of a ledger that is there already. */
 static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_t i)
 {
@@ -130,6 +161,8 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     struct migbuf_geometry disks[MIGBUF__MAX_DISKS];
     struct measured measured[MIGBUF__MAX_DISKS];
     struct migbuf_growth growth;
+    struct demand demand = { .at_ms = b->now_ms };
+    double need_bytes;
     uint64_t count;
     struct setting now = { 0 };
     struct entry e;
@@ -152,6 +185,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     for (uint64_t k = 0; k < count && !r->bad; k++)
         read_disk(r, &disks[k], &measured[k]);
     read_growth(r, &growth);
+    read_demand(r, &demand, &need_bytes);
     if (r->bad || migbuf__buffer_entry(&b->o, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
@@ -161,6 +195,8 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     memcpy(e.measured, measured, count * sizeof *measured);
     e.growth = growth;
     e.learnt_at_ms = b->now_ms;
+    e.demand = demand;
+    e.plan.need_bytes = need_bytes;
     migbuf__buffer_join_link(b, &e);
     b->e[b->count++] = e;
     return 0;
@@ -189,6 +225,8 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r)
         if (r->bad || !l)
             return MIGBUF_E_PROTOCOL;
         l->bytes_per_s = migbuf__read_number(r, 0, UINT64_C(1) << 53);
+        l->mean = (struct migbuf_link){ .latest = (double)l->bytes_per_s, .at_ms = b->now_ms };
+        l->mean.mean = l->mean.best = read_double(r, 0, 0x1p53);
     }
     if (!rc && (r->bad || r->at != r->end))
         rc = MIGBUF_E_PROTOCOL;

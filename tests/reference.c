@@ -504,8 +504,14 @@ void reference_migration_set(struct reference_migration *m, const struct migbuf_
     for (int d = 0; d < disk_count; d++)
         m->disk[d] = disks[d];
     m->disk_bytes[0] = from->file_bytes;
+    for (int d = 0; d < disk_count; d++)
+        m->disk_left[d] = disks[d].virtual_bytes;
     m->units_sum = m->grown_sum = 16;
     m->ratio = 1;
+    m->v = (double)from->rate_bytes_per_s;
+    m->num = m->den = 64e6;
+    m->rho = 1;
+    m->release = INFINITY;
 }
 
 void reference_start(struct reference *r, const struct reference_migration *m, uint32_t weight)
@@ -515,8 +521,11 @@ void reference_start(struct reference *r, const struct reference_migration *m, u
     reference_ledger_start(&r->ledger, m->id, weight, reference_file_bytes(m));
     r->migration[i] = *m;
     for (int j = 0; j < i; j++)
-        if (r->migration[j].link == m->link)
+        if (r->migration[j].link == m->link) {
             r->migration[i].link_rate = r->migration[j].link_rate;
+            r->migration[i].link_mean = r->migration[j].link_mean;
+            r->migration[i].link_ms = r->migration[j].link_ms;
+        }
 }
 
 void reference_end(struct reference *r, int i)
@@ -910,6 +919,289 @@ static void paper_budgets(struct reference *r)
     }
 }
 
+/* The planner: forecast.h and planner.h once more, each step as its text says it. */
+
+static void forecast_guest(const struct reference *r, struct reference_migration *m)
+{
+    double seconds = (double)(r->now_ms - m->fed_ms) / 1000, written = 0, bytes = (double)reference_file_bytes(m);
+    double limit = (double)m->now.units * reference_unit(m), du, ds, sample, keep = exp(-seconds / 60);
+    bool saturated, all_told = true;
+
+    for (int d = 0; d < m->disk_count; d++) {
+        all_told = all_told && m->disk_told[d];
+        written += fmax((double)m->disk_writes[d] * reference_unit(m), (double)m->disk_written[d]);
+    }
+    if (!all_told || (m->fed && seconds < 0.05))
+        return;
+    ds = fmax(0, bytes - m->fed_bytes);
+    du = fmax(written - m->fed_written, ds); /* what grew was written */
+    sample = du / seconds;
+    if (m->fed)
+        m->u += du;
+    if (m->fed && !m->now.paused) {
+        saturated = m->now.limited && limit < device_of(m) && sample >= 0.9 * limit;
+        m->vpk = saturated ? fmax(m->vpk, sample) : fmax(sample, keep * m->vpk);
+        m->v += (1 - keep) * ((saturated ? m->vpk : sample) - m->v);
+        m->num = keep * m->num + ds;
+        m->den = keep * m->den + du;
+        m->rho = m->den > 1e-9 ? fmin(1, m->num / m->den) : m->rho;
+    }
+    m->fed = true;
+    m->fed_ms = r->now_ms;
+    m->fed_written = written;
+    m->fed_bytes = bytes;
+}
+
+/* z / (e^z - 1) = y by halving. */
+static double bend(double y)
+{
+    double low = 0, high = 1000;
+
+    for (int k = 0; k < 200; k++) {
+        double z = (low + high) / 2;
+
+        if (z > 0 && z / expm1(z) < y)
+            high = z;
+        else
+            low = z;
+    }
+    return low;
+}
+
+static double working_set(const struct reference_migration *m)
+{
+    double s = (double)reference_file_bytes(m), most = (double)missing(m), y;
+
+    if (s <= 0 || m->u <= 0)
+        return most;
+    y = m->rho * m->u / s;
+    if (y >= 0.999)
+        return most;
+    return y > 0 ? fmin(most, s * y / bend(y)) : 0;
+}
+
+static double growth_in(const struct reference_migration *m, double seconds)
+{
+    double left = working_set(m), straight = m->rho * m->v * seconds;
+
+    return left > 0 && straight > 0 ? fmin(straight, -left * expm1(-straight / left)) : 0;
+}
+
+static double rate_for(const struct reference_migration *m, double budget)
+{
+    double left = working_set(m);
+
+    if (budget >= left || m->rho <= 0)
+        return INFINITY;
+    return -left / (m->rho * m->release) * log1p(-budget / left);
+}
+
+static double part_of_link(const struct reference *r, int i, double weights)
+{
+    const struct reference_migration *m = &r->migration[i];
+    double flow = 0;
+
+    for (int j = 0; j < r->ledger.count; j++)
+        if (r->migration[j].link == m->link)
+            flow = fmax(flow, r->migration[j].flow == 0 ? INFINITY : (double)r->migration[j].flow);
+    return fmin(flow, fmax(m->link_mean, 100000) * r->ledger.bin[i].weight / weights);
+}
+
+static double link_weights(const struct reference *r, int i)
+{
+    double weights = 0;
+
+    for (int j = 0; j < r->ledger.count; j++)
+        weights += r->migration[j].link == r->migration[i].link ? r->ledger.bin[j].weight : 0;
+    return weights;
+}
+
+static double to_send(const struct reference *r, int i)
+{
+    const struct reference_migration *m = &r->migration[i];
+    double left = 0, share = part_of_link(r, i, link_weights(r, i));
+
+    for (int d = 0; d < m->disk_count; d++)
+        left += (double)m->disk_left[d];
+    if (m->phase == MIGBUF_PHASE_DRAIN)
+        return left / (1 - fmin(0.5, m->v / share));
+    return left + ((double)reference_file_bytes(m) + m->need) / (1 - fmin(0.5, m->rho * m->v / share));
+}
+
+/* Is i done before j, when both send over the same link at speeds by weight? */
+static bool sends_less(const struct reference *r, int i, int j)
+{
+    double a = r->migration[i].send / r->ledger.bin[i].weight, b = r->migration[j].send / r->ledger.bin[j].weight;
+
+    return a < b || (a == b && r->migration[i].id < r->migration[j].id);
+}
+
+/* The link is left by one after the other; what those that are still there have sent by weight is x. */
+static void release_all(struct reference *r)
+{
+    for (int i = 0; i < r->ledger.count; i++) {
+        double time = 0, x = 0;
+        bool last = false;
+
+        while (!last) {
+            int first = -1;
+            double weights = 0;
+
+            for (int j = 0; j < r->ledger.count; j++) {
+                if (r->migration[j].link != r->migration[i].link || r->migration[j].release >= 0)
+                    continue;
+                weights += r->ledger.bin[j].weight;
+                if (first < 0 || sends_less(r, j, first))
+                    first = j;
+            }
+            if (first < 0)
+                break;
+            time += (r->migration[first].send / r->ledger.bin[first].weight - x) /
+                    (part_of_link(r, first, weights) / r->ledger.bin[first].weight);
+            x = r->migration[first].send / r->ledger.bin[first].weight;
+            r->migration[first].release = fmax(time, r->options.interval_ms / 1000.0);
+        }
+    }
+}
+
+/* By release; ties by what they send over their link, else by its place among the links' orders: as the text has none,
+ * any order gives the same lines but for files that leave at the same instant. */
+static void order_of_release(const struct reference *r, int *order)
+{
+    for (int k = 0; k < r->ledger.count; k++) {
+        int at = k;
+
+        for (; at > 0; at--) {
+            int j = order[at - 1];
+
+            if (r->migration[j].release < r->migration[k].release ||
+                (r->migration[j].release <= r->migration[k].release && sends_less(r, j, k)))
+                break;
+            order[at] = j;
+        }
+        order[at] = k;
+    }
+}
+
+/* Max-min fair by filling up: all grow at one level per weight; who has its wish or stands at a full line stops. */
+static void fair_growth(struct reference *r, const int *order, int n)
+{
+    bool done[REFERENCE_MAX] = { false };
+    int left = n;
+
+    for (int k = 0; k < n; k++)
+        r->migration[order[k]].planned = 0;
+    while (left > 0) {
+        double step = INFINITY;
+        double used = 0, weights = 0;
+
+        for (int k = n - 1; k >= 0; k--) {
+            const struct reference_migration *m = &r->migration[order[k]];
+            double w = r->ledger.bin[order[k]].weight;
+
+            used += m->planned;
+            weights += done[k] ? 0 : w;
+            if (!done[k])
+                step = fmin(step, (m->wish - m->planned) / w);
+            if (weights > 0)
+                step = fmin(step, fmax(0, m->line - used) / weights);
+        }
+        for (int k = 0; k < n; k++)
+            r->migration[order[k]].planned += done[k] ? 0 : step * r->ledger.bin[order[k]].weight;
+        used = 0;
+        for (int k = n - 1; k >= 0; k--) {
+            struct reference_migration *m = &r->migration[order[k]];
+
+            used += m->planned;
+            if (!done[k] && m->planned >= m->wish * (1 - 1e-12)) {
+                m->planned = m->wish;
+                done[k] = true;
+            }
+            for (int j = k; j < n && used >= m->line * (1 - 1e-12); j++)
+                done[j] = true;
+        }
+        left = 0;
+        for (int k = 0; k < n; k++)
+            left += !done[k];
+    }
+}
+
+static void plan(struct reference *r)
+{
+    double capacity = (double)r->ledger.capacity - (double)r->reserves, files = 0, floor = (double)r->options.floor_bytes_per_s;
+    int order[REFERENCE_MAX], n = r->ledger.count, cut = 0;
+
+    for (int i = 0; i < n; i++) {
+        r->migration[i].send = to_send(r, i);
+        r->migration[i].release = -1;
+    }
+    release_all(r);
+    order_of_release(r, order);
+    for (int k = n - 1; k >= 0; k--) {
+        struct reference_migration *m = &r->migration[order[k]];
+
+        files += (double)reference_file_bytes(m);
+        m->need = growth_in(m, m->release);
+        m->wish = fmax(0, m->need / m->release - floor);
+        m->line = fmax(0, ((fmax(0, capacity) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
+    }
+    fair_growth(r, order, n);
+    for (int i = 0; i < n; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->cut = m->planned < 0.999 * m->wish;
+        cut += m->cut;
+    }
+    for (int i = 0; i < n; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->rate = INFINITY;
+        if (m->cut) {
+            m->rate = rate_for(m, (m->planned + floor) * m->release);
+            m->rate *= m->v > 0 ? fmin(fmax(m->vpk / m->v, 1), 20) : 1;
+        }
+        if (m->phase == MIGBUF_PHASE_DRAIN)
+            m->rate = fmin(m->rate, (cut > 0 ? 0.5 : 0.9) * part_of_link(r, i, link_weights(r, i)));
+        m->rate = fmax(m->rate, floor);
+    }
+}
+
+static void planner_budgets(struct reference *r)
+{
+    double slack = r->options.hysteresis_percent / 100.0;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+        double u = (double)m->link_rate, forget = exp(-(double)(r->now_ms - m->link_ms) / 60000);
+
+        if (m->link_rate > 0)
+            m->link_mean = m->link_mean > 0 ? forget * m->link_mean + (1 - forget) * u : u;
+        m->link_ms = r->now_ms;
+        forecast_guest(r, m);
+    }
+    plan(r);
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+        double in_force = (double)m->now.units * reference_step(r, m);
+
+        m->share = link_share(r, i);
+        m->curve = m->hard_cap = INFINITY;
+        m->wanted = m->clamped = m->hosted = m->rate * reference_step(r, m) / reference_unit(m);
+        m->cause = m->cut ? MIGBUF_REASON_PLAN : m->rate < INFINITY ? MIGBUF_REASON_SHARE : MIGBUF_REASON_FREE;
+        if (m->wanted >= in_force * (1 - slack) && m->wanted <= in_force * (1 + slack))
+            m->wanted = in_force;
+        m->wanted = fmin(m->wanted, fmax(0, (double)r->ledger.capacity - (double)r->files) /
+                                        (reference_amplification(m) * (window_s(r) + bursts_s(m))));
+    }
+    r->level = common_level(r);
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->budget = fmin(m->wanted, r->level);
+        m->cause = r->level < m->wanted ? MIGBUF_REASON_SPACE : m->cause;
+    }
+}
+
 /* What one unit of a decision is worth: without iops_size, requests and bytes share the budget, half each. */
 double reference_step(const struct reference *r, const struct reference_migration *m)
 {
@@ -937,7 +1229,7 @@ static int32_t act_paused(struct reference *r, struct reference_migration *m)
 
     if (!was_paused)
         m->now = (struct reference_state){ .paused = true, .limited = true, .paused_at_ms = r->now_ms };
-    if (r->options.policy == MIGBUF_POLICY_PAPER && r->cannot_fit) {
+    if (r->options.policy != MIGBUF_POLICY_LITERAL && r->cannot_fit) {
         m->reason = MIGBUF_REASON_RESERVE;
         return MIGBUF_ACTION_CANNOT_FIT;
     }
@@ -1050,6 +1342,8 @@ void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision
     if (r->options.policy == MIGBUF_POLICY_LITERAL)
         for (int i = 0; i < r->ledger.count; i++)
             literal_budget(r, i);
+    else if (r->options.policy == MIGBUF_POLICY_PLANNER)
+        planner_budgets(r);
     else
         paper_budgets(r);
     for (int i = 0; i < r->ledger.count; i++) {

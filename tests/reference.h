@@ -60,11 +60,22 @@ struct reference_migration {
     int disk_count;
     struct migbuf_geometry disk[REFERENCE_DISKS];
     uint64_t disk_bytes[REFERENCE_DISKS], disk_writes[REFERENCE_DISKS], disk_written[REFERENCE_DISKS];
+    uint64_t disk_left[REFERENCE_DISKS]; /* still to send */
+    bool disk_told[REFERENCE_DISKS];     /* a sample came */
     uint64_t learnt_ms, learnt_bytes, learnt_writes, learnt_written; /* where the last measurement of growth ended */
     bool measured;
     double units_sum, grown_sum, ratio; /* with a memory of 10 s; growth per unit */
     double credit, learnt_rate;         /* units a bucket gives at once; units/s of the last measurement */
+    bool fed;                           /* the planner has learnt up to fed_ms, when these were the numbers */
+    uint64_t fed_ms;
+    double fed_written, fed_bytes;
+    double v, vpk, num, den, rho, u; /* forecast.h */
+    double need;                     /* of the last plan */
+    double send, release, wish, line, planned, rate; /* x T h R g, and what it may write */
+    bool cut;
     uint64_t link_rate; /* U of its link, 0 before the first sample */
+    double link_mean;   /* the same over the last minute, 0 before */
+    uint64_t link_ms;   /* until when */
     struct reference_state now, before;
     int32_t action; /* the last one, 0 before the first tick */
     int32_t cause;  /* which clamp determined the last budget */

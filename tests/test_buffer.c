@@ -7,6 +7,7 @@
 
 #define MB UINT64_C(1000000)
 #define GIB (UINT64_C(1) << 30)
+#define ck_near_rel(value, expected, slack) ck_assert_double_eq_tol(value, expected, (slack) * (expected))
 
 static struct migbuf_geometry disk(void)
 {
@@ -384,6 +385,190 @@ START_TEST(the_literal_policy_falls_into_the_pole)
 }
 END_TEST
 
+/* The planner */
+
+static struct migbuf_options plan(void)
+{
+    struct migbuf_options o = exact();
+
+    o.policy = MIGBUF_POLICY_PLANNER;
+    o.floor_bytes_per_s = 0;
+    return o;
+}
+
+static void join(struct migbuf_buffer *b, uint64_t id, const struct migbuf_geometry *g, uint64_t file_bytes, uint64_t rate)
+{
+    struct migbuf_migration m;
+
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.id = id;
+    m.drains_ahead = 0;
+    m.file_bytes = file_bytes;
+    m.rate_bytes_per_s = rate;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, g, 1, NULL), 0);
+}
+
+static void tell(struct migbuf_buffer *b, uint64_t id, uint64_t file_bytes, uint64_t written_bytes, uint64_t remaining_bytes)
+{
+    struct migbuf_sample s = { .id = id, .file_bytes = file_bytes, .written_bytes = written_bytes,
+                               .remaining_bytes = remaining_bytes };
+
+    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+}
+
+static struct migbuf_buffer_view look(struct migbuf_buffer *b, uint64_t id)
+{
+    struct migbuf_buffer_view v = { .size = sizeof v };
+
+    ck_assert_int_eq(migbuf_buffer_view(b, id, &v), 0);
+    return v;
+}
+
+/* planner.h's two VMs, told to a buffer as a host would. */
+START_TEST(the_planner_s_example)
+{
+    struct migbuf_options o = plan();
+    struct migbuf_buffer *b = buffer(1000 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_decision d[2];
+    struct migbuf_buffer_view v;
+
+    g.virtual_bytes = UINT64_C(1) << 55; /* so that its end is no matter */
+    join(b, 7, &g, 100 * MB, 1 * MB);
+    join(b, 8, &g, 100 * MB, 20 * MB);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    tell(b, 7, 100 * MB, 0, 4000 * MB);
+    tell(b, 8, 100 * MB, 0, 9000 * MB);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
+    v = look(b, 7);
+    ck_near_rel(v.release_s, 82.0408163, 1e-6);
+    ck_near_rel(v.line, 14.6268657e6, 1e-6);
+    ck_near_rel(v.wish, 1e6, 1e-6);
+    ck_assert(isinf(v.clamped)); /* no throttle: what is set is what fits whatever it does */
+    ck_assert_int_eq(d[0].reason, MIGBUF_REASON_SPACE);
+    v = look(b, 8);
+    ck_near_rel(v.release_s, 132.687075, 1e-6);
+    ck_near_rel(v.wish, 20e6, 1e-6);
+    ck_near_rel(v.planned, 10.1743143e6, 1e-6);
+    ck_assert_int_eq(d[1].reason, MIGBUF_REASON_PLAN);
+    ck_assert(d[1].limits.iops_wr == 155 && d[1].growth_bytes_per_s == 155 * 65536);
+    ck_assert_str_eq(migbuf_reason_text(MIGBUF_REASON_PLAN), "its part of the plan");
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* Counters are since the VM started: what it wrote before its first sample says nothing about its rate. */
+START_TEST(a_first_sample_is_no_rate)
+{
+    struct migbuf_options o = plan();
+    struct migbuf_buffer *b = buffer(1000 * MB, &o);
+    struct migbuf_geometry g = disk(), two[2] = { disk(), disk() };
+    struct migbuf_migration m;
+    struct migbuf_sample s = { .id = 2, .disk = 1, .written_bytes = 9000 * MB };
+    struct migbuf_decision d[2];
+
+    join(b, 1, &g, 0, 0);
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.id = 2;
+    m.drains_ahead = 0;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, two, 2, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
+    ck_assert(look(b, 1).wish <= 0);
+    tell(b, 1, 65536, 5000 * MB, 90 * GIB);
+    tell(b, 2, 65536, 5000 * MB, 90 * GIB);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
+    ck_assert(look(b, 1).wish <= 0);
+    tell(b, 1, 5 * MB, 5005 * MB, 90 * GIB); /* 5 MB/s, a sixtieth of it believed after a second */
+    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 2000, d, 2), 2);
+    ck_near_rel(look(b, 1).wish, 5e6 * (1 - exp(-1. / 60)), 0.01);
+    ck_assert(look(b, 2).wish <= 0); /* its second disk has just been seen for the first time */
+    tell(b, 1, 5 * MB, 5010 * MB, 90 * GIB);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 2010, d, 2), 2); /* 10 ms show no rate */
+    ck_near_rel(look(b, 1).wish, 5e6 * (1 - exp(-1. / 60)), 0.02);
+    ck_near_rel(look(b, 1).ratio, 1, 0.02);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 3000, d, 2), 2); /* the second 5 MB grew nothing */
+    ck_near_rel(look(b, 1).ratio, 0.93, 0.01);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* A plan that moves by less than the band leaves the limit alone: each set empties QEMU's bucket. */
+START_TEST(a_plan_within_the_band_sends_nothing)
+{
+    struct migbuf_options o = plan();
+    struct migbuf_buffer *b;
+    struct migbuf_geometry g = disk();
+
+    o.hysteresis_percent = 10;
+    b = buffer(1000 * MB, &o);
+    g.virtual_bytes = UINT64_C(1) << 55;
+    join(b, 1, &g, 100 * MB, 20 * MB);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    tell(b, 1, 100 * MB, 0, 9000 * MB);
+    for (int k = 0; k < 50; k++) /* what it will write has to be sent, too: the plan settles */
+        tick1(b, 0);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
+    tell(b, 1, 100 * MB, 0, 9500 * MB); /* a little lower */
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
+    tell(b, 1, 100 * MB, 0, 8500 * MB); /* a little higher */
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
+    tell(b, 1, 100 * MB, 0, 20000 * MB);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
+    tell(b, 1, 100 * MB, 0, 5000 * MB);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_RAISE);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* While the overlay is sent a guest dirties at most 0.9 of the link's share; the whole of it is to send until told. */
+START_TEST(a_plan_lets_the_mirror_catch_up)
+{
+    struct migbuf_options o = plan();
+    struct migbuf_buffer *b = buffer(100 * GIB, &o);
+    struct migbuf_geometry g = disk();
+
+    join(b, 1, &g, 0, 500 * MB);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    tell(b, 1, 2000 * MB, 0, 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0);
+    ck_assert_int_eq(tick1(b, 0).reason, MIGBUF_REASON_SHARE);
+    ck_near_rel(look(b, 1).budget, 90e6, 1e-9);
+    ck_near_rel(look(b, 1).release_s, 40, 1e-9); /* 2000 MB at 100 MB/s, twice because of what it dirties */
+    tell(b, 1, 2000 * MB, 0, 50 * MB);
+    tick1(b, 1000);
+    ck_near_rel(look(b, 1).release_s, 1, 1e-9);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* said again: what was sampled stands */
+    tick1(b, 1000);
+    ck_near_rel(look(b, 1).release_s, 1, 1e-9);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* Where bytes and requests are limited side by side, each gets what is planned, and the claim counts both. */
+START_TEST(a_plan_without_iops_size)
+{
+    struct migbuf_options o = plan();
+    struct migbuf_geometry g = disk();
+    struct migbuf_decision d[2];
+
+    g.virtual_bytes = UINT64_C(1) << 55;
+    for (int k = 0; k < 2; k++) {
+        struct migbuf_buffer *b = buffer(1000 * MB, &o);
+
+        g.flags = MIGBUF_GEOMETRY_ALIGNED | (k ? MIGBUF_GEOMETRY_NO_IOPS_SIZE : 0);
+        join(b, 1, &g, 100 * MB, 50 * MB);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+        tell(b, 1, 100 * MB, 0, 9000 * MB);
+        d[k] = tick1(b, 0);
+        migbuf_buffer_free(b);
+    }
+    ck_assert(d[0].limits.iops_wr == d[1].limits.iops_wr && d[1].limits.bps_wr == 65536 * d[0].limits.iops_wr);
+    ck_assert(d[1].growth_bytes_per_s == 2 * d[0].growth_bytes_per_s);
+}
+END_TEST
+
 START_TEST(what_is_refused_changes_nothing)
 {
     struct migbuf_options o = exact();
@@ -463,6 +648,15 @@ START_TEST(late_ticks_are_counted)
 }
 END_TEST
 
+static struct migbuf_options of_policy(int policy)
+{
+    struct migbuf_options o;
+
+    ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+    o.policy = policy;
+    return o;
+}
+
 /* Saves, loads and frees; the text stays for the caller. */
 static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
 {
@@ -476,9 +670,10 @@ static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_
     return again;
 }
 
-START_TEST(a_new_process_decides_the_same)
+static void go_on_in_a_new_process(int policy)
 {
-    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *again;
+    struct migbuf_options o = of_policy(policy);
+    struct migbuf_buffer *b = buffer(10 * GIB, &o), *again;
     struct migbuf_geometry g = disk(), two[2] = { disk(), disk() };
     struct migbuf_decision d[12], d2[12];
     struct migbuf_shard s[200], s2[200];
@@ -501,8 +696,10 @@ START_TEST(a_new_process_decides_the_same)
     for (uint64_t round = 0; round < 40; round++) {
         for (uint64_t id = 0; id < 12; id++) {
             seed = seed * 1664525 + 1013904223;
-            size_is(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
+            tell(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB, (100 - round) * 100 * MB);
         }
+        if (round == 30) /* its mean over the last minute is another one than this */
+            ck_assert_int_eq(migbuf_buffer_link(b, 1, 200 * MB), 0);
         ck_assert_int_eq(migbuf_buffer_tick(b, round * 1000, d, 12), 12);
     }
     again = through_text(b, 39000, &text, &n);
@@ -511,8 +708,9 @@ START_TEST(a_new_process_decides_the_same)
     for (uint64_t round = 42; round < 60; round++) {
         for (uint64_t id = 0; id < 12; id++) {
             seed = seed * 1664525 + 1013904223;
-            size_is(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
-            size_is(again, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60);
+            for (int k = 0; k < 2 && id != 7; k++) /* of one nothing new is known */
+                tell(k ? b : again, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB,
+                     (100 - round) * 100 * MB);
         }
         ck_assert_int_eq(migbuf_buffer_tick(b, round * 1000, d, 12), 12);
         ck_assert_int_eq(migbuf_buffer_tick(again, round * 1000, d2, 12), 12);
@@ -528,11 +726,18 @@ START_TEST(a_new_process_decides_the_same)
     free(text);
     free(text2);
 }
+
+START_TEST(a_new_process_decides_the_same)
+{
+    go_on_in_a_new_process(MIGBUF_POLICY_PAPER);
+    go_on_in_a_new_process(MIGBUF_POLICY_PLANNER);
+}
 END_TEST
 
 START_TEST(a_damaged_text_is_refused)
 {
-    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *out;
+    struct migbuf_options o = of_policy(MIGBUF_POLICY_PLANNER);
+    struct migbuf_buffer *b = buffer(10 * GIB, &o), *out;
     struct migbuf_geometry g = disk();
     char *text;
     size_t n;
@@ -560,7 +765,8 @@ END_TEST
 /* A text whose checksum is right and whose content is nonsense must not harm either. */
 START_TEST(a_forged_text_does_no_harm)
 {
-    struct migbuf_buffer *b = buffer(10 * GIB, NULL), *out;
+    struct migbuf_options o = of_policy(MIGBUF_POLICY_PLANNER);
+    struct migbuf_buffer *b = buffer(10 * GIB, &o), *out;
     struct migbuf_geometry g = disk();
     char *text, *forged;
     size_t n;
@@ -629,6 +835,9 @@ int main(void)
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
+                                   the_planner_s_example, a_first_sample_is_no_rate,
+                                   a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
+                                   a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
                                    a_new_process_decides_the_same, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };

@@ -61,6 +61,7 @@ static const struct field migration_fields[] = {
     FIELD(struct migbuf_migration, file_bytes, KIND_U64),
     FIELD(struct migbuf_migration, weight, KIND_U32),
     FIELD(struct migbuf_migration, drains_ahead, KIND_U32),
+    FIELD(struct migbuf_migration, rate_bytes_per_s, KIND_U64),
 };
 
 static const struct field geometry_fields[] = {
@@ -104,7 +105,7 @@ static const struct layout layout_limits = LAYOUT(migbuf_limits, limit_fields, f
 static const struct layout layout_decision = LAYOUT(migbuf_decision, decision_fields, false);
 
 /* A new member of one of these is an input or a result that the log must have: add it to its table. */
-_Static_assert(sizeof(struct migbuf_options) == 72 && sizeof(struct migbuf_migration) == 56, "tables of fields");
+_Static_assert(sizeof(struct migbuf_options) == 72 && sizeof(struct migbuf_migration) == 64, "tables of fields");
 _Static_assert(sizeof(struct migbuf_geometry) == 48 && sizeof(struct migbuf_sample) == 48, "tables of fields");
 _Static_assert(sizeof(struct migbuf_decision) == 48 && sizeof(struct migbuf_limits) == 24, "tables of fields");
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What decides, as a host would embed it: one brain per host and Ω. `paper` and `literal` are the library's buffer;
- * `planner` is put together here from the library's rooms forecast, planner, link and throttle, in the order planner.h
- * and buffer.h describe.
+ * What decides, as a host would embed it: one buffer per host and Ω for the policies that are the library's, nothing for
+ * the others (which are a matter of the model).
  */
 #ifndef SIMULATE_BRAIN_H
 #define SIMULATE_BRAIN_H
@@ -21,7 +20,6 @@ struct order {
 
 struct member {
     uint64_t id;
-    double disk_bytes;
     double rate_before; /* unit bytes/s, measured before the start */
     double flow;        /* most it gets on the link */
     struct migbuf_geometry geometry;
@@ -40,11 +38,10 @@ void brain_free(struct brain *b);
 /* 0, 1 when it does not fit now, -1 when something is wrong. */
 int brain_add(struct brain *b, const struct member *m);
 int brain_remove(struct brain *b, uint64_t id);
-int brain_sample(struct brain *b, const struct measured *m);
-/* U now and its mean over the last minute. */
-int brain_link(struct brain *b, double now, double mean);
-/* Orders for all members in order of start; returns how many, or -1. */
+int brain_sample(struct brain *b, const struct measured *s);
+int brain_link(struct brain *b, double bytes_per_s);
+/* Returns the number of orders, in the order of the members; -1 when something is wrong. */
 int brain_tick(struct brain *b, double now_s, struct order *orders);
-/* Until when its file is there, s from now as planned; INFINITY when the policy does not plan. */
+/* Seconds until its files are planned to be deleted, INFINITY when nothing is planned. */
 double brain_release(const struct brain *b, uint64_t id);
 #endif

@@ -401,7 +401,7 @@ static int start(struct model *m, struct vm *v)
     struct host *h = &m->hosts[v->host];
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
     struct member member = {
-        .id = v->id, .disk_bytes = v->disk, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
+        .id = v->id, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
     };
     int rc;
 
@@ -471,7 +471,7 @@ static int control(struct model *m, uint32_t host)
     migbuf_link_flow_update(&h->flow, (uint64_t)lround(m->now * 1000), (uint64_t)h->pushed, &rate);
     migbuf_link_update(&h->link, (uint64_t)lround(m->now * 1000), rate, h->limited ? MIGBUF_LINK_AT_LEAST : 0);
     h->limited = false;
-    if (admit(m, host) || brain_link(h->brain, migbuf_link_now(&h->link), migbuf_link_mean(&h->link)))
+    if (admit(m, host) || brain_link(h->brain, migbuf_link_now(&h->link)))
         return -1;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];

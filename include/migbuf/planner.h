@@ -4,6 +4,7 @@
 /**
  * @file planner.h
  * Who may fill how much of Ω until when, and when the next migration should start. Pure; the caller gives all arrays.
+ * A host need not call it: policy `planner` of buffer.h does, with forecast and link around it and the clamps behind it.
  *
  * ## What it decides, and why, in half a page
  *
