@@ -30,7 +30,7 @@ import json, sys
 v = json.load(open(sys.argv[1]))
 for key in sys.argv[2:]:
     v = v[int(key) if key.isdigit() else key]
-print(str(v).lower() if isinstance(v, bool) else v)' "$dir/summary" "$@"
+print(v if isinstance(v, str) else str(v).lower())' "$dir/summary" "$@"
 }
 
 # Nothing of ours is left: no QEMU of this directory, no mount, no loop device, no file.
@@ -76,6 +76,17 @@ report $? "the default run moves all, loses nothing, and overflows without throt
 run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
     grep -q '</svg>' "$dir/svg"
 report $? "the decision log replays identically and the timeline is a picture"
+
+# Link K carried its VMs' disks, and the buffer was told how fast it was.
+carried() {
+    [ "$(value link "$1" bytes_sent)" -gt "$2" ] && [ "$(value link "$1" measured_bytes_per_s)" -gt 0 ] &&
+        [ "$(value link "$1" measured_bytes_per_s)" -lt 16000000 ] &&
+        grep -q "\"call\":\"link\",\"link\":$(($1 + 1))," "$dir/trace" && grep -q "^Link $1: " "$dir/said"
+}
+run 0 $small --link 12MB --links 2 --trace "$dir/trace" && whole && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
+    [ "$(value link 0 vms)" = "['vm 0 sequential', 'vm 2 bursty']" ] && [ "$(value link 1 vms)" = "['vm 1 random']" ] &&
+    carried 0 33554432 && carried 1 16777216
+report $? "over two links each VM has its own, and each link is measured by itself"
 
 run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB --work-dir "$dir" && [ "$(value overflows)" -gt 0 ] &&
     [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]

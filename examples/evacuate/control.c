@@ -9,15 +9,18 @@
 
 #define MS UINT64_C(1000000)
 #define COMMAND_TIMEOUT_MS 10000
-#define LINK 1 /* everybody shares one link */
+#define LINK(route) (1 + (uint64_t)(route)) /* its number for the buffer */
 
 int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
-                uint32_t tick_ms, size_t room, struct trace *trace, struct link *link, char error[FAIL_SIZE])
+                uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
+                char error[FAIL_SIZE])
 {
     struct migbuf_options options;
     int rc;
 
-    *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .link = link };
+    *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .routes = links };
+    for (uint32_t k = 0; k < links; k++)
+        c->route[k].link = link[k];
     c->room = room;
     c->member = calloc(room, sizeof *c->member);
     c->sample = calloc(room * VM_DISKS_MAX, sizeof *c->sample);
@@ -42,12 +45,13 @@ void control_free(struct control *c)
     *c = (struct control){ .policy = POLICY_NONE };
 }
 
-int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, uint32_t disks, char error[FAIL_SIZE])
+int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+                 char error[FAIL_SIZE])
 {
     char group[32];
     int rc;
 
-    *t = (struct throttle){ .id = id, .monitor = monitor, .disks = disks, .overlay_fd = { -1, -1 } };
+    *t = (struct throttle){ .id = id, .route = route, .monitor = monitor, .disks = disks, .overlay_fd = { -1, -1 } };
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
     for (uint32_t k = 0; k < disks && !rc; k++)
@@ -102,18 +106,19 @@ static struct throttle *find(const struct control *c, uint64_t id)
 }
 
 /* U is what the link carried, but only when somebody waited for it all the time: an idle link is not a slow one. */
-static void measure_link(struct control *c, uint64_t now)
+static void measure_link(struct control *c, uint32_t route, uint64_t now)
 {
-    uint64_t bytes = link_sent_bytes(c->link), waited = link_waited_ns(c->link), passed = now - c->link_since_ns;
+    struct route *r = &c->route[route];
+    uint64_t bytes = link_sent_bytes(r->link), waited = link_waited_ns(r->link), passed = now - r->since_ns;
 
-    if (c->link_since_ns && passed >= 10 * MS && (waited - c->link_waited_ns) * 10 >= passed * 9) {
-        c->link_bytes_per_s = (uint64_t)((double)(bytes - c->link_bytes) * 1e9 / (double)passed);
-        if (c->buffer && c->link_bytes_per_s)
-            trace_link(c->trace, c->buffer, LINK, c->link_bytes_per_s);
+    if (r->since_ns && passed >= 10 * MS && (waited - r->waited_ns) * 10 >= passed * 9) {
+        r->bytes_per_s = (uint64_t)((double)(bytes - r->bytes) * 1e9 / (double)passed);
+        if (c->buffer && r->bytes_per_s)
+            trace_link(c->trace, c->buffer, LINK(route), r->bytes_per_s);
     }
-    c->link_bytes = bytes;
-    c->link_waited_ns = waited;
-    c->link_since_ns = now;
+    r->bytes = bytes;
+    r->waited_ns = waited;
+    r->since_ns = now;
 }
 
 static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_t *samples, char error[FAIL_SIZE])
@@ -151,7 +156,8 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
 
     if (measure_files(c, error))
         return -1;
-    measure_link(c, now);
+    for (uint32_t k = 0; k < c->routes; k++)
+        measure_link(c, k, now);
     if (!c->buffer)
         return 0;
     n = trace_tick(c->trace, c->buffer, now / MS, c->decision, c->room);
@@ -186,7 +192,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
     if (c->buffer) {
         migbuf_migration_init(&m, sizeof m);
         m.id = t->id;
-        m.link = LINK;
+        m.link = LINK(t->route);
         rc = trace_add(c->trace, c->buffer, &m, t->geometry, t->disks, &e);
         if (rc == MIGBUF_E_NOSPACE)
             return 0;

@@ -22,6 +22,7 @@ enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
 /* One VM under control. */
 struct throttle {
     uint64_t id;
+    uint32_t route;          /* of the control's: which link it leaves over */
     struct monitor *monitor;  /* of the source */
     struct migbuf_disk *disk; /* of all its disks: one throttle group, one budget */
     uint32_t disks;
@@ -38,28 +39,37 @@ struct throttle {
     uint32_t pauses;
 };
 
+/* A link, and what it is known to carry. */
+struct route {
+    struct link *link;
+    uint64_t bytes, waited_ns, since_ns; /* at the last tick */
+    uint64_t bytes_per_s;                /* U as last measured; 0: not yet */
+};
+#define CONTROL_LINKS_MAX 8
+
 /* All VMs of one run. */
 struct control {
     enum policy policy;
     uint64_t fixed_bytes_per_s;   /* POLICY_FIXED: growth */
     struct migbuf_buffer *buffer; /* NULL: fixed, none */
     struct trace *trace;
-    struct link *link;
+    struct route route[CONTROL_LINKS_MAX];
+    uint32_t routes;
     struct throttle **member; /* in the buffer, in order of start */
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
-    uint64_t link_bytes, link_waited_ns, link_since_ns; /* at the last tick */
-    uint64_t link_bytes_per_s;                          /* U as last measured; 0: not yet */
-    uint64_t refused;                                   /* decisions QEMU did not take */
+    uint64_t refused; /* decisions QEMU did not take */
 };
 
-/* `room`: how many VMs there will be at most. The trace and the link stay the caller's. */
+/* `room`: how many VMs there will be at most; `links` is 1 to CONTROL_LINKS_MAX. Trace and links stay the caller's. */
 int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
-                uint32_t tick_ms, size_t room, struct trace *trace, struct link *link, char error[FAIL_SIZE]);
+                uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
+                char error[FAIL_SIZE]);
 void control_free(struct control *c);
 
-int throttle_new(struct throttle *t, uint64_t id, struct monitor *monitor, uint32_t disks, char error[FAIL_SIZE]);
+int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+                 char error[FAIL_SIZE]);
 void throttle_free(struct throttle *t);
 
 /* What one drain pours into all overlays together, at most. */

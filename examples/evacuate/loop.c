@@ -42,7 +42,7 @@ static int make_record(struct run *r)
     char policy[40];
     struct record_setup setup = {
         .omega_bytes = r->omega_bytes,
-        .link_bytes_per_s = r->options->link_bytes_per_s,
+        .link_bytes_per_s = r->options->link_bytes_per_s * r->options->links,
         .seed = r->options->seed,
         .vm_count = r->vms,
         .tick_ms = r->options->tick_ms,
@@ -60,7 +60,8 @@ static int make_record(struct run *r)
 static uint32_t transfer_ms(const struct options *o)
 {
     double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
-    double ms = 30000 + 4000 * bytes / (double)o->link_bytes_per_s;
+    uint32_t on_one = (o->vms + o->links - 1) / o->links; /* so many VMs leave over the same link at most */
+    double ms = 30000 + 4000 * bytes * on_one / o->vms / (double)o->link_bytes_per_s;
 
     return ms < 86400000 ? (uint32_t)ms : 86400000;
 }
@@ -90,16 +91,19 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
         .directory = r->directory,
         .kernel = kernel,
         .volume = &r->volume,
-        .link = link_new(&link),
+        .links = options->links,
         .control = &r->control,
         .disk_bytes = options->disk_bytes,
         .start_ns = r->begun_ns,
         .transfer_ms = transfer_ms(options),
     };
-    if (!r->site.link)
-        return fail(r->error, "out of memory");
+    for (uint32_t k = 0; k < options->links; k++) {
+        r->site.link[k] = link_new(&link);
+        if (!r->site.link[k])
+            return fail(r->error, "out of memory");
+    }
     if (make_record(r) || control_new(&r->control, policy, options->fixed_bytes_per_s, r->omega_bytes, options->tick_ms,
-                                      r->vms, trace, r->site.link, r->error))
+                                      r->vms, trace, r->site.link, r->site.links, r->error))
         return -1;
     r->site.record = r->record;
     for (uint32_t i = 0; i < r->vms; i++)
@@ -142,11 +146,12 @@ static void put_frame(struct run *r, uint64_t now)
     struct frame frame = {
         .t_ms = (now - r->site.start_ns) / MS,
         .used_bytes = r->used_bytes,
-        .link_bytes_per_s = r->control.link_bytes_per_s,
         .vm = vm,
     };
     double seconds = r->last_frame_ns ? (double)(now - r->last_frame_ns) / 1e9 : 0;
 
+    for (uint32_t k = 0; k < r->control.routes; k++) /* of all links together, as far as they are known */
+        frame.link_bytes_per_s += r->control.route[k].bytes_per_s;
     if (r->control.buffer && !migbuf_buffer_stats(r->control.buffer, &stats))
         frame.reserve_bytes = stats.reserve_bytes;
     for (uint32_t i = 0; i < r->vms; i++)
@@ -285,7 +290,8 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
         }
     if (r->site.go && r->next_tick_ns < now + LOOK_MS * MS)
         timeout = r->next_tick_ns > now ? (int)((r->next_tick_ns - now + MS - 1) / MS) : 0;
-    n += link_poll_prepare(r->site.link, fds + n, room - n, now, &timeout);
+    for (uint32_t k = 0; k < r->site.links; k++)
+        n += link_poll_prepare(r->site.link[k], fds + n, room - n, now, &timeout);
     poll(fds, n, timeout);
 }
 
@@ -303,7 +309,8 @@ void run_loop(struct run *r)
         wait_for_something(r, fds, room, now);
         now = now_ns();
         take_signals(r, now);
-        link_run(r->site.link, now);
+        for (uint32_t k = 0; k < r->site.links; k++)
+            link_run(r->site.link[k], now);
         for (uint32_t i = 0; i < r->vms; i++) {
             migration_step(&r->vm[i], now);
             inject(r, &r->vm[i]);
@@ -394,8 +401,12 @@ void run_end(struct run *r)
 {
     for (uint32_t i = 0; r->vm && r->site.control && i < r->vms; i++)
         migration_release(&r->vm[i]);
-    link_free(r->site.link);
-    r->site.link = NULL;
+    memcpy(r->route, r->control.route, sizeof r->route);
+    for (uint32_t k = 0; k < r->site.links; k++) {
+        r->route[k].bytes = r->site.link[k] ? link_sent_bytes(r->site.link[k]) : 0;
+        link_free(r->site.link[k]);
+        r->site.link[k] = r->route[k].link = NULL;
+    }
     control_free(&r->control);
     volume_remove(&r->volume);
 }

@@ -30,6 +30,7 @@ struct run {
     uint64_t omega_bytes, used_bytes, free_bytes, peak_bytes;
     uint64_t begun_ns, ended_ns, next_tick_ns, last_frame_ns, give_up_ns, worst_tick_ns;
     uint64_t ticks;
+    struct route route[CONTROL_LINKS_MAX]; /* in the end: what went over each link */
     bool interrupted, injected;
     bool abandoned;        /* the contrast has shown what it was to show */
     char error[FAIL_SIZE]; /* of the run itself */

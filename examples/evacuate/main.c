@@ -193,6 +193,7 @@ static int report(struct program *p)
     p->trace = NULL;
     if (p->contrasted)
         summary_contrast(&p->contrast, p->out);
+    summary_links(&p->run, p->out);
     summary_failures(&p->run, p->out);
     remove_directory(p);
     summary_line(&p->run, p->out);

@@ -47,6 +47,7 @@ struct step {
 enum { HOME = 2 };
 
 static const struct step steps[];
+static uint32_t route_of(const struct migration *m);
 static struct monitor *monitor_of(struct migration *m, int32_t side);
 
 /* Failing */
@@ -309,7 +310,7 @@ static int learn(struct migration *m, uint64_t now)
     char error[FAIL_SIZE];
 
     (void)now;
-    if (throttle_new(&m->throttle, m->index, &m->place[SOURCE].monitor, m->load->disks, error))
+    if (throttle_new(&m->throttle, m->index, route_of(m), &m->place[SOURCE].monitor, m->load->disks, error))
         return failed(m, "%s", error);
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
@@ -476,6 +477,17 @@ static int snapshot_taken(struct migration *m, const struct call *answer, uint64
 
 /* Base */
 
+/* VMs take turns: VM 0 leaves over the first link, VM 1 over the second. */
+static uint32_t route_of(const struct migration *m)
+{
+    return m->index % m->site->links;
+}
+
+static struct link *link_of(const struct migration *m)
+{
+    return m->site->link[route_of(m)];
+}
+
 static int begin_copy(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE];
@@ -484,7 +496,7 @@ static int begin_copy(struct migration *m, uint64_t now)
 
     (void)now;
     if (from >= 0 && to >= 0) {
-        disk(m)->copy = link_add_copy(m->site->link, from, to, error);
+        disk(m)->copy = link_add_copy(link_of(m), from, to, error);
         if (disk(m)->copy >= 0)
             return 0;
     } else {
@@ -500,13 +512,13 @@ static int begin_copy(struct migration *m, uint64_t now)
 static void drop_flow(struct migration *m, int *flow)
 {
     if (*flow >= 0)
-        link_remove(m->site->link, *flow);
+        link_remove(link_of(m), *flow);
     *flow = -1;
 }
 
 static int copied(struct migration *m, const struct call *answer, uint64_t now)
 {
-    struct link_flow_state flow = link_flow(m->site->link, disk(m)->copy);
+    struct link_flow_state flow = link_flow(link_of(m), disk(m)->copy);
 
     (void)answer, (void)now;
     if (flow.phase == LINK_FAILED)
@@ -540,7 +552,7 @@ static int add_proxy(struct migration *m, const char *near_name, const char *far
 
     snprintf(near, sizeof near, "%s/%s", m->place[SOURCE].directory, near_name);
     snprintf(far, sizeof far, "%s/%s", m->place[TARGET].directory, far_name);
-    *flow = link_add_proxy(m->site->link, near, far, error);
+    *flow = link_add_proxy(link_of(m), near, far, error);
     return *flow < 0 ? failed(m, "%s", error) : 0;
 }
 
@@ -1449,7 +1461,7 @@ uint32_t migration_progress_permille(const struct migration *m)
         int flow = mirror ? m->disk[k].nbd : m->disk[k].copy;
 
         if (flow >= 0)
-            sent += link_flow(m->site->link, flow).sent_bytes;
+            sent += link_flow(link_of(m), flow).sent_bytes;
         else if (!mirror && (k < m->d || m->at > COPY))
             sent += m->site->disk_bytes;
     }

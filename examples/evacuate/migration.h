@@ -27,7 +27,8 @@ struct load {
 struct site {
     const char *directory, *kernel;
     const struct volume *volume;
-    struct link *link;
+    struct link *link[CONTROL_LINKS_MAX];
+    uint32_t links;
     struct control *control;
     struct record *record;
     uint64_t disk_bytes, start_ns; /* of each disk */

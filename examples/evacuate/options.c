@@ -134,6 +134,7 @@ enum {
     OPTION_VMS = 256,
     OPTION_BUFFER,
     OPTION_LINK,
+    OPTION_LINKS,
     OPTION_DISK,
     OPTION_DISKS,
     OPTION_DEVICE,
@@ -159,6 +160,7 @@ static const struct option names[] = {
     { "vms", required_argument, NULL, OPTION_VMS },
     { "buffer", required_argument, NULL, OPTION_BUFFER },
     { "link", required_argument, NULL, OPTION_LINK },
+    { "links", required_argument, NULL, OPTION_LINKS },
     { "disk", required_argument, NULL, OPTION_DISK },
     { "disks", required_argument, NULL, OPTION_DISKS },
     { "device", required_argument, NULL, OPTION_DEVICE },
@@ -203,6 +205,11 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_LINK:
         if (!read_size(value, 1000, 100000, UINT64_C(1) << 40, &o->link_bytes_per_s))
             return wrong(error, "link", value, "bytes a second, 100K to 1T, as 16MB");
+        break;
+    case OPTION_LINKS:
+        if (!read_count(value, 1, CONTROL_LINKS_MAX, &number))
+            return wrong(error, "links", value, "1 to 8 links");
+        o->links = (uint32_t)number;
         break;
     case OPTION_DISK:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 40, &o->disk_bytes) || o->disk_bytes % MIB)
@@ -289,7 +296,7 @@ static void set_defaults(struct options *o)
     if (!o->buffer_bytes)
         o->buffer_bytes = (o->vms < 3 ? 3 : o->vms) * 32 * MIB;
     if (!o->link_bytes_per_s)
-        o->link_bytes_per_s = (o->vms < 3 ? 3 : o->vms) * UINT64_C(8000000);
+        o->link_bytes_per_s = (o->vms < 3 ? 3 : o->vms) * UINT64_C(8000000) / o->links;
     if (!o->patterns) {
         o->patterns = o->vms < 4 ? 3 : 4;
         memcpy(o->pattern, o->vms < 4 ? three : four, o->patterns * sizeof *four);
@@ -300,7 +307,7 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
 {
     int option;
 
-    *o = (struct options){ .vms = 3, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
     opterr = 0;
     optind = 1;
     while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
@@ -335,6 +342,7 @@ void options_help(FILE *out, const char *program)
         "  --buffer SIZE    the buffer volume, before the file system takes its part (32 MiB for each VM, 96 at "
         "least)\n"
         "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
+        "  --links N        N links of that rate; the VMs take turns on them (1; the default rate is split)\n"
         "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
         "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
         "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"

@@ -13,7 +13,7 @@ enum pattern { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_LARGE, PATTERN_BURSTY
 enum injection { INJECT_NOTHING, INJECT_INTERRUPT, INJECT_KILL_SOURCE, INJECT_KILL_TARGET, INJECT_LOSE };
 
 struct options {
-    uint32_t vms, disks, tick_ms;
+    uint32_t vms, links, disks, tick_ms;
     uint64_t buffer_bytes, link_bytes_per_s, disk_bytes, seed; /* disk_bytes: each */
     enum vm_device device;
     enum policy policy;

@@ -101,6 +101,19 @@ static json_t *vm_object(const struct run *r, uint32_t i)
     return o;
 }
 
+/* One link: what it was to carry, was measured to carry, and carried; and who left over it. */
+static json_t *link_object(const struct run *r, uint32_t k)
+{
+    json_t *o = json_pack("{s:I, s:I, s:I}", "bytes_per_s", n(r->options->link_bytes_per_s), "measured_bytes_per_s",
+                          n(r->route[k].bytes_per_s), "bytes_sent", n(r->route[k].bytes));
+    json_t *vms = json_array();
+
+    for (uint32_t i = k; i < r->vms; i += r->options->links)
+        json_array_append_new(vms, json_string(r->load[i].name));
+    json_object_set_new(o, "vms", vms);
+    return o;
+}
+
 static json_t *run_object(const struct run *r)
 {
     struct totals t = add_up(r);
@@ -118,6 +131,10 @@ static json_t *run_object(const struct run *r)
     for (uint32_t i = 0; i < r->vms; i++)
         json_array_append_new(array, vm_object(r, i));
     json_object_set_new(o, "vm", array);
+    array = json_array();
+    for (uint32_t k = 0; k < r->options->links; k++)
+        json_array_append_new(array, link_object(r, k));
+    json_object_set_new(o, "link", array);
     if (o && r->error[0])
         json_object_set_new(o, "error", json_string(r->error));
     return o;
@@ -210,6 +227,20 @@ void summary_failures(const struct run *r, FILE *out)
     for (uint32_t i = 0; i < r->vms; i++)
         if (r->vm[i].error[0])
             fprintf(out, "%s (now at: %s)\n", r->vm[i].error, where(&r->vm[i]));
+}
+
+void summary_links(const struct run *r, FILE *out)
+{
+    char bytes[HUMAN_SIZE], rate[HUMAN_SIZE];
+
+    for (uint32_t k = 0; k < r->options->links && r->options->links > 1; k++) {
+        fprintf(out, "Link %u: %s sent", k, human_bytes(r->route[k].bytes, bytes));
+        if (r->route[k].bytes_per_s)
+            fprintf(out, ", at last at %s", human_rate(r->route[k].bytes_per_s, rate));
+        for (uint32_t i = k; i < r->vms; i += r->options->links)
+            fprintf(out, "%s%s", i == k ? ": " : ", ", r->load[i].name);
+        fprintf(out, "\n");
+    }
 }
 
 void summary_line(const struct run *r, FILE *out)

@@ -14,6 +14,9 @@ int summary_json(const struct run *run, const struct run *contrast, FILE *out);
 void summary_contrast(const struct run *contrast, FILE *out);
 void summary_line(const struct run *run, FILE *out);
 
+/* One line for each link where there are several: what went over it, and for whom. */
+void summary_links(const struct run *run, FILE *out);
+
 /* One line for each VM that did not move or lost something. */
 void summary_failures(const struct run *run, FILE *out);
 #endif
