@@ -590,9 +590,11 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
         sum.writes += e->measured[k].writes;
         sum.written_bytes += e->measured[k].written_bytes;
     }
+    e->learnt_at_ms = b->now_ms;
+    if (!sum.writes && !sum.written_bytes) /* not told yet */
+        return;
     migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, units_per_s,
                          e->request / (double)e->unit);
-    e->learnt_at_ms = b->now_ms;
 }
 
 /* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The

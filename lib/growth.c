@@ -51,6 +51,13 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
     g->known++;
     if (!before.known || writes < before.writes || written_bytes < before.written_bytes)
         return 0;
+    keep = exp(-interval_s / MEMORY_S);
+    if (!(units_per_s > 0)) {
+        g->units = keep * g->units + (1 - keep) * PRIOR_UNITS;
+        g->grown = keep * g->grown + (1 - keep) * PRIOR_UNITS;
+        g->ratio = clamp(g->grown / g->units);
+        return 0;
+    }
     units = fmax((double)(writes - before.writes), (double)(written_bytes - before.written_bytes) / (double)unit_bytes);
     units = fmin(units, allowed);
     if (allowed < INFINITY)
@@ -58,7 +65,6 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
     if (units < 1)
         return 0;
     grown = file_bytes > before.file_bytes ? (double)(file_bytes - before.file_bytes) / (double)unit_bytes : 0;
-    keep = exp(-interval_s / MEMORY_S);
     g->units = keep * g->units + units;
     g->grown = keep * g->grown + grown;
     g->ratio = clamp(fmax(grown / units, g->grown / g->units));

@@ -732,6 +732,8 @@ static void learn(struct reference *r, struct reference_migration *m)
         written += m->disk_written[d];
     }
     m->learnt_ms = r->now_ms;
+    if (writes == 0 && written == 0)
+        return;
     m->learnt_bytes = bytes;
     m->learnt_writes = writes;
     m->learnt_written = written;
@@ -743,6 +745,12 @@ static void learn(struct reference *r, struct reference_migration *m)
     m->credit = passed < most_credit ? passed : most_credit;
     if (!old.measured || writes < old.learnt_writes || written < old.learnt_written)
         return;
+    if (rate == 0) { /* a paused guest is forgotten */
+        m->units_sum = 16 + exp(-seconds / 10) * (m->units_sum - 16);
+        m->grown_sum = 16 + exp(-seconds / 10) * (m->grown_sum - 16);
+        m->ratio = fmin(3, fmax(0.001, m->grown_sum / m->units_sum));
+        return;
+    }
     units = fmax((double)(writes - old.learnt_writes), (double)(written - old.learnt_written) / unit);
     if (units > passed)
         units = passed;

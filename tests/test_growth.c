@@ -84,6 +84,21 @@ START_TEST(credit_comes_back_with_rest_and_with_a_new_rate)
 }
 END_TEST
 
+START_TEST(a_paused_guest_is_forgotten)
+{
+    struct migbuf_growth g = started();
+
+    ck_assert_int_eq(migbuf_growth_sample(&g, 65536, 1, 1000000 + 48 * 65536, 516, 5000000, 16, 1), 0);
+    ck_near(g.ratio, 3);
+    /* what `stop` poured is not counted */
+    ck_assert_int_eq(migbuf_growth_sample(&g, 65536, 1, 1000000 + 99 * 65536, 532, 5000000, 0, 1), 0);
+    ck_near(g.units, exp(-0.1) * (16 * exp(-0.1) + 16) + (1 - exp(-0.1)) * 16);
+    ck_near(g.grown, exp(-0.1) * (16 * exp(-0.1) + 48) + (1 - exp(-0.1)) * 16);
+    ck_assert_int_eq(migbuf_growth_sample(&g, 65536, 30, 1000000 + 99 * 65536, 532, 5000000, 0, 1), 0);
+    ck_assert(g.ratio > 1 && g.ratio < 1.1);
+}
+END_TEST
+
 START_TEST(nothing_written_tells_nothing)
 {
     struct migbuf_growth g = started(), before = g;
@@ -110,7 +125,7 @@ int main(void)
 {
     const TTest *const tests[] = { appending_grows_less, merged_writes_are_not_counted_one_by_one,
                                    a_request_on_credit_is_one_request, credit_comes_back_with_rest_and_with_a_new_rate,
-                                   nothing_written_tells_nothing, NULL };
+                                   a_paused_guest_is_forgotten, nothing_written_tells_nothing, NULL };
 
     return unit_run("growth", tests, 10);
 }

@@ -170,7 +170,10 @@ struct migbuf_migration {
 
 MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
 
-/** Measured for one overlay. A record; counters are since the VM started and may be 0 when not known. */
+/**
+ * Measured for one overlay. A record; counters are since the VM started, and 0 when not known. Leave them 0 until the
+ * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing.
+ */
 struct migbuf_sample {
     uint64_t id;
     uint32_t disk;            /**< index into the disks given to add */

@@ -49,7 +49,9 @@ MIGBUF_API int migbuf_growth_init(struct migbuf_growth *g);
  * than last time means that it was set, which empties QEMU's bucket. `request_units`: the largest request (limits.h), in
  * units, 0 upwards.
  * The first sample only sets the marks. Counters that fall (a new QEMU) do the same. A file that shrank counts as 0.
- * Less than one unit tells nothing: the ratio stays.
+ * Less than one unit tells nothing: the ratio stays. While the guest is paused nothing passes the bucket (what grows then
+ * was poured by the `stop`), and what was known fades: ratio, units and grown go back to where they began, with the same
+ * memory. A guest that was paused because a unit seemed to cost three would otherwise never be let run again.
  *
  * Example: 64 KiB units, 1 s, 160 writes of 4 KiB in a row, file + 655360 (10 clusters), no limit
  * -> 10 / 160 = 0.0625 for this sample; the mean starts with 16 units of ratio 1: with
