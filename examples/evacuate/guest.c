@@ -80,7 +80,7 @@ struct port {
             } entry[256];
         } used __attribute__((aligned(4096)));
     } queue __attribute__((aligned(4096)));
-    uint32_t io, queue_index, irq;
+    uint32_t io, queue_index, irq, unheard;
     uint16_t seen;
 };
 static struct port port[GUEST_MAX_DISKS];
@@ -331,6 +331,15 @@ static void submit(struct disk *d, uint32_t k)
     p->queue.available[p->queue.available_index % 256] = (uint16_t)first;
     __asm__ volatile("" ::: "memory");
     p->queue.available_index++;
+    p->unheard = 1;
+}
+
+/* Once for all that was submitted, as a real driver does it: the device then sees neighbours together and merges them. */
+static void kick(struct port *p)
+{
+    if (!p->unheard)
+        return;
+    p->unheard = 0;
     __asm__ volatile("lock; addl $0,(%%esp)" ::: "memory");
     outw(p->io + 16, p->queue_index);
 }
@@ -440,6 +449,7 @@ static void complete(struct disk *d, uint32_t k)
         read_clock();
     }
     submit(d, k);
+    kick(d->port);
 }
 
 static void take_used(struct port *p)
@@ -490,6 +500,8 @@ void guest_main(const uint32_t *multiboot)
         for (uint32_t k = 0; k < disks; k++)
             while (issue(&disk[k]))
                 ;
+        for (uint32_t k = 0; k < ports; k++)
+            kick(&port[k]);
         /* Sleep until something happened: sti takes effect after hlt has begun, so no wake-up is missed. */
         __asm__ volatile("cli");
         if (!anything_used())
