@@ -123,16 +123,41 @@ int migbuf__json_clean(char *text, size_t bytes)
     return repairs;
 }
 
+/*
+ * jansson 2.14 has an assertion that fails when memory runs out within a token (lex_unget_unsave), and calls other such
+ * failures syntax errors. So its allocator is asked first for all that the text can need at most, on 64 bits with 32 bytes
+ * of overhead a block: the token and its copy, an object with its table, an array with its own, an item of either.
+ */
+static bool has_memory(const char *text, size_t bytes)
+{
+    size_t need = 4096;
+    json_malloc_t take;
+    json_free_t give;
+    void *block;
+
+    for (size_t at = 0; at < bytes; at++)
+        need += text[at] == '{' ? 384 : text[at] == '[' ? 256 : text[at] == ',' || text[at] == ':' ? 192 : 4;
+    json_get_alloc_funcs(&take, &give);
+    block = take(need);
+    if (block)
+        give(block);
+    return block != NULL;
+}
+
 static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
 {
-    json_error_t error;
-    json_t *value = json_loadb(text, bytes, flags, &error);
+    json_error_t error = { .text = "" };
+    json_t *value;
 
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    value = json_loadb(text, bytes, flags, &error);
     if (value) {
         *document = (struct migbuf__json *)value;
         return 0;
     }
     switch (json_error_code(&error)) {
+    case json_error_unknown:
     case json_error_out_of_memory:
         return MIGBUF_E_NOMEM;
     case json_error_numeric_overflow:
