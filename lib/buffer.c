@@ -59,9 +59,10 @@ static struct scratch scratch_of(const struct migbuf_buffer *b)
 
 const char *migbuf_action_text(int32_t action)
 {
-    static const char *const text[] = { "unknown", "keep", "lower", "raise", "pause", "resume", "cannot fit" };
+    static const char *const text[] = { "unknown", "keep", "lower", "raise", "pause", "resume", "cannot fit",
+                                        "again" };
 
-    return text[action >= 1 && action <= MIGBUF_ACTION_CANNOT_FIT ? action : 0];
+    return text[action >= 1 && action <= MIGBUF_ACTION_AGAIN ? action : 0];
 }
 
 const char *migbuf_reason_text(int32_t reason)
@@ -597,6 +598,29 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
                          e->request / (double)e->unit);
 }
 
+/* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
+ * waits; one that is lowered empties the bucket too, but who waits already goes on waiting. */
+static void owe(const struct migbuf_buffer *b, struct entry *e)
+{
+    struct owed last = e->owed, *o = &e->owed;
+    double before = last.again || last.units < e->now.units ? 0 : last.seconds, written, grown;
+
+    *o = (struct owed){ .file_bytes = files_of(e), .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        o->written_bytes += e->measured[k].written_bytes;
+    if (!last.known || !last.written_bytes || o->written_bytes < last.written_bytes || !o->units)
+        return;
+    written = (double)(o->written_bytes - last.written_bytes);
+    grown = o->file_bytes > last.file_bytes ? (double)(o->file_bytes - last.file_bytes) : 0;
+    o->seconds = fmax(0, before + (written - grown) / ((double)o->units * (double)e->unit) -
+                             (double)(o->at_ms - last.at_ms) / 1000);
+}
+
+static int waits_too_long(const struct migbuf_buffer *b, const struct entry *e)
+{
+    return b->o.max_stall_ms && e->owed.seconds * 1000 > b->o.max_stall_ms;
+}
+
 /* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
  * planner's rates are of what is written anyway: its ratio stays 1. */
 static double ratio_of(const struct entry *e)
@@ -852,8 +876,8 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
     if (units > old.units && units * 100 >= old.units * (100 + b->o.hysteresis_percent))
         return MIGBUF_ACTION_RAISE;
     now->units = old.units;
-    now->changed = 0;
-    return MIGBUF_ACTION_KEEP;
+    e->owed.again = now->changed = waits_too_long(b, e) ? 1 : 0;
+    return e->owed.again ? MIGBUF_ACTION_AGAIN : MIGBUF_ACTION_KEEP;
 }
 
 /* Rounded down, and no more than QEMU takes or the growth they stand for can be written as. */
@@ -875,6 +899,8 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
 
     if (!literal && units < e->least_units)
         units = 0;
+    if (!literal)
+        owe(b, e);
     *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, no_room), .reason = e->reason };
     out->growth_bytes_per_s = e->now.units * step;
     if (literal)
@@ -959,7 +985,7 @@ int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id)
     if (!b->e[i].now.changed)
         return MIGBUF_E_STATE;
     b->e[i].now = b->e[i].before;
-    b->e[i].now.changed = 0;
+    b->e[i].now.changed = b->e[i].owed.again = 0;
     return 0;
 }
 

@@ -33,6 +33,13 @@ struct demand {
     uint8_t known; /* the three before are of a tick that all disks were sampled for */
 };
 
+/* How long QEMU's bucket lets a guest wait for what grew no file: zeroing counts at full length. */
+struct owed {
+    double seconds;
+    uint64_t file_bytes, written_bytes, units, at_ms; /* at the last look */
+    uint8_t known, again;                             /* again: the last decision emptied the bucket */
+};
+
 struct entry {
     uint64_t id, link;
     struct migbuf_geometry *geometry; /* of each disk */
@@ -47,6 +54,7 @@ struct entry {
     double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
     struct migbuf_growth growth;
+    struct owed owed;
     uint64_t learnt_at_ms;
     struct demand demand;
     struct migbuf_planner_plan plan; /* of the last tick; release_s INFINITY before the first, and without planner */

@@ -69,6 +69,8 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
             write_disk(&w, &e->geometry[k], &e->measured[k]);
         write_growth(&w, &e->growth);
         write_demand(&w, e);
+        migbuf__write(&w, "owed %llu %llu %llu %llu %u %u\n", bits(e->owed.seconds), NUMBER(e->owed.file_bytes),
+                      NUMBER(e->owed.written_bytes), NUMBER(e->owed.units), e->owed.known, e->owed.again);
     }
     for (uint32_t k = 0; k < b->links_count; k++)
         migbuf__write(&w, "link %llu %llu %llu\n", NUMBER(b->links[k].id), NUMBER(b->links[k].bytes_per_s),
@@ -154,6 +156,17 @@ static void read_demand(struct migbuf__reader *r, struct demand *d, double *need
     *need_bytes = read_double(r, 0, 1e300);
 }
 
+static void read_owed(struct migbuf__reader *r, struct owed *o)
+{
+    migbuf__read_word(r, "owed");
+    o->seconds = read_double(r, 0, 1e300);
+    o->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    o->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    o->units = migbuf__read_number(r, 0, (uint64_t)MIGBUF__QEMU_VALUE_MAX);
+    o->known = (uint8_t)migbuf__read_number(r, 0, 1);
+    o->again = (uint8_t)migbuf__read_number(r, 0, 1);
+}
+
 /* The i-th migration of a ledger that is there already. */
 static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_t i)
 {
@@ -162,6 +175,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     struct measured measured[MIGBUF__MAX_DISKS];
     struct migbuf_growth growth;
     struct demand demand = { .at_ms = b->now_ms };
+    struct owed owed = { .at_ms = b->now_ms };
     double need_bytes;
     uint64_t count;
     struct setting now = { 0 };
@@ -186,6 +200,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
         read_disk(r, &disks[k], &measured[k]);
     read_growth(r, &growth);
     read_demand(r, &demand, &need_bytes);
+    read_owed(r, &owed);
     if (r->bad || migbuf__buffer_entry(&b->o, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
@@ -196,6 +211,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     e.growth = growth;
     e.learnt_at_ms = b->now_ms;
     e.demand = demand;
+    e.owed = owed;
     e.plan.need_bytes = need_bytes;
     migbuf__buffer_join_link(b, &e);
     b->e[b->count++] = e;

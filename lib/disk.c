@@ -147,6 +147,18 @@ int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
     return 0;
 }
 
+int migbuf_disk_again(struct migbuf_disk *d)
+{
+    if (!d)
+        return MIGBUF_E_INVALID;
+    if (!d->wanted || !d->object || d->restoring)
+        return MIGBUF_E_STATE;
+    for (uint32_t k = 0; k < d->nodes; k++)
+        d->node[k].waits = d->node[k].joined;
+    d->failed = 0;
+    return 0;
+}
+
 int migbuf_disk_restore(struct migbuf_disk *d)
 {
     if (!d)

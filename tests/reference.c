@@ -764,6 +764,32 @@ static void learn(struct reference *r, struct reference_migration *m)
     m->ratio = fmin(3, fmax(0.001, fmax(grown / units, m->grown_sum / m->units_sum)));
 }
 
+/* The wait for what the bucket was charged and no file grew by, less the time that passed. Raised or set again: none. */
+static void owe(struct reference *r, struct reference_migration *m)
+{
+    uint64_t written = 0, file = reference_file_bytes(m);
+    double speed = (double)m->now.units * reference_unit(m), more = 0, owed = m->owed;
+
+    if (m->action == MIGBUF_ACTION_AGAIN || m->owed_rate < m->now.units)
+        owed = 0;
+    for (int d = 0; d < m->disk_count; d++)
+        written += m->disk_written[d];
+    if (!m->owed_known || m->owed_written == 0 || written < m->owed_written || m->now.units == 0) {
+        owed = 0;
+    } else {
+        more = (double)(written - m->owed_written);
+        if (file > m->owed_file)
+            more -= (double)(file - m->owed_file);
+        owed += more / speed - (double)(r->now_ms - m->owed_ms) / 1000;
+    }
+    m->owed = owed > 0 ? owed : 0;
+    m->owed_known = true;
+    m->owed_written = written;
+    m->owed_file = file;
+    m->owed_ms = r->now_ms;
+    m->owed_rate = m->now.units;
+}
+
 /* While the overlay is sent, what is written counts, not what grows. */
 static double ratio(const struct reference_migration *m)
 {
@@ -1281,6 +1307,9 @@ static int32_t act_running(struct reference *r, struct reference_migration *m, u
         set_units(m, n);
         return MIGBUF_ACTION_RAISE;
     }
+    if (r->options.max_stall_ms && r->options.policy != MIGBUF_POLICY_LITERAL &&
+        m->owed * 1000 > r->options.max_stall_ms)
+        return MIGBUF_ACTION_AGAIN;
     return MIGBUF_ACTION_KEEP;
 }
 
@@ -1356,6 +1385,8 @@ void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision
         paper_budgets(r);
     for (int i = 0; i < r->ledger.count; i++) {
         r->migration[i].before = r->migration[i].now;
+        if (r->options.policy != MIGBUF_POLICY_LITERAL)
+            owe(r, &r->migration[i]);
         decide(r, i, 0, &out[i]);
     }
 }

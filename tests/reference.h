@@ -65,6 +65,9 @@ struct reference_migration {
     uint64_t learnt_ms, learnt_bytes, learnt_writes, learnt_written; /* where the last measurement of growth ended */
     bool measured;
     double units_sum, grown_sum, ratio; /* with a memory of 10 s; growth per unit */
+    double owed;                        /* seconds to wait for what grew nothing */
+    uint64_t owed_ms, owed_file, owed_written, owed_rate;
+    bool owed_known;
     double credit, learnt_rate;         /* units a bucket gives at once; units/s of the last measurement */
     bool fed;                           /* the planner has learnt up to fed_ms, when these were the numbers */
     uint64_t fed_ms;

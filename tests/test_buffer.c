@@ -648,6 +648,44 @@ START_TEST(late_ticks_are_counted)
 }
 END_TEST
 
+static void wrote(struct migbuf_buffer *b, uint64_t file_bytes, uint64_t written_bytes)
+{
+    struct migbuf_sample s = { .id = 1, .file_bytes = file_bytes, .writes = 1000, .written_bytes = written_bytes };
+
+    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+}
+
+/* 2 units/s. A GiB that grows the file is waited for; a zeroed one is not, but is told of once, until it was done. */
+START_TEST(zeroing_is_let_off)
+{
+    struct migbuf_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_decision d;
+
+    o.floor_bytes_per_s = 0;
+    b = buffer(50 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* the ratio counts as 1 */
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * 65536), 0);
+    wrote(b, 0, 65536);
+    ck_assert_int_eq(tick1(b, 1000).limits.iops_wr, 2);
+    wrote(b, GIB, GIB + 65536);
+    ck_assert_int_eq(tick1(b, 2000).action, MIGBUF_ACTION_KEEP);
+    wrote(b, GIB, GIB + 65536 + 62 * 65536);
+    ck_assert_int_eq(tick1(b, 3000).action, MIGBUF_ACTION_KEEP); /* 60 units are 30 s, which is not more than 30 s */
+    wrote(b, GIB, GIB + 65536 + 65 * 65536);
+    d = tick1(b, 4000);
+    ck_assert_int_eq(d.action, MIGBUF_ACTION_AGAIN);
+    ck_assert_int_eq(d.limits.iops_wr, 2);
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), 0); /* was not sent: still owed */
+    ck_assert_int_eq(tick1(b, 4100).action, MIGBUF_ACTION_AGAIN);
+    ck_assert_int_eq(tick1(b, 5000).action, MIGBUF_ACTION_KEEP); /* nothing owed any more */
+    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 static struct migbuf_options of_policy(int policy)
 {
     struct migbuf_options o;
@@ -839,7 +877,7 @@ int main(void)
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
-                                   a_new_process_decides_the_same, a_damaged_text_is_refused,
+                                   zeroing_is_let_off, a_new_process_decides_the_same, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);

@@ -257,6 +257,28 @@ START_TEST(names_are_escaped_and_bounded)
 END_TEST
 
 /* A saved text and the machine it makes. */
+START_TEST(the_same_once_more_empties_the_bucket)
+{
+    struct migbuf_disk *d = learnt(&nothing);
+
+    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_again(NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
+    expect(d, MIGBUF_DISK_ADD, NULL);
+    expect(d, MIGBUF_DISK_THROTTLE, NULL);
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_again(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":5,\"iops_size\":65536,\"group\":\"migbuf-vm1\"");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
+    migbuf_disk_free(d);
+}
+END_TEST
+
 static struct migbuf_disk *saved_and_loaded(const struct migbuf_disk *d, char *text, size_t size)
 {
     struct migbuf_disk *again;
@@ -348,7 +370,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { a_life_with_a_throttle, two_disks_share_one_group, another_hand_is_noticed,
+    const TTest *const tests[] = { a_life_with_a_throttle, the_same_once_more_empties_the_bucket, two_disks_share_one_group, another_hand_is_noticed,
                                    refusals_have_another_way_or_an_end, names_are_escaped_and_bounded,
                                    a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, NULL };
 

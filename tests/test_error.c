@@ -22,7 +22,7 @@ END_TEST
 
 START_TEST(every_action_and_reason_has_a_text)
 {
-    for (int32_t a = MIGBUF_ACTION_KEEP; a <= MIGBUF_ACTION_CANNOT_FIT; a++)
+    for (int32_t a = MIGBUF_ACTION_KEEP; a <= MIGBUF_ACTION_AGAIN; a++)
         ck_assert_str_ne(migbuf_action_text(a), "unknown");
     for (int32_t r = MIGBUF_REASON_RATE; r <= MIGBUF_REASON_WHOLE; r++)
         ck_assert_str_ne(migbuf_reason_text(r), "unknown");

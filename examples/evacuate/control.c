@@ -89,7 +89,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         t->stop_wanted = true;
         return;
     }
-    if (migbuf_disk_set(t->disk, &d->limits)) {
+    if (d->action == MIGBUF_ACTION_AGAIN ? migbuf_disk_again(t->disk) : migbuf_disk_set(t->disk, &d->limits)) {
         trace_refused(c->trace, c->buffer, t->id);
         c->refused++;
         return;

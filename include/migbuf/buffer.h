@@ -112,6 +112,7 @@ struct migbuf_buffer;
 #define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. `stop` drains: see queue_bytes */
 #define MIGBUF_ACTION_RESUME 5     /**< set the limits, then let it run */
 #define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; moreover Ω cannot hold even the reserves: extend it or abort somebody */
+#define MIGBUF_ACTION_AGAIN 7      /**< set the same limits once more (migbuf_disk_again): see max_stall_ms */
 
 /** What determined the budget. */
 #define MIGBUF_REASON_RATE 1    /**< the policy's curve */
@@ -141,7 +142,9 @@ struct migbuf_options {
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
     uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is paused
-                                        instead. 30'000, a quarter of Linux's hung-task warning; 0: never for this reason */
+                                        instead. And what a guest would wait longer for although it grew no file is let off:
+                                        zeroing counts at full length, so that a zeroed GiB is 18 minutes at 15 units/s; the
+                                        decision is AGAIN then. 30'000, a quarter of Linux's hung-task warning; 0: neither */
     uint32_t reserved;             /**< 0 */
     uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s of 4 KiB writes in 64 KiB clusters */
     uint64_t epsilon_bytes;        /**< 10'000, >= 1 */

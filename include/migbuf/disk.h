@@ -99,6 +99,13 @@ MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
  */
 MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
 
+/**
+ * Sets the limits in force once more, although unchanged: QEMU's bucket is emptied, and a request that waits for what it
+ * owes goes on. Costs what every set costs (migbuf_limits_worst_growth). Errors: MIGBUF_E_STATE when no limits of ours are
+ * in force or while a restore is under way.
+ */
+MIGBUF_API int migbuf_disk_again(struct migbuf_disk *d);
+
 /** Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE. */
 MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
 
