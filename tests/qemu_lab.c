@@ -166,14 +166,15 @@ static struct migbuf_geometry geometry_of(const struct lab_wish *wish)
     uint64_t cluster = wish->cluster_bytes, unit = wish->extended ? cluster / 32 : cluster;
     uint64_t request = wish->guest.sectors * 512u;
     bool aligned = wish->guest.start * UINT64_C(512) % unit == 0 && (request % unit == 0 || unit % request == 0);
-
-    return (struct migbuf_geometry){
+    struct migbuf_geometry g = {
         .virtual_bytes = wish->disk_bytes,
         .cluster_bytes = cluster,
         .subcluster_bytes = unit,
         .request_bytes = request * (wish->no_merging || wish->guest.random ? 1 : wish->guest.depth),
         .flags = aligned ? MIGBUF_GEOMETRY_ALIGNED : 0,
     };
+    ck_assert_int_eq(migbuf_limits_drain(&g, wish->guest.depth, request, &g.queue_bytes), 0);
+    return g;
 }
 
 static void new_disk(struct lab_vm *v)
@@ -309,6 +310,14 @@ void lab_limit(struct lab_vm *v, const struct migbuf_limits *limits)
     lab_pump(v);
 }
 
+void lab_again(struct lab_vm *v)
+{
+    ck_assert_int_eq(migbuf_disk_again(v->disk), 0);
+    v->sets++;
+    v->again++;
+    lab_pump(v);
+}
+
 void lab_units(struct lab_vm *v, uint64_t units_per_s)
 {
     lab_limit(v, &(struct migbuf_limits){ .iops_wr = units_per_s, .iops_size = v->geometry.subcluster_bytes });
@@ -432,6 +441,94 @@ void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeo
                       timeout_s, writes);
         lab_sleep(0.002);
     }
+}
+
+/* The library's loop */
+
+static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
+{
+    bool pause = d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT;
+
+    if (d->action == MIGBUF_ACTION_KEEP)
+        return;
+    if (d->action == MIGBUF_ACTION_AGAIN)
+        lab_again(l->v);
+    else if (!pause)
+        lab_limit(l->v, &d->limits);
+    if (pause == l->paused)
+        return;
+    lab_call(l->v, pause ? "stop" : "cont", NULL);
+    l->paused = pause;
+    l->pauses += pause;
+}
+
+static void loop_tick(struct lab_loop *l)
+{
+    struct migbuf_sample sample = { .id = 1, .file_bytes = l->v->overlay_bytes + lab_grown(l->v) };
+    struct migbuf_decision decision;
+
+    if (l->v->overlay_s) /* what goes to the base does not count */
+        lab_counters(l->v, &sample.writes, &sample.written_bytes);
+    ck_assert_int_eq(migbuf_buffer_sample(l->buffer, &sample, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(l->buffer, (uint64_t)(lab_now() * 1e3), &decision, 1), 1);
+    carry_out(l, &decision);
+}
+
+void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, uint64_t growth_bytes_per_s, double tick_s,
+                    uint32_t late_percent, uint32_t max_stall_ms)
+{
+    struct migbuf_migration m;
+    struct migbuf_options options;
+    struct migbuf_error e;
+
+    *l = (struct lab_loop){ .v = v, .tick_s = tick_s };
+    if (v->overlay < 0)
+        lab_make_overlay(v);
+    migbuf_options_init(&options, sizeof options);
+    options.interval_ms = (uint32_t)(tick_s * 1e3);
+    options.late_factor_percent = late_percent;
+    options.floor_bytes_per_s = 0;
+    options.max_stall_ms = max_stall_ms;
+    ck_assert_int_eq(migbuf_buffer_new(omega_bytes, &options, NULL, &l->buffer), 0);
+    migbuf_migration_init(&m, sizeof m);
+    m.id = m.link = 1;
+    m.file_bytes = v->overlay_bytes;
+    ck_assert_msg(migbuf_buffer_add(l->buffer, &m, &v->geometry, 1, &e) == 0, "%s: %s, %llu needed, %llu there", v->name,
+                  e.text, (unsigned long long)e.need, (unsigned long long)e.have);
+    if (growth_bytes_per_s)
+        ck_assert_int_eq(migbuf_buffer_link(l->buffer, 1, growth_bytes_per_s), 0);
+    l->last_s = lab_now();
+    loop_tick(l);
+}
+
+bool lab_loop_step(struct lab_loop *l)
+{
+    double now = lab_now();
+
+    if (now < l->next_s)
+        return false;
+    loop_tick(l);
+    if (l->next_s)
+        l->longest_s = fmax(l->longest_s, now - l->last_s);
+    l->last_s = now;
+    l->next_s = now + l->tick_s;
+    return true;
+}
+
+struct migbuf_buffer_view lab_loop_view(const struct lab_loop *l)
+{
+    struct migbuf_buffer_view view = { .size = sizeof view };
+
+    ck_assert_int_eq(migbuf_buffer_view(l->buffer, 1, &view), 0);
+    return view;
+}
+
+void lab_loop_end(struct lab_loop *l)
+{
+    if (l->paused)
+        lab_call(l->v, "cont", NULL);
+    migbuf_buffer_free(l->buffer);
+    *l = (struct lab_loop){ 0 };
 }
 
 void lab_check_writes(struct lab_vm *v)

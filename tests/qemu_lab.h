@@ -8,6 +8,7 @@
  */
 #ifndef MIGBUF_TESTS_QEMU_LAB_H
 #define MIGBUF_TESTS_QEMU_LAB_H
+#include "migbuf/buffer.h"
 #include "migbuf/cow.h"
 #include "migbuf/disk.h"
 #include "migbuf/growth.h"
@@ -45,13 +46,23 @@ struct lab_vm {
     struct migbuf_geometry geometry;
     struct migbuf_limits limits; /* last set */
     double set_s;                /* when */
-    uint32_t sets;               /* how often */
+    uint32_t sets, again;        /* how often; of that: the same once more */
     int overlay;                 /* a descriptor of its file, -1: none yet */
     uint64_t overlay_bytes;      /* its size as created */
     double overlay_s;            /* just before it began to fill */
     uint64_t mark;               /* the test's: growth up to some moment */
     char name[32], directory[160], image[192], file[256];
     char node[32]; /* the top one */
+};
+
+/* The library at work for one VM that has Ω to itself, as a host runs it: sample, tick, carry out. */
+struct lab_loop {
+    struct lab_vm *v;
+    struct migbuf_buffer *buffer;
+    double tick_s, next_s, last_s; /* lab_now() of the next and the last tick */
+    double longest_s;              /* between two ticks, as it really was */
+    uint32_t pauses;
+    bool paused;
 };
 
 /* True when there is all it takes; else it has printed the SKIP line. */
@@ -89,6 +100,7 @@ void lab_io(struct lab_vm *v, const char *qdev, const char *command);
 void lab_pump(struct lab_vm *v);
 void lab_learn(struct lab_vm *v);
 void lab_limit(struct lab_vm *v, const struct migbuf_limits *limits);
+void lab_again(struct lab_vm *v);
 void lab_units(struct lab_vm *v, uint64_t units_per_s);
 void lab_restore(struct lab_vm *v);
 struct migbuf_disk_info lab_info(const struct lab_vm *v);
@@ -105,6 +117,17 @@ uint64_t lab_grown(const struct lab_vm *v);
 void lab_counters(struct lab_vm *v, uint64_t *writes, uint64_t *bytes);
 struct guest_status lab_status(const struct lab_vm *v);
 void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeout_s);
+
+/*
+ * `growth_bytes_per_s` is the budget: the migration's share of its link while the base is copied; 0: what Ω allows. To be
+ * called before the overlay is on top, with the guest running; sets the first limit. Then lab_loop_step(), first when the overlay
+ * is there, as often as one likes: it ticks when it is time to, and returns whether it did.
+ */
+void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, uint64_t growth_bytes_per_s, double tick_s,
+                    uint32_t late_percent, uint32_t max_stall_ms);
+bool lab_loop_step(struct lab_loop *l);
+struct migbuf_buffer_view lab_loop_view(const struct lab_loop *l);
+void lab_loop_end(struct lab_loop *l);
 
 /* The guest's disk with its overlay committed into it holds every acknowledged write; the VM is over then. */
 void lab_check_writes(struct lab_vm *v);
