@@ -6,6 +6,7 @@
 #include "migbuf/report.h"
 #include "json.h"
 #include "memory.h"
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_KEY_BYTES 64
@@ -423,6 +424,43 @@ int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_m
     rc = READ_OBJECT(fields);
     if (rc == 0)
         *out = r;
+    return rc;
+}
+
+static int put_reasons(const struct migbuf__json *object, char *reasons, size_t bytes, struct migbuf_error *error)
+{
+    const struct migbuf__json *list = migbuf__json_is_object(object) ? at_path(object, "blocked-reasons") : NULL;
+    size_t used = 0, length;
+    const char *text;
+
+    if (!migbuf__json_is_object(object) || (list && !migbuf__json_is_array(list)))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "an object was expected, with a list of blocked-reasons in it");
+    for (size_t i = 0; list && i < migbuf__json_count(list); i++)
+        if (!migbuf__json_string(migbuf__json_item(list, i), &text, &length))
+            return migbuf__fail(error, MIGBUF_E_PROTOCOL, "one of the blocked-reasons is no string");
+    reasons[0] = '\0';
+    for (size_t i = 0; list && i < migbuf__json_count(list) && used < bytes; i++) {
+        migbuf__json_string(migbuf__json_item(list, i), &text, &length);
+        used += (size_t)snprintf(reasons + used, bytes - used, "%s%s", i ? "; " : "", text);
+    }
+    return list && migbuf__json_count(list);
+}
+
+int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, uint64_t reasons_bytes,
+                          struct migbuf_error *error)
+{
+    struct migbuf__json *document;
+    int rc;
+
+    if (!text || !reasons)
+        return fail_null(error);
+    if (reasons_bytes < 2 || reasons_bytes > SIZE_MAX)
+        return migbuf__fail(error, MIGBUF_E_TOO_BIG, "no room for a reason");
+    rc = load(text, text_bytes, &document, error);
+    if (rc < 0)
+        return rc;
+    rc = put_reasons(document, reasons, (size_t)reasons_bytes, error);
+    migbuf__json_free(document);
     return rc;
 }
 

@@ -279,6 +279,26 @@ START_TEST(a_descriptor_set)
 }
 END_TEST
 
+START_TEST(reasons_against_a_migration)
+{
+    char why[40] = "as it was";
+
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{}"), why, sizeof why, NULL), 0);
+    ck_assert_str_eq(why, "");
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": []}"), why, sizeof why, NULL), 0);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [\"a nvme\", \"b\"]}"), why, sizeof why, NULL), 1);
+    ck_assert_str_eq(why, "a nvme; b");
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [\"a nvme\", \"b\"]}"), why, 5, NULL), 1);
+    ck_assert_str_eq(why, "a nv");
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [1]}"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": 1}"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("[]"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{}"), why, 1, NULL), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_report_blocked(NULL, 0, why, sizeof why, NULL), MIGBUF_E_INVALID);
+    ck_assert_str_eq(why, "a nv");
+}
+END_TEST
+
 START_TEST(events)
 {
     struct migbuf_io_error_report io;
@@ -370,6 +390,7 @@ int main(void)
         a_block_job,
         a_status,
         a_migration,
+        reasons_against_a_migration,
         a_descriptor_set,
         events,
         answers_reach_a_disk,

@@ -138,6 +138,15 @@ struct migbuf_migrate_report {
 MIGBUF_API int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_migrate_report *out,
                                      struct migbuf_error *error);
 
+/**
+ * Why this VM cannot be migrated, by query-migrate before any migration: 1 and QEMU's reasons with "; " between them, cut
+ * where they do not fit `reasons_bytes` (2 or more); 0 and "" when there is none.
+ *
+ * Example: {"blocked-reasons": ["non-migratable device: 0000:00:01.0/nvme"]} -> 1, {} -> 0. Source: QEMU 6.0 and newer.
+ */
+MIGBUF_API int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, uint64_t reasons_bytes,
+                                     struct migbuf_error *error);
+
 /** add-fd. */
 struct migbuf_fdset_report {
     uint64_t fdset_id; /**< the file name is then /dev/fdset/<id> */
