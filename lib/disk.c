@@ -404,6 +404,8 @@ static void compare(struct migbuf_disk *d, struct node *n, const struct migbuf_t
                 memcpy(group, n->host.group, sizeof group);
                 n->host = *config;
                 memcpy(n->host.group, group, sizeof group);
+                if (!group[0] && strlen(n->qdev) < sizeof group) /* QEMU's own name for the group of one disk */
+                    memcpy(n->host.group, n->qdev, strlen(n->qdev) + 1);
             }
         }
         return;

@@ -181,6 +181,17 @@ START_TEST(another_hand_is_noticed)
     ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
     ck_assert(host.iops_wr == 999 && host.bps_wr == 123 && !strcmp(host.group, "dev-lxd_root"));
     migbuf_disk_free(d);
+
+    d = learnt(&nothing); /* the host had no group: QEMU would have made one with the device's name */
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
+    expect(d, MIGBUF_DISK_ADD, NULL);
+    expect(d, MIGBUF_DISK_THROTTLE, NULL);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    answer(d, &ours);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":999,\"iops_size\":65536,\"group\":\"/machine/peripheral/dev-lxd_root/virtio-backend\"}");
+    expect(d, MIGBUF_DISK_DELETE, NULL);
+    migbuf_disk_free(d);
 }
 END_TEST
 

@@ -89,7 +89,8 @@ MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
 /**
  * Asks QEMU what is in force: the first time to learn device and host limits, later to verify. Another hand's change is
  * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group when
- * limits are set without naming one; with several disks in it nobody can tell whose they are, and what was saved stays.)
+ * limits are set without naming one: it goes back to the group it had before, or to one of its device's name, which is
+ * what QEMU would have made. With several disks in it nobody can tell whose they are, and what was saved stays.)
  */
 MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
