@@ -104,6 +104,49 @@ report $? "a damaged sector of a second disk is found"
 run 1 $small --disks 2 --disk 8MiB --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
 report $? "Ctrl-C while the overlays of two disks are sent"
 
+run 1 --policy paper --device nvme --work-dir "$dir" && grep -q "QEMU cannot migrate this VM: non-migratable device" "$dir/said" &&
+    [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
+report $? "what QEMU does not migrate is told with its reason before anything is begun"
+
+# hand VM: which VM the other hand was at, for its index differs from run to run.
+hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
+
+if [ -z "${EVACUATE_SHORT:-}" ]; then
+    run 0 $small --inject "wipe-limits@copying the base" --inject-after 600 && whole && vm=$(hand) && [ -n "$vm" ] &&
+        [ "$(value vm $vm slowest_back_ticks)" -le 2 ] && [ "$(value vm $vm limits iops_wr)" = 0 ]
+    report $? "limits wiped by another hand are back within two ticks; the host has none from then on"
+
+    run 0 $small --inject "change-limits@copying the base" --inject-after 600 && whole && vm=$(hand) && [ -n "$vm" ] &&
+        [ "$(value vm $vm slowest_back_ticks)" -le 2 ] && [ "$(value vm $vm limits iops_wr)" = 900 ] &&
+        [ "$(value vm $vm limits bps_wr)" = 7000000 ]
+    report $? "limits changed by another hand are what the guest has at the target"
+
+    "$evacuate" $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary" >"$dir/said" 2>&1 &
+    pid=$!
+    sleep 4
+    kill -INT $pid
+    wait $pid
+    clean && whole && vm=$(hand) && [ -n "$vm" ] && [ "$(value vm $vm runs_at)" = source ] &&
+        [ "$(value vm $vm limits iops_wr)" = 900 ] && [ "$(value vm $vm limits bps_wr)" = 7000000 ]
+    report $? "limits changed by another hand are what is restored at the source"
+
+    # The tick alone would be too late: 128 MB/s without a limit, and five seconds to the next one.
+    run 0 --policy paper --vms 1 --disk 80MiB --buffer 64MiB --link 16MB --pattern sequential --pace 2000 --tick 5000 \
+        --inject "wipe-limits@copying the base" --inject-after 800 --work-dir "$dir" && [ "$(value early_ticks)" -ge 1 ] &&
+        [ "$(value overflows)" = 0 ] && [ "$(value moved)" = 1 ]
+    report $? "a file that outgrows its claim makes a tick at once"
+
+    run 1 $small --inject "fill@copying the base" && [ "$(value overflows)" -ge 1 ] && [ "$(value moved)" = 3 ] &&
+        [ "$(value writes_lost)$(value guest_errors)$(value io_errors)" = 000 ] &&
+        [ "$(value vm 0 went_on_after_full)$(value vm 1 went_on_after_full)$(value vm 2 went_on_after_full)" != \
+            falsefalsefalse ] && grep -q "something else took" "$dir/said"
+    report $? "a full volume stops the guests, room lets them go on, nothing is lost"
+
+    run 1 $small --inject "fill-for-good@sending the overlay" && [ "$(value overflows)" -ge 1 ] &&
+        [ "$(value moved)" = 3 ] && [ "$(value writes_lost)$(value guest_errors)$(value io_errors)" = 000 ]
+    report $? "a guest that a full volume stopped goes on at the target"
+fi
+
 # Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
 # EVACUATE_SHORT leaves most steps to another run.
 steps_before=("starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \

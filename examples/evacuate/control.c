@@ -52,6 +52,7 @@ int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor
     int rc;
 
     *t = (struct throttle){ .id = id, .route = route, .monitor = monitor, .disks = disks, .overlay_fd = { -1, -1 } };
+    t->watch.disks = disks;
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
     for (uint32_t k = 0; k < disks && !rc; k++)
@@ -131,7 +132,11 @@ static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_
 
         if (t->overlay_fd[k] >= 0 && migbuf_cow_file_bytes(t->overlay_fd[k], &bytes, &e))
             return fail(error, "VM %llu: the size of an overlay: %s", (unsigned long long)t->id, e.text);
-        sample[(*samples)++] = (struct migbuf_sample){ .id = t->id, .disk = k, .file_bytes = bytes };
+        sample[(*samples)++] = (struct migbuf_sample){ .id = t->id,
+                                                       .disk = k,
+                                                       .file_bytes = bytes,
+                                                       .written_bytes = t->watch.disk[k].written_bytes,
+                                                       .writes = t->watch.disk[k].writes };
         sum += bytes;
     }
     t->file_bytes = sum;
@@ -150,10 +155,55 @@ static int measure_files(struct control *c, char error[FAIL_SIZE])
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
+void control_look(struct control *c)
+{
+    for (size_t i = 0; i < c->members; i++) {
+        watch_ask(&c->member[i]->watch);
+        if (c->policy != POLICY_NONE)
+            migbuf_disk_learn(c->member[i]->disk);
+    }
+}
+
+bool control_looked(const struct control *c)
+{
+    for (size_t i = 0; i < c->members; i++)
+        if (!watch_answered(&c->member[i]->watch, c->member[i]->monitor))
+            return false;
+    return true;
+}
+
+bool control_is_due(struct control *c)
+{
+    bool warned = false, unwatched = false;
+
+    for (size_t i = 0; i < c->members; i++) {
+        struct throttle *t = c->member[i];
+
+        warned |= watch_warned(&t->watch, t->monitor);
+        unwatched |= t->unwatched;
+        t->unwatched = false;
+    }
+    c->warnings += warned;
+    return warned || unwatched;
+}
+
+/* A warning is due when files grow by more than the buffer has counted on until the next decision. */
+static void arm(struct control *c, struct throttle *t)
+{
+    struct migbuf_buffer_view view = { .size = sizeof view };
+
+    if (migbuf_buffer_view(c->buffer, t->id, &view))
+        return;
+    watch_arm(&t->watch, view.claim_bytes);
+    if (view.reserve_bytes > t->reserve_bytes)
+        t->reserve_bytes = view.reserve_bytes;
+}
+
 int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
 {
     int n;
 
+    c->ticks++;
     if (measure_files(c, error))
         return -1;
     for (uint32_t k = 0; k < c->routes; k++)
@@ -165,6 +215,8 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
         return fail(error, "migbuf_buffer_tick: %s", migbuf_strerror(n));
     for (int k = 0; k < n; k++)
         apply(c, find(c, c->decision[k].id), &c->decision[k], now);
+    for (size_t i = 0; i < c->members; i++)
+        arm(c, c->member[i]);
     return 0;
 }
 
@@ -249,6 +301,23 @@ static void note_delay(const struct control *c, struct throttle *t, uint64_t now
     t->decided_ns = 0;
 }
 
+/* Another hand's limits are the host's new ones; ours come back at once. */
+static void note_other_hand(const struct control *c, struct throttle *t)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+    uint64_t ticks = c->ticks - t->taken_over_ticks;
+
+    if (migbuf_disk_info(t->disk, &info))
+        return;
+    if (info.taken_over != t->taken_over)
+        t->taken_over_ticks = c->ticks;
+    else if (t->taken_over_ticks && info.throttled) {
+        t->slowest_back_ticks = ticks > t->slowest_back_ticks ? ticks : t->slowest_back_ticks;
+        t->taken_over_ticks = 0;
+    }
+    t->taken_over = info.taken_over;
+}
+
 /* Feeds the answer to the disk machine. What was decided and refused must be told, or the buffer takes it for in force.
  */
 static int take_reply(struct control *c, struct throttle *t, char error[FAIL_SIZE])
@@ -259,11 +328,12 @@ static int take_reply(struct control *c, struct throttle *t, char error[FAIL_SIZ
                                    call->text_bytes, &e);
 
     if (rc < 0) {
-        if (c->buffer && t->added && trace_refused(c->trace, c->buffer, t->id) == 0)
+        if (t->command != MIGBUF_DISK_QUERY && c->buffer && t->added && trace_refused(c->trace, c->buffer, t->id) == 0)
             c->refused++;
         fail(error, "%s: %s", call->command, call->state == CALL_ANSWERED ? e.text : call->text);
     }
     monitor_taken(t->monitor, CALL_DISK);
+    note_other_hand(c, t);
     return rc < 0 ? -1 : 0;
 }
 
@@ -298,19 +368,44 @@ static bool may_go_on(struct control *c, struct throttle *t, uint64_t room_bytes
     return true;
 }
 
+uint64_t throttle_file_bytes(const struct throttle *t)
+{
+    uint64_t sum = 0, bytes;
+
+    for (uint32_t k = 0; k < t->disks; k++)
+        if (t->overlay_fd[k] >= 0 && !migbuf_cow_file_bytes(t->overlay_fd[k], &bytes, NULL))
+            sum += bytes;
+    return sum;
+}
+
+void throttle_drained(struct throttle *t, uint64_t before_bytes)
+{
+    uint64_t after = throttle_file_bytes(t);
+
+    if (after > before_bytes && after - before_bytes > t->leak_bytes)
+        t->leak_bytes = after - before_bytes;
+}
+
 void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
 {
     struct call *call = &t->monitor->call[CALL_GUEST];
     bool running = t->monitor->facts.running;
 
-    if (call->state == CALL_ANSWERED || call->state == CALL_REFUSED)
+    if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
+        t->went_on = true;
+    if (call->state == CALL_ANSWERED || call->state == CALL_REFUSED) {
+        if (!strcmp(call->command, "stop"))
+            throttle_drained(t, t->before_stop_bytes);
         monitor_taken(t->monitor, CALL_GUEST);
+    }
     if (!t->added || t->hands_off || call->state == CALL_WAITING)
         return;
-    if (t->stop_wanted && running)
+    if (t->stop_wanted && running) {
+        t->before_stop_bytes = throttle_file_bytes(t);
         monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now, COMMAND_TIMEOUT_MS);
-    else if (!t->stop_wanted && !running && may_go_on(c, t, room_bytes, now))
+    } else if (!t->stop_wanted && !running && may_go_on(c, t, room_bytes, now)) {
         monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now, COMMAND_TIMEOUT_MS);
-    else
+    } else {
         note_delay(c, t, now);
+    }
 }

@@ -8,6 +8,9 @@
  * overlay a drain has completed      control_drained() every tick                 control_tick()       sample, link,
  * tick, apply between ticks              throttle_pump(), throttle_run_or_stop() the overlay is deleted
  * control_remove()
+ *
+ * Before a tick, control_look() asks every QEMU what its guest has written and which limits are in force; a tick is
+ * early when a file has outgrown its claim, control_is_due().
  */
 #ifndef EVACUATE_CONTROL_H
 #define EVACUATE_CONTROL_H
@@ -15,6 +18,7 @@
 #include "migbuf/migbuf.h"
 #include "monitor.h"
 #include "trace.h"
+#include "watch.h"
 #include "vm.h"
 
 enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
@@ -22,21 +26,30 @@ enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
 /* One VM under control. */
 struct throttle {
     uint64_t id;
-    uint32_t route;          /* of the control's: which link it leaves over */
+    uint32_t route;           /* of the control's: which link it leaves over */
     struct monitor *monitor;  /* of the source */
     struct migbuf_disk *disk; /* of all its disks: one throttle group, one budget */
     uint32_t disks;
     struct migbuf_geometry geometry[VM_DISKS_MAX];
-    int overlay_fd[VM_DISKS_MAX];    /* our own descriptors of the overlays, which have no name; -1 before they exist */
-    bool added;                      /* in the buffer */
-    bool stop_wanted;                /* decided: it must not write now */
-    bool hands_off;                  /* its migration stops and starts the guest now, we do not */
+    int overlay_fd[VM_DISKS_MAX]; /* our own descriptors of the overlays, which have no name; -1 before they exist */
+    bool added;                   /* in the buffer */
+    bool stop_wanted;             /* decided: it must not write now */
+    bool hands_off;               /* its migration stops and starts the guest now, we do not */
+    struct watch watch;
+    bool unwatched;                  /* its overlays have just come into use */
     struct migbuf_decision last;     /* action 0 before the first */
     int32_t command;                 /* kind of the disk's command under way */
     uint64_t file_bytes;             /* of the overlays, as of the last sample */
     uint64_t decided_ns, slowest_ns; /* from a decision until it was in force */
     uint64_t cont_ns;                /* when a guest without room was last let go on */
     uint32_t pauses;
+    bool went_on;               /* after it had found no room, and some was made */
+    uint64_t reserve_bytes;     /* the most that was kept free for its drains */
+    uint64_t leak_bytes;        /* the most that came through one of them */
+    uint64_t before_stop_bytes; /* of its overlays, when it was told to stop */
+    int32_t taken_over;         /* times another hand changed the limits */
+    uint64_t taken_over_ticks;  /* at which tick, and how many it took until ours were back */
+    uint64_t slowest_back_ticks;
 };
 
 /* A link, and what it is known to carry. */
@@ -59,7 +72,8 @@ struct control {
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
-    uint64_t refused; /* decisions QEMU did not take */
+    uint64_t refused;         /* decisions QEMU did not take */
+    uint64_t ticks, warnings; /* warnings: ticks that a file asked for */
 };
 
 /* `room`: how many VMs there will be at most; `links` is 1 to CONTROL_LINKS_MAX. Trace and links stay the caller's. */
@@ -81,6 +95,14 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
 /* A drain is over: so many are still ahead. At once, so that the reserve for it is given back. */
 void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead);
 
+/* Asks everybody what was written and which limits are in force. A moment later all, or all who can, have answered. */
+void control_look(struct control *c);
+bool control_looked(const struct control *c);
+
+/* Is a tick due at once? When a file has reached what it was allowed to grow to, and when overlays came into use:
+ * before there is a file it cannot be watched. */
+bool control_is_due(struct control *c);
+
 /* Measures everybody and carries out what follows from it. */
 int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE]);
 
@@ -89,6 +111,12 @@ void control_remove(struct control *c, struct throttle *t);
 
 /* Moves the conversation about limits on: 1: under way, 0: what is wanted is in force, -1: QEMU refused it. */
 int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
+
+/* Of its overlays, now. */
+uint64_t throttle_file_bytes(const struct throttle *t);
+
+/* A drain is over that began when the overlays had so many bytes. */
+void throttle_drained(struct throttle *t, uint64_t before_bytes);
 
 /* Stops or continues the guest as decided. `room_bytes`: free in Ω. */
 void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now);

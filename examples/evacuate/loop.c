@@ -14,6 +14,8 @@
 #define MS UINT64_C(1000000)
 #define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
 #define AFTER_OVERFLOW_MS 1000
+#define FILLED_MS 2000     /* --inject fill */
+#define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
 
 /* Beginning */
@@ -77,6 +79,7 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
                        .trace = trace,
                        .picture = picture,
                        .signals = signals,
+                       .filling = -1,
                        .vms = options->vms,
                        .begun_ns = now_ns() };
     snprintf(r->directory, sizeof r->directory, "%s", directory);
@@ -96,6 +99,7 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
         .disk_bytes = options->disk_bytes,
         .start_ns = r->begun_ns,
         .transfer_ms = transfer_ms(options),
+        .second_monitor = options->injection == INJECT_WIPE || options->injection == INJECT_CHANGE,
     };
     for (uint32_t k = 0; k < options->links; k++) {
         r->site.link[k] = link_new(&link);
@@ -153,7 +157,7 @@ static void put_frame(struct run *r, uint64_t now)
     for (uint32_t k = 0; k < r->control.routes; k++) /* of all links together, as far as they are known */
         frame.link_bytes_per_s += r->control.route[k].bytes_per_s;
     if (r->control.buffer && !migbuf_buffer_stats(r->control.buffer, &stats))
-        frame.reserve_bytes = stats.reserve_bytes;
+        frame.reserve_bytes = stats.reserve_bytes, r->late_ticks = stats.late_ticks;
     for (uint32_t i = 0; i < r->vms; i++)
         put_frame_vm(r, i, seconds, &vm[i]);
     record_add(r->record, &frame);
@@ -216,24 +220,41 @@ static void open_gate(struct run *r, uint64_t now)
 
 static void measure_volume(struct run *r, uint64_t now)
 {
+    uint64_t ours = 0;
+
     if (volume_usage(&r->volume, &r->used_bytes, &r->free_bytes, r->error))
         give_up(r, r->error, now);
     if (r->used_bytes > r->peak_bytes)
         r->peak_bytes = r->used_bytes;
+    for (uint32_t i = 0; i < r->vms; i++)
+        ours += throttle_file_bytes(&r->vm[i].throttle);
+    if (r->used_bytes > ours && r->used_bytes - ours > r->foreign_bytes)
+        r->foreign_bytes = r->used_bytes - ours;
 }
 
 static void tick(struct run *r, uint64_t now)
 {
     uint64_t interval = r->options->tick_ms * MS;
 
+    if (control_is_due(&r->control) && now < r->next_tick_ns)
+        r->next_tick_ns = now;
     if (!r->site.go || now < r->next_tick_ns)
         return;
+    if (!r->looking_ns) {
+        control_look(&r->control);
+        r->looking_ns = now;
+        return;
+    }
+    if (!control_looked(&r->control) && now < r->looking_ns + ANSWER_MS * MS)
+        return;
+    r->looking_ns = 0;
     if (now - r->next_tick_ns > r->worst_tick_ns)
         r->worst_tick_ns = now - r->next_tick_ns;
     if (control_tick(&r->control, now, r->error))
         give_up(r, r->error, now);
     put_frame(r, now);
     r->ticks++;
+    r->early_ticks = r->control.warnings;
     r->next_tick_ns += interval;
     if (r->next_tick_ns <= now) /* never two at once to catch up */
         r->next_tick_ns = now + interval;
@@ -258,17 +279,71 @@ static bool is_over(const struct run *r, uint64_t now)
     return true;
 }
 
+/* Another program that sets limits: by a monitor of its own, and without a word to us. */
+static void interfere(struct run *r, const struct migration *m, enum injection what)
+{
+    const char *rates = what == INJECT_WIPE ? "\"bps_wr\":0,\"iops_wr\":0" : "\"bps_wr\":7000000,\"iops_wr\":900";
+    struct migbuf_qmp_socket *qmp;
+    struct migbuf_qmp_message answer;
+    struct migbuf_error e = { .text = "" };
+    char path[128], arguments[200], line[256];
+    int rc;
+
+    snprintf(path, sizeof path, "%s2", m->place[SOURCE].vm.qmp);
+    snprintf(arguments, sizeof arguments, "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,%s}",
+             vm_disk_qdev(m->load->device, 0), rates);
+    rc = migbuf_qmp_socket_open(path, NULL, NULL, 5000, &qmp, &e);
+    if (!rc) {
+        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, 5000, &answer, &e);
+        migbuf_qmp_socket_free(qmp);
+    }
+    if (rc)
+        snprintf(line, sizeof line, "--inject: the limits could not be set: %s", e.text);
+    picture_say(r->picture, rc ? line : "another hand sets limits");
+}
+
+static void fill(struct run *r, uint64_t now)
+{
+    off_t at = 0;
+
+    r->filling = open(r->volume.path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    r->filling_ns = now;
+    for (off_t step = (off_t)r->volume.size_bytes; r->filling >= 0 && step >= 4096; step /= 2)
+        while (!posix_fallocate(r->filling, at, step))
+            at += step;
+    picture_say(r->picture, "something else fills the volume");
+}
+
+static void make_room(struct run *r)
+{
+    if (r->filling >= 0)
+        close(r->filling);
+    r->filling = -1;
+}
+
 /* What a test asked for (--inject). */
-static void inject(struct run *r, const struct migration *m)
+static void inject(struct run *r, const struct migration *m, uint64_t now)
 {
     enum injection what = r->options->injection;
-    pid_t victim = getpid();
+    pid_t victim = 0;
 
+    if (what == INJECT_FILL && now - r->filling_ns > FILLED_MS * MS)
+        make_room(r);
     if (r->injected || !r->options->inject_at || strcmp(migration_step_name(m), r->options->inject_at))
         return;
-    if (what != INJECT_INTERRUPT)
+    if (!r->inject_ns)
+        r->inject_ns = now;
+    if (now < r->inject_ns + r->options->inject_after_ms * MS)
+        return;
+    if (what == INJECT_INTERRUPT)
+        victim = getpid();
+    if (what == INJECT_KILL_SOURCE || what == INJECT_KILL_TARGET)
         victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
     r->injected = true;
+    if (what == INJECT_WIPE || what == INJECT_CHANGE)
+        interfere(r, m, what);
+    if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
+        fill(r, now);
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }
@@ -288,7 +363,7 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
             if (events && fd >= 0)
                 fds[n++] = (struct pollfd){ .fd = fd, .events = events };
         }
-    if (r->site.go && r->next_tick_ns < now + LOOK_MS * MS)
+    if (r->site.go && !r->looking_ns && r->next_tick_ns < now + LOOK_MS * MS)
         timeout = r->next_tick_ns > now ? (int)((r->next_tick_ns - now + MS - 1) / MS) : 0;
     for (uint32_t k = 0; k < r->site.links; k++)
         n += link_poll_prepare(r->site.link[k], fds + n, room - n, now, &timeout);
@@ -313,7 +388,7 @@ void run_loop(struct run *r)
             link_run(r->site.link[k], now);
         for (uint32_t i = 0; i < r->vms; i++) {
             migration_step(&r->vm[i], now);
-            inject(r, &r->vm[i]);
+            inject(r, &r->vm[i], now);
             migration_throttle(&r->vm[i], r->free_bytes, now);
             migration_watch(&r->vm[i], now);
         }
@@ -401,6 +476,7 @@ void run_end(struct run *r)
 {
     for (uint32_t i = 0; r->vm && r->site.control && i < r->vms; i++)
         migration_release(&r->vm[i]);
+    make_room(r);
     memcpy(r->route, r->control.route, sizeof r->route);
     for (uint32_t k = 0; k < r->site.links; k++) {
         r->route[k].bytes = r->site.link[k] ? link_sent_bytes(r->site.link[k]) : 0;

@@ -29,11 +29,15 @@ struct run {
 
     uint64_t omega_bytes, used_bytes, free_bytes, peak_bytes;
     uint64_t begun_ns, ended_ns, next_tick_ns, last_frame_ns, give_up_ns, worst_tick_ns;
-    uint64_t ticks;
+    uint64_t looking_ns; /* since when the answers are awaited that a tick needs; 0: no tick is due */
+    uint64_t ticks, early_ticks;
     struct route route[CONTROL_LINKS_MAX]; /* in the end: what went over each link */
     bool interrupted, injected;
-    bool abandoned;        /* the contrast has shown what it was to show */
-    char error[FAIL_SIZE]; /* of the run itself */
+    int filling;                                    /* a file that fills the volume, -1: none */
+    uint64_t inject_ns;                             /* since when a VM is at the step */
+    uint64_t filling_ns, late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
+    bool abandoned;                                 /* the contrast has shown what it was to show */
+    char error[FAIL_SIZE];                          /* of the run itself */
 };
 
 /*

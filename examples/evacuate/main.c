@@ -155,7 +155,7 @@ static int write_curves(struct program *p, FILE *out)
     return svg_curves(out);
 }
 
-/* The contrast may be interrupted too; then that was all, and what it says is the summary. */
+/* The contrast may be interrupted too, or find that QEMU migrates none of them; then that was all, and what it says is the summary. */
 static int do_runs(struct program *p)
 {
     const struct options *o = &p->options;
@@ -164,7 +164,7 @@ static int do_runs(struct program *p)
         p->contrasted = do_run(p, &p->contrast, POLICY_NONE, true);
         if (!p->contrasted)
             return fail(p->run.error, "%s", p->contrast.error);
-        if (p->contrast.interrupted) {
+        if (p->contrast.interrupted || summary_blocked(&p->contrast)) {
             p->run = p->contrast;
             p->contrast = (struct run){ .vms = 0 };
             p->contrasted = false;
@@ -195,6 +195,8 @@ static int report(struct program *p)
         summary_contrast(&p->contrast, p->out);
     summary_links(&p->run, p->out);
     summary_failures(&p->run, p->out);
+    summary_warnings(&p->run, p->out);
+    summary_throttle(&p->run, p->out);
     remove_directory(p);
     summary_line(&p->run, p->out);
     return good && !rc ? 0 : EXIT_FAILED;

@@ -23,7 +23,8 @@ enum {
     NO_RETURN = 2,    /* from here on the guest can only end at the target */
     TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already */
     HANGS_UP = 8,     /* QEMU ends in this step */
-    EACH = 16         /* once for each disk, one after the other */
+    EACH = 16,        /* once for each disk, one after the other */
+    DRAINS = 32       /* QEMU lets everything through that waits for the throttle */
 };
 
 /* What `finished` says. */
@@ -151,6 +152,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
         .ram_mib = writer_ram_mib(&m->load->writer),
         .incoming = side == TARGET,
         .no_merging = m->load->no_merging,
+        .second_monitor = m->site->second_monitor,
     };
 
     if (writer_append(&m->load->writer, append, sizeof append))
@@ -189,13 +191,31 @@ static int start_target(struct migration *m, uint64_t now)
     return start_qemu(m, TARGET, now);
 }
 
+static int source_connected(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return monitor_ready(&m->place[SOURCE].monitor) ? DONE : WAIT;
+}
+
+/* Better told before anything is begun than by `migrate`, when the disk has been copied. */
+static int may_migrate(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_error e;
+    char why[300];
+    int rc = migbuf_report_blocked(answer->text, answer->text_bytes, why, sizeof why, &e);
+
+    (void)now;
+    m->blocked = m->limits_restored = rc == 1; /* untouched */
+    return rc < 0 ? failed(m, "%s", e.text) : rc ? failed(m, "QEMU cannot migrate this VM: %s", why) : DONE;
+}
+
 static int guest_writes(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
     for (uint32_t k = 0; k < m->load->disks; k++)
         if (!m->disk[k].status.acknowledged)
             return WAIT;
-    return monitor_ready(&m->place[SOURCE].monitor) ? DONE : WAIT;
+    return DONE;
 }
 
 static int target_connected(struct migration *m, const struct call *answer, uint64_t now)
@@ -206,37 +226,78 @@ static int target_connected(struct migration *m, const struct call *answer, uint
 
 /* The host's own limits */
 
+static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+{
+    return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
+}
+
+static bool limits_anything(const struct migbuf_throttle_config *c)
+{
+    return c->bps || c->bps_rd || c->bps_wr || c->iops || c->iops_rd || c->iops_wr;
+}
+
 static bool host_limits(const struct migration *m)
 {
-    const struct migbuf_throttle_config *h = &m->load->host[m->d];
-
-    return h->bps || h->bps_rd || h->bps_wr || h->iops || h->iops_rd || h->iops_wr;
+    return limits_anything(&m->load->host[m->d]);
 }
 
 #define U(value) ((unsigned long long)(value))
 
-static int put_host_limits(struct migration *m, uint64_t now)
+/* The six that QEMU wants always, and of the others those that are not 0. */
+static void put_limits(struct migration *m, const struct migbuf_throttle_config *c)
 {
-    const struct migbuf_throttle_config *h = &m->load->host[m->d];
-    size_t n;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } more[] = {
+        { "bps_max", c->bps_max },
+        { "bps_rd_max", c->bps_rd_max },
+        { "bps_wr_max", c->bps_wr_max },
+        { "iops_max", c->iops_max },
+        { "iops_rd_max", c->iops_rd_max },
+        { "iops_wr_max", c->iops_wr_max },
+        { "bps_max_length", c->bps_max_length },
+        { "bps_rd_max_length", c->bps_rd_max_length },
+        { "bps_wr_max_length", c->bps_wr_max_length },
+        { "iops_max_length", c->iops_max_length },
+        { "iops_rd_max_length", c->iops_rd_max_length },
+        { "iops_wr_max_length", c->iops_wr_max_length },
+        { "iops_size", c->iops_size },
+    };
+    size_t room = sizeof m->arguments, n;
 
-    (void)now;
     put(m,
         "{\"id\":\"%s\",\"bps\":%llu,\"bps_rd\":%llu,\"bps_wr\":%llu,\"iops\":%llu,\"iops_rd\":%llu,"
         "\"iops_wr\":%llu",
-        vm_disk_qdev(m->load->device, m->d), U(h->bps), U(h->bps_rd), U(h->bps_wr), U(h->iops), U(h->iops_rd),
-        U(h->iops_wr));
+        vm_disk_qdev(m->load->device, m->d), U(c->bps), U(c->bps_rd), U(c->bps_wr), U(c->iops), U(c->iops_rd),
+        U(c->iops_wr));
+    for (size_t k = 0; k < sizeof more / sizeof *more; k++) {
+        n = strlen(m->arguments);
+        if (more[k].value)
+            snprintf(m->arguments + n, room - n, ",\"%s\":%llu", more[k].name, U(more[k].value));
+    }
     n = strlen(m->arguments);
-    if (h->iops_size) {
-        snprintf(m->arguments + n, sizeof m->arguments - n, ",\"iops_size\":%llu", U(h->iops_size));
-        n = strlen(m->arguments);
-    }
-    if (h->iops_wr_max) {
-        snprintf(m->arguments + n, sizeof m->arguments - n, ",\"iops_wr_max\":%llu,\"iops_wr_max_length\":%llu",
-                 U(h->iops_wr_max), U(h->iops_wr_max_length));
-        n = strlen(m->arguments);
-    }
-    snprintf(m->arguments + n, sizeof m->arguments - n, "}");
+    snprintf(m->arguments + n, room - n, *c->group ? ",\"group\":\"%s\"}" : "}", c->group);
+}
+
+static int put_host_limits(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put_limits(m, &m->load->host[m->d]);
+    return 0;
+}
+
+/* At the target: what the host wants by now, which need not be what it was when the migration began. */
+static bool target_limits(const struct migration *m)
+{
+    return !same_limits(&m->disk[m->d].host, &m->disk[m->d].at_target);
+}
+
+static int put_target_limits(struct migration *m, uint64_t now)
+{
+    (void)now;
+    disk(m)->at_target = disk(m)->host;
+    put_limits(m, &disk(m)->host);
     return 0;
 }
 
@@ -264,18 +325,14 @@ static int keep_host_limits(struct migration *m, const struct call *answer, uint
     return DONE;
 }
 
-static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
-{
-    return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
-}
-
 static int compare_limits(struct migration *m, uint32_t k, const struct call *answer)
 {
     const struct migbuf_throttle_config *host = &m->disk[k].host;
-    struct migbuf_throttle_config found;
+    struct migbuf_throttle_config *f = &m->found[k], found;
 
-    if (read_limits(m, k, answer, &found))
+    if (read_limits(m, k, answer, f))
         return FAILED;
+    found = *f;
     if (same_limits(host, &found))
         return DONE;
     return failed(m,
@@ -471,6 +528,7 @@ static int snapshot_taken(struct migration *m, const struct call *answer, uint64
 {
     (void)answer;
     m->overlay_ns = now;
+    m->throttle.unwatched = true;
     control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_BASE, 3);
     return DONE;
 }
@@ -917,12 +975,12 @@ static int home_gone(struct migration *m, const struct call *answer, uint64_t no
 
 /* clang-format off */
 enum {
-    SOURCE_START, HOST_LIMITS, HOST_READ, GATE,
+    SOURCE_START, MAY_MIGRATE, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
     LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES,
     OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
     NBD_NODE, MIRROR, READY,
-    HOLD, MIGRATE, JOB_CANCEL, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
+    HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
     BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_COMMIT, BACK_COMPLETE, BACK_NODE, BACK_FDSET,
     BACK_BUFFER, BACK_RESTORE, BACK_RUN,
     GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
@@ -934,8 +992,12 @@ enum {
 #define T(seconds) ((seconds)*1000)
 
 static const struct step steps[] = {
-    [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source, .finished = guest_writes,
-                       .timeout_ms = T(30), .flags = FINISH_FIRST },
+    [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source,
+                       .finished = source_connected, .timeout_ms = T(30), .flags = FINISH_FIRST },
+    [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
+                      .finished = may_migrate, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
+                      .timeout_ms = T(30), .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
                       .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10),
                       .flags = FINISH_FIRST | EACH },
@@ -964,7 +1026,7 @@ static const struct step steps[] = {
                       .makes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
     [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .begin = put_snapshots,
                    .finished = snapshot_taken,
-                   .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = FINISH_FIRST, .event = "overlay in use" },
+                   .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = DRAINS | FINISH_FIRST, .event = "overlay in use" },
     [COPY] = { "copying the base", PHASE_BASE, SOURCE, .begin = begin_copy, .finished = copied, .flags = EACH,
                .event = "base copied" },
 
@@ -973,7 +1035,7 @@ static const struct step steps[] = {
     [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
                         "{\"capabilities\":[" CAPABILITY("events") "]}", .timeout_ms = T(10) },
     [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
-                        .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10), .flags = EACH },
+                        .needed = target_limits, .begin = put_target_limits, .timeout_ms = T(10), .flags = EACH },
     [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server,
                      .timeout_ms = T(10) },
     [NBD_EXPORT] = { "exporting the target's disk", PHASE_BASE, TARGET, "block-export-add",
@@ -986,16 +1048,18 @@ static const struct step steps[] = {
                    .makes = MADE_NBD, .timeout_ms = T(60), .flags = EACH },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror",
                  "{" JOB ",\"target\":\"$N\",\"sync\":\"top\",\"copy-mode\":\"write-blocking\"}", .begin = new_job,
-                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60), .flags = EACH },
+                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60), .flags = DRAINS | EACH },
     [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH,
                 .event = "mirror ready" },
 
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = is_running, .begin = take_over,
-               .finished = held, .timeout_ms = T(60) },
+               .finished = held, .timeout_ms = T(60), .flags = DRAINS },
     [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
                   .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over" },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
-                     .finished = mirror_completed, .flags = EACH },
+                     .finished = mirror_completed, .flags = DRAINS | EACH },
+    [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
+                       .needed = target_limits, .begin = put_target_limits, .timeout_ms = T(10), .flags = EACH },
     [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"pre-switchover\"}",
                    .finished = migration_completed, .flags = NO_RETURN },
     [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
@@ -1017,9 +1081,9 @@ static const struct step steps[] = {
                     .needed = made_migrate, .finished = migration_over, .unmakes = MADE_MIGRATE, .timeout_ms = T(30),
                     .flags = TOLERANT },
     [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
-                    .begin = take_over, .timeout_ms = T(60) },
+                    .begin = take_over, .timeout_ms = T(60), .flags = DRAINS },
     [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel", DEVICE("$O"),
-                   .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = TOLERANT | EACH },
+                   .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = DRAINS | TOLERANT | EACH },
     [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
                    "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
                    .flags = EACH },
@@ -1111,6 +1175,8 @@ static void step_failed(struct migration *m, uint64_t now)
 {
     if (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started))
         give_in(m, now);
+    else if (m->blocked)
+        go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
     else if (m->at < ARRIVAL)
         turn_back(m, now);
     else if (m->at > BACK_RUN && !m->place[m->home].monitor.lost && m->at < QUITTING)
@@ -1131,6 +1197,8 @@ static void next_step(struct migration *m, uint64_t now)
     const struct step *s = &steps[m->at];
 
     mark(m, s, s->makes, s->unmakes);
+    if (s->flags & DRAINS)
+        throttle_drained(&m->throttle, m->before_drain_bytes);
     if (go_to_next_disk(m))
         return;
     if (s->event)
@@ -1146,6 +1214,7 @@ static int enter(struct migration *m, uint64_t now)
     const struct step *s = &steps[m->at];
 
     m->entered = true;
+    m->before_drain_bytes = throttle_file_bytes(&m->throttle);
     m->deadline_ns = now + (s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) * MS;
     put_arguments(m, s->arguments ? s->arguments : "");
     return s->begin ? s->begin(m, now) : 0;
@@ -1276,14 +1345,34 @@ void migration_step(struct migration *m, uint64_t now)
         ;
 }
 
+/* What nobody asked for, and everybody should hear. */
+static void notice(struct migration *m, uint64_t now)
+{
+    uint32_t errors = 0;
+
+    for (int side = SOURCE; side <= TARGET; side++)
+        errors += m->place[side].monitor.facts.io_errors;
+    if (errors && !m->io_errors)
+        say(m, now, "the guest was told of an I/O error");
+    m->io_errors = errors > m->io_errors ? errors : m->io_errors; /* a monitor that is closed forgets nothing */
+    if (m->throttle.taken_over == m->taken_over)
+        return;
+    m->taken_over = m->throttle.taken_over;
+    say(m, now, "another hand changed the limits: they are the host's from now on");
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        migbuf_disk_host(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
+}
+
 void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
 {
     char error[FAIL_SIZE];
 
+    notice(m, now);
     if (!m->throttle.added || m->home == TARGET || !m->place[SOURCE].started || m->place[SOURCE].monitor.lost)
         return;
     if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)
         say(m, now, error); /* what was in force still is; the next tick decides again */
+    watch_pump(&m->throttle.watch, &m->place[SOURCE].monitor, now);
     throttle_run_or_stop(m->site->control, &m->throttle, room_bytes, now);
 }
 
@@ -1339,11 +1428,8 @@ static void watch_disk(struct migration *m, uint32_t k, uint64_t now)
 
 void migration_watch(struct migration *m, uint64_t now)
 {
-    uint64_t sum = 0, bytes;
+    uint64_t sum = throttle_file_bytes(&m->throttle);
 
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        if (m->throttle.overlay_fd[k] >= 0 && !migbuf_cow_file_bytes(m->throttle.overlay_fd[k], &bytes, NULL))
-            sum += bytes;
     if (sum > m->overlay_peak_bytes)
         m->overlay_peak_bytes = sum;
     if (!m->overflow_ns && migration_overflows(m))

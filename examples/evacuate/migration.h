@@ -34,6 +34,7 @@ struct site {
     uint64_t disk_bytes, start_ns; /* of each disk */
     uint32_t transfer_ms;          /* deadline of what has to cross the link */
     bool go;                       /* every guest writes: migrations may begin */
+    bool second_monitor;           /* each QEMU has one for another hand */
 };
 
 struct place {
@@ -49,10 +50,11 @@ struct disk {
     char overlay[320]; /* its name until it is removed */
     uint32_t made;     /* what would have to be undone, MADE_… */
     uint64_t fdset;
-    int copy, nbd;                      /* flows over the link, -1: none */
-    struct migbuf_throttle_config host; /* the host's limits as query-block showed them before */
-    struct guest_status status;         /* of its writer as last read; exact in the end */
-    uint64_t acked_ns;                  /* when it last got something done, or had nothing to do */
+    int copy, nbd;                           /* flows over the link, -1: none */
+    struct migbuf_throttle_config host;      /* the host's limits: as found before, or as another hand set them since */
+    struct migbuf_throttle_config at_target; /* those set there */
+    struct guest_status status;              /* of its writer as last read; exact in the end */
+    uint64_t acked_ns;                       /* when it last got something done, or had nothing to do */
     uint32_t acked_at_arrival;
 };
 
@@ -85,8 +87,12 @@ struct migration {
     uint64_t longest_stall_ms;
     uint64_t begun_ns, ended_ns;
     uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
-    uint64_t overlay_peak_bytes;
+    uint64_t overlay_peak_bytes, before_drain_bytes;
+    int32_t taken_over;                                /* of the throttle's, already told */
+    struct migbuf_throttle_config found[VM_DISKS_MAX]; /* the limits of its disks in the end */
+    uint32_t io_errors;                                /* already told */
     bool limits_restored;
+    bool blocked; /* QEMU cannot migrate it */
     bool stopped; /* the status of its disks is final: they may be checked */
 };
 

@@ -103,7 +103,8 @@ static void take_io_error(struct facts *f, const struct migbuf_qmp_message *even
     if (migbuf_report_io_error(event->text, event->text_bytes, &io, NULL))
         return;
     if (!io.nospace) {
-        f->io_errors++;
+        if (!f->io_errors++)
+            snprintf(f->io_error, sizeof f->io_error, "a %s to %s failed", io.operation, io.node_name);
     } else if (strcmp(io.action, "stop")) {
         f->overflows++;
     } else if (!f->no_space) { /* one stop, however many writes were in flight */
@@ -124,6 +125,8 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
             take_job_event(f, event);
     } else if (!strcmp(event->name, "BLOCK_IO_ERROR")) {
         take_io_error(f, event);
+    } else if (!strcmp(event->name, "BLOCK_WRITE_THRESHOLD")) {
+        f->thresholds++;
     } else if (!strcmp(event->name, "BLOCK_EXPORT_DELETED")) {
         f->exports_deleted++;
     } else if (!strcmp(event->name, "MIGRATION")) {

@@ -38,10 +38,12 @@ struct job {
 
 /* What events told. */
 struct facts {
-    bool running;       /* STOP and RESUME; true at the start */
-    bool no_space;      /* stopped because a write found no room, until the next RESUME */
-    uint32_t overflows; /* times the guest was stopped or refused for lack of room */
-    uint32_t io_errors; /* other failed writes */
+    bool running;        /* STOP and RESUME; true at the start */
+    bool no_space;       /* stopped because a write found no room, until the next RESUME */
+    uint32_t overflows;  /* times the guest was stopped or refused for lack of room */
+    uint32_t io_errors;  /* other failed writes: the guest was told */
+    char io_error[160];  /* the first of them */
+    uint32_t thresholds; /* files that reached their threshold */
     struct job job[MONITOR_JOBS];
     char migration[32]; /* last status, "" before the first */
     uint32_t exports_deleted;

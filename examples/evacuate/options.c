@@ -2,7 +2,6 @@
 /* Command line, defaults and the loads. The defaults are measured: they overflow the buffer without a throttle, in a
  * few seconds and with every seed, and fit with one. */
 #include "options.h"
-#include "numbers.h"
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -13,6 +12,54 @@
 static const char *const pattern_name[PATTERN_COUNT] = { "sequential", "random", "large", "bursty" };
 
 /* Reading values */
+
+/* Digits with an optional K, M, G, T (1000) or KiB, MiB, … (1024); "16K" alone means KiB for sizes, as everywhere. */
+static bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value)
+{
+    static const char prefixes[] = "KMGT";
+    char *end;
+    double number;
+    uint64_t scale = 1;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtod(text, &end);
+    if (errno)
+        return false;
+    for (const char *prefix = prefixes; *end && *prefix; prefix++)
+        if (*end == *prefix || *end == *prefix + 32) {
+            uint64_t step = end[1] == 'i' ? 1024 : end[1] == 'B' ? 1000 : unit_step;
+
+            for (const char *p = prefixes; p <= prefix; p++)
+                scale *= step;
+            end += end[1] == 'i' ? 2 : 1;
+            break;
+        }
+    end += *end == 'B';
+    if (!strcmp(end, "/s"))
+        end += 2;
+    number *= (double)scale;
+    if (*end || number < (double)least || number > (double)most)
+        return false;
+    *value = (uint64_t)number;
+    return true;
+}
+
+static bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value)
+{
+    char *end;
+    unsigned long long number;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtoull(text, &end, 0);
+    if (errno || *end || number < least || number > most)
+        return false;
+    *value = number;
+    return true;
+}
 
 static bool read_policy(struct options *o, const char *text)
 {
@@ -66,9 +113,10 @@ static bool read_injection(struct options *o, const char *text)
     static const struct {
         const char *name;
         enum injection injection;
-    } known[] = { { "interrupt@", INJECT_INTERRUPT },
-                  { "kill-source@", INJECT_KILL_SOURCE },
-                  { "kill-target@", INJECT_KILL_TARGET } };
+    } known[] = { { "interrupt@", INJECT_INTERRUPT },        { "kill-source@", INJECT_KILL_SOURCE },
+                  { "kill-target@", INJECT_KILL_TARGET },    { "wipe-limits@", INJECT_WIPE },
+                  { "change-limits@", INJECT_CHANGE },       { "fill@", INJECT_FILL },
+                  { "fill-for-good@", INJECT_FILL_FOR_GOOD } };
 
     if (!strcmp(text, "lose"))
         o->injection = INJECT_LOSE;
@@ -106,6 +154,7 @@ enum {
     OPTION_KEEP_DIR,
     OPTION_GUEST,
     OPTION_INJECT,
+    OPTION_INJECT_AFTER,
     OPTION_HELP
 };
 
@@ -132,6 +181,7 @@ static const struct option names[] = {
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "guest", required_argument, NULL, OPTION_GUEST },
     { "inject", required_argument, NULL, OPTION_INJECT },
+    { "inject-after", required_argument, NULL, OPTION_INJECT_AFTER },
     { "help", no_argument, NULL, OPTION_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -226,10 +276,16 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_KEEP_DIR:
         o->keep = true;
         break;
+    case OPTION_INJECT_AFTER:
+        if (!read_count(value, 0, 600000, &number))
+            return wrong(error, "inject-after", value, "0 to 600000 milliseconds");
+        o->inject_after_ms = (uint32_t)number;
+        break;
     case OPTION_INJECT:
         if (!read_injection(o, value))
             return wrong(error, "inject", value,
-                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP with a step as messages name it");
+                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, wipe-limits@STEP, "
+                         "change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages name it");
         break;
     default:
         o->guest = value;
@@ -315,10 +371,14 @@ void options_help(FILE *out, const char *program)
         "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
         "  --keep-dir       leaves the disks and QEMU's messages there\n"
         "  --guest FILE     the guest program (guest.elf beside this program)\n"
-        "  --inject WHAT    for tests: interrupt@STEP, kill-source@STEP or kill-target@STEP when the first VM comes "
-        "to\n"
-        "                   a step (\"copying the base\", \"switching over\", ...); lose: damages the first target "
-        "disk\n"
+        "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching over\", "
+        "...):\n"
+        "                   interrupt@STEP, kill-source@STEP or kill-target@STEP; wipe-limits@STEP or "
+        "change-limits@STEP\n"
+        "                   by another monitor; fill@STEP or fill-for-good@STEP: something else fills the volume, for "
+        "2 s\n"
+        "                   or to the end; lose: damages the first VM's last disk\n"
+        "  --inject-after MS  so long after the step has begun (0)\n"
         "  --help           this text\n"
         "\n"
         "Sizes take K, M, G, T (also KiB, MB, ...). Ctrl-C gives up: VMs that have not switched over go on at the\n"

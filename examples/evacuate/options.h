@@ -10,7 +10,17 @@
 enum pattern { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_LARGE, PATTERN_BURSTY, PATTERN_COUNT };
 
 /* What a test may do to the first VM that comes to a step. */
-enum injection { INJECT_NOTHING, INJECT_INTERRUPT, INJECT_KILL_SOURCE, INJECT_KILL_TARGET, INJECT_LOSE };
+enum injection {
+    INJECT_NOTHING,
+    INJECT_INTERRUPT,
+    INJECT_KILL_SOURCE,
+    INJECT_KILL_TARGET,
+    INJECT_WIPE,   /* by another monitor: no limits */
+    INJECT_CHANGE, /* by another monitor: other limits */
+    INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
+    INJECT_FILL_FOR_GOOD,
+    INJECT_LOSE
+};
 
 struct options {
     uint32_t vms, links, disks, tick_ms;
@@ -28,6 +38,7 @@ struct options {
     bool keep;
     enum injection injection; /* for tests */
     const char *inject_at;    /* a step's name, as in messages */
+    uint32_t inject_after_ms; /* so long after the step has begun */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_WRONG };

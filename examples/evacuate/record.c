@@ -184,3 +184,42 @@ char vm_letter(uint32_t vm)
 
     return vm < sizeof letters - 1 ? letters[vm] : '+';
 }
+
+const char *human_bytes(uint64_t bytes, char text[HUMAN_SIZE])
+{
+    static const char *const unit[] = { "B", "kB", "MB", "GB", "TB", "PB", "EB" };
+    double value = (double)bytes;
+    size_t i = 0;
+
+    /* 999.5 would print as 1000: the next unit then says it in three digits. */
+    while (value >= (i ? 999.5 : 1000) && i < sizeof unit / sizeof *unit - 1) {
+        value /= 1000;
+        i++;
+    }
+    snprintf(text, HUMAN_SIZE, "%.*f %s", !i || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2, value, unit[i]);
+    return text;
+}
+
+const char *human_rate(uint64_t bytes_per_s, char text[HUMAN_SIZE])
+{
+    char size[HUMAN_SIZE];
+
+    if (bytes_per_s == UINT64_MAX)
+        snprintf(text, HUMAN_SIZE, "none");
+    else
+        snprintf(text, HUMAN_SIZE, "%s/s", human_bytes(bytes_per_s, size));
+    return text;
+}
+
+const char *human_time(int64_t ms, char text[HUMAN_SIZE])
+{
+    int64_t s = (ms + 500) / 1000;
+
+    if (ms < 0)
+        snprintf(text, HUMAN_SIZE, "-");
+    else if (s < 3600)
+        snprintf(text, HUMAN_SIZE, "%" PRId64 ":%02" PRId64, s / 60, s % 60);
+    else
+        snprintf(text, HUMAN_SIZE, "%" PRId64 ":%02" PRId64 ":%02" PRId64, s / 3600, s / 60 % 60, s % 60);
+    return text;
+}

@@ -5,7 +5,8 @@
 
 struct totals {
     uint32_t moved, failed;
-    uint64_t overflows, acknowledged, lost, errors, bytes, longest_stall_ms;
+    uint64_t overflows, acknowledged, lost, errors, io_errors, bytes, longest_stall_ms;
+    uint64_t leak_bytes, pauses, slowest_ns; /* the most of any, the sum, the most */
     bool restored;
 };
 
@@ -47,6 +48,12 @@ static struct totals add_up(const struct run *r)
         t.acknowledged += migration_acknowledged(m);
         t.lost += lost_writes(r, i);
         t.errors += migration_refused(m);
+        t.io_errors += m->io_errors;
+        t.pauses += m->throttle.pauses;
+        if (m->throttle.leak_bytes > t.leak_bytes)
+            t.leak_bytes = m->throttle.leak_bytes;
+        if (m->throttle.slowest_ns > t.slowest_ns)
+            t.slowest_ns = m->throttle.slowest_ns;
         t.bytes += vm_bytes(r, i);
         t.restored = t.restored && m->limits_restored;
         if (m->longest_stall_ms > t.longest_stall_ms)
@@ -59,7 +66,7 @@ bool summary_good(const struct run *r)
 {
     struct totals t = add_up(r);
 
-    return t.moved == r->vms && !t.lost && !t.overflows && !t.errors && t.restored && !r->error[0];
+    return t.moved == r->vms && !t.lost && !t.overflows && !t.errors && !t.io_errors && t.restored && !r->error[0];
 }
 
 static json_int_t n(uint64_t value)
@@ -75,6 +82,76 @@ static const char *where(const struct migration *m)
 static double seconds_between(uint64_t from_ns, uint64_t to_ns)
 {
     return from_ns && to_ns > from_ns ? (double)((to_ns - from_ns) / 1000000) / 1000 : 0;
+}
+
+static const char *first_io_error(const struct migration *m)
+{
+    const struct facts *source = &m->place[SOURCE].monitor.facts, *target = &m->place[TARGET].monitor.facts;
+
+    return source->io_error[0] ? source->io_error : target->io_error;
+}
+
+static void warn(json_t *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(json_t *list, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    json_array_append_new(list, json_string(text));
+}
+
+static void warn_of_vm(json_t *list, const struct migration *m)
+{
+    const char *name = m->load->name;
+
+    if (m->io_errors)
+        warn(list, "%s: THE GUEST WAS TOLD OF %u I/O ERRORS (%s); what it did not write again is lost to it", name,
+             m->io_errors, first_io_error(m));
+    if (m->throttle.taken_over)
+        warn(list, "%s: another hand changed its limits %d times; ours were back %llu ticks later at the most", name,
+             m->throttle.taken_over, (unsigned long long)m->throttle.slowest_back_ticks);
+    if (m->throttle.watch.error[0])
+        warn(list, "%s: no early warning: %s", name, m->throttle.watch.error);
+}
+
+static json_t *warnings(const struct run *r)
+{
+    json_t *list = json_array();
+    char size[HUMAN_SIZE];
+
+    for (uint32_t i = 0; i < r->vms; i++)
+        warn_of_vm(list, &r->vm[i]);
+    if (r->foreign_bytes > UINT64_C(4) << 20)
+        warn(list, "something else took %s of the buffer volume", human_bytes(r->foreign_bytes, size));
+    if (r->early_ticks)
+        warn(list, "files reached what they were allowed before the next tick: %llu ticks came early",
+             (unsigned long long)r->early_ticks);
+    if (r->late_ticks)
+        warn(list, "%llu ticks came too late for the promise to hold", (unsigned long long)r->late_ticks);
+    return list;
+}
+
+/* The limits of its first disk as they were found in the end. */
+static json_t *limits_object(const struct migbuf_throttle_config *c)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "bps", n(c->bps), "bps_rd", n(c->bps_rd), "bps_wr", n(c->bps_wr),
+                     "iops", n(c->iops), "iops_rd", n(c->iops_rd), "iops_wr", n(c->iops_wr));
+}
+
+static void add_throttle(json_t *o, const struct migration *m)
+{
+    const struct throttle *t = &m->throttle;
+
+    json_object_set_new(o, "limits", limits_object(&m->found[0]));
+    json_object_set_new(o, "reserve_bytes", json_integer(n(t->reserve_bytes)));
+    json_object_set_new(o, "largest_leak_bytes", json_integer(n(t->leak_bytes)));
+    json_object_set_new(o, "io_errors", json_integer(m->io_errors));
+    json_object_set_new(o, "went_on_after_full", json_boolean(t->went_on));
+    json_object_set_new(o, "other_hands", json_integer(t->taken_over));
+    json_object_set_new(o, "slowest_back_ticks", json_integer(n(t->slowest_back_ticks)));
 }
 
 static json_t *vm_object(const struct run *r, uint32_t i)
@@ -94,6 +171,7 @@ static json_t *vm_object(const struct run *r, uint32_t i)
         n(r->checked[i].slots), "pauses", n(m->throttle.pauses), "slowest_limit_ms",
         n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(migration_acknowledged_at_arrival(m)));
 
+    add_throttle(o, m);
     if (o && m->error[0])
         json_object_set_new(o, "error", json_string(m->error));
     if (o && r->checked[i].first_bad[0])
@@ -114,6 +192,17 @@ static json_t *link_object(const struct run *r, uint32_t k)
     return o;
 }
 
+/* What was kept free for drains at one time. */
+static uint64_t largest_reserve(const struct run *r)
+{
+    uint64_t most = 0;
+
+    for (size_t k = 0; k < r->record->frame_count; k++)
+        if (r->record->frames[k].reserve_bytes > most)
+            most = r->record->frames[k].reserve_bytes;
+    return most;
+}
+
 static json_t *run_object(const struct run *r)
 {
     struct totals t = add_up(r);
@@ -131,6 +220,13 @@ static json_t *run_object(const struct run *r)
     for (uint32_t i = 0; i < r->vms; i++)
         json_array_append_new(array, vm_object(r, i));
     json_object_set_new(o, "vm", array);
+    json_object_set_new(o, "warnings", warnings(r));
+    json_object_set_new(o, "reserve_bytes", json_integer(n(largest_reserve(r))));
+    json_object_set_new(o, "largest_leak_bytes", json_integer(n(t.leak_bytes)));
+    json_object_set_new(o, "pauses", json_integer(n(t.pauses)));
+    json_object_set_new(o, "slowest_limit_ms", json_integer(n(t.slowest_ns / 1000000)));
+    json_object_set_new(o, "early_ticks", json_integer(n(r->early_ticks)));
+    json_object_set_new(o, "io_errors", json_integer(n(t.io_errors)));
     array = json_array();
     for (uint32_t k = 0; k < r->options->links; k++)
         json_array_append_new(array, link_object(r, k));
@@ -241,6 +337,36 @@ void summary_links(const struct run *r, FILE *out)
             fprintf(out, "%s%s", i == k ? ": " : ", ", r->load[i].name);
         fprintf(out, "\n");
     }
+}
+
+void summary_warnings(const struct run *r, FILE *out)
+{
+    json_t *list = warnings(r);
+
+    for (size_t k = 0; k < json_array_size(list); k++)
+        fprintf(out, "Warning: %s\n", json_string_value(json_array_get(list, k)));
+    json_decref(list);
+}
+
+void summary_throttle(const struct run *r, FILE *out)
+{
+    struct totals t = add_up(r);
+    char reserve[HUMAN_SIZE], leak[HUMAN_SIZE];
+
+    if (r->policy != POLICY_NONE)
+        fprintf(out,
+                "Held: up to %s kept free for drains, %s at most came through one; %llu pauses; slowest limit in force "
+                "after %llu ms\n",
+                human_bytes(largest_reserve(r), reserve), human_bytes(t.leak_bytes, leak), (unsigned long long)t.pauses,
+                (unsigned long long)(t.slowest_ns / 1000000));
+}
+
+bool summary_blocked(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (!r->vm[i].blocked)
+            return false;
+    return true;
 }
 
 void summary_line(const struct run *r, FILE *out)

@@ -4,7 +4,7 @@
 #define EVACUATE_SUMMARY_H
 #include "loop.h"
 
-/* Every VM moved, nothing was lost and nothing overflowed. */
+/* Every VM moved, nothing was lost, nothing overflowed, and no guest was told of an I/O error. */
 bool summary_good(const struct run *run);
 
 /* Writes the object, `contrast` (may be NULL) under a key of its own. -1: it could not be written. */
@@ -19,4 +19,13 @@ void summary_links(const struct run *run, FILE *out);
 
 /* One line for each VM that did not move or lost something. */
 void summary_failures(const struct run *run, FILE *out);
+
+/* One line for each thing that was not as it should be although the VMs moved. */
+void summary_warnings(const struct run *run, FILE *out);
+
+/* What holding the guests took: reserve, leaks, pauses, delays. */
+void summary_throttle(const struct run *run, FILE *out);
+
+/* Can QEMU migrate none of the VMs? */
+bool summary_blocked(const struct run *run);
 #endif

@@ -94,6 +94,8 @@ static void put_command(struct command *c, const struct vm *vm, const struct vm_
     add(c, "-nodefaults"), add(c, "-no-user-config"), add(c, "-no-reboot");
     add(c, "-display"), add(c, "none");
     add(c, "-qmp"), add(c, "unix:%s,server=on,wait=off", vm->qmp);
+    if (config->second_monitor)
+        add(c, "-qmp"), add(c, "unix:%s2,server=on,wait=off", vm->qmp);
     if (config->device == VM_VIRTIO_SCSI)
         add(c, "-device"), add(c, "virtio-scsi-pci,id=qemu_scsi,disable-modern=on,virtqueue_size=256");
     put_disk(c, config, 0, config->image);

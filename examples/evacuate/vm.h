@@ -26,6 +26,7 @@ struct vm_config {
     bool incoming;            /* waits for migrate-incoming */
     bool outlives;            /* us: vm_adopt() finds it again */
     bool no_merging;          /* request-merging=off: adjacent queued writes do not become one request */
+    bool second_monitor;      /* for another hand: DIRECTORY/qmp2 */
     const char *const *extra; /* more arguments, NULL-terminated, or NULL */
 };
 
