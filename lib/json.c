@@ -293,6 +293,19 @@ const struct migbuf__json *migbuf__json_member(const struct migbuf__json *object
     return (const struct migbuf__json *)json_object_get(unwrap(object), key);
 }
 
+bool migbuf__json_each(const struct migbuf__json *object, void **cursor, const char **key,
+                       const struct migbuf__json **value)
+{
+    json_t *o = (json_t *)unwrap(object);
+
+    *cursor = *cursor ? json_object_iter_next(o, *cursor) : json_object_iter(o);
+    if (!*cursor)
+        return false;
+    *key = json_object_iter_key(*cursor);
+    *value = (const struct migbuf__json *)json_object_iter_value(*cursor);
+    return true;
+}
+
 bool migbuf__json_is_object(const struct migbuf__json *value)
 {
     return json_is_object(unwrap(value));

@@ -58,6 +58,10 @@ const struct migbuf__json *migbuf__json_item(const struct migbuf__json *array, s
 bool migbuf__json_integer(const struct migbuf__json *value, int64_t *number);
 bool migbuf__json_number(const struct migbuf__json *value, double *number);
 bool migbuf__json_boolean(const struct migbuf__json *value, bool *flag);
+/* The members of an object one by one, in no order: *cursor is NULL at first, false comes after the last. A key that holds a
+ * NUL is cut there. */
+bool migbuf__json_each(const struct migbuf__json *object, void **cursor, const char **key,
+                       const struct migbuf__json **value);
 /* NUL-terminated UTF-8; bytes tells a NUL inside apart. Lives as long as the document. */
 bool migbuf__json_string(const struct migbuf__json *value, const char **text, size_t *bytes);
 #endif

@@ -2,6 +2,7 @@
 /* Command line, defaults and the loads. The defaults are measured: they overflow the buffer without a throttle, in a
  * few seconds and with every seed, and fit with one. */
 #include "options.h"
+#include "numbers.h"
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -12,54 +13,6 @@
 static const char *const pattern_name[PATTERN_COUNT] = { "sequential", "random", "large", "bursty" };
 
 /* Reading values */
-
-/* Digits with an optional K, M, G, T (1000) or KiB, MiB, … (1024); "16K" alone means KiB for sizes, as everywhere. */
-static bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value)
-{
-    static const char prefixes[] = "KMGT";
-    char *end;
-    double number;
-    uint64_t scale = 1;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    number = strtod(text, &end);
-    if (errno)
-        return false;
-    for (const char *prefix = prefixes; *end && *prefix; prefix++)
-        if (*end == *prefix || *end == *prefix + 32) {
-            uint64_t step = end[1] == 'i' ? 1024 : end[1] == 'B' ? 1000 : unit_step;
-
-            for (const char *p = prefixes; p <= prefix; p++)
-                scale *= step;
-            end += end[1] == 'i' ? 2 : 1;
-            break;
-        }
-    end += *end == 'B';
-    if (!strcmp(end, "/s"))
-        end += 2;
-    number *= (double)scale;
-    if (*end || number < (double)least || number > (double)most)
-        return false;
-    *value = (uint64_t)number;
-    return true;
-}
-
-static bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value)
-{
-    char *end;
-    unsigned long long number;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    number = strtoull(text, &end, 0);
-    if (errno || *end || number < least || number > most)
-        return false;
-    *value = number;
-    return true;
-}
 
 static bool read_policy(struct options *o, const char *text)
 {

@@ -7,6 +7,7 @@
  */
 #ifndef EVACUATE_RECORD_H
 #define EVACUATE_RECORD_H
+#include "numbers.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -109,12 +110,4 @@ const char *reason_word(int32_t reason);
 
 /* One letter per VM, the same in every picture: A … Z, a … z, then '+'. */
 char vm_letter(uint32_t vm);
-
-#define HUMAN_SIZE 24
-/* "1.25 GB", "900 B": decimal units as QEMU's limits and links are, three digits. `text` is what is returned. */
-const char *human_bytes(uint64_t bytes, char text[HUMAN_SIZE]);
-/* "12.5 MB/s"; "none" for UINT64_MAX. */
-const char *human_rate(uint64_t bytes_per_s, char text[HUMAN_SIZE]);
-/* "0:42", "1:02:03"; "-" for a negative one. */
-const char *human_time(int64_t ms, char text[HUMAN_SIZE]);
 #endif

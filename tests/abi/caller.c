@@ -8,6 +8,14 @@
 #ifdef WITH_QMP
 #include "migbuf/qmp.h"
 #endif
+#ifdef WITH_LXD
+#include "migbuf/lxd.h"
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,6 +187,62 @@ static void monitor(void)
 #endif
 }
 
+#ifdef WITH_LXD
+/* A server that says what it is, and nothing else, until its parent leaves. */
+static void serve(int listener)
+{
+    static const char body[] = "{\"type\":\"sync\",\"metadata\":{\"auth\":\"trusted\",\"api_extensions\":[],"
+                               "\"environment\":{\"server\":\"lxd\",\"server_version\":\"5\",\"server_name\":\"h\"}}}";
+    char text[4096];
+
+    for (int fd = accept(listener, NULL, NULL); fd >= 0; fd = accept(listener, NULL, NULL)) {
+        while (recv(fd, text, sizeof text, 0) > 0) {
+            int n = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", sizeof body - 1, body);
+
+            if (send(fd, text, (size_t)n, MSG_NOSIGNAL) != n)
+                break;
+        }
+        close(fd);
+    }
+    _exit(0);
+}
+
+static void server(void)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    char directory[] = "/tmp/migbuf-abi-XXXXXX";
+    struct migbuf_lxd *lxd = NULL;
+    FENCED(struct migbuf_lxd_options, o);
+    FENCED(struct migbuf_lxd_server, s);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pid_t child;
+
+    REQUIRE(mkdtemp(directory));
+    snprintf(a.sun_path, sizeof a.sun_path, "%s/s", directory);
+    REQUIRE(bind(listener, (struct sockaddr *)&a, sizeof a) == 0 && listen(listener, 4) == 0);
+    child = fork();
+    if (child == 0)
+        serve(listener);
+    close(listener);
+    REQUIRE(migbuf_lxd_options_init(&o.it, sizeof o.it) == 0);
+    whole(o.fence);
+    NEW_FIELD_READS_0(o.it);
+    NEW_FIELD_IS_NAMED(o.it, (migbuf_lxd_free(lxd), lxd = NULL, migbuf_lxd_open(a.sun_path, &o.it, NULL, 5000, &lxd, NULL)));
+    migbuf_lxd_free(lxd);
+    REQUIRE(migbuf_lxd_open(a.sun_path, &o.it, NULL, 5000, &lxd, NULL) == 0);
+    s.it.size = sizeof s.it;
+    REQUIRE(migbuf_lxd_server(lxd, 5000, &s.it, NULL) == 0 && s.it.size == sizeof s.it);
+    whole(s.fence);
+    NEW_FIELD_READS_0(s.it);
+    printf("server %d %s %s\n", s.it.kind, s.it.version, s.it.name);
+    migbuf_lxd_free(lxd);
+    kill(child, 9);
+    waitpid(child, NULL, 0);
+    unlink(a.sun_path);
+    rmdir(directory);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     struct migbuf_buffer *b;
@@ -192,5 +256,8 @@ int main(int argc, char **argv)
     plan();
     throttle();
     monitor();
+#ifdef WITH_LXD
+    server();
+#endif
     return 0;
 }

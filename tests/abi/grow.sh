@@ -27,6 +27,12 @@ if pkg-config --exists jansson; then
 else
     echo "# without jansson: the core only"
 fi
+if [ -n "$with" ] && pkg-config --exists libcurl; then
+    core="$core $(sed -n '/^if with_lxd/,/^endif/p' "$source/lib/meson.build" | grep -oE "'[a-z_]+\.c'" | tr -d "'")"
+    with="$with -DWITH_LXD" libs="$libs $(pkg-config --libs libcurl)"
+else
+    echo "# without libcurl: not the room lxd"
+fi
 
 structs=$(sized "$source"/include/migbuf/*.h)
 for s in $structs; do
@@ -43,7 +49,7 @@ for d in today tomorrow; do
     (cd "$work/$d/lib" && printf '%s\n' $core | xargs -P 2 -I{} cc $flags -I../include -c {} &&
         cc -shared -Wl,--version-script=migbuf.map -Wl,-soname,libmigbuf.so.0 -o libmigbuf.so.0 ./*.o $libs) 2>&1 |
         sed 's/^/# /'
-    cc -std=c11 -Wall -Werror $with $([ $d = today ] || echo -DTOMORROW) -I"$work/$d/include" \
+    cc -std=c11 -D_GNU_SOURCE -Wall -Werror $with $([ $d = today ] || echo -DTOMORROW) -I"$work/$d/include" \
         -o "$work/caller-$d" "$source/tests/abi/caller.c" "$work/$d/lib/libmigbuf.so.0" $libs 2>&1 | sed 's/^/# /'
 done
 

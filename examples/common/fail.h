@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the parts of this program report a failure: they return -1 and leave one readable sentence in the caller's
+ * How the parts of these programs report a failure: they return -1 and leave one readable sentence in the caller's
  * `char error[FAIL_SIZE]`, which must not be NULL and is written on failure only.
  */
-#ifndef EVACUATE_FAIL_H
-#define EVACUATE_FAIL_H
+#ifndef COMMON_FAIL_H
+#define COMMON_FAIL_H
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGBUF_LXD_H
+#define MIGBUF_LXD_H
+/**
+ * @file lxd.h
+ * The REST interface of LXD and Incus, as far as a host manager needs it for live migration: the server and its keys,
+ * pools, the custom volume that holds all overlays (Ω), VMs with their disks and memory, migrations under way.
+ *
+ *     migbuf_lxd_open("/var/lib/lxd/unix.socket", NULL, NULL, 5000, &lxd, &error);
+ *     migbuf_lxd_volume_create(lxd, "default", "migration-cow-buffer", 10737418240, 30000, &error);
+ *     n = migbuf_lxd_migrations(lxd, 5000, list, 64, &error);
+ *     migbuf_lxd_free(lxd);
+ *
+ * **The process belongs to the host**: it calls curl_global_init() once before the first handle is opened, as libcurl
+ * asks. libcurl and jansson take their memory from their own process-wide allocators; replies and everything the
+ * handle keeps come from the handle's. No signals are used and no environment is read: no proxy, no LXD_DIR.
+ *
+ * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, and the
+ * operation where the server makes one. A server that has been restarted is connected to again by the next call.
+ *
+ * **Bounds.** A reply longer than max_reply_bytes is not read to its end. Nothing is taken from a reply that is not
+ * whole.
+ *
+ * **What a server can** is asked by its API extensions, never by its version: LXD 5.0.2 up to current, Incus 6.x. Where
+ * answers differ (a volume is made at once, or by an operation; usage left out where it is 0; progress in two forms)
+ * the calls here give the same record.
+ *
+ * Shared errors. In all cases outputs are untouched, and migbuf_lxd_said() has the server's own words, if any.
+ *   MIGBUF_E_INVALID      a pointer is NULL, a name is empty or longer than MIGBUF_LXD_NAME - 1
+ *   MIGBUF_E_RANGE        timeout_ms 0
+ *   MIGBUF_E_SYSTEM       no connection; os_errno: ENOENT or ECONNREFUSED (no server there), EACCES (no permission)
+ *   MIGBUF_E_TIMEOUT      the deadline passed; what was asked for may still happen
+ *   MIGBUF_E_CLOSED       the reply was cut
+ *   MIGBUF_E_TOO_BIG      the reply is longer than the bound (need 0), or a list longer than its array (need, have: items),
+ *                         or a name in a reply does not fit its field
+ *   MIGBUF_E_PROTOCOL     the reply is not what this interface speaks
+ *   MIGBUF_E_NOTFOUND     404
+ *   MIGBUF_E_EXISTS       409: the name is taken
+ *   MIGBUF_E_PEER         the server refused, or its operation failed; error->need is the HTTP status
+ *   MIGBUF_E_UNSUPPORTED  this server cannot do it; the text begins with "not supported: "
+ *   MIGBUF_E_NOMEM
+ *
+ * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
+ * the server's default.
+ */
+#include "migbuf/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct migbuf_lxd;
+
+/** Room for a name with its NUL. */
+#define MIGBUF_LXD_NAME 128
+
+/** How to reach a server. Fill with migbuf_lxd_options_init(), then change what must be. */
+struct migbuf_lxd_options {
+    uint64_t size;            /**< sizeof, set by _init */
+    uint64_t max_reply_bytes; /**< 1024 … 2^30, default 16 MiB. 1000 VMs are about 4 MiB */
+    const char *project;      /**< for every call that names none; NULL: the server's default */
+    const char *target;       /**< in a cluster, the member whose pools and volumes are meant; NULL: the one that answers.
+                                   Ignored by a server that is no cluster */
+    const char *certificate;  /**< file with the client's certificate (PEM), for https only */
+    const char *key;          /**< file with its private key (PEM) */
+    const char *server_certificate; /**< file with the server's certificate (PEM): this one and no other is believed,
+                                         whatever host it names; NULL: the system's authorities and the host's name */
+};
+
+/** Defaults. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT. */
+MIGBUF_API int migbuf_lxd_options_init(struct migbuf_lxd_options *options, uint64_t size);
+
+/**
+ * Connects to a server: `where` is the path of its unix socket (it begins with '/'), or "https://HOST:PORT". Asks it
+ * what it is, so that the first call already knows what it can do. `options` and `allocator` may be NULL.
+ *
+ * Errors: the shared ones, MIGBUF_E_STRUCT; MIGBUF_E_PEER "does not trust" for a certificate the server does not know;
+ * MIGBUF_E_TOO_BIG for a path that does not fit a unix address (need and have in bytes). *lxd is untouched then.
+ */
+MIGBUF_API int migbuf_lxd_open(const char *where, const struct migbuf_lxd_options *options,
+                               const struct migbuf_allocator *allocator, uint32_t timeout_ms, struct migbuf_lxd **lxd,
+                               struct migbuf_error *error);
+
+/** Closes the connection and frees everything. NULL is fine. */
+MIGBUF_API void migbuf_lxd_free(struct migbuf_lxd *lxd);
+
+/**
+ * What the server (or libcurl) said when the last call failed: "Storage pool not found"; "" when it said nothing, and
+ * after a success. At most 511 bytes of UTF-8. Lives until the next call on the handle. Never NULL.
+ */
+MIGBUF_API const char *migbuf_lxd_said(const struct migbuf_lxd *lxd);
+
+/* ---- the server ---- */
+
+#define MIGBUF_LXD_LXD 1
+#define MIGBUF_LXD_INCUS 2
+
+/** Running VMs can be moved without shared storage (API extension migration_vm_live: LXD 5.13, Incus). */
+#define MIGBUF_LXD_LIVE_MIGRATION 1u
+/** limits.read, .write and .max of a VM's disk work (vm_disk_io_limits: LXD 5.21; Incus always). */
+#define MIGBUF_LXD_DISK_LIMITS 2u
+
+/** A server. The caller sets `size` (sizeof); it may grow. */
+struct migbuf_lxd_server {
+    uint64_t size;
+    int32_t kind;                /**< MIGBUF_LXD_LXD or _INCUS */
+    uint32_t features;           /**< what it can, by API extensions */
+    int32_t clustered;           /**< 1: member of a cluster */
+    uint32_t extensions;         /**< how many API extensions it lists */
+    char version[MIGBUF_LXD_NAME]; /**< for people: "5.0.2" */
+    char name[MIGBUF_LXD_NAME];  /**< of the host, or of the cluster's member: VMs with this location run here */
+};
+
+/** Asks again what the server is. Errors: the shared ones, MIGBUF_E_STRUCT. */
+MIGBUF_API int migbuf_lxd_server(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_server *server,
+                                 struct migbuf_error *error);
+
+/** 1 when the server has that API extension, as of the last migbuf_lxd_open() or _server(); else 0. */
+MIGBUF_API int migbuf_lxd_has(const struct migbuf_lxd *lxd, const char *extension);
+
+/**
+ * 0 when the server can all of `features`, else MIGBUF_E_UNSUPPORTED with a sentence for its administrator: "not
+ * supported: this server cannot move running VMs without shared storage (API extension migration_vm_live)".
+ */
+MIGBUF_API int migbuf_lxd_need(const struct migbuf_lxd *lxd, uint32_t features, struct migbuf_error *error);
+
+/**
+ * One key of the server's configuration; "" when it is not set. Whoever builds on LXD has the keys "user.*" for himself:
+ * migbuf's programs keep the volume's size in "user.migbuf.buffer.size".
+ * Errors: the shared ones; MIGBUF_E_TOO_BIG when it does not fit value_bytes (need and have in bytes).
+ */
+MIGBUF_API int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value,
+                              uint64_t value_bytes, struct migbuf_error *error);
+
+/** Sets a key of the server's; NULL or "" removes it. A key the server does not know is refused: MIGBUF_E_PEER. */
+MIGBUF_API int migbuf_lxd_set_key(struct migbuf_lxd *lxd, const char *key, const char *value, uint32_t timeout_ms,
+                                  struct migbuf_error *error);
+
+/* ---- pools and volumes ---- */
+
+/** A volume is a file system of its own size: full is ENOSPC, QEMU stops the guest and nothing is lost. */
+#define MIGBUF_LXD_LIMIT_ENOSPC 1
+/** A volume is limited by a quota: full is EDQUOT, which QEMU hands to the guest as an I/O error. */
+#define MIGBUF_LXD_LIMIT_EDQUOT 2
+/** Limited by a project quota where the file system below has one (then EDQUOT on ext4); where not, not at all. */
+#define MIGBUF_LXD_LIMIT_NONE 3
+/** A driver this library does not know. */
+#define MIGBUF_LXD_LIMIT_UNKNOWN 4
+
+/** A storage pool. A record. */
+struct migbuf_lxd_pool {
+    char name[MIGBUF_LXD_NAME];
+    char driver[32];      /**< "dir", "btrfs", "zfs", "lvm", "ceph", … */
+    char status[32];      /**< "Created"; anything else is not usable */
+    uint64_t total_bytes; /**< of the pool; 0: the list does not tell (migbuf_lxd_pools), or the driver does not */
+    uint64_t used_bytes;
+    uint64_t free_bytes;  /**< total - used; a thin pool has promised parts of it to others already */
+    int32_t limit;        /**< MIGBUF_LXD_LIMIT_…: how it keeps a volume within its size */
+    int32_t remote;       /**< 1: all members of a cluster see the same volumes (ceph): nothing to migrate there */
+};
+
+/** All pools, without their space. Returns how many. Errors: the shared ones. */
+MIGBUF_API int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_pool *pools,
+                                uint64_t capacity, struct migbuf_error *error);
+
+/** One pool with its space. Errors: the shared ones. */
+MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_t timeout_ms,
+                               struct migbuf_lxd_pool *pool, struct migbuf_error *error);
+
+/** A custom volume. A record. */
+struct migbuf_lxd_volume {
+    char pool[MIGBUF_LXD_NAME];
+    char name[MIGBUF_LXD_NAME];
+    char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster */
+    char content[32];               /**< "filesystem" or "block" */
+    uint64_t size_bytes;            /**< as configured; 0: none, it may fill the pool */
+    uint64_t used_bytes;            /**< 0 when has_usage is 0 */
+    int32_t has_usage;              /**< 0: the pool cannot tell, so it does not enforce the size either */
+    uint32_t users;                 /**< instances and profiles it is attached to */
+};
+
+/** Errors: the shared ones; MIGBUF_E_NOTFOUND for the pool or the volume. */
+MIGBUF_API int migbuf_lxd_volume(struct migbuf_lxd *lxd, const char *pool, const char *name, uint32_t timeout_ms,
+                                 struct migbuf_lxd_volume *volume, struct migbuf_error *error);
+
+/**
+ * Makes a custom volume (a file system) of that size. Thin pools would promise anything; Ω must be there when it is
+ * needed, so a size beyond what the pool has free is refused: MIGBUF_E_NOSPACE, need and have in bytes (0 in total:
+ * the pool does not tell, no check).
+ * Errors: also the shared ones; MIGBUF_E_EXISTS for a taken name; MIGBUF_E_RANGE for 0 bytes or more than 2^62.
+ */
+MIGBUF_API int migbuf_lxd_volume_create(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
+                                        uint32_t timeout_ms, struct migbuf_error *error);
+
+/**
+ * Another size. Never below what is in use: MIGBUF_E_IN_USE, need what is in use and have what was asked for (where the pool
+ * cannot tell the server decides). Growing beyond the pool's free space: MIGBUF_E_NOSPACE, need and have the growth.
+ */
+MIGBUF_API int migbuf_lxd_volume_resize(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
+                                        uint32_t timeout_ms, struct migbuf_error *error);
+
+/** Deletes it with all it holds. A volume that is attached to something is refused by the server. */
+MIGBUF_API int migbuf_lxd_volume_delete(struct migbuf_lxd *lxd, const char *pool, const char *name,
+                                        uint32_t timeout_ms, struct migbuf_error *error);
+
+/* ---- VMs ---- */
+
+#define MIGBUF_LXD_VM_STATEFUL 1u       /**< migration.stateful: it may be moved while it runs */
+#define MIGBUF_LXD_VM_MEMORY_PERCENT 2u /**< limits.memory is a part of the host's: memory_bytes is 0 */
+#define MIGBUF_LXD_VM_STATE_DEFAULT 4u  /**< size.state is not set: state_bytes is the server's default */
+#define MIGBUF_LXD_VM_RUNNING 8u
+
+/** A VM. A record. */
+struct migbuf_lxd_vm {
+    char project[MIGBUF_LXD_NAME];
+    char name[MIGBUF_LXD_NAME];
+    char location[MIGBUF_LXD_NAME]; /**< the cluster's member it runs on, "none" without a cluster */
+    char status[32];                /**< "Running", "Stopped", "Error", … */
+    char root[MIGBUF_LXD_NAME];     /**< name of its root disk's device; "": it has none */
+    char pool[MIGBUF_LXD_NAME];     /**< where that lies */
+    uint64_t memory_bytes;          /**< limits.memory; 1 GiB where it is not set, as the servers have it */
+    uint64_t state_bytes;           /**< size of its state volume, where dump and overlay go: size.state, else 100 MiB
+                                         (LXD) or 500 MiB (Incus) */
+    uint32_t cpus;                  /**< limits.cpu, a list of CPUs counted; 1 where it is not set */
+    uint32_t flags;                 /**< MIGBUF_LXD_VM_… */
+};
+
+/** All VMs of all projects the client may see. Returns how many. Errors: the shared ones. */
+MIGBUF_API int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_vm *vms,
+                              uint64_t capacity, struct migbuf_error *error);
+
+/** One VM. Errors: the shared ones; MIGBUF_E_NOTFOUND, also for a container of that name. */
+MIGBUF_API int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const char *name, uint32_t timeout_ms,
+                             struct migbuf_lxd_vm *vm, struct migbuf_error *error);
+
+/** One key of its configuration with that of its profiles, "raw.qemu" for instance; as migbuf_lxd_key(). */
+MIGBUF_API int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, const char *name, const char *key,
+                                 uint32_t timeout_ms, char *value, uint64_t value_bytes, struct migbuf_error *error);
+
+/** A disk of a VM, as configured. Limits are 0 where there is none. A record. */
+struct migbuf_lxd_disk {
+    char device[MIGBUF_LXD_NAME];
+    char pool[MIGBUF_LXD_NAME];   /**< "" for a path of the host */
+    char source[256];             /**< volume or path, cut at 255 bytes; "" for the root disk */
+    char bus[32];                 /**< io.bus; "" for the default, virtio-scsi */
+    uint64_t size_bytes;          /**< 0: the pool's default */
+    uint64_t read_bytes_per_s, write_bytes_per_s; /**< limits.read and .write (or .max) in bytes */
+    uint64_t read_iops, write_iops;               /**< the same where they are given as "500iops" */
+    int32_t root;                 /**< 1: path is "/" */
+    int32_t reserved;
+};
+
+/** The disks of one VM, in no order. Returns how many. Errors: the shared ones. */
+MIGBUF_API int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, const char *vm, uint32_t timeout_ms,
+                                struct migbuf_lxd_disk *disks, uint64_t capacity, struct migbuf_error *error);
+
+/**
+ * Another size of a VM's state volume (size.state of its root disk), for migbuf_state_bound() before a migration and
+ * for the old value after it; 0 takes the setting away. A root disk that comes from a profile is copied to the VM
+ * first, and that copy stays: the server knows no other way to set one key of it.
+ * Errors: the shared ones; MIGBUF_E_NOTFOUND when the VM has no root disk.
+ */
+MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char *project, const char *vm,
+                                             uint64_t bytes, uint32_t timeout_ms, struct migbuf_error *error);
+
+/* ---- migrations ---- */
+
+#define MIGBUF_LXD_MAY_CANCEL 1u
+#define MIGBUF_LXD_HAS_PROCESSED 2u /**< processed_bytes counts; U follows from its differences (link.h) */
+
+/** An instance that leaves or comes, as the server's list of operations shows it. A record. */
+struct migbuf_lxd_migration {
+    char id[MIGBUF_LXD_NAME];       /**< for migbuf_lxd_cancel() */
+    char project[MIGBUF_LXD_NAME];
+    char instance[MIGBUF_LXD_NAME]; /**< may be a container: ask migbuf_lxd_vm() */
+    char location[MIGBUF_LXD_NAME]; /**< member that carries it out, "none" without a cluster */
+    char stage[MIGBUF_LXD_NAME];    /**< "fs", "block", … : what the progress is of; "" where nothing is said */
+    uint64_t processed_bytes;       /**< of that stage */
+    uint64_t speed_bytes_per_s;     /**< the mean since the stage began; 0 where nothing is said */
+    int32_t percent;                /**< 0 … 100, -1 where nothing is said */
+    uint32_t flags;
+};
+
+/**
+ * The migrations under way, in all projects. Returns how many. MIGBUF_E_UNSUPPORTED on a server that cannot move running
+ * VMs: what it has under way are copies of stopped ones. Errors: the shared ones.
+ */
+MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
+                                     uint64_t capacity, struct migbuf_error *error);
+
+/** Cancels an operation. Most servers refuse it for a migration once data flows: MIGBUF_E_PEER. Errors: the shared ones. */
+MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_t timeout_ms,
+                                 struct migbuf_error *error);
+
+/* ---- anything else ---- */
+
+/**
+ * One request as it stands: `path` begins with a slash, mostly "/1.0/"; `project` and `target` are not added. Where the server makes an
+ * operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there is one) and
+ * lives until the next call on the handle; text and text_bytes may be NULL.
+ *
+ * Example: migbuf_lxd_call(lxd, "GET", "/1.0/networks", NULL, 5000, &text, &bytes, NULL) -> ["/1.0/networks/lo"].
+ * Errors: the shared ones.
+ */
+MIGBUF_API int migbuf_lxd_call(struct migbuf_lxd *lxd, const char *method, const char *path, const char *body,
+                               uint32_t timeout_ms, const char **text, uint64_t *text_bytes,
+                               struct migbuf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
