@@ -311,6 +311,11 @@ bool migbuf__json_is_object(const struct migbuf__json *value)
     return json_is_object(unwrap(value));
 }
 
+bool migbuf__json_is_null(const struct migbuf__json *value)
+{
+    return json_is_null(unwrap(value));
+}
+
 bool migbuf__json_is_array(const struct migbuf__json *value)
 {
     return json_is_array(unwrap(value));

@@ -52,6 +52,7 @@ bool migbuf__json_find(const char *text, size_t bytes, const char *key, struct m
 /* All of these take NULL and values of another type, and then say NULL, 0 or false and leave the output alone. */
 const struct migbuf__json *migbuf__json_member(const struct migbuf__json *object, const char *key);
 bool migbuf__json_is_object(const struct migbuf__json *value);
+bool migbuf__json_is_null(const struct migbuf__json *value);
 bool migbuf__json_is_array(const struct migbuf__json *value);
 size_t migbuf__json_count(const struct migbuf__json *array);
 const struct migbuf__json *migbuf__json_item(const struct migbuf__json *array, size_t index);

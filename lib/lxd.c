@@ -142,6 +142,8 @@ static int refused(struct migbuf_lxd *lxd, long status, const char *words, struc
     case 401:
     case 403:
         return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server does not trust this client", number, 0);
+    case 503:
+        return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server is starting or ending", number, 0);
     default:
         return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server refused", number, 0);
     }

@@ -35,10 +35,10 @@ static const char *target_of(const struct migbuf_lxd *lxd)
     return clustered ? lxd->target : "";
 }
 
-/* The reply is an array: how many there are, and whether they fit. */
+/* The reply is an array: how many there are, and whether they fit. Go writes an empty one as null at times. */
 static int count_list(const struct migbuf_lxd *lxd, uint64_t capacity, uint64_t *count, struct migbuf_error *error)
 {
-    if (!migbuf__json_is_array(lxd->metadata))
+    if (!migbuf__json_is_array(lxd->metadata) && !migbuf__json_is_null(lxd->metadata))
         return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
     *count = migbuf__json_count(lxd->metadata);
     if (*count > capacity)
@@ -753,7 +753,7 @@ int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct mi
     if ((rc = migbuf__lxd_begin(lxd, timeout_ms, error)) < 0 ||
         (rc = migbuf__lxd_ask(lxd, "GET", &path, NULL, error)) < 0)
         return rc;
-    if (!migbuf__json_is_object(lxd->metadata))
+    if (!migbuf__json_is_object(lxd->metadata) && !migbuf__json_is_null(lxd->metadata))
         return migbuf__fail(error, MIGBUF_E_PROTOCOL, "an object was expected");
     running = migbuf__json_member(lxd->metadata, "running");
     for (size_t i = 0; i < migbuf__json_count(running); i++) {

@@ -119,14 +119,15 @@ static const char *find_all(const char *name)
     if (!mkdtemp(directory))
         return "no directory in /tmp";
     if (unshare(CLONE_NEWNS | CLONE_NEWNET) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        mount("migbuf", directory, "tmpfs", 0, "mode=755") || (!lxd_lab_is_incus() && !make_devices()) || !make_programs() || !loopback_up()) {
+        mount("migbuf", directory, "tmpfs", 0, "mode=755,size=64g") || (!lxd_lab_is_incus() && !make_devices()) || !make_programs() || !loopback_up()) {
         snprintf(why, sizeof why, "no namespaces of our own: %s", strerror(errno));
         return why;
     }
     return NULL;
 }
 
-static bool answers(const char *path)
+/* Is somebody there, and (ready) at work? */
+static bool answers(const char *path, bool ready)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
     static const char ask[] = "GET /1.0 HTTP/1.0\r\nHost: lxd\r\n\r\n";
@@ -140,7 +141,7 @@ static bool answers(const char *path)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     good = !connect(fd, (struct sockaddr *)&a, sizeof a) &&
            send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL) == sizeof ask - 1 && recv(fd, reply, sizeof reply, 0) > 0 &&
-           strstr(reply, "200");
+           (!ready || !strncmp(reply, "HTTP/1.0 200", 12));
     close(fd);
     return good;
 }
@@ -164,11 +165,11 @@ bool lxd_lab_start(void)
         setenv("LD_LIBRARY_PATH", library, 1);
     log = open(d->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (!process_start(&d->process, lxd_lab_is_incus() ? incus : lxd, log, error))
-        while (!answers(d->socket) && now_ns() < until && process_runs(&d->process))
+        while (!answers(d->socket, true) && now_ns() < until && process_runs(&d->process))
             poll(NULL, 0, 20);
     close(log);
     unsetenv("LD_LIBRARY_PATH");
-    if (answers(d->socket))
+    if (answers(d->socket, true))
         return true;
     log = open(d->log, O_RDONLY | O_CLOEXEC);
     process_tail(log, error, sizeof error);
@@ -180,7 +181,13 @@ bool lxd_lab_start(void)
 
 void lxd_lab_end(void)
 {
-    process_end(&lxd_lab_daemon.process, 10000);
+    uint64_t until = now_ns() + 15 * UINT64_C(1000000000);
+
+    process_end_begin(&lxd_lab_daemon.process, now_ns(), 10000);
+    while (answers(lxd_lab_daemon.socket, false) && now_ns() < until) /* a test is not its parent and cannot wait for it */
+        poll(NULL, 0, 20);
+    while (process_step(&lxd_lab_daemon.process, now_ns()))
+        poll(NULL, 0, 20);
 }
 
 bool lxd_lab_open(const char *name)

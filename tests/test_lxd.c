@@ -317,7 +317,8 @@ START_TEST(replies_that_are_not_what_they_should_be)
                                           "{\"type\":7}",
                                           "{\"type\":\"other\",\"metadata\":[]}",
                                           SYNC("{}"),
-                                          SYNC("null"),
+                                          SYNC("7"),
+                                          "{\"type\":\"sync\"}",
                                           SYNC("[7]"),
                                           SYNC("[{}]"),
                                           SYNC("[{\"name\":\"p\"}]"),
@@ -349,6 +350,7 @@ START_TEST(errors_by_their_status)
                          given[k].code);
         ck_assert_uint_eq(e.need, (uint64_t)given[k].status);
     }
+    ck_assert_int_eq(pools_by(WHOLE, 200, SYNC("null"), 2000, NULL), 0); /* an empty list, as Incus has it */
     ck_assert_int_eq(pools_by(WHOLE, 502, SYNC("[]"), 2000, NULL), MIGBUF_E_PEER); /* a proxy's */
 }
 END_TEST

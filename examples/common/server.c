@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "server.h"
+#include "numbers.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char server_options_help[] =
+    "  --server WHERE   path of its unix socket, or https://HOST:PORT (LXD_SOCKET, INCUS_SOCKET, LXD_DIR, INCUS_DIR,\n"
+    "                   else the usual places of LXD, its snap, and Incus)\n"
+    "  --project NAME   the server's project (its default)\n"
+    "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
+    "  --certificate FILE, --key FILE\n"
+    "                   the client's certificate and private key, for https\n"
+    "  --server-certificate FILE\n"
+    "                   believe this server's certificate and no other\n"
+    "  --timeout S      deadline of every request in seconds, 1 to 3600 (30)\n";
+
+void server_options_init(struct server_options *o)
+{
+    *o = (struct server_options){ .timeout_ms = 30000 };
+}
+
+int server_option(struct server_options *o, int option, const char *value, char error[FAIL_SIZE])
+{
+    uint64_t seconds;
+
+    switch (option) {
+    case OPTION_SERVER:
+        o->where = value;
+        return 0;
+    case OPTION_PROJECT:
+        o->project = value;
+        return 0;
+    case OPTION_TARGET:
+        o->target = value;
+        return 0;
+    case OPTION_CERTIFICATE:
+        o->certificate = value;
+        return 0;
+    case OPTION_KEY:
+        o->key = value;
+        return 0;
+    case OPTION_SERVER_CERTIFICATE:
+        o->server_certificate = value;
+        return 0;
+    default:
+        if (!read_count(value, 1, 3600, &seconds))
+            return fail(error, "--timeout %s: 1 to 3600 seconds", value);
+        o->timeout_ms = (uint32_t)seconds * 1000;
+        return 0;
+    }
+}
+
+int server_find(const struct server_options *o, char where[256], char error[FAIL_SIZE])
+{
+    static const char *const sockets[] = { "LXD_SOCKET", "INCUS_SOCKET" };
+    static const char *const directories[] = { "LXD_DIR", "INCUS_DIR" };
+    static const char *const usual[] = { "/var/snap/lxd/common/lxd/unix.socket", "/var/lib/lxd/unix.socket",
+                                         "/run/incus/unix.socket", "/var/lib/incus/unix.socket" };
+    const char *found = o->where;
+
+    for (size_t k = 0; !found && k < 2; k++)
+        found = getenv(sockets[k]);
+    if (found) {
+        snprintf(where, 256, "%s", found);
+        return 0;
+    }
+    for (size_t k = 0; k < 2; k++)
+        if (getenv(directories[k])) {
+            snprintf(where, 256, "%s/unix.socket", getenv(directories[k]));
+            return 0;
+        }
+    for (size_t k = 0; k < sizeof usual / sizeof *usual; k++)
+        if (!access(usual[k], F_OK)) {
+            snprintf(where, 256, "%s", usual[k]);
+            return 0;
+        }
+    return fail(error, "no LXD and no Incus found on this machine; --server says where one is");
+}
+
+int server_fail(char error[FAIL_SIZE], const struct migbuf_lxd *lxd, const char *what, const struct migbuf_error *e)
+{
+    const char *said = migbuf_lxd_said(lxd);
+
+    if (*said)
+        return fail(error, "%s: %s (%s)", what, e->text, said);
+    if (e->os_errno)
+        return fail(error, "%s: %s (%s)", what, e->text, strerror(e->os_errno));
+    return fail(error, "%s: %s", what, e->text);
+}
+
+int server_open(const struct server_options *o, struct migbuf_lxd **lxd, char error[FAIL_SIZE])
+{
+    struct migbuf_lxd_options options;
+    struct migbuf_error e;
+    char where[256];
+
+    if (server_find(o, where, error))
+        return -1;
+    migbuf_lxd_options_init(&options, sizeof options);
+    options.project = o->project;
+    options.target = o->target;
+    options.certificate = o->certificate;
+    options.key = o->key;
+    options.server_certificate = o->server_certificate;
+    if (migbuf_lxd_open(where, &options, NULL, o->timeout_ms, lxd, &e))
+        return server_fail(error, NULL, where, &e);
+    return 0;
+}
+
+int server_directory(const char *where, char directory[256])
+{
+    size_t length = strlen(where);
+    static const char tail[] = "/unix.socket";
+
+    if (*where != '/')
+        return -1;
+    if (!strcmp(where, "/run/incus/unix.socket"))
+        where = "/var/lib/incus/unix.socket", length = strlen(where);
+    if (length < sizeof tail || strcmp(where + length - sizeof tail + 1, tail) || length > 255)
+        return -1;
+    snprintf(directory, 256, "%.*s", (int)(length - sizeof tail + 1), where);
+    return 0;
+}
