@@ -346,7 +346,7 @@ int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_n
 {
     static const struct field fields[] = {
         NEED(migbuf_node_report, node_name, "node-name", TEXT),
-        NEED(migbuf_node_report, actual_bytes, "image.actual-size", U64),
+        MAY(migbuf_node_report, actual_bytes, "image.actual-size", U64),
         NEED(migbuf_node_report, virtual_bytes, "image.virtual-size", U64),
     };
     const struct condition wanted[] = { { "node-name", node_name } };

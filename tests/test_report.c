@@ -26,7 +26,8 @@ static const char stats[] =
 
 static const char nodes[] =
     "[{\"image\": {\"virtual-size\": 67108864, \"format\": \"qcow2\", \"actual-size\": 200704}, \"node-name\": \"o\"}, "
-    "{\"image\": {\"virtual-size\": 1, \"format\": \"file\"}, \"node-name\": \"p\"}]";
+    "{\"image\": {\"virtual-size\": 1, \"format\": \"file\"}, \"node-name\": \"p\"}, "
+    "{\"image\": {\"format\": \"file\"}, \"node-name\": \"q\"}]";
 
 static const char jobs[] =
     "[{\"auto-finalize\": true, \"io-status\": \"ok\", \"device\": \"j\", \"auto-dismiss\": true, \"busy\": false, "
@@ -204,8 +205,11 @@ START_TEST(the_size_of_a_file)
     ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "o", &r, NULL), 0);
     ck_assert_uint_eq(r.actual_bytes, 200704);
     ck_assert_uint_eq(r.virtual_bytes, 67108864);
-    ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "p", &r, &e), MIGBUF_E_PROTOCOL);
-    ck_assert_str_eq(e.text, "image.actual-size is missing, or not what it should be");
+    ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "p", &r, NULL), 0); /* over NBD */
+    ck_assert_uint_eq(r.actual_bytes, 0);
+    ck_assert_uint_eq(r.virtual_bytes, 1);
+    ck_assert_int_eq(migbuf_report_node(BYTES(nodes), "q", &r, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_str_eq(e.text, "image.virtual-size is missing, or not what it should be");
 }
 END_TEST
 

@@ -85,7 +85,7 @@ MIGBUF_API int migbuf_report_writes(const char *text, uint64_t text_bytes, const
 /** A node's file by query-named-block-nodes; its limits there are always 0, so they are not read. */
 struct migbuf_node_report {
     char node_name[64];
-    uint64_t actual_bytes;  /**< image.actual-size: st_blocks * 512 */
+    uint64_t actual_bytes;  /**< image.actual-size: st_blocks * 512; 0 where QEMU cannot tell, as over NBD */
     uint64_t virtual_bytes; /**< image.virtual-size */
 };
 
