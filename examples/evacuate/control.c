@@ -75,6 +75,32 @@ uint64_t throttle_queue_bytes(const struct throttle *t)
     return bytes;
 }
 
+/* After a restart */
+
+int control_load(struct control *c, const char *text, size_t length, uint64_t now, char error[FAIL_SIZE])
+{
+    struct migbuf_buffer *loaded;
+    int rc = trace_load(c->trace, text, length, now / MS, &loaded);
+
+    if (rc)
+        return fail(error, "migbuf_buffer_load: %s", migbuf_strerror(rc));
+    migbuf_buffer_free(c->buffer);
+    c->buffer = loaded;
+    return 0;
+}
+
+int throttle_load(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+                  const char *text, size_t length, char error[FAIL_SIZE])
+{
+    int rc;
+
+    *t = (struct throttle){ .id = id, .route = route, .monitor = monitor, .disks = disks, .overlay_fd = { -1, -1 } };
+    t->watch.disks = disks;
+    t->unwatched = true;
+    rc = migbuf_disk_load(text, length, NULL, &t->disk);
+    return rc ? fail(error, "migbuf_disk_load: %s", migbuf_strerror(rc)) : 0;
+}
+
 /* Deciding */
 
 /* Carries out one decision: the limits go to the disk machine, stopping and continuing is left to
@@ -213,11 +239,19 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
     n = trace_tick(c->trace, c->buffer, now / MS, c->decision, c->room);
     if (n < 0)
         return fail(error, "migbuf_buffer_tick: %s", migbuf_strerror(n));
+    c->unrecorded = c->recorded;
     for (int k = 0; k < n; k++)
         apply(c, find(c, c->decision[k].id), &c->decision[k], now);
     for (size_t i = 0; i < c->members; i++)
         arm(c, c->member[i]);
     return 0;
+}
+
+void control_join(struct control *c, struct throttle *t)
+{
+    c->member[c->members++] = t;
+    t->added = true;
+    c->unrecorded = c->recorded;
 }
 
 static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -233,6 +267,24 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
                     (unsigned long long)c->fixed_bytes_per_s, (unsigned long long)t->geometry[0].subcluster_bytes);
     apply(c, t, &d, now);
     return 1;
+}
+
+/* A guest that stands although nobody decided it should (held for its memory, without room, or its cont never left) is no
+ * paused one for the buffer: it goes on as soon as it may. */
+int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+    struct migbuf_buffer_view view = { .size = sizeof view };
+
+    if (!t->added)
+        return 0;
+    if (!c->buffer)
+        return first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
+    if (migbuf_disk_info(t->disk, &info) || migbuf_buffer_view(c->buffer, t->id, &view))
+        return fail(error, "the buffer knows no VM %llu", (unsigned long long)t->id);
+    t->stop_wanted = view.paused && !t->monitor->facts.running;
+    trace_found(c->trace, c->buffer, t->id, &info.limits, !t->stop_wanted);
+    return 0;
 }
 
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -251,8 +303,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
         if (rc)
             return fail(error, "migbuf_buffer_add: %s", e.text);
     }
-    c->member[c->members++] = t;
-    t->added = true;
+    control_join(c, t);
     if (!c->buffer)
         return first_fixed_limit(c, t, now, error);
     return control_tick(c, now, error) ? -1 : 1;
@@ -262,6 +313,7 @@ void control_drained(struct control *c, struct throttle *t, int32_t phase, uint3
 {
     if (c->buffer && t->added)
         trace_phase(c->trace, c->buffer, t->id, phase, drains_ahead);
+    c->unrecorded = c->recorded;
 }
 
 void control_remove(struct control *c, struct throttle *t)
@@ -277,6 +329,7 @@ void control_remove(struct control *c, struct throttle *t)
     memmove(c->member + k, c->member + k + 1, (--c->members - k) * sizeof *c->member);
     t->added = t->stop_wanted = false;
     t->file_bytes = 0;
+    c->unrecorded = c->recorded;
 }
 
 /* Carrying out */
@@ -345,6 +398,8 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
         return 1;
     if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error))
         return -1;
+    if (c->unrecorded)
+        return 1;
     if (migbuf_disk_next(t->disk, &command) != 1) {
         note_delay(c, t, now);
         return 0;
@@ -398,7 +453,7 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_b
             throttle_drained(t, t->before_stop_bytes);
         monitor_taken(t->monitor, CALL_GUEST);
     }
-    if (!t->added || t->hands_off || call->state == CALL_WAITING)
+    if (!t->added || t->hands_off || c->unrecorded || call->state == CALL_WAITING)
         return;
     if (t->stop_wanted && running) {
         t->before_stop_bytes = throttle_file_bytes(t);

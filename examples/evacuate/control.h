@@ -74,6 +74,8 @@ struct control {
     size_t members, room;
     uint64_t refused;         /* decisions QEMU did not take */
     uint64_t ticks, warnings; /* warnings: ticks that a file asked for */
+    bool recorded;            /* there is a record (state.h) */
+    bool unrecorded;          /* it does not know the last decisions yet: nothing of them is sent before */
 };
 
 /* `room`: how many VMs there will be at most; `links` is 1 to CONTROL_LINKS_MAX. Trace and links stay the caller's. */
@@ -85,6 +87,16 @@ void control_free(struct control *c);
 int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
                  char error[FAIL_SIZE]);
 void throttle_free(struct throttle *t);
+
+/*
+ * After a restart, from what the record kept. The buffer, instead of the empty one of control_new(); each throttle, in
+ * the place of throttle_new(); and, when QEMU has told the disk machine what is in force, that the buffer must know it.
+ */
+int control_load(struct control *c, const char *text, size_t length, uint64_t now, char error[FAIL_SIZE]);
+int throttle_load(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+                  const char *text, size_t length, char error[FAIL_SIZE]);
+void control_join(struct control *c, struct throttle *t);
+int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
 
 /* What one drain pours into all overlays together, at most. */
 uint64_t throttle_queue_bytes(const struct throttle *t);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The event loop: poll, move every migration on, and every tick measure and decide (control.c). */
 #include "loop.h"
+#include "state.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -16,6 +18,7 @@
 #define AFTER_OVERFLOW_MS 1000
 #define FILLED_MS 2000     /* --inject fill */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
+#define ASK_MS 2000 /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
 
 /* Beginning */
@@ -68,12 +71,52 @@ static uint32_t transfer_ms(const struct options *o)
     return ms < 86400000 ? (uint32_t)ms : 86400000;
 }
 
-int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
-              const char *kernel, struct trace *trace, struct picture *picture, int signals)
+/* Everything but the directory and the volume. */
+static int make_site(struct run *r, const char *kernel)
 {
-    struct link_config link = { .bytes_per_s = options->link_bytes_per_s };
+    const struct options *o = r->options;
+    struct link_config link = { .bytes_per_s = o->link_bytes_per_s };
+
+    r->site = (struct site){
+        .directory = r->directory,
+        .kernel = kernel,
+        .volume = &r->volume,
+        .links = o->links,
+        .control = &r->control,
+        .disk_bytes = o->disk_bytes,
+        .start_ns = r->begun_ns,
+        .transfer_ms = transfer_ms(o),
+        .second_monitor = o->injection == INJECT_WIPE || o->injection == INJECT_CHANGE,
+        .named = o->named_overlays,
+        .recorded = r->state != NULL,
+    };
+    for (uint32_t k = 0; k < o->links; k++) {
+        r->site.link[k] = link_new(&link);
+        if (!r->site.link[k])
+            return fail(r->error, "out of memory");
+    }
+    if (make_record(r) || control_new(&r->control, r->policy, o->fixed_bytes_per_s, r->omega_bytes, o->tick_ms, r->vms,
+                                      r->trace, r->site.link, r->site.links, r->error))
+        return -1;
+    r->control.recorded = r->site.recorded;
+    r->site.record = r->record;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_init(&r->vm[i], i, &r->load[i], &r->site);
+    return 0;
+}
+
+static void set_volume(struct run *r)
+{
+    r->omega_bytes = r->free_bytes = r->volume.size_bytes;
+}
+
+int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
+              const char *kernel, struct trace *trace, struct picture *picture, int signals, struct state *state)
+{
+    uint64_t now = now_ns();
 
     *r = (struct run){ .options = options,
+                       .state = state,
                        .policy = policy,
                        .contrast = contrast,
                        .trace = trace,
@@ -81,7 +124,8 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
                        .signals = signals,
                        .filling = -1,
                        .vms = options->vms,
-                       .begun_ns = now_ns() };
+                       .begun_ns = now,
+                       .since_ns = now };
     snprintf(r->directory, sizeof r->directory, "%s", directory);
     if (make_loads(r))
         return -1;
@@ -89,29 +133,72 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
         return fail(r->error, "mkdir %s: %s", r->directory, strerror(errno));
     if (volume_make(&r->volume, r->directory, options->buffer_bytes, VOLUME_NONE, r->error))
         return -1;
-    r->omega_bytes = r->free_bytes = r->volume.size_bytes;
-    r->site = (struct site){
-        .directory = r->directory,
-        .kernel = kernel,
-        .volume = &r->volume,
-        .links = options->links,
-        .control = &r->control,
-        .disk_bytes = options->disk_bytes,
-        .start_ns = r->begun_ns,
-        .transfer_ms = transfer_ms(options),
-        .second_monitor = options->injection == INJECT_WIPE || options->injection == INJECT_CHANGE,
-    };
-    for (uint32_t k = 0; k < options->links; k++) {
-        r->site.link[k] = link_new(&link);
-        if (!r->site.link[k])
-            return fail(r->error, "out of memory");
-    }
-    if (make_record(r) || control_new(&r->control, policy, options->fixed_bytes_per_s, r->omega_bytes, options->tick_ms,
-                                      r->vms, trace, r->site.link, r->site.links, r->error))
+    set_volume(r);
+    if (make_site(r, kernel))
         return -1;
-    r->site.record = r->record;
+    return state ? state_save(state, r, now, r->error) : 0;
+}
+
+/* The volume is where any of its QEMUs is. When none is left it is gone, and with it what was on it. */
+static int find_volume(struct run *r)
+{
+    enum volume_kind kind = r->volume.kind;
+    uint64_t bytes = r->volume.size_bytes;
+
     for (uint32_t i = 0; i < r->vms; i++)
-        migration_init(&r->vm[i], i, &r->load[i], &r->site);
+        for (int side = SOURCE; side <= TARGET; side++)
+            if (r->vm[i].place[side].started)
+                return volume_join_mounts(r->vm[i].place[side].vm.process.pid, r->error) ||
+                               volume_adopt(&r->volume, r->directory, kind, bytes, r->error)
+                           ? -1
+                           : 0;
+    volume_clean(r->directory);
+    if (volume_private_mounts(r->error) ||
+        volume_make(&r->volume, r->directory, r->options->buffer_bytes, VOLUME_NONE, r->error))
+        return -1;
+    return 0;
+}
+
+int run_resume(struct run *r, const struct options *options, const char *directory, const char *kernel,
+               struct trace *trace, struct picture *picture, int signals, struct state *state)
+{
+    uint64_t now = now_ns();
+    char line[128];
+
+    *r = (struct run){ .options = options,
+                       .state = state,
+                       .policy = options->policy,
+                       .trace = trace,
+                       .picture = picture,
+                       .signals = signals,
+                       .filling = -1,
+                       .vms = options->vms,
+                       .since_ns = now,
+                       .ask_until_ns = now + ASK_MS * MS,
+                       .next_tick_ns = now };
+    snprintf(r->directory, sizeof r->directory, "%s", directory);
+    /* Where the overlays are is part of what a migration knows: the volume's path must be there before it. */
+    snprintf(r->volume.path, sizeof r->volume.path, "%s/volume", directory);
+    r->trace = NULL; /* the log begins with the buffer that is loaded */
+    if (make_loads(r) || make_site(r, kernel))
+        return -1;
+    r->trace = r->control.trace = trace;
+    if (state_load(state, r, now, r->error))
+        return -1;
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (migration_adopt(&r->vm[i], r->error))
+            return -1;
+    if (find_volume(r))
+        return -1;
+    set_volume(r);
+    r->record->omega_bytes = r->omega_bytes;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_resume(&r->vm[i], now);
+    if (r->interrupted)
+        r->give_up_ns = now;
+    snprintf(line, sizeof line, "restart %u, last heard of %llu ms ago", r->restarts,
+             (unsigned long long)r->longest_absence_ms);
+    picture_say(picture, line);
     return 0;
 }
 
@@ -232,13 +319,21 @@ static void measure_volume(struct run *r, uint64_t now)
         r->foreign_bytes = r->used_bytes - ours;
 }
 
+static bool still_asking(const struct run *r, uint64_t now)
+{
+    for (uint32_t i = 0; i < r->vms && now < r->ask_until_ns; i++)
+        if (migration_asks(&r->vm[i]))
+            return true;
+    return false;
+}
+
 static void tick(struct run *r, uint64_t now)
 {
     uint64_t interval = r->options->tick_ms * MS;
 
     if (control_is_due(&r->control) && now < r->next_tick_ns)
         r->next_tick_ns = now;
-    if (!r->site.go || now < r->next_tick_ns)
+    if (!r->site.go || now < r->next_tick_ns || still_asking(r, now))
         return;
     if (!r->looking_ns) {
         control_look(&r->control);
@@ -262,7 +357,7 @@ static void tick(struct run *r, uint64_t now)
 
 static void look_at_clock(struct run *r, uint64_t now)
 {
-    if (!r->give_up_ns && now - r->begun_ns > (r->site.transfer_ms + UINT64_C(60000)) * MS)
+    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + UINT64_C(60000)) * MS)
         give_up(r, "it takes too long", now);
     for (uint32_t i = 0; i < r->vms && r->contrast; i++)
         if (r->vm[i].overflow_ns && now - r->vm[i].overflow_ns > AFTER_OVERFLOW_MS * MS && !r->interrupted)
@@ -321,6 +416,17 @@ static void make_room(struct run *r)
     r->filling = -1;
 }
 
+/* As if somebody had killed us then, in whatever we are doing. */
+static void die_in(uint32_t ms)
+{
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+    struct itimerspec when = { .it_value = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 } };
+    timer_t timer;
+
+    if (!ms || timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, NULL))
+        kill(getpid(), SIGKILL);
+}
+
 /* What a test asked for (--inject). */
 static void inject(struct run *r, const struct migration *m, uint64_t now)
 {
@@ -331,6 +437,11 @@ static void inject(struct run *r, const struct migration *m, uint64_t now)
         make_room(r);
     if (r->injected || !r->options->inject_at || strcmp(migration_step_name(m), r->options->inject_at))
         return;
+    if (what == INJECT_DIE) {
+        r->injected = true;
+        die_in(r->options->inject_after_ms);
+        return;
+    }
     if (!r->inject_ns)
         r->inject_ns = now;
     if (now < r->inject_ns + r->options->inject_after_ms * MS)
@@ -348,11 +459,32 @@ static void inject(struct run *r, const struct migration *m, uint64_t now)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }
 
+/* What has been decided or begun is on record before anything of it is said to a QEMU. Without a record nothing more is
+ * begun: everybody goes back. */
+static void save(struct run *r, uint64_t now)
+{
+    bool unsaved = r->control.unrecorded;
+
+    r->in_a_hurry = false;
+    if (!r->state)
+        return;
+    for (uint32_t i = 0; i < r->vms; i++)
+        unsaved = unsaved || r->vm[i].unrecorded;
+    if (!unsaved)
+        return;
+    if (state_save(r->state, r, now, r->error))
+        give_up(r, r->error, now);
+    r->control.unrecorded = false;
+    for (uint32_t i = 0; i < r->vms; i++)
+        r->vm[i].unrecorded = false;
+    r->in_a_hurry = true;
+}
+
 /* Waits until something happened, at most LOOK_MS. */
 static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, uint64_t now)
 {
     size_t n = 0;
-    int timeout = LOOK_MS;
+    int timeout = r->in_a_hurry ? 0 : LOOK_MS;
 
     fds[n++] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
     for (uint32_t i = 0; i < r->vms; i++)
@@ -396,6 +528,7 @@ void run_loop(struct run *r)
         open_gate(r, now);
         tick(r, now);
         look_at_clock(r, now);
+        save(r, now);
     }
     free(fds);
     if (r->site.go)

@@ -8,8 +8,11 @@
 #include "options.h"
 #include "picture.h"
 
+struct state;
+
 struct run {
     const struct options *options;
+    struct state *state; /* NULL: nothing is kept for a program after this one */
     enum policy policy;
     bool contrast; /* ends a second after the first overflow */
     char directory[256];
@@ -32,10 +35,14 @@ struct run {
     uint64_t looking_ns; /* since when the answers are awaited that a tick needs; 0: no tick is due */
     uint64_t ticks, early_ticks;
     struct route route[CONTROL_LINKS_MAX]; /* in the end: what went over each link */
+    uint64_t since_ns, ask_until_ns; /* begun or come back; then the first tick waits until everybody was asked */
+    uint64_t longest_absence_ms;
+    uint32_t restarts;
     bool interrupted, injected;
     int filling;                                    /* a file that fills the volume, -1: none */
     uint64_t inject_ns;                             /* since when a VM is at the step */
     uint64_t filling_ns, late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
+    bool in_a_hurry;                                /* the state was saved: what waited for that may begin */
     bool abandoned;                                 /* the contrast has shown what it was to show */
     char error[FAIL_SIZE];                          /* of the run itself */
 };
@@ -45,7 +52,12 @@ struct run {
  * VMs; -1 with run->error when it could not. `interrupted` is set when a signal asked to stop. run_end() must follow.
  */
 int run_begin(struct run *run, const struct options *options, enum policy policy, bool contrast, const char *directory,
-              const char *kernel, struct trace *trace, struct picture *picture, int signals);
+              const char *kernel, struct trace *trace, struct picture *picture, int signals, struct state *state);
+
+/* The same for a run that another program began: goes to where its QEMUs are and learns from the state what it was at.
+ * After a failure the QEMUs still run: run_end() must not follow. */
+int run_resume(struct run *run, const struct options *options, const char *directory, const char *kernel,
+               struct trace *trace, struct picture *picture, int signals, struct state *state);
 void run_loop(struct run *run);
 void run_check(struct run *run);
 

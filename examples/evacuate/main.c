@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* evacuate: moves N writing VMs through one small buffer and proves that nothing was lost. Wiring only: options, the
  * two runs, what is written where, and that nothing is left behind. */
+#include "state.h"
 #include "summary.h"
 #include "svg.h"
 #include <errno.h>
@@ -23,6 +24,9 @@ struct program {
     int signals;
     struct picture *picture;
     struct trace *trace;
+    struct state state;
+    bool resuming;
+    char trace_path[300];
     struct run contrast, run;
     bool contrasted;
 };
@@ -81,6 +85,12 @@ static int remove_one(const char *path, const struct stat *s, int kind, struct F
 
 static void remove_directory(struct program *p)
 {
+    if (p->options.state) {
+        if (p->options.keep)
+            fprintf(p->out, "Disks and messages are in %s/run\n", p->state.directory);
+        state_close(&p->state, true, !p->options.keep);
+        return;
+    }
     if (!p->directory[0])
         return;
     if (p->options.keep)
@@ -89,14 +99,80 @@ static void remove_directory(struct program *p)
         fprintf(p->out, "%s: could not be removed: %s\n", p->directory, strerror(errno));
 }
 
-static int prepare(struct program *p, char error[FAIL_SIZE])
+/*
+ * Back to a run that was killed: its options hold, and what is said now about reports. A log goes to another file, for
+ * what the first program wrote is worth keeping.
+ */
+static int take_up(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
+{
+    struct options now = p->options, then;
+    int n = p->state.argc;
+    char **both = calloc((size_t)(n + argc) + 1, sizeof *both);
+
+    if (!both)
+        return fail(error, "out of memory");
+    memcpy(both, p->state.argv, (size_t)n * sizeof *both);
+    memcpy(both + n, argv + 1, (size_t)(argc - 1) * sizeof *both);
+    if (options_read(&then, n, both, error) != OPTIONS_RUN ||
+        options_read(&p->options, n + argc - 1, both, error) != OPTIONS_RUN) {
+        free(both);
+        return -1;
+    }
+    free(both);
+    if (!options_same_run(&then, &p->options))
+        return fail(error,
+                    "--state %s: it holds an unfinished run with other options; --state alone finishes it, --end %s "
+                    "ends it",
+                    now.state, now.state);
+    p->options.injection = now.injection;
+    p->options.inject_at = now.inject_at;
+    p->options.inject_after_ms = now.inject_after_ms;
+    if (p->options.trace && !now.trace) {
+        snprintf(p->trace_path, sizeof p->trace_path, "%.280s.%llu", p->options.trace,
+                 (unsigned long long)json_integer_value(json_object_get(p->state.file, "restarts")) + 1);
+        p->options.trace = p->trace_path;
+    }
+    return 0;
+}
+
+static int open_state(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
+{
+    int rc = state_open(&p->state, p->options.state, error);
+
+    p->resuming = rc > 0;
+    if (rc < 0 || state_keep_arguments(&p->state, argc, argv, error))
+        return -1;
+    snprintf(p->directory, sizeof p->directory, "%s", p->state.directory);
+    return p->resuming ? take_up(p, argc, argv, error) : 0;
+}
+
+static int prepare(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
 {
     p->signals = catch_signals();
     if (p->signals < 0)
         return fail(error, "signalfd: %s", strerror(errno));
-    if (find_guest(p, error) || volume_private_mounts(error) || make_directory(p, error) ||
+    if (p->options.state ? open_state(p, argc, argv, error) : make_directory(p, error))
+        return -1;
+    if (find_guest(p, error) || (!p->resuming && volume_private_mounts(error)) ||
         trace_open(p->options.trace, &p->trace, error))
         return -1;
+    return 0;
+}
+
+static int resume(struct program *p)
+{
+    char directory[256];
+
+    p->picture = picture_new(p->out);
+    if (!p->picture)
+        return fail(p->run.error, "out of memory");
+    snprintf(directory, sizeof directory, "%s/run", p->directory);
+    if (run_resume(&p->run, &p->options, directory, p->kernel, p->trace, p->picture, p->signals, &p->state))
+        return -1;
+    run_loop(&p->run);
+    run_check(&p->run);
+    picture_draw(p->picture, p->run.record, NULL, true);
+    run_end(&p->run);
     return 0;
 }
 
@@ -116,7 +192,7 @@ static bool do_run(struct program *p, struct run *run, enum policy policy, bool 
              options_policy_text(policy, p->options.fixed_bytes_per_s, text), p->options.vms);
     picture_say(p->picture, line);
     if (run_begin(run, &p->options, policy, contrast, directory, p->kernel, contrast ? NULL : p->trace, p->picture,
-                  p->signals)) {
+                  p->signals, p->options.state ? &p->state : NULL)) {
         run_end(run);
         return false;
     }
@@ -160,6 +236,8 @@ static int do_runs(struct program *p)
 {
     const struct options *o = &p->options;
 
+    if (p->resuming)
+        return resume(p);
     if (!o->policy_given) {
         p->contrasted = do_run(p, &p->contrast, POLICY_NONE, true);
         if (!p->contrasted)
@@ -202,22 +280,30 @@ static int report(struct program *p)
     return good && !rc ? 0 : EXIT_FAILED;
 }
 
-static int evacuate(struct program *p)
+static int evacuate(struct program *p, int argc, char *const argv[])
 {
     char error[FAIL_SIZE];
     int status;
 
     p->out = p->options.json_wanted && !p->options.json ? stderr : stdout;
-    if (prepare(p, error)) {
+    p->state.lock = -1;
+    if (prepare(p, argc, argv, error)) {
         fprintf(stderr, "evacuate: %s\n", error);
-        remove_directory(p);
+        if (p->resuming || p->state.lock < 0)
+            state_close(&p->state, false, false);
+        else
+            remove_directory(p);
         return EXIT_WRONG;
     }
     if (do_runs(p)) {
         picture_free(p->picture);
         p->picture = NULL;
         fprintf(stderr, "evacuate: %s\n", p->run.error);
-        remove_directory(p);
+        if (p->resuming) /* its guests go on, within their limits */
+            fprintf(stderr, "evacuate: the guests still run; try again, or end them: evacuate --end %s\n",
+                    p->options.state);
+        else
+            remove_directory(p);
         status = EXIT_WRONG;
     } else {
         status = report(p);
@@ -247,5 +333,11 @@ int main(int argc, char *argv[])
         return trace_replay(program.options.replay, stdout) ? EXIT_FAILED : 0;
     if (program.options.curves)
         return write_file(&program, program.options.curves, "curves", write_curves) ? EXIT_FAILED : 0;
-    return evacuate(&program);
+    if (program.options.end) {
+        if (!state_end(program.options.end, stdout, error))
+            return 0;
+        fprintf(stderr, "evacuate: --end %s\n", error);
+        return EXIT_WRONG;
+    }
+    return evacuate(&program, argc, argv);
 }

@@ -3,6 +3,7 @@
  * order are LXD's. A step is: begin, send its command, take the answer, wait until it is finished. */
 #include "migration.h"
 #include "migbuf/report.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,7 +16,7 @@
 #define GO_ON_MS 500 /* how long a guest is watched after it has arrived */
 
 /* What has been made of a disk at the source (the last one: of all) and must be undone on the way back. */
-enum { MADE_FDSET = 1, MADE_NODE = 2, MADE_SNAPSHOT = 4, MADE_NBD = 8, MADE_JOB = 16, MADE_MIGRATE = 32 };
+enum { MADE_FDSET = 1, MADE_NODE = 2, MADE_SNAPSHOT = 4, MADE_NBD = 8, MADE_JOB = 16, MADE_MIGRATE = 32, MADE_COMMIT = 64 };
 
 /* Of a step. */
 enum {
@@ -153,6 +154,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
         .incoming = side == TARGET,
         .no_merging = m->load->no_merging,
         .second_monitor = m->site->second_monitor,
+        .outlives = m->site->recorded,
     };
 
     if (writer_append(&m->load->writer, append, sizeof append))
@@ -169,8 +171,10 @@ static int make_disk(struct migration *m, uint32_t k)
     struct writer_params writer = writer_of_disk(&m->load->writer, k);
     const char *image = m->disk[k].image[SOURCE];
     char error[FAIL_SIZE];
-    int fd = open(image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc;
+    int fd, rc;
 
+    unlink(image); /* of a program that died while it made it */
+    fd = open(image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return failed(m, "%s: %s", image, strerror(errno));
     rc = writer_disk_make(fd, &writer, m->site->disk_bytes, error);
@@ -180,6 +184,8 @@ static int make_disk(struct migration *m, uint32_t k)
 
 static int start_source(struct migration *m, uint64_t now)
 {
+    if (m->place[SOURCE].started) /* by a program that died before its guest wrote */
+        return 0;
     for (uint32_t k = 0; k < m->load->disks; k++)
         if (make_disk(m, k))
             return FAILED;
@@ -322,6 +328,7 @@ static int keep_host_limits(struct migration *m, const struct call *answer, uint
     for (uint32_t k = 0; k < m->load->disks; k++)
         if (read_limits(m, k, answer, &m->disk[k].host))
             return FAILED;
+    m->known = true;
     return DONE;
 }
 
@@ -460,7 +467,12 @@ static int overlay_created(struct migration *m, const struct call *answer, uint6
     return failed(m, "qemu-img %s: %s", process_describe(&m->tool, how), tail);
 }
 
-/* No path from here on: only QEMU's descriptor and ours keep it. */
+static bool is_nameless(const struct migration *m)
+{
+    return !m->site->named;
+}
+
+/* Ours, to measure it. */
 static int open_overlay(struct migration *m, uint64_t now)
 {
     const char *overlay = disk(m)->overlay;
@@ -469,40 +481,42 @@ static int open_overlay(struct migration *m, uint64_t now)
     (void)now;
     if (fd < 0)
         return failed(m, "%s: %s", overlay, strerror(errno));
-    unlink(overlay);
+    if (is_nameless(m)) /* from here on only QEMU's descriptor and ours keep it */
+        unlink(overlay);
     m->throttle.overlay_fd[m->d] = fd;
     return 0;
 }
 
+#define FDSET(disk) ((disk) + 1) /* ours to choose: so it need not be remembered */
+
 static int pass_overlay(struct migration *m, const struct call *answer, uint64_t now)
 {
     struct monitor *monitor = monitor_of(m, SOURCE);
-    struct migbuf_fdset_report fdset;
-    struct migbuf_error e;
     struct call *call = &monitor->call[CALL_STEP];
 
     (void)answer, (void)now;
-    put_arguments(m, "{\"opaque\":\"rdwr:$O\"}");
+    put(m, "{\"fdset-id\":%u,\"opaque\":\"rdwr:%s_snapshot\"}", FDSET(m->d), node(m));
     if (!monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d]))
         return WAIT;
     if (monitor->lost)
         return failed(m, "%s", monitor->error);
     if (call->state != CALL_ANSWERED)
         return failed(m, "add-fd: %s", call->text);
-    if (migbuf_report_fdset(call->text, call->text_bytes, &fdset, &e))
-        return failed(m, "add-fd: %s", e.text);
-    disk(m)->fdset = fdset.fdset_id;
     monitor_taken(monitor, CALL_STEP);
     return DONE;
 }
 
 static int put_overlay(struct migration *m, uint64_t now)
 {
-    (void)now;
+    char fdset[32];
+
+    if (m->site->named && open_overlay(m, now))
+        return FAILED;
+    snprintf(fdset, sizeof fdset, "/dev/fdset/%u", FDSET(m->d));
     put(m,
         "{\"driver\":\"qcow2\",\"node-name\":\"%s_snapshot\",\"read-only\":false,"
-        "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%llu\"}}",
-        node(m), U(disk(m)->fdset));
+        "\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+        node(m), m->site->named ? disk(m)->overlay : fdset);
     return 0;
 }
 
@@ -584,7 +598,13 @@ static int copied(struct migration *m, const struct call *answer, uint64_t now)
     if (flow.phase != LINK_DONE)
         return WAIT;
     drop_flow(m, &disk(m)->copy);
+    disk(m)->copied = true;
     return DONE;
+}
+
+static bool not_copied(const struct migration *m)
+{
+    return !m->disk[m->d].copied;
 }
 
 /* Mirror. Each connection crosses the link by a proxy: the source knows the near socket, the target the far one. */
@@ -610,6 +630,7 @@ static int add_proxy(struct migration *m, const char *near_name, const char *far
 
     snprintf(near, sizeof near, "%s/%s", m->place[SOURCE].directory, near_name);
     snprintf(far, sizeof far, "%s/%s", m->place[TARGET].directory, far_name);
+    unlink(near); /* of a program that died before anybody connected */
     *flow = link_add_proxy(link_of(m), near, far, error);
     return *flow < 0 ? failed(m, "%s", error) : 0;
 }
@@ -710,6 +731,7 @@ static int put_migrate(struct migration *m, uint64_t now)
 {
     (void)now;
     m->throttle.hands_off = true;
+    monitor_of(m, SOURCE)->facts.migration[0] = 0; /* of an earlier attempt */
     put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[SOURCE].directory);
     return add_proxy(m, "ram", "ram", &m->ram);
 }
@@ -735,12 +757,15 @@ static int paused_for_switch(struct migration *m, const struct call *answer, uin
     return rc;
 }
 
+/* The source says "completed" when it has sent all, which may still be under way. */
 static int migration_completed(struct migration *m, const struct call *answer, uint64_t now)
 {
     bool arrived = !strcmp(m->place[TARGET].monitor.facts.migration, "completed");
     int rc = arrived ? DONE : migration_is(m, "completed");
 
     (void)answer, (void)now;
+    if (rc == DONE && !arrived)
+        return WAIT;
     if (rc == DONE)
         m->home = TARGET;
     return rc;
@@ -766,8 +791,18 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
 
 static int export_deleted(struct migration *m, const struct call *answer, uint64_t now)
 {
-    (void)answer, (void)now;
-    return monitor_of(m, TARGET)->facts.exports_deleted > m->d ? DONE : WAIT;
+    struct facts *facts = &monitor_of(m, TARGET)->facts;
+
+    (void)now;
+    if (answer->state == CALL_REFUSED) /* gone already, by a program that died then */
+        return facts->exports_deleted++, DONE;
+    return facts->exports_deleted > m->d ? DONE : WAIT;
+}
+
+static void unlink_overlays(const struct migration *m)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        unlink(m->disk[k].overlay);
 }
 
 static void release_overlay(struct migration *m)
@@ -809,6 +844,7 @@ static int source_gone(struct migration *m, const struct call *answer, uint64_t 
     if (qemu_gone(m, SOURCE, now) == WAIT)
         return WAIT;
     drop_flows(m);
+    unlink_overlays(m);
     release_overlay(m); /* with QEMU's descriptor and ours the file is gone */
     return DONE;
 }
@@ -847,14 +883,36 @@ static bool made_snapshot(const struct migration *m)
     return m->disk[m->d].made & MADE_SNAPSHOT;
 }
 
+/* Merged back only when the guest is to stay; else its overlay serves the next attempt, too. */
+static bool must_merge(const struct migration *m)
+{
+    return made_snapshot(m) && m->giving_up;
+}
+
+static bool must_begin_merge(const struct migration *m)
+{
+    return must_merge(m) && !(m->disk[m->d].made & MADE_COMMIT);
+}
+
 static bool made_node(const struct migration *m)
 {
-    return m->disk[m->d].made & MADE_NODE;
+    return m->disk[m->d].made & MADE_NODE && !made_snapshot(m);
 }
 
 static bool made_fdset(const struct migration *m)
 {
-    return m->disk[m->d].made & MADE_FDSET;
+    return m->disk[m->d].made & MADE_FDSET && !made_snapshot(m);
+}
+
+/* It sent everything, but the target did not get it or died: the guest is still here, its disks are given away. */
+static bool is_handed_over(const struct migration *m)
+{
+    return !strcmp(m->place[SOURCE].monitor.facts.migration, "completed");
+}
+
+static bool goes_on(const struct migration *m)
+{
+    return !m->giving_up;
 }
 
 static bool learnt(const struct migration *m)
@@ -884,10 +942,11 @@ static int job_over(struct migration *m, const struct call *answer, uint64_t now
 }
 
 /* Under control again while it is merged: its writes still go to the overlay. */
-static int begin_commit(struct migration *m, uint64_t now)
+static int under_control(struct migration *m, uint64_t now)
 {
+    (void)now;
     m->throttle.hands_off = false;
-    return new_job(m, now);
+    return 0;
 }
 
 static int end_target(struct migration *m, uint64_t now)
@@ -906,8 +965,19 @@ static int target_gone(struct migration *m, const struct call *answer, uint64_t 
 static int put_fdset(struct migration *m, uint64_t now)
 {
     (void)now;
-    put(m, "{\"fdset-id\":%llu}", U(disk(m)->fdset));
+    put(m, "{\"fdset-id\":%u}", FDSET(m->d));
     return 0;
+}
+
+/* After a restart what could not be kept has been taken back. */
+static int taken_back(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    drop_flows(m);
+    m->throttle.hands_off = false;
+    if (made_any(m, MADE_SNAPSHOT))
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_BASE, 3);
+    return DONE;
 }
 
 /* The overlay is merged and its file gone; no decision may follow the host's limits, hence this order. */
@@ -915,10 +985,9 @@ static int left_buffer(struct migration *m, const struct call *answer, uint64_t 
 {
     (void)answer, (void)now;
     drop_flows(m);
-    for (uint32_t k = 0; k < m->load->disks; k++) {
-        unlink(m->disk[k].overlay);
+    unlink_overlays(m);
+    for (uint32_t k = 0; k < m->load->disks; k++)
         unlink(m->disk[k].image[TARGET]);
-    }
     release_overlay(m);
     return DONE;
 }
@@ -971,18 +1040,190 @@ static int home_gone(struct migration *m, const struct call *answer, uint64_t no
     return qemu_gone(m, m->home, now);
 }
 
+/* After a restart: what has become of it */
+
+static bool is_at_source(const struct migration *m)
+{
+    return m->home == SOURCE;
+}
+
+static int monitors_ready(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    for (int side = SOURCE; side <= TARGET; side++) {
+        const struct place *p = &m->place[side];
+
+        if (p->started && !p->monitor.lost && !monitor_ready(&p->monitor))
+            return WAIT;
+    }
+    return DONE;
+}
+
+static int found_status(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_status_report status;
+    struct migbuf_error e;
+
+    (void)now;
+    if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
+        return failed(m, "%s", e.text);
+    m->place[SOURCE].monitor.facts.running = status.running;
+    return DONE;
+}
+
+/* Their names are known before the first event that is meant for them can come: see found_jobs(). */
+static void expect_jobs(struct migration *m)
+{
+    for (m->d = 0; m->d < m->load->disks; m->d++)
+        new_job(m, 0);
+    m->d = 0;
+}
+
+static int found_jobs(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct job *job = &m->place[SOURCE].monitor.facts.job[k];
+        struct migbuf_job_report report;
+
+        if (migbuf_report_job(answer->text, answer->text_bytes, job->name, &report, NULL))
+            continue;
+        job->ready = report.ready;
+        m->disk[k].made |= strcmp(report.type, "commit") ? MADE_JOB : MADE_COMMIT;
+    }
+    return DONE;
+}
+
+/* The top node tells whether the overlay is in use. A guest that found no room meanwhile says so once more. */
+static int found_disks(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct facts *facts = &m->place[SOURCE].monitor.facts;
+
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct migbuf_block_report block;
+        struct migbuf_error e;
+        char top[64];
+
+        snprintf(top, sizeof top, "%s_snapshot", vm_disk_node(k));
+        if (!migbuf_report_block(answer->text, answer->text_bytes, top, &block, &e))
+            m->disk[k].made |= MADE_SNAPSHOT;
+        else if (migbuf_report_block(answer->text, answer->text_bytes, vm_disk_node(k), &block, &e))
+            return failed(m, "%s: %s", vm_disk_node(k), e.text);
+        if (block.nospace && !facts->running && !facts->no_space) {
+            facts->no_space = true;
+            facts->overflows++;
+        }
+    }
+    return DONE;
+}
+
+static bool has_node(const struct call *answer, uint32_t k, const char *suffix)
+{
+    struct migbuf_node_report report;
+    char name[64];
+
+    snprintf(name, sizeof name, "%s%s", vm_disk_node(k), suffix);
+    return !migbuf_report_node(answer->text, answer->text_bytes, name, &report, NULL);
+}
+
+/* A descriptor that no node uses was closed by QEMU when the program that passed it hung up. */
+static int found_nodes(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        if (has_node(answer, k, "_snapshot"))
+            m->disk[k].made |= MADE_NODE | (m->site->named ? 0u : MADE_FDSET);
+        if (has_node(answer, k, "_nbd"))
+            m->disk[k].made |= MADE_NBD;
+    }
+    return DONE;
+}
+
+static int read_migration(struct migration *m, enum side side, const struct call *answer)
+{
+    struct facts *facts = &m->place[side].monitor.facts;
+    struct migbuf_migrate_report report;
+    struct migbuf_error e;
+
+    if (migbuf_report_migrate(answer->text, answer->text_bytes, &report, &e))
+        return failed(m, "%s", e.text);
+    snprintf(facts->migration, sizeof facts->migration, "%s", report.status);
+    return DONE;
+}
+
+static bool is_one_of(const char *text, const char *const list[])
+{
+    while (*list && strcmp(text, *list))
+        list++;
+    return *list != NULL;
+}
+
+/* Past migrate-continue it cannot be called back: it comes to its end by itself, as its connection is cut. */
+static int found_migration(struct migration *m, const struct call *answer, uint64_t now)
+{
+    static const char *const over[] = { "", "none", "completed", "failed", "cancelled", NULL };
+    static const char *const coming_to_an_end[] = { "device", "cancelling", "wait-unplug", NULL };
+    const char *status = m->place[SOURCE].monitor.facts.migration;
+
+    (void)now;
+    if (read_migration(m, SOURCE, answer) == FAILED)
+        return FAILED;
+    if (!strcmp(status, "device"))
+        return AGAIN;
+    if (!is_one_of(status, over) && !is_one_of(status, coming_to_an_end))
+        m->disk[0].made |= MADE_MIGRATE;
+    return is_one_of(status, coming_to_an_end) ? AGAIN : DONE;
+}
+
+static bool may_be_there(const struct migration *m)
+{
+    return m->home == SOURCE && is_handed_over(m) && m->place[TARGET].started;
+}
+
+/* It has everything, or it ends for lack of the rest. */
+static int found_arrival(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct place *target = &m->place[TARGET];
+
+    (void)now;
+    if (target->monitor.lost || !vm_runs(&target->vm, NULL) || answer->state == CALL_REFUSED)
+        return DONE;
+    if (answer->state != CALL_ANSWERED)
+        return WAIT;
+    if (read_migration(m, TARGET, answer) == FAILED)
+        return FAILED;
+    return strcmp(target->monitor.facts.migration, "completed") ? AGAIN : DONE;
+}
+
+static bool was_learnt(const struct migration *m)
+{
+    return m->home == SOURCE && m->throttle.disk;
+}
+
+static int found_limits(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = pumped(m, answer, now);
+    char error[FAIL_SIZE];
+
+    if (rc == DONE && control_found(m->site->control, &m->throttle, now, error))
+        return failed(m, "%s", error);
+    return rc;
+}
+
 /* The table */
 
 /* clang-format off */
 enum {
+    ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_MIGRATE, ASK_TARGET, ASK_LIMITS, ASK_END,
     SOURCE_START, MAY_MIGRATE, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
     LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES,
     OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
     NBD_NODE, MIRROR, READY,
     HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
-    BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_COMMIT, BACK_COMPLETE, BACK_NODE, BACK_FDSET,
-    BACK_BUFFER, BACK_RESTORE, BACK_RUN,
+    BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_HANDED_OVER, BACK_COMMIT, BACK_READY,
+    BACK_COMPLETE, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE, BACK_RUN,
     GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
 };
 
@@ -992,6 +1233,26 @@ enum {
 #define T(seconds) ((seconds)*1000)
 
 static const struct step steps[] = {
+    /* After a restart. What was asked before a job or migration ended is followed by its event. */
+    [ASK_READY] = { "finding its QEMU again", PHASE_WAITING, HOME, .finished = monitors_ready, .timeout_ms = T(20),
+                    .flags = FINISH_FIRST },
+    [ASK_STATUS] = { "asking for the guest's state", PHASE_WAITING, SOURCE, "query-status", .needed = is_at_source,
+                     .finished = found_status, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_JOBS] = { "asking for block jobs", PHASE_WAITING, SOURCE, "query-block-jobs", .needed = is_at_source,
+                   .finished = found_jobs, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_BLOCK] = { "asking for the disks", PHASE_WAITING, SOURCE, "query-block", .needed = is_at_source,
+                    .finished = found_disks, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_NODES] = { "asking for the block nodes", PHASE_WAITING, SOURCE, "query-named-block-nodes", "{\"flat\":true}",
+                    .needed = is_at_source, .finished = found_nodes, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_MIGRATE] = { "asking for the migration", PHASE_WAITING, SOURCE, "query-migrate", .needed = is_at_source,
+                      .finished = found_migration, .timeout_ms = T(60), .flags = FINISH_FIRST },
+    [ASK_TARGET] = { "asking the target for the migration", PHASE_WAITING, TARGET, "query-migrate",
+                     .needed = may_be_there, .finished = found_arrival, .timeout_ms = T(60),
+                     .flags = FINISH_FIRST | TOLERANT | HANGS_UP },
+    [ASK_LIMITS] = { "recognising the limits in force", PHASE_WAITING, SOURCE, .needed = was_learnt,
+                     .finished = found_limits, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_END] = { "going on", PHASE_WAITING, HOME, .timeout_ms = T(10), .flags = FINISH_FIRST },
+
     [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source,
                        .finished = source_connected, .timeout_ms = T(30), .flags = FINISH_FIRST },
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
@@ -1019,15 +1280,15 @@ static const struct step steps[] = {
 
     [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .begin = create_overlay,
                          .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST | EACH },
-    [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .begin = open_overlay,
-                       .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10),
+    [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .needed = is_nameless,
+                       .begin = open_overlay, .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10),
                        .flags = FINISH_FIRST | EACH },
     [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .begin = put_overlay,
                       .makes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
     [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .begin = put_snapshots,
                    .finished = snapshot_taken,
                    .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = DRAINS | FINISH_FIRST, .event = "overlay in use" },
-    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .begin = begin_copy, .finished = copied, .flags = EACH,
+    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .needed = not_copied, .begin = begin_copy, .finished = copied, .flags = EACH,
                .event = "base copied" },
 
     [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected,
@@ -1066,9 +1327,9 @@ static const struct step steps[] = {
                   .timeout_ms = T(30), .flags = NO_RETURN, .event = "runs at the target" },
     [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",
                         "{\"id\":\"$D\",\"mode\":\"hard\"}", .finished = export_deleted, .timeout_ms = T(10),
-                        .flags = NO_RETURN | EACH },
+                        .flags = NO_RETURN | EACH | TOLERANT },
     [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop", .timeout_ms = T(10),
-                   .flags = NO_RETURN },
+                   .flags = NO_RETURN | TOLERANT },
     [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone, .timeout_ms = T(10),
                       .flags = NO_RETURN | HANGS_UP | TOLERANT },
     [FORWARD_END] = { "moving", PHASE_TARGET, SOURCE, .timeout_ms = T(10), .flags = NO_RETURN },
@@ -1089,15 +1350,21 @@ static const struct step steps[] = {
                    .flags = EACH },
     [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
                       .finished = target_gone, .timeout_ms = T(10), .flags = HANGS_UP },
+    [BACK_HANDED_OVER] = { "taking the disks back", PHASE_RAM, SOURCE, "cont", .needed = is_handed_over,
+                           .timeout_ms = T(30) },
     [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
-                      .needed = made_snapshot, .begin = begin_commit, .finished = job_ready, .flags = EACH },
+                      .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH },
+    [BACK_READY] = { "waiting until the overlay is merged", PHASE_BASE, SOURCE, .needed = must_merge,
+                     .begin = under_control, .finished = job_ready, .flags = EACH },
     [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE("$O"),
-                        .needed = made_snapshot, .finished = job_completed, .unmakes = MADE_SNAPSHOT,
+                        .needed = must_merge, .finished = job_completed, .unmakes = MADE_SNAPSHOT | MADE_COMMIT,
                         .timeout_ms = T(60), .flags = EACH, .event = "merged back" },
     [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
                     .needed = made_node, .unmakes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
     [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
                      .begin = put_fdset, .unmakes = MADE_FDSET, .timeout_ms = T(10), .flags = TOLERANT | EACH },
+    [BACK_GO_ON] = { "beginning again", PHASE_BASE, SOURCE, .needed = goes_on, .finished = taken_back,
+                     .timeout_ms = T(10) },
     [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer, .timeout_ms = T(10) },
     [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
                        .finished = pumped, .timeout_ms = T(30), .event = "host's limits restored" },
@@ -1133,6 +1400,7 @@ static void go_to(struct migration *m, int step)
     m->at = step;
     m->d = 0;
     m->entered = m->asked = false;
+    m->unrecorded = m->site->recorded;
     m->again_ns = 0;
 }
 
@@ -1173,7 +1441,7 @@ static void turn_back(struct migration *m, uint64_t now)
 
 static void step_failed(struct migration *m, uint64_t now)
 {
-    if (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started))
+    if (m->at <= ASK_END || (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started)))
         give_in(m, now);
     else if (m->blocked)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
@@ -1192,6 +1460,39 @@ static void end(struct migration *m, uint64_t now)
     go_to(m, ENDED);
 }
 
+/* Where a guest whose home is the source goes on after a restart. */
+static int go_on_at(const struct migration *m)
+{
+    bool copied = true;
+
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        copied = copied && m->disk[k].copied;
+    if (!m->site->go)
+        return GATE;
+    if (!m->throttle.disk)
+        return LEARN;
+    if (!m->throttle.added)
+        return ADMISSION;
+    if (!made_any(m, MADE_SNAPSHOT))
+        return FIRST_LIMIT;
+    return copied ? TARGET_START : COPY;
+}
+
+/* And where everything stands that was asked for. */
+static int take_stock(struct migration *m, uint64_t now)
+{
+    if (m->home == SOURCE && !strcmp(m->place[TARGET].monitor.facts.migration, "completed"))
+        m->home = TARGET;
+    if (m->stopped)
+        return QUITTING;
+    if (m->home == TARGET)
+        return ARRIVAL;
+    if (!m->known)
+        return SOURCE_START;
+    say(m, now, m->giving_up ? "after a restart: still going back" : "after a restart: going on");
+    return BACK_MIGRATE;
+}
+
 static void next_step(struct migration *m, uint64_t now)
 {
     const struct step *s = &steps[m->at];
@@ -1205,6 +1506,10 @@ static void next_step(struct migration *m, uint64_t now)
         say(m, now, s->event);
     if (m->at == QUITTING)
         end(m, now);
+    else if (m->at == ASK_END)
+        go_to(m, take_stock(m, now));
+    else if (m->at == BACK_GO_ON)
+        go_to(m, go_on_at(m));
     else
         go_to(m, m->at + 1 == FORWARD_END ? GOING_ON : m->at + 1);
 }
@@ -1282,7 +1587,7 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
         bool expected = s->flags & HANGS_UP && side_of(m, s->side) == side;
-        bool needed = side == SOURCE ? m->home == SOURCE : m->at < BACK_MIGRATE || m->home == TARGET;
+        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_MIGRATE);
         char why[FAIL_SIZE];
 
         if (!p->started || expected || !needed || !is_dead(p, now, why))
@@ -1297,7 +1602,7 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 
 static bool may_turn_back(const struct migration *m, const struct step *s)
 {
-    return m->giving_up && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
+    return m->giving_up && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
            m->place[SOURCE].monitor.call[CALL_STEP].state != CALL_WAITING;
 }
 
@@ -1307,6 +1612,8 @@ static bool turn(struct migration *m, uint64_t now)
     const struct step *s = &steps[m->at];
     int rc;
 
+    if (m->unrecorded)
+        return false;
     if (is_cut_off(m, s, now)) {
         step_failed(m, now);
         return m->at != ENDED;
@@ -1363,6 +1670,72 @@ static void notice(struct migration *m, uint64_t now)
         migbuf_disk_host(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
 }
 
+/* The file that QEMU has open under this name, or had before it was unlinked. */
+static int open_of_process(pid_t pid, const char *path)
+{
+    char directory[64], link[400], target[400];
+    struct dirent *entry;
+    size_t length = strlen(path);
+    int fd = -1;
+    DIR *d;
+
+    snprintf(directory, sizeof directory, "/proc/%d/fd", (int)pid);
+    d = opendir(directory);
+    while (d && fd < 0 && (entry = readdir(d))) {
+        ssize_t n;
+
+        snprintf(link, sizeof link, "%s/%s", directory, entry->d_name);
+        n = readlink(link, target, sizeof target - 1);
+        target[n < 0 ? 0 : n] = 0;
+        if (!strncmp(target, path, length) && (!target[length] || !strcmp(target + length, " (deleted)")))
+            fd = open(link, O_RDWR | O_CLOEXEC);
+    }
+    if (d)
+        closedir(d);
+    return fd;
+}
+
+int migration_adopt(struct migration *m, char error[FAIL_SIZE])
+{
+    for (int side = SOURCE; side <= TARGET; side++) {
+        struct place *p = &m->place[side];
+        int rc = vm_adopt(&p->vm, p->directory, error);
+
+        if (rc < 0)
+            return -1;
+        p->started = rc;
+    }
+    return 0;
+}
+
+void migration_resume(struct migration *m, uint64_t now)
+{
+    const struct place *home = &m->place[m->home];
+
+    for (int side = SOURCE; side <= TARGET; side++)
+        if (m->place[side].started)
+            monitor_open(&m->place[side].monitor, m->place[side].vm.qmp, now, 20000);
+    expect_jobs(m);
+    m->throttle.hands_off = true; /* it may be at the target */
+    for (uint32_t k = 0; k < m->load->disks && m->throttle.disk; k++)
+        set_geometry(m, k, &m->throttle.geometry[k]);
+    for (uint32_t k = 0; k < m->load->disks && m->place[SOURCE].started; k++)
+        m->throttle.overlay_fd[k] = open_of_process(m->place[SOURCE].vm.process.pid, m->disk[k].overlay);
+    if (m->outcome != OUTCOME_UNDER_WAY) {
+        go_to(m, ENDED);
+    } else if (home->started) {
+        go_to(m, ASK_READY);
+    } else if (m->stopped) { /* died between the end of its QEMU and the record of it */
+        end(m, now);
+    } else if (m->home == SOURCE && !m->known) {
+        go_to(m, SOURCE_START);
+    } else {
+        go_to(m, ASK_READY);
+        failed(m, "its QEMU has ended meanwhile");
+        give_in(m, now);
+    }
+}
+
 void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
 {
     char error[FAIL_SIZE];
@@ -1382,7 +1755,7 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1 };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .at = SOURCE_START };
     m->tool.pidfd = m->tool_output = -1;
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
@@ -1469,11 +1842,16 @@ uint64_t migration_refused(const struct migration *m)
 
 void migration_give_up(struct migration *m, const char *why)
 {
-    if (m->giving_up || m->at >= CONTINUE)
+    if (m->giving_up || m->at >= CONTINUE || m->home == TARGET)
         return;
     m->giving_up = true;
     if (!m->error[0])
         fail(m->error, "%s, %s: %s", m->load->name, steps[m->at].name, why);
+}
+
+bool migration_asks(const struct migration *m)
+{
+    return m->at <= ASK_END;
 }
 
 bool migration_ended(const struct migration *m)
@@ -1502,8 +1880,7 @@ void migration_release(struct migration *m)
     }
     release_overlay(m);
     throttle_free(&m->throttle);
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        unlink(m->disk[k].overlay);
+    unlink_overlays(m);
     if (m->tool_output >= 0)
         close(m->tool_output);
     m->tool_output = -1;
@@ -1514,12 +1891,12 @@ const char *migration_step_name(const struct migration *m)
     return steps[m->at].name;
 }
 
-bool migration_is_step(const char *name)
+const char *migration_find_step(const char *name, size_t length)
 {
     for (int at = 0; at < ENDED; at++)
-        if (!strcmp(steps[at].name, name))
-            return true;
-    return false;
+        if (strlen(steps[at].name) == length && !strncmp(steps[at].name, name, length))
+            return steps[at].name;
+    return NULL;
 }
 
 int32_t migration_phase(const struct migration *m)
@@ -1556,5 +1933,5 @@ uint32_t migration_progress_permille(const struct migration *m)
 
 uint32_t migration_overflows(const struct migration *m)
 {
-    return m->place[SOURCE].monitor.facts.overflows + m->place[TARGET].monitor.facts.overflows;
+    return m->overflows_before + m->place[SOURCE].monitor.facts.overflows + m->place[TARGET].monitor.facts.overflows;
 }

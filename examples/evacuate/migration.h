@@ -35,6 +35,8 @@ struct site {
     uint32_t transfer_ms;          /* deadline of what has to cross the link */
     bool go;                       /* every guest writes: migrations may begin */
     bool second_monitor;           /* each QEMU has one for another hand */
+    bool named;                    /* overlays keep their names; else only descriptors lead to them */
+    bool recorded;                 /* there is a record (state.h): no step begins before it says so, and QEMUs outlive us */
 };
 
 struct place {
@@ -49,8 +51,8 @@ struct disk {
     char image[2][320];
     char overlay[320]; /* its name until it is removed */
     uint32_t made;     /* what would have to be undone, MADE_… */
-    uint64_t fdset;
     int copy, nbd;                           /* flows over the link, -1: none */
+    bool copied;                             /* the target has all of the base */
     struct migbuf_throttle_config host;      /* the host's limits: as found before, or as another hand set them since */
     struct migbuf_throttle_config at_target; /* those set there */
     struct guest_status status;              /* of its writer as last read; exact in the end */
@@ -72,12 +74,14 @@ struct migration {
     int at;              /* the step */
     uint32_t d;          /* and the disk it is about, if it is about one */
     bool entered, asked; /* its beginning is done; its command was sent */
+    bool unrecorded;     /* the record does not know yet that it has come to this step */
     uint64_t deadline_ns, again_ns;
     char arguments[1024];
     struct process tool; /* qemu-img */
     int tool_output;
     int ram; /* a flow over the link, -1: none */
 
+    bool known;     /* its guest writes, and the host's limits were read */
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */
     enum outcome outcome;
@@ -94,9 +98,29 @@ struct migration {
     bool limits_restored;
     bool blocked; /* QEMU cannot migrate it */
     bool stopped; /* the status of its disks is final: they may be checked */
+    uint32_t overflows_before; /* seen by programs that are no more */
 };
 
 void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site);
+
+/*
+ * After a restart, in this order. Finds its QEMUs again (0 or -1); then, with the fields filled from the record and the
+ * throttle in its place, finds the overlays and begins to ask what has become of it. Then migration_step() as ever: it
+ * takes back what hung on the program that died (connections, and what they were for), and goes on from there.
+ *
+ * Why taken back: all that crosses the link went through the program that died, as it does through LXD's daemon. A copy
+ * stands still, a mirror and a migration lose their connection and fail. Nothing of that is worth saving, because the
+ * overlay, the limits on it and the copied base are all there is to lose, and they are not in that program. A link in a
+ * process of its own would save at most one overlay's transfer, for another process that may die.
+ *
+ * From migrate-continue on the target may have the whole guest. It never runs there before the record says that this is
+ * its home: so before that, the target is dropped unless it has all, and after that, the source. Never do both run.
+ */
+int migration_adopt(struct migration *m, char error[FAIL_SIZE]);
+void migration_resume(struct migration *m, uint64_t now);
+
+/* Is it still finding out? Its limits and its overlay are not known before. */
+bool migration_asks(const struct migration *m);
 
 /* Moves on as far as it can without waiting. */
 void migration_step(struct migration *m, uint64_t now);
@@ -127,9 +151,9 @@ bool migration_is_past_return(const struct migration *m);
 /* Ends whatever runs and removes every file but the disks. */
 void migration_release(struct migration *m);
 
-/* The name of the step it is in, as messages have it, and whether there is a step of that name. */
+/* The name of the step it is in, as messages have it, and the step of that name, NULL when there is none. */
 const char *migration_step_name(const struct migration *m);
-bool migration_is_step(const char *name);
+const char *migration_find_step(const char *name, size_t length);
 
 int32_t migration_phase(const struct migration *m);
 uint32_t migration_progress_permille(const struct migration *m);

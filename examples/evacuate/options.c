@@ -69,7 +69,8 @@ static bool read_injection(struct options *o, const char *text)
     } known[] = { { "interrupt@", INJECT_INTERRUPT },        { "kill-source@", INJECT_KILL_SOURCE },
                   { "kill-target@", INJECT_KILL_TARGET },    { "wipe-limits@", INJECT_WIPE },
                   { "change-limits@", INJECT_CHANGE },       { "fill@", INJECT_FILL },
-                  { "fill-for-good@", INJECT_FILL_FOR_GOOD } };
+                  { "fill-for-good@", INJECT_FILL_FOR_GOOD },
+                  { "die@", INJECT_DIE } };
 
     if (!strcmp(text, "lose"))
         o->injection = INJECT_LOSE;
@@ -77,7 +78,7 @@ static bool read_injection(struct options *o, const char *text)
         if (!strncmp(text, known[k].name, strlen(known[k].name))) {
             o->injection = known[k].injection;
             o->inject_at = text + strlen(known[k].name);
-            return migration_is_step(o->inject_at);
+            return migration_find_step(o->inject_at, strlen(o->inject_at)) != NULL;
         }
     return o->injection == INJECT_LOSE;
 }
@@ -104,6 +105,9 @@ enum {
     OPTION_REPLAY,
     OPTION_CURVES,
     OPTION_WORK_DIR,
+    OPTION_STATE,
+    OPTION_END,
+    OPTION_OVERLAY,
     OPTION_KEEP_DIR,
     OPTION_GUEST,
     OPTION_INJECT,
@@ -131,6 +135,9 @@ static const struct option names[] = {
     { "replay", required_argument, NULL, OPTION_REPLAY },
     { "curves", required_argument, NULL, OPTION_CURVES },
     { "work-dir", required_argument, NULL, OPTION_WORK_DIR },
+    { "state", required_argument, NULL, OPTION_STATE },
+    { "end", required_argument, NULL, OPTION_END },
+    { "overlay", required_argument, NULL, OPTION_OVERLAY },
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "guest", required_argument, NULL, OPTION_GUEST },
     { "inject", required_argument, NULL, OPTION_INJECT },
@@ -226,6 +233,17 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_WORK_DIR:
         o->work_dir = value;
         break;
+    case OPTION_STATE:
+        o->state = value;
+        break;
+    case OPTION_END:
+        o->end = value;
+        break;
+    case OPTION_OVERLAY:
+        if (strcmp(value, "name") && strcmp(value, "fd"))
+            return wrong(error, "overlay", value, "name or fd");
+        o->named_overlays = !strcmp(value, "name");
+        break;
     case OPTION_KEEP_DIR:
         o->keep = true;
         break;
@@ -237,7 +255,7 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_INJECT:
         if (!read_injection(o, value))
             return wrong(error, "inject", value,
-                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, wipe-limits@STEP, "
+                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, wipe-limits@STEP, "
                          "change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages name it");
         break;
     default:
@@ -287,6 +305,7 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
         return OPTIONS_WRONG;
     }
     set_defaults(o);
+    o->policy_given = o->policy_given || o->state; /* a contrast is not worth coming back to */
     return OPTIONS_RUN;
 }
 
@@ -322,15 +341,19 @@ void options_help(FILE *out, const char *program)
         "  --trace FILE     the log of all decisions\n"
         "  --replay FILE    only feeds such a log through the library again and compares\n"
         "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
+        "  --overlay KIND   fd: overlays have no name, descriptors lead to them (default); name: they keep theirs\n"
+        "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their limits, and\n"
+        "                   the same command, or just --state DIR, comes back to them and finishes the run. Other\n"
+        "                   options of a run cannot change then, those of its reports can. Implies --policy paper\n"
+        "  --end DIR        instead ends the QEMUs of a run that was killed, and removes what is left of it\n"
         "  --keep-dir       leaves the disks and QEMU's messages there\n"
         "  --guest FILE     the guest program (guest.elf beside this program)\n"
         "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching over\", "
         "...):\n"
-        "                   interrupt@STEP, kill-source@STEP or kill-target@STEP; wipe-limits@STEP or "
-        "change-limits@STEP\n"
-        "                   by another monitor; fill@STEP or fill-for-good@STEP: something else fills the volume, for "
-        "2 s\n"
-        "                   or to the end; lose: damages the first VM's last disk\n"
+        "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
+        "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
+        "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose: damages\n"
+        "                   the first VM's last disk\n"
         "  --inject-after MS  so long after the step has begun (0)\n"
         "  --help           this text\n"
         "\n"
@@ -339,6 +362,16 @@ void options_help(FILE *out, const char *program)
         "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options or a\n"
         "machine that cannot run this.\n",
         program);
+}
+
+bool options_same_run(const struct options *a, const struct options *b)
+{
+    return a->vms == b->vms && a->links == b->links && a->disks == b->disks && a->tick_ms == b->tick_ms &&
+           a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
+           a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
+           a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->depth == b->depth && a->pace == b->pace &&
+           a->named_overlays == b->named_overlays && a->patterns == b->patterns &&
+           !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);
 }
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])

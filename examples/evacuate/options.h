@@ -15,6 +15,7 @@ enum injection {
     INJECT_INTERRUPT,
     INJECT_KILL_SOURCE,
     INJECT_KILL_TARGET,
+    INJECT_DIE,
     INJECT_WIPE,   /* by another monitor: no limits */
     INJECT_CHANGE, /* by another monitor: other limits */
     INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
@@ -35,6 +36,8 @@ struct options {
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
     const char *svg, *trace, *replay, *curves, *work_dir, *guest;
+    const char *state, *end; /* the directory of a run that can be resumed */
+    bool named_overlays;
     bool keep;
     enum injection injection; /* for tests */
     const char *inject_at;    /* a step's name, as in messages */
@@ -45,6 +48,9 @@ enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_WRONG };
 
 /* Fills *options, defaults included. OPTIONS_WRONG: `error` names the option and says what is allowed. */
 enum options_result options_read(struct options *options, int argc, char *const argv[], char error[FAIL_SIZE]);
+
+/* Do both describe the same run: loads, places and policy, whatever is reported of it and where? */
+bool options_same_run(const struct options *a, const struct options *b);
 
 void options_help(FILE *out, const char *program);
 

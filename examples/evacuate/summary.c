@@ -208,13 +208,14 @@ static json_t *run_object(const struct run *r)
     struct totals t = add_up(r);
     char policy[40];
     json_t *o = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:b, s:I, s:I}", "policy",
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:b, s:I, s:I, s:I, s:I}", "policy",
         options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), "seed", n(r->options->seed), "vms",
         n(r->vms), "moved", n(t.moved), "failed", n(t.failed), "buffer_bytes", n(r->omega_bytes), "buffer_peak_bytes",
         n(r->peak_bytes), "overflows", n(t.overflows), "writes_acknowledged", n(t.acknowledged), "writes_lost",
         n(t.lost), "guest_errors", n(t.errors), "guest_bytes_written", n(t.bytes), "longest_stall_ms",
         n(t.longest_stall_ms), "limits_restored", t.restored, "seconds", seconds_between(r->begun_ns, r->ended_ns),
-        "interrupted", r->interrupted, "ticks", n(r->ticks), "latest_tick_ms", n(r->worst_tick_ns / 1000000));
+        "interrupted", r->interrupted, "ticks", n(r->ticks), "latest_tick_ms", n(r->worst_tick_ns / 1000000), "restarts",
+        n(r->restarts), "longest_absence_ms", n(r->longest_absence_ms));
     json_t *array = json_array();
 
     for (uint32_t i = 0; i < r->vms; i++)
