@@ -18,6 +18,7 @@ struct node {
     struct migbuf_throttle_config host; /* the host's own, to be restored */
     uint8_t found, joined; /* in this query; member of our group */
     uint8_t waits;         /* the group's limit was raised, and this disk has not been told */
+    struct migbuf_throttle_config set; /* typed: ours on this disk, valid while joined */
 };
 
 struct migbuf_disk {
@@ -32,6 +33,7 @@ struct migbuf_disk {
     uint8_t doubtful;   /* object-add failed: it may be there from an earlier process, or not at all */
     uint8_t loaded;     /* an earlier process may have died between restoring and deleting the group: once tried */
     uint8_t plain;      /* qom-set does not work on it */
+    uint8_t typed;      /* no group of ours: block_set_io_throttle on each disk */
     int32_t taken_over;
     uint64_t commands_sent;
     struct migbuf_limits want;               /* ours, when `wanted` */
@@ -131,6 +133,38 @@ static int is_restored(const struct migbuf_disk *d)
     return d->restoring && !count_joined(d) && !d->object && !d->loaded && !d->under_way;
 }
 
+int migbuf_disk_typed(struct migbuf_disk *d)
+{
+    if (!d)
+        return MIGBUF_E_INVALID;
+    if (d->set_once || d->under_way || d->learnt)
+        return MIGBUF_E_STATE;
+    d->typed = d->plain = 1;
+    return 0;
+}
+
+/* What a call with the six rates and nothing else can say. */
+static int is_typed(const struct migbuf_throttle_config *c)
+{
+    struct migbuf_throttle_config rates = { .bps_rd = c->bps_rd, .bps_wr = c->bps_wr, .iops_rd = c->iops_rd,
+                                            .iops_wr = c->iops_wr };
+
+    return !memcmp(&rates, c, offsetof(struct migbuf_throttle_config, group));
+}
+
+/* Each disk has a bucket of its own then, and its part of the budget. */
+static int check_typed(const struct migbuf_disk *d, const struct migbuf_limits *limits)
+{
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (!is_typed(&d->node[k].host))
+            return MIGBUF_E_UNSUPPORTED;
+    if (limits->iops_size)
+        return MIGBUF_E_UNSUPPORTED;
+    if ((limits->iops_wr && limits->iops_wr < d->nodes) || (limits->bps_wr && limits->bps_wr < d->nodes))
+        return MIGBUF_E_RANGE;
+    return 0;
+}
+
 int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
 {
     if (!d || !limits)
@@ -141,6 +175,8 @@ int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
         return MIGBUF_E_RANGE;
     if (d->restoring && !is_restored(d))
         return MIGBUF_E_STATE;
+    if (d->typed && check_typed(d, limits))
+        return check_typed(d, limits);
     d->want = *limits;
     d->wanted = d->set_once = 1;
     d->restoring = d->failed = 0;
@@ -151,7 +187,7 @@ int migbuf_disk_again(struct migbuf_disk *d)
 {
     if (!d)
         return MIGBUF_E_INVALID;
-    if (!d->wanted || !d->object || d->restoring)
+    if (!d->wanted || (!d->object && !d->typed) || d->restoring)
         return MIGBUF_E_STATE;
     for (uint32_t k = 0; k < d->nodes; k++)
         d->node[k].waits = d->node[k].joined;
@@ -261,6 +297,16 @@ static struct migbuf_throttle_config merged(const struct migbuf_disk *d)
     return host;
 }
 
+/* Typed: one disk's own limits, and its part of ours over them. */
+static struct migbuf_throttle_config part_of(const struct migbuf_disk *d, const struct node *n)
+{
+    struct migbuf_limits part = { .iops_wr = d->want.iops_wr / d->nodes, .bps_wr = d->want.bps_wr / d->nodes };
+    struct migbuf_throttle_config config;
+
+    migbuf_limits_merge(&n->host, &part, &config);
+    return config;
+}
+
 static int same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
 {
     for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
@@ -305,6 +351,31 @@ static struct node *first_waiting(struct migbuf_disk *d)
     return NULL;
 }
 
+/* The disk that has not what it is to have. */
+static struct node *first_different(struct migbuf_disk *d)
+{
+    for (uint32_t k = 0; k < d->nodes; k++) {
+        struct node *n = &d->node[k];
+
+        d->sending = part_of(d, n);
+        d->at = k;
+        if (!n->joined || n->waits || !same_limits(&d->sending, &n->set))
+            return n;
+    }
+    return NULL;
+}
+
+static int32_t next_to_set_typed(struct migbuf_disk *d)
+{
+    struct node *n = first_different(d);
+
+    d->restores = 0;
+    if (!n)
+        return 0;
+    write_throttle(d, n, "");
+    return MIGBUF_DISK_THROTTLE;
+}
+
 static int32_t next_to_restore(struct migbuf_disk *d)
 {
     struct node *n = first_node(d, 1);
@@ -312,7 +383,7 @@ static int32_t next_to_restore(struct migbuf_disk *d)
     if (n) {
         d->sending = n->host;
         d->restores = 1;
-        write_throttle(d, n, n->host.group);
+        write_throttle(d, n, d->typed ? "" : n->host.group);
         return MIGBUF_DISK_THROTTLE;
     }
     if (d->object || d->loaded) {
@@ -369,7 +440,7 @@ int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command)
         } else if (d->restoring) {
             d->under_way = next_to_restore(d);
         } else if (d->wanted) {
-            d->under_way = next_to_set(d);
+            d->under_way = d->typed ? next_to_set_typed(d) : next_to_set(d);
         }
     }
     if (!d->under_way)
@@ -389,7 +460,14 @@ int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command)
 /* A member of our group holds what we set; anything else is another hand's doing, and what the host wants from now on. */
 static void compare(struct migbuf_disk *d, struct node *n, const struct migbuf_throttle_config *config)
 {
-    if (!strcmp(config->group, d->group)) {
+    if (d->typed && d->loaded) { /* nothing tells ours from others': what is not as it was saved is ours */
+        n->set = *config;
+        n->joined = !same_limits(config, &n->host);
+        return;
+    }
+    if (d->typed && n->joined && same_limits(config, &n->set))
+        return;
+    if (!d->typed && !strcmp(config->group, d->group)) {
         if (!n->joined) { /* set by an earlier process of ours, whose record of the host's limits is not ours to guess */
             n->joined = d->object = d->doubtful = 1;
             d->in_force = *config;
@@ -447,6 +525,8 @@ static int query_done(struct migbuf_disk *d)
         if (!d->node[k].found)
             return MIGBUF_E_NOTFOUND;
     d->learnt = 1;
+    if (d->typed)
+        d->loaded = 0; /* there is no group to look for */
     return 0;
 }
 
@@ -455,7 +535,8 @@ static void throttle_done(struct migbuf_disk *d)
 {
     struct node *n = &d->node[d->at];
 
-    if (!d->restores) {
+    n->set = d->sending;
+    if (!d->restores && !d->typed) {
         uint8_t raised = count_joined(d) && !same_limits(&d->sending, &d->in_force) && !is_lower(&d->sending, &d->in_force);
 
         for (uint32_t k = 0; k < d->nodes && raised; k++)
@@ -535,7 +616,7 @@ int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, s
         return MIGBUF_E_STATE;
     migbuf__write(&w, "migbuf-disk 1 ");
     migbuf__write_name(&w, d->group);
-    migbuf__write(&w, " nodes %u\n", d->nodes);
+    migbuf__write(&w, "%s nodes %u\n", d->typed ? " typed" : "", d->nodes);
     for (uint32_t k = 0; k < d->nodes; k++) {
         const struct node *n = &d->node[k];
 
@@ -576,7 +657,7 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
     struct migbuf_disk *d;
     char group[72];
     uint64_t nodes;
-    int rc;
+    int rc, typed;
 
     if (!text || !out)
         return MIGBUF_E_INVALID;
@@ -586,11 +667,16 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
     migbuf__read_word(&r, "migbuf-disk");
     migbuf__read_word(&r, "1");
     migbuf__read_name(&r, group, sizeof group);
+    typed = migbuf__next_is(&r, "typed");
+    if (typed)
+        migbuf__read_word(&r, "typed");
     migbuf__read_word(&r, "nodes");
     nodes = migbuf__read_number(&r, 1, MAX_NODES);
     if (r.bad || !is_group_name(group))
         return MIGBUF_E_PROTOCOL;
     rc = migbuf_disk_new(group, allocator, &d);
+    if (!rc && typed)
+        rc = migbuf_disk_typed(d);
     for (uint64_t k = 0; k < nodes && !rc; k++) {
         struct node n;
 
@@ -615,8 +701,9 @@ int migbuf_disk_load(const char *text, size_t length, const struct migbuf_alloca
 
 int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
 {
-    struct migbuf_throttle_config want;
+    struct migbuf_throttle_config want, in_force = { 0 };
     struct migbuf_disk_info i;
+    int differ = 0;
 
     if (!d || !info)
         return MIGBUF_E_INVALID;
@@ -630,12 +717,21 @@ int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
     };
     if (d->nodes && !d->restoring && count_joined(d) == d->nodes) {
         want = merged(d);
+        for (uint32_t k = 0; k < d->nodes && d->typed; k++) { /* as if they were one */
+            struct migbuf_throttle_config part = part_of(d, &d->node[k]);
+
+            in_force.iops_wr += d->node[k].set.iops_wr;
+            in_force.bps_wr += d->node[k].set.bps_wr;
+            differ |= !same_limits(&part, &d->node[k].set);
+        }
+        if (!d->typed) {
+            in_force = d->in_force;
+            differ = !same_limits(&want, &in_force);
+        }
         /* Loaded: nobody has asked for anything yet, and what an earlier process set is there. */
-        i.throttled = !d->wanted || same_limits(&want, &d->in_force);
+        i.throttled = !d->wanted || !differ;
         if (!d->wanted)
-            i.limits = (struct migbuf_limits){ .iops_wr = d->in_force.iops_wr,
-                                               .iops_size = d->in_force.iops_size,
-                                               .bps_wr = d->in_force.bps_wr };
+            i.limits = (struct migbuf_limits){ .iops_wr = in_force.iops_wr, .iops_size = in_force.iops_size, .bps_wr = in_force.bps_wr };
         else if (i.throttled)
             i.limits = d->want;
     }

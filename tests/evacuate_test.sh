@@ -108,6 +108,9 @@ run 1 --policy paper --device nvme --work-dir "$dir" && grep -q "QEMU cannot mig
     [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
 report $? "what QEMU does not migrate is told with its reason before anything is begun"
 
+run 1 $small --disks 2 --disk 8MiB --method typed --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+report $? "limits by typed calls alone; Ctrl-C restores the host's"
+
 # hand VM: which VM the other hand was at, for its index differs from run to run.
 hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
 

@@ -379,11 +379,110 @@ START_TEST(a_damaged_record_is_refused)
 }
 END_TEST
 
+START_TEST(typed_calls_alone)
+{
+    struct migbuf_throttle_config a = { .bps_rd = 7000, .iops_wr = 400 }, b = { .bps_wr = 9000 }, seen, host;
+    const struct migbuf_limits ten = { .iops_wr = 10, .bps_wr = 655360 }, four = { .iops_wr = 4, .bps_wr = 100000 };
+    struct migbuf_disk_command c;
+    struct migbuf_disk *d, *again;
+    char text[4096];
+    size_t length;
+
+    strcpy(a.group, "dev-one");
+    strcpy(b.group, "dev-two");
+    ck_assert_int_eq(migbuf_disk_typed(NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
+    ck_assert_int_eq(migbuf_disk_typed(d), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "two"), 0);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &a), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "two", "dev-two", &b), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+    ck_assert_int_eq(migbuf_disk_typed(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_set(d, &slow), MIGBUF_E_UNSUPPORTED); /* iops_size */
+    ck_assert_int_eq(migbuf_disk_set(d, &(struct migbuf_limits){ .iops_wr = 1, .bps_wr = 65536 }), MIGBUF_E_RANGE);
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &ten), 0);
+    expect(d, MIGBUF_DISK_THROTTLE,
+           "{\"id\":\"dev-one\",\"bps\":0,\"bps_rd\":7000,\"bps_wr\":327680,\"iops\":0,\"iops_rd\":0,\"iops_wr\":5}");
+    ck_assert(!info_of(d).throttled);
+    expect(d, MIGBUF_DISK_THROTTLE, "{\"id\":\"dev-two\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":9000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":5}");
+    expect_nothing(d);
+    ck_assert(info_of(d).throttled && info_of(d).plain && info_of(d).limits.iops_wr == 10);
+    ck_assert_int_eq(migbuf_disk_set(d, &ten), 0); /* unchanged: not again */
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_set(d, &four), 0); /* lower: there is only the one call */
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":50000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":2}");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":9000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":2}");
+    ck_assert(info_of(d).commands_sent == 4);
+    ck_assert_int_eq(migbuf_disk_again(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-two\"");
+    expect_nothing(d);
+
+    /* Another hand at the second disk. */
+    seen = (struct migbuf_throttle_config){ .bps_rd = 7000, .bps_wr = 50000, .iops_wr = 2 };
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &seen), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "two", "dev-two", &nothing), 1);
+    ck_assert_int_eq(migbuf_disk_done(d), 0);
+    ck_assert_int_eq(info_of(d).taken_over, 1);
+    expect(d, MIGBUF_DISK_THROTTLE, "{\"id\":\"dev-two\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":50000,");
+    expect_nothing(d);
+
+    /* The next process finds one disk as we left it, and the other as it was: died in between. */
+    ck_assert_int_eq(migbuf_disk_save(d, text, sizeof text, &length), 0);
+    ck_assert_int_eq(migbuf_disk_load(text, length, NULL, &again), 0);
+    ck_assert_int_eq(next(again, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(again, "one", "dev-one", &seen), 1);
+    ck_assert_int_eq(migbuf_disk_found(again, "two", "dev-two", &nothing), 1);
+    ck_assert_int_eq(migbuf_disk_done(again), 0);
+    ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    expect(again, MIGBUF_DISK_THROTTLE, "{\"id\":\"dev-one\",\"bps\":0,\"bps_rd\":7000,\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":400}");
+    expect_nothing(again);
+    ck_assert(info_of(again).restored);
+    migbuf_disk_free(again);
+
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":400}");
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}");
+    expect_nothing(d);
+    ck_assert(info_of(d).restored);
+    ck_assert_int_eq(migbuf_disk_host(d, "two", &host), 0);
+    ck_assert(host.bps_wr == 0);
+    migbuf_disk_free(d);
+}
+END_TEST
+
+START_TEST(typed_calls_cannot_say_everything)
+{
+    const struct migbuf_throttle_config host[] = { { .bps = 5000 }, { .iops = 70 }, { .iops_wr = 5, .iops_wr_max = 9 },
+                                                   { .iops_rd = 5, .iops_size = 4096 } };
+
+    for (size_t k = 0; k < sizeof host / sizeof *host; k++) {
+        struct migbuf_disk *d;
+
+        ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
+        ck_assert_int_eq(migbuf_disk_typed(d), 0);
+        ck_assert_int_eq(migbuf_disk_watch(d, "lxd_root"), 0);
+        ck_assert_int_eq(migbuf_disk_learn(d), 0);
+        answer(d, &host[k]);
+        ck_assert_int_eq(migbuf_disk_set(d, &(struct migbuf_limits){ .iops_wr = 5, .bps_wr = 9 }), MIGBUF_E_UNSUPPORTED);
+        expect_nothing(d);
+        migbuf_disk_free(d);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { a_life_with_a_throttle, the_same_once_more_empties_the_bucket, two_disks_share_one_group, another_hand_is_noticed,
                                    refusals_have_another_way_or_an_end, names_are_escaped_and_bounded,
-                                   a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, NULL };
+                                   a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, typed_calls_alone,
+                                   typed_calls_cannot_say_everything, NULL };
 
     return unit_run("disk", tests, 10);
 }

@@ -483,6 +483,53 @@ START_TEST(every_kind_of_device_is_throttled_and_restored)
 }
 END_TEST
 
+/* A host with typed calls only: each set empties the bucket and wakes a request, also a lower one. */
+START_TEST(typed_calls_cost_what_they_are_said_to)
+{
+    struct lab_wish wish = lab_wish();
+    struct migbuf_block_report before, during, after;
+    struct migbuf_limits limits = { 0 };
+    double bound, growth = 0, since;
+    struct lab_vm v;
+
+    wish.guest.depth = 32;
+    wish.no_merging = true;
+    lab_start(&v, "typed", &wish);
+    lab_wait_acknowledged(&v, 1, 20);
+    set_by_hand(&v, lab_block(&v, "").qdev, HOST);
+    before = lab_block(&v, "");
+    ck_assert_int_eq(migbuf_disk_typed(v.disk), 0);
+    v.geometry.flags |= MIGBUF_GEOMETRY_NO_IOPS_SIZE;
+    lab_learn(&v);
+    ck_assert_int_eq(migbuf_limits_from_budget(&v.geometry, 1, 20 * 131072, &limits), 1);
+    lab_limit(&v, &limits);
+    lab_overlay(&v);
+    lab_sleep(0.5);
+    v.mark = lab_grown(&v);
+    for (uint64_t units = 20; units; units -= 4) { /* lower and lower, half a second each */
+        ck_assert_int_eq(migbuf_limits_from_budget(&v.geometry, 1, units * 131072, &limits), 1);
+        since = lab_now();
+        lab_limit(&v, &limits);
+        lab_sleep(0.5);
+        ck_assert_int_eq(migbuf_limits_worst_growth(&v.geometry, &limits, lab_now() - since, &bound), 0);
+        growth += bound;
+    }
+    during = lab_block(&v, "");
+    printf("# typed: grown %llu in five sets, bound %.0f; group \"%s\"\n", (unsigned long long)(lab_grown(&v) - v.mark),
+           growth, during.throttle.group);
+    ck_assert_double_le((double)(lab_grown(&v) - v.mark), growth);
+    ck_assert_double_ge((double)(lab_grown(&v) - v.mark), (20 + 16 + 12 + 8 + 4) * 0.5 * 65536 * 0.8);
+    ck_assert_uint_eq(during.throttle.iops_wr, 4);
+    ck_assert_uint_eq(during.throttle.bps_wr, 4 * 65536);
+    ck_assert_uint_eq(during.throttle.bps_rd, before.throttle.bps_rd);
+    ck_assert_str_eq(during.throttle.group, before.throttle.group);
+    lab_restore(&v);
+    after = lab_block(&v, "");
+    ck_assert(same_config(&before.throttle, &after.throttle));
+    lab_end(&v);
+}
+END_TEST
+
 /* Two disks of one VM in one group */
 
 #define LARGE "1M" /* 16 units */
@@ -568,6 +615,7 @@ int main(void)
         limits_changed_by_another_hand_come_back,
         every_kind_of_device_is_throttled_and_restored,
         two_disks_are_one_bucket_and_both_feel_a_raise,
+        typed_calls_cost_what_they_are_said_to,
         NULL,
     };
 

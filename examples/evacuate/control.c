@@ -45,7 +45,7 @@ void control_free(struct control *c)
     *c = (struct control){ .policy = POLICY_NONE };
 }
 
-int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks, bool typed,
                  char error[FAIL_SIZE])
 {
     char group[32];
@@ -55,6 +55,8 @@ int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor
     t->watch.disks = disks;
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
+    if (!rc && typed)
+        rc = migbuf_disk_typed(t->disk);
     for (uint32_t k = 0; k < disks && !rc; k++)
         rc = migbuf_disk_watch(t->disk, vm_disk_node(k));
     return rc ? fail(error, "migbuf_disk_new: %s", migbuf_strerror(rc)) : 0;
@@ -107,6 +109,8 @@ int throttle_load(struct throttle *t, uint64_t id, uint32_t route, struct monito
  * throttle_run_or_stop(). */
 static void apply(struct control *c, struct throttle *t, const struct migbuf_decision *d, uint64_t now)
 {
+    int rc;
+
     t->last = *d;
     if (d->action == MIGBUF_ACTION_KEEP)
         return;
@@ -116,7 +120,13 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         t->stop_wanted = true;
         return;
     }
-    if (d->action == MIGBUF_ACTION_AGAIN ? migbuf_disk_again(t->disk) : migbuf_disk_set(t->disk, &d->limits)) {
+    rc = d->action == MIGBUF_ACTION_AGAIN ? migbuf_disk_again(t->disk) : migbuf_disk_set(t->disk, &d->limits);
+    if (rc == MIGBUF_E_RANGE) { /* less than one a second for each disk, by typed calls: the buffer counts on more */
+        t->pauses += !t->stop_wanted;
+        t->stop_wanted = true;
+        return;
+    }
+    if (rc) {
         trace_refused(c->trace, c->buffer, t->id);
         c->refused++;
         return;

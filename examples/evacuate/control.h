@@ -84,7 +84,7 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
                 char error[FAIL_SIZE]);
 void control_free(struct control *c);
 
-int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks,
+int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor *monitor, uint32_t disks, bool typed,
                  char error[FAIL_SIZE]);
 void throttle_free(struct throttle *t);
 

@@ -374,7 +374,8 @@ static int learn(struct migration *m, uint64_t now)
     char error[FAIL_SIZE];
 
     (void)now;
-    if (throttle_new(&m->throttle, m->index, route_of(m), &m->place[SOURCE].monitor, m->load->disks, error))
+    if (throttle_new(&m->throttle, m->index, route_of(m), &m->place[SOURCE].monitor, m->load->disks, m->load->typed,
+                     error))
         return failed(m, "%s", error);
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
@@ -401,7 +402,7 @@ static void set_geometry(const struct migration *m, uint32_t k, struct migbuf_ge
         .cluster_bytes = 65536,
         .subcluster_bytes = 65536,
         .request_bytes = merged * request,
-        .flags = migbuf_limits_host_flags(&m->disk[k].host),
+        .flags = migbuf_limits_host_flags(&m->disk[k].host) | (m->load->typed ? MIGBUF_GEOMETRY_NO_IOPS_SIZE : 0),
     };
     /* Requests that merge end anywhere in a cluster unless each of them is made of whole clusters. */
     if (whole && w->start * UINT64_C(512) % 65536 == 0 && (merged == 1 || request % 65536 == 0))

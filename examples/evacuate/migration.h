@@ -20,7 +20,7 @@ struct load {
     uint32_t disks;
     enum vm_device device;
     struct migbuf_throttle_config host[VM_DISKS_MAX]; /* all zero: the host limits nothing */
-    bool no_merging;
+    bool no_merging, typed;                           /* typed: limits by block_set_io_throttle alone */
 };
 
 /* What all migrations of one run share. */

@@ -93,6 +93,7 @@ enum {
     OPTION_DISK,
     OPTION_DISKS,
     OPTION_DEVICE,
+    OPTION_METHOD,
     OPTION_TICK,
     OPTION_POLICY,
     OPTION_SEED,
@@ -123,6 +124,7 @@ static const struct option names[] = {
     { "disk", required_argument, NULL, OPTION_DISK },
     { "disks", required_argument, NULL, OPTION_DISKS },
     { "device", required_argument, NULL, OPTION_DEVICE },
+    { "method", required_argument, NULL, OPTION_METHOD },
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "seed", required_argument, NULL, OPTION_SEED },
@@ -186,6 +188,11 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_DEVICE:
         if (!read_device(o, value))
             return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
+        break;
+    case OPTION_METHOD:
+        if (strcmp(value, "group") && strcmp(value, "typed"))
+            return wrong(error, "method", value, "group or typed");
+        o->typed = !strcmp(value, "typed");
         break;
     case OPTION_TICK:
         if (!read_count(value, 50, 10000, &number))
@@ -327,6 +334,9 @@ void options_help(FILE *out, const char *program)
         "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
         "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
         "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
+        "  --method HOW     how limits are set: in a throttle group of our own, or typed, with block_set_io_throttle's "
+        "six\n"
+        "                   rates and nothing else, as a host's own call may have it (group)\n"
         "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three), large (1 MiB);\n"
         "                   the VMs take turns (sequential,random,bursty, from 4 VMs on also large)\n"
         "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
@@ -431,6 +441,18 @@ static void set_host_limits(struct load *load, uint32_t index)
     }
 }
 
+/* What such a host can set is all it has set before. */
+static void keep_six_rates(struct load *load)
+{
+    for (uint32_t k = 0; k < VM_DISKS_MAX; k++) {
+        struct migbuf_throttle_config *h = &load->host[k];
+
+        *h = (struct migbuf_throttle_config){
+            .bps_rd = h->bps_rd, .bps_wr = h->bps_wr ? h->bps_wr : h->bps, .iops_rd = h->iops_rd, .iops_wr = h->iops_wr
+        };
+    }
+}
+
 void options_load(const struct options *o, uint32_t index, struct load *load)
 {
     enum pattern pattern = o->pattern[index % o->patterns];
@@ -451,4 +473,7 @@ void options_load(const struct options *o, uint32_t index, struct load *load)
     w->base_sectors = (uint32_t)(o->disk_bytes / 512);
     w->window = (uint32_t)((o->disk_bytes / 512 - w->start) / w->sectors);
     set_host_limits(load, index);
+    load->typed = o->typed;
+    if (o->typed)
+        keep_six_rates(load);
 }

@@ -27,6 +27,7 @@ struct options {
     uint32_t vms, links, disks, tick_ms;
     uint64_t buffer_bytes, link_bytes_per_s, disk_bytes, seed; /* disk_bytes: each */
     enum vm_device device;
+    bool typed; /* limits by block_set_io_throttle alone */
     enum policy policy;
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;

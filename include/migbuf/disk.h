@@ -27,6 +27,11 @@
  *    (block/throttle-groups.c). Each of these empties the bucket and wakes one request of that disk;
  *  - a limit that is in force already is never sent again.
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
+ * A host that can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so: migbuf_disk_typed.
+ *
+ * What it costs in growth, with g what the limits let through a second: a limit that is kept g * T in T seconds, one that is
+ * set g * (T + 0.1 s) and one whole request, for each disk it is set on. buffer.h claims the latter at every tick, so a host
+ * with typed calls overflows no more than another; it is only that a lowered limit, too, wakes a request.
  *
  * The device is found by node name in query-block, never built from a name: with virtio-blk the id that works is
  * "/machine/peripheral/NAME/virtio-backend". The host's own limits, group and bursts included, are saved then and come
@@ -87,6 +92,14 @@ MIGBUF_API void migbuf_disk_free(struct migbuf_disk *d);
 MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
 
 /**
+ * Only block_set_io_throttle will be sent, with bps_rd, bps_wr, iops_rd and iops_wr and bps and iops 0: for hosts whose
+ * monitor has no other call. Say so before learning. No group is made, so each disk has a bucket of its own and an equal part
+ * of the limits, rounded down. Nothing in QEMU tells these limits from another hand's: after a load, what is not as it was
+ * saved is taken for ours. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry. Errors: MIGBUF_E_INVALID, _STATE.
+ */
+MIGBUF_API int migbuf_disk_typed(struct migbuf_disk *d);
+
+/**
  * Asks QEMU what is in force: the first time to learn device and host limits, later to verify. Another hand's change is
  * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group when
  * limits are set without naming one: it goes back to the group it had before, or to one of its device's name, which is
@@ -96,7 +109,9 @@ MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
 /**
  * Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt and while a restore is under way (a late decision
- * must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0.
+ * must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0. With typed calls also MIGBUF_E_RANGE for less than 1 a disk
+ * (pause the guest), MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more than the six rates can
+ * say: a total, a burst, an iops_size.
  */
 MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
 
