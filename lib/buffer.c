@@ -778,7 +778,7 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
     e->share = link_share(b, e);
     e->curve = e->hard_cap = INFINITY;
     e->clamped = e->hosted = e->budget = e->plan.rate * (double)(e->step / e->unit);
-    e->reason = e->plan.cut ? MIGBUF_REASON_PLAN : e->plan.rate < INFINITY ? MIGBUF_REASON_SHARE : MIGBUF_REASON_FREE;
+    e->reason = isinf(e->plan.rate) ? MIGBUF_REASON_FREE : e->plan.cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
     e->budget = fmin(e->budget, fmax(0, free_bytes) / (e->amplification * (b->late_interval_s + e->burst_s)));

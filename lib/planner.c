@@ -11,15 +11,19 @@
 #define DRAIN_SHORT 0.5 /* of the share, while somebody is cut */
 #define DRAIN 0.9       /* of the share otherwise */
 #define GOT 0.999       /* of a wish */
+#define NOTHING 1e-6    /* less than that, nobody misses */
 #define MOST_BURSTY 20.0
+#define ALONE 0.7 /* of what a flow can have on its link: nobody shares it */
 #define IDLE_PART 0.5 /* of a flow that must find idle link */
 #define LINK_NOISE 1.05
 
 typedef struct migbuf_planner_slot slot;
 
-#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_planner_options, floor)
+#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_planner_options, explore)
 
-static const struct migbuf_planner_options defaults = { .interval_s = 1, .floor = 160000 };
+static const struct migbuf_planner_options defaults = {
+    .interval_s = 1, .floor = 160000, .newcomers = 0.3, .explore = 0.25
+};
 
 int migbuf_planner_options_init(struct migbuf_planner_options *o, uint64_t size)
 {
@@ -146,6 +150,7 @@ static double heap_cut(struct heap *h, double most)
  * to, INFINITY when all fit. In the end each has the lowest level of its own and all earlier lines. */
 static double chain_add(struct heap *h, double wish, double line, double weight)
 {
+    wish = fmin(wish, line); /* what none can have would only blur the sum */
     heap_add(h, wish / weight, weight);
     h->sum += wish;
     return h->sum > line ? heap_cut(h, line) : INFINITY;
@@ -173,7 +178,7 @@ int migbuf_planner_chain(const double *wish, const double *line, const double *w
         scratch[k].c = chain_add(&h, wish[k], line[k], weight ? weight[k] : 1);
     for (size_t k = 0; k < n; k++) {
         level = fmin(level, scratch[k].c);
-        growth[k] = fmin(wish[k], level * (weight ? weight[k] : 1));
+        growth[k] = fmin(fmin(wish[k], line[k]), level * (weight ? weight[k] : 1));
     }
     return 0;
 }
@@ -262,7 +267,7 @@ int migbuf_planner_lines(double capacity_bytes, const double *file_bytes, const 
     return 0;
 }
 
-/* A tick. Slot n + l belongs to link l: a x/w reached so far, b time, c weights left, d all weights. */
+/* A tick. Slot n + l belongs to link l: a x/w reached so far, b time, c weights left, d all weights, i how many. */
 
 static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
 {
@@ -294,6 +299,10 @@ static int check_tick(const struct migbuf_planner_options *o, const struct migbu
         rc = migbuf__positive(o->interval_s);
     if (!rc)
         rc = migbuf__finite(o->floor);
+    if (!rc)
+        rc = migbuf__number(o->newcomers, 0, 1);
+    if (!rc)
+        rc = migbuf__number(o->explore, 0, 1);
     for (size_t l = 0; l < link_count && !rc; l++)
         rc = check_link(&links[l]);
     for (size_t k = 0; k < n && !rc; k++)
@@ -337,8 +346,10 @@ static void release_all(const struct migbuf_planner_options *o, const struct mig
 
     for (size_t l = 0; l < link_count; l++)
         at[l] = (slot){ 0 };
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < n; k++) {
         at[guests[k].link].d += guests[k].weight;
+        at[guests[k].link].i++;
+    }
     for (size_t l = 0; l < link_count; l++)
         at[l].c = at[l].d;
     for (size_t k = 0; k < n; k++) {
@@ -365,9 +376,20 @@ static void release_all(const struct migbuf_planner_options *o, const struct mig
         sort_slots(s, n, lower_place, plans);
 }
 
+/* M: as many as would run if the links were full, at least those that do. */
+static double places(const struct migbuf_planner_link *links, size_t link_count, const slot *at)
+{
+    double sum = 0;
+
+    for (size_t l = 0; l < link_count; l++)
+        if (at[l].i)
+            sum += fmax((double)at[l].i, fmax(1, links[l].bytes_per_s / links[l].flow_bytes_per_s));
+    return sum;
+}
+
 /* From the last release to the first, then back: wishes, lines, growth. Returns how many were cut. */
 static int share_out(const struct migbuf_planner_options *o, const struct migbuf_planner_guest *guests, size_t n,
-                     slot *s, struct migbuf_planner_plan *plans)
+                     double most, slot *s, struct migbuf_planner_plan *plans)
 {
     struct heap h = { .s = s };
     double files = 0, level = INFINITY, front = 1 + 1 / (double)n;
@@ -380,7 +402,7 @@ static int share_out(const struct migbuf_planner_options *o, const struct migbuf
         files += g->file_bytes;
         p->need_bytes = migbuf__growth(g->remaining, g->growth_ratio, g->rate, p->release_s);
         p->wish = fmax(0, p->need_bytes / p->release_s - o->floor);
-        p->line = line_at(o->capacity_bytes, files, p->release_s, (double)(n - k), o->floor, front);
+        p->line = line_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->release_s, (double)(n - k), o->floor, front);
         s[k].c = chain_add(&h, p->wish, p->line, g->weight);
     }
     for (size_t k = 0; k < n; k++) {
@@ -388,19 +410,27 @@ static int share_out(const struct migbuf_planner_options *o, const struct migbuf
 
         level = fmin(level, s[k].c);
         p->place = (uint32_t)k;
-        p->growth = fmin(p->wish, level * guests[s[k].i].weight);
-        p->cut = p->growth < GOT * p->wish;
+        p->growth = fmin(fmin(p->wish, p->line), level * guests[s[k].i].weight);
+        p->cut = p->growth + NOTHING < GOT * p->wish;
         cut += (int)p->cut;
     }
     return cut;
 }
 
+/* A guest that has just begun, with a flow of its own: nothing is known yet of how much it will grow. */
+static int explores(const struct migbuf_planner_options *o, const struct migbuf_planner_guest *g,
+                    const struct migbuf_planner_link *l, double share, double most)
+{
+    return !g->draining && g->file_bytes < o->explore * o->capacity_bytes / most &&
+           share >= ALONE * fmin(l->flow_bytes_per_s, l->bytes_per_s);
+}
+
 static double rate_of(const struct migbuf_planner_options *o, const struct migbuf_planner_guest *g,
-                      const struct migbuf_planner_plan *p, double share, int cut)
+                      const struct migbuf_planner_plan *p, double share, int cut, int explores)
 {
     double rate = INFINITY;
 
-    if (p->cut) {
+    if (p->cut && !explores) {
         rate = migbuf__rate_for(g->remaining, g->growth_ratio, (p->growth + o->floor) * p->release_s, p->release_s);
         if (g->rate > 0)
             rate *= fmin(fmax(g->peak / g->rate, 1), MOST_BURSTY);
@@ -415,6 +445,7 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
                         struct migbuf_planner_plan *plans)
 {
     struct migbuf_planner_options o = defaults;
+    double most;
     int rc, cut;
 
     if (!options || (link_count && !links) || (guest_count && (!guests || !scratch || !plans)))
@@ -427,11 +458,14 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
     if (rc || !guest_count)
         return rc;
     release_all(&o, links, link_count, guests, guest_count, scratch, plans);
-    cut = share_out(&o, guests, guest_count, scratch, plans);
+    most = places(links, link_count, scratch + guest_count);
+    cut = share_out(&o, guests, guest_count, most, scratch, plans);
     for (size_t k = 0; k < guest_count; k++) {
         const struct migbuf_planner_guest *g = &guests[k];
+        const struct migbuf_planner_link *l = &links[g->link];
+        double share = share_of(g, l, scratch[guest_count + g->link].d);
 
-        plans[k].rate = rate_of(&o, g, &plans[k], share_of(g, &links[g->link], scratch[guest_count + g->link].d), cut);
+        plans[k].rate = rate_of(&o, g, &plans[k], share, cut, explores(&o, g, l, share, most));
     }
     return cut;
 }

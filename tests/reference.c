@@ -1160,9 +1160,39 @@ static void fair_growth(struct reference *r, const int *order, int n)
     }
 }
 
+/* As many as run when all links in use are full. */
+static double places(const struct reference *r)
+{
+    double sum = 0;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        int here = 0, first = r->ledger.count;
+
+        for (int j = r->ledger.count - 1; j >= 0; j--)
+            if (r->migration[j].link == r->migration[i].link) {
+                here++;
+                first = j;
+            }
+        if (first == i)
+            sum += fmax(here, fmax(r->migration[i].link_mean, 100000) / part_of_link(r, i, 0));
+    }
+    return sum;
+}
+
+/* New, and nobody takes anything from its flow: it may show what it writes. */
+static bool explores(const struct reference *r, int i, double all_places, double capacity)
+{
+    const struct reference_migration *m = &r->migration[i];
+    double best = fmin(part_of_link(r, i, 0), fmax(m->link_mean, 100000));
+
+    return m->phase == MIGBUF_PHASE_BASE && (double)reference_file_bytes(m) < 0.25 * capacity / all_places &&
+           part_of_link(r, i, link_weights(r, i)) >= 0.7 * best;
+}
+
 static void plan(struct reference *r)
 {
-    double capacity = (double)r->ledger.capacity - (double)r->reserves, files = 0, floor = (double)r->options.floor_bytes_per_s;
+    double capacity = fmax(0, (double)r->ledger.capacity - (double)r->reserves), files = 0;
+    double floor = (double)r->options.floor_bytes_per_s, all_places;
     int order[REFERENCE_MAX], n = r->ledger.count, cut = 0;
 
     for (int i = 0; i < n; i++) {
@@ -1171,26 +1201,27 @@ static void plan(struct reference *r)
     }
     release_all(r);
     order_of_release(r, order);
+    all_places = places(r);
     for (int k = n - 1; k >= 0; k--) {
         struct reference_migration *m = &r->migration[order[k]];
 
         files += (double)reference_file_bytes(m);
         m->need = growth_in(m, m->release);
         m->wish = fmax(0, m->need / m->release - floor);
-        m->line = fmax(0, ((fmax(0, capacity) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
+        m->line = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
     }
     fair_growth(r, order, n);
     for (int i = 0; i < n; i++) {
         struct reference_migration *m = &r->migration[i];
 
-        m->cut = m->planned < 0.999 * m->wish;
+        m->cut = m->planned < 0.999 * m->wish - 1e-6;
         cut += m->cut;
     }
     for (int i = 0; i < n; i++) {
         struct reference_migration *m = &r->migration[i];
 
         m->rate = INFINITY;
-        if (m->cut) {
+        if (m->cut && !explores(r, i, all_places, capacity)) {
             m->rate = rate_for(m, (m->planned + floor) * m->release);
             m->rate *= m->v > 0 ? fmin(fmax(m->vpk / m->v, 1), 20) : 1;
         }
@@ -1221,7 +1252,8 @@ static void planner_budgets(struct reference *r)
         m->share = link_share(r, i);
         m->curve = m->hard_cap = INFINITY;
         m->wanted = m->clamped = m->hosted = m->rate * reference_step(r, m) / reference_unit(m);
-        m->cause = m->cut ? MIGBUF_REASON_PLAN : m->rate < INFINITY ? MIGBUF_REASON_SHARE : MIGBUF_REASON_FREE;
+        m->cause = m->cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
+        m->cause = m->rate < INFINITY ? m->cause : MIGBUF_REASON_FREE;
         if (m->wanted >= in_force * (1 - slack) && m->wanted <= in_force * (1 + slack))
             m->wanted = in_force;
         m->wanted = fmin(m->wanted, fmax(0, (double)r->ledger.capacity - (double)r->files) /

@@ -797,8 +797,11 @@ static double rig_slack(void)
 static double rate_slack(int i)
 {
     const struct reference_migration *m = &rig.ref.migration[i];
+    double wishes = 0;
 
-    return rig_slack() + (rig.ref.options.policy == MIGBUF_POLICY_PLANNER && m->rho > 0 ? 1e-11 * m->wish / m->rho : 0);
+    for (int j = 0; j < rig_count(); j++)
+        wishes += fmin(rig.ref.migration[j].wish, rig.ref.migration[j].line);
+    return rig_slack() + (rig.ref.options.policy == MIGBUF_POLICY_PLANNER && m->rho > 0 ? 1e-11 * wishes / m->rho : 0);
 }
 
 /* Of 10^10 units/s and more nobody can tell the last one: the library's count is taken over. */
@@ -819,6 +822,10 @@ static void compare_decision(int i, const struct migbuf_decision *d, struct migb
     struct migbuf_decision first = *r;
 
     decisions++;
+    if (r->reason == MIGBUF_REASON_PLAN && near(rig.ref.migration[i].wanted, rig.ref.level, shift)) {
+        r->reason = d->reason; /* two clamps that meet */
+        rig.ref.migration[i].reason = d->reason;
+    }
     if (same_decision(d, r) || too_many_to_count(i, d, r))
         return;
     doubts++;

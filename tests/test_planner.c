@@ -211,6 +211,7 @@ START_TEST(a_golden_tick)
     double claim[3], free_bytes = 5000, level;
     size_t order[3];
 
+    o.newcomers = o.explore = 0;
     ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 3, scratch, p), 2);
     for (int k = 0; k < 3; k++) {
         ck_near(p[k].send_bytes, x[k]);
@@ -264,10 +265,75 @@ START_TEST(the_header_s_example)
     ck_near(p[0].release_s, 82.0408163);
     ck_near(p[1].release_s, 132.687075);
     ck_near(p[0].line, 800 / 82.0408163 * 1.5);
-    ck_near(p[1].line, 900 / 132.687075 * 1.5);
+    ck_near(p[1].line, 750 / 132.687075 * 1.5);
     ck_near(p[0].rate, INFINITY);
-    ck_near(p[1].growth, 10.1743143);
-    ck_near(p[1].rate, 10.1743143);
+    ck_near(p[1].growth, 8.47859520);
+    ck_near(p[1].rate, 8.47859520);
+}
+END_TEST
+
+/* Who stays leaves room for who comes: the more, the more places are free by the time it goes. */
+START_TEST(room_for_newcomers)
+{
+    struct migbuf_planner_guest g[2] = { { .id = 1, .weight = 1, .left_bytes = 10000, .file_bytes = 300, .rate = 50,
+                                           .growth_ratio = 1, .remaining = INFINITY } };
+    const struct { struct migbuf_planner_link link; double omega; } example[] = {
+        { { 100, INFINITY }, 1000 },     /* one fills the link */
+        { { 100, 50 }, 850 },            /* two would: one place of two is free, 0.3 of it left */
+        { { 100, 10 }, 730 },            /* nine of ten */
+        { { 100, 200 }, 1000 },          /* never less than one */
+    };
+    struct migbuf_planner_options o = options(1000, 0);
+    struct migbuf_planner_plan p[2];
+
+    o.explore = 0;
+    for (size_t k = 0; k < sizeof example / sizeof *example; k++) {
+        ck_assert_int_eq(migbuf_planner_tick(&o, &example[k].link, 1, g, 1, scratch, p), 1);
+        ck_near(p[0].line, (example[k].omega - 300) / p[0].release_s * 2);
+    }
+    g[1] = g[0];
+    g[1].id = 2;
+    g[1].left_bytes = 1000;
+    ck_assert_int_gt(migbuf_planner_tick(&o, &example[1].link, 1, g, 2, scratch, p), 0);
+    ck_near(p[1].line, (1000 - 600) / p[1].release_s * 1.5); /* the first to go: nobody has left */
+    ck_near(p[0].line, (850 - 300) / p[0].release_s * 1.5);
+    o.newcomers = 1.5;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &example[0].link, 1, g, 1, scratch, p), MIGBUF_E_RANGE);
+}
+END_TEST
+
+/* A quarter of an equal part without throttle, for who does not share its flow. */
+START_TEST(a_beginner_explores)
+{
+    struct migbuf_planner_guest g[3] = { { .id = 1, .weight = 1, .left_bytes = 10000, .file_bytes = 124, .rate = 50,
+                                           .growth_ratio = 1, .remaining = INFINITY } };
+    const struct migbuf_planner_link link = { 100, 50 }, slow = { 69, 50 };
+    struct migbuf_planner_options o = options(1000, 0);
+    struct migbuf_planner_plan p[3];
+
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 1, scratch, p), 1);
+    ck_assert(isinf(p[0].rate) && p[0].cut);
+    g[0].file_bytes = 125;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 1, scratch, p), 1);
+    ck_assert(p[0].rate < 50);
+    g[0].file_bytes = 124;
+    o.explore = 0.2;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 1, scratch, p), 1);
+    ck_assert(p[0].rate < 50);
+    o.explore = 0.25;
+    g[1] = g[2] = g[0];
+    g[1].id = 2;
+    g[2].id = 3;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 2, scratch, p), 2);
+    ck_assert(isinf(p[0].rate) && isinf(p[1].rate));
+    ck_assert_int_eq(migbuf_planner_tick(&o, &slow, 1, g, 2, scratch, p), 2); /* 34.5 of 50: shared */
+    ck_assert(p[0].rate < 50 && p[1].rate < 50);
+    g[0].file_bytes = g[1].file_bytes = g[2].file_bytes = 0;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 3, scratch, p), 3);
+    ck_assert(p[0].rate < 50);
+    g[0].draining = 1;
+    ck_assert_int_ge(migbuf_planner_tick(&o, &link, 1, g, 1, scratch, p), 0);
+    ck_assert(p[0].rate <= 45);
 }
 END_TEST
 
@@ -548,7 +614,7 @@ int main(void)
                                    chain_is_max_min_fair,
                                    a_golden_tick,
                                    the_header_s_example,
-                                   draining_and_weights,
+                                   room_for_newcomers, a_beginner_explores, draining_and_weights,
                                    order_does_not_matter,
                                    a_tick_keeps_its_lines,
                                    set_value_examples,

@@ -18,13 +18,15 @@
  *     second that is its *wish* h.
  *  3. What can be given? Just before the k-th release the files of k, k+1, … N all lie in Ω. So their growth together
  *     must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such lines, each within
- *     the next.
+ *     the next. Whoever leaves is soon replaced by one who begins with nothing: those who stay longer leave some room
+ *     for each that has left by then, or could be running already.
  *  4. Who gets how much? From the last release back to the first, each adds its wish; where a sum exceeds its line,
  *     the tallest are cut to one level (migbuf_planner_chain). That is max-min fair: nobody could get more unless
  *     somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
  *     may take room that who stays must not. Fair in *growth*, because that is what a guest costs the others,
  *     whatever it buys with it.
- *  5. Who got all its wish runs without throttle. The others get the rate at which their forecast uses up exactly
+ *  5. Who got all its wish runs without throttle. So does who has just begun on a flow of its own: how much it will grow
+ *     in the end can only be learned from its writing, and many a guest that writes fast keeps to a few GB. The others get the rate at which their forecast uses up exactly
  *     what they got by the time they leave; bursty guests proportionally more, because they idle in between.
  *
  * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan: that the
@@ -43,9 +45,9 @@
  * more: a adds 1 MB/s to 50 MB/s (d = 0.02), b 20 (d = 0.4). So a has 4000 + 100 / 0.98 = 4102.041 MB to go, b 9000 +
  * 100 / 0.6 = 9166.667. a is done at 4102.041 / 50 = 82.041 s. b has sent as much by then and has the link alone from
  * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Wishes: a 1, b 20 MB/s. Lines, with the front factor 1 +
- * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s: 900 / 132.687 * 1.5 = 10.174.
- * Back to front: b is cut to 10.174; a adds 1, and 11.174 is below 14.627. Result: a is not throttled, b gets 10.174
- * MB/s. Equal bins would have stopped b at 500 MB, after 20 s.
+ * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s, 0.3 of one place in two left to
+ * who comes when a has gone: (850 - 100) / 132.687 * 1.5 = 8.479. Back to front: b is cut to 8.479; a adds 1, and 9.479 is
+ * below 14.627. Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB, after 20 s.
  *
  * ## Constants, each with its reason
  *
@@ -53,10 +55,15 @@
  *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
  *                 rewrites; with many, errors average out and the lines are taken as they are. 1 + 2/N: 1.5 points more
  *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
+ *   newcomers 0.3 part of Ω, per place that is or will be free, left to who comes. A guest that stays for long gains
+ *                 little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where migrations
+ *                 keep coming and heavy writers are many, 0.6 as much less where nobody comes
+ *   explore 0.25  of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the best): 0
+ *                 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
  *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no release time is finite
  *   half, 0.9     of the share while draining: at half, draining takes at most twice as long as with the guest stopped
  *                 (2-competitive); where space is not short 0.9, because dirtying at exactly the share never drains
- *   0.999         a wish is "got" up to rounding
+ *   0.999         a wish is "got" up to rounding; and where less than 0.000001 is missing
  *   20            peak over mean is believed up to here: a guest that writes one second in 20
  *   admission     half a flow must find idle link, with 5 % for the noise of the measured mean
  *
@@ -102,7 +109,7 @@ struct migbuf_planner_plan {
     double growth;     /**< g: the growth it gets, above the floor */
     double rate;       /**< unit bytes/s its guest may write; INFINITY: no throttle. At least the floor */
     uint32_t place;    /**< 0: leaves first */
-    uint32_t cut;      /**< 1: it got less than its wish */
+    uint32_t cut;      /**< 1: it got less than its wish (it may explore nevertheless) */
 };
 
 /** Scratch. A record; its content means nothing to a caller. */
@@ -118,6 +125,8 @@ struct migbuf_planner_options {
     double interval_s;     /**< time between two ticks, > 0; 1 */
     double floor;          /**< what each may write whatever is planned, unit bytes/s; 160'000: γ_SLA, 10 kB/s of
                                 4 KiB writes in 64 KiB clusters */
+    double newcomers;      /**< what who stays leaves to who comes, 0 .. 1; 0.3 */
+    double explore;        /**< part of an equal part of Ω that may be filled to learn, 0 .. 1; 0.25 */
 };
 
 /** Defaults; capacity 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
@@ -132,9 +141,12 @@ MIGBUF_API int migbuf_planner_options_init(struct migbuf_planner_options *o, uin
  *   x     = left + (file + need) / (1 - d), draining left / (1 - d)
  *   T     : per link, migbuf_planner_finish over x in ascending order, each at least one interval
  *   need  = migbuf_forecast_growth(V, rho, v, T);  h = max(0, need / T - floor)
- *   R     = max(0, ((Ω - files of it and of all that leave later) / T - their number * floor) (1 + 1 / N)), in order of T
+ *   M     = sum over links in use of max(migrations on it, U / flow, 1): as many as run when the links are full
+ *   Ω(k)  = Ω (1 - newcomers (M - number of it and of all that leave later) / M), in order of T
+ *   R     = max(0, ((Ω(k) - files of it and of all that leave later) / T - their number * floor) (1 + 1 / N))
  *   g     = migbuf_planner_chain(h, R)
- *   rate  = INFINITY where g >= 0.999 h, else migbuf_forecast_rate_for(V, rho, (g + floor) T, T) * clamp(vpk / v, 1, 20)
+ *   rate  = INFINITY where g >= 0.999 h - 10^-6, or while file < explore Ω / M before draining with share >= 0.7 min(flow, U),
+ *           else migbuf_forecast_rate_for(V, rho, (g + floor) T, T) * clamp(vpk / v, 1, 20)
  *           draining: at most share * (somebody was cut ? 0.5 : 0.9);  never below the floor
  *
  * Returns the number of guests that were cut. `plans` may not overlap `guests`.
@@ -157,6 +169,7 @@ MIGBUF_API int migbuf_planner_finish(const double *send, const double *weight, s
 
 /**
  * The lines R of step 3, for files in order of release (`release` never falls, > 0).
+ * Nobody is expected to come (newcomers 0).
  * Example: Ω 1000, files {200, 100, 300}, releases {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}. `front` 1 applies
  * the factor 1 + 1/n: {53.33, 16, 4.667}; other values scale it. O(n).
  */
