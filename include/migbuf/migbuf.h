@@ -30,4 +30,5 @@
 #include "migbuf/buffer.h"
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"
+#include "migbuf/state.h"
 #endif

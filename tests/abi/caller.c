@@ -156,6 +156,20 @@ static void plan(void)
     printf("plan %.17g\n", p.release_s);
 }
 
+static void dump(void)
+{
+    uint64_t raw = 0;
+    FENCED(struct migbuf_state, s);
+
+    REQUIRE(migbuf_state_init(&s.it, sizeof s.it) == 0);
+    whole(s.fence);
+    NEW_FIELD_READS_0(s.it);
+    s.it.memory_bytes = 1 << 30;
+    NEW_FIELD_IS_NAMED(s.it, migbuf_state_bound(&s.it, &raw, NULL));
+    REQUIRE(migbuf_state_bound(&s.it, &raw, NULL) == 0);
+    printf("dump %" PRIu64 "\n", raw);
+}
+
 static void throttle(void)
 {
     struct migbuf_disk *d;
@@ -254,6 +268,7 @@ int main(int argc, char **argv)
     migbuf_buffer_free(b);
     rate();
     plan();
+    dump();
     throttle();
     monitor();
 #ifdef WITH_LXD
