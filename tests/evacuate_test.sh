@@ -150,6 +150,46 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     report $? "a guest that a full volume stopped goes on at the target"
 fi
 
+# A btrfs whose quota answers EDQUOT, for which QEMU does not stop a guest. The overlays need more than it has.
+quota=$dir/quota
+make_quota() {
+    mkdir "$quota" && truncate -s 512M "$dir/quota.img" && mkfs.btrfs -q "$dir/quota.img" &&
+        mount -o loop "$dir/quota.img" "$quota" && btrfs quota enable "$quota" &&
+        btrfs subvolume create "$quota/omega" && btrfs qgroup limit 36M "$quota/omega"
+}
+drop_quota() {
+    umount "$quota" 2>/dev/null
+    rm -rf "$quota" "$dir/quota.img"
+}
+trap 'drop_quota; rm -rf "$dir"' EXIT
+if [ -z "${EVACUATE_SHORT:-}" ]; then
+    make_quota >"$dir/said" 2>&1
+    report $? "a volume with a quota can be made here"
+
+    "$evacuate" --policy none --volume "$quota/omega" --work-dir "$dir" >"$dir/said" 2>&1
+    [ $? = 2 ] && grep -q "bounded by a quota" "$dir/said"
+    report $? "a quota without a throttle is refused"
+
+    "$evacuate" $small --volume "$quota/omega" --json="$dir/summary" >"$dir/said" 2>&1
+    [ $? = 0 ] && whole && [ "$(value moved)" = 3 ] && [ "$(value io_errors)$(value guest_errors)" = 00 ] &&
+        [ "$(value buffer_peak_bytes)" -gt 15000000 ] && grep -q "bounded by a quota" "$dir/said"
+    report $? "below a quota everybody moves and no guest is told of an error"
+
+    # Lowered behind our back: then nothing can be done but to say so.
+    "$evacuate" $small --volume "$quota/omega" --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
+    pid=$!
+    sleep 4
+    btrfs qgroup limit 6M "$quota/omega"
+    sleep 2
+    kill -INT $pid
+    wait $pid
+    [ $? = 1 ] && [ "$(value io_errors)" -ge 1 ] && grep -q "TOLD OF .* I/O ERRORS" "$dir/said"
+    report $? "an I/O error that a guest was told of is said loudly"
+    drop_quota
+    clean
+    report $? "nothing is left of all that"
+fi
+
 # Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
 # EVACUATE_SHORT leaves most steps to another run.
 steps_before=("starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \

@@ -49,10 +49,29 @@ START_TEST(a_bad_descriptor_is_a_named_error)
 }
 END_TEST
 
+START_TEST(a_full_volume_is_told_before)
+{
+    struct migbuf_full full = { .kind = 7 };
+    struct migbuf_error e = { 0 };
+    struct migbuf_volume before, after;
+    int fd = open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    ck_assert_int_eq(migbuf_cow_when_full(-1, &full, &e), MIGBUF_E_SYSTEM);
+    ck_assert(full.kind == 7 && e.os_errno == EBADF);
+    ck_assert_int_eq(migbuf_cow_when_full(fd, NULL, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_cow_volume(fd, &before, NULL), 0);
+    ck_assert_int_eq(migbuf_cow_when_full(fd, &full, NULL), 0);
+    ck_assert_int_eq(full.kind, MIGBUF_FULL_STOPS);
+    ck_assert_int_eq(migbuf_cow_volume(fd, &after, NULL), 0);
+    ck_assert(full.room_bytes <= after.size_bytes);
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { an_unlinked_file_is_measured, a_volume_is_what_statvfs_says,
-                                   a_bad_descriptor_is_a_named_error, NULL };
+                                   a_bad_descriptor_is_a_named_error, a_full_volume_is_told_before, NULL };
 
     return unit_run("cow", tests, 10);
 }

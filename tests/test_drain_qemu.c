@@ -267,6 +267,18 @@ static void with_threshold(const char *sub)
     lab_end(&v);
 }
 
+static void recognise(const char *directory, int32_t kind, uint64_t least, uint64_t most)
+{
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct migbuf_full full;
+
+    ck_assert_int_eq(migbuf_cow_when_full(fd, &full, NULL), 0);
+    printf("# %s: full means %d, room %llu\n", directory, full.kind, (unsigned long long)full.room_bytes);
+    ck_assert_int_eq(full.kind, kind);
+    ck_assert(full.room_bytes >= least && full.room_bytes <= most);
+    close(fd);
+}
+
 START_TEST(a_quota_is_no_full_disk)
 {
     char image[160], volume[160], sub[160], limit[32];
@@ -278,6 +290,8 @@ START_TEST(a_quota_is_no_full_disk)
     snprintf(sub, sizeof sub, "%s/btrfs/sub", lab_directory());
     snprintf(limit, sizeof limit, "%llu", (unsigned long long)QUOTA);
     if (make_quota(image, volume, sub, limit)) {
+        recognise(volume, MIGBUF_FULL_STOPS, 64 * MIB, 512 * MIB);
+        recognise(sub, MIGBUF_FULL_FAILS, QUOTA / 2, QUOTA);
         without_threshold(sub);
         with_threshold(sub);
     } else {

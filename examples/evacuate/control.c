@@ -279,8 +279,8 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
     return 1;
 }
 
-/* A guest that stands although nobody decided it should (held for its memory, without room, or its cont never left) is no
- * paused one for the buffer: it goes on as soon as it may. */
+/* A guest that stands although nobody decided it should (held for its memory, without room, or its cont never left) is
+ * no paused one for the buffer: it goes on as soon as it may. */
 int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
 {
     struct migbuf_disk_info info = { .size = sizeof info };
@@ -451,10 +451,20 @@ void throttle_drained(struct throttle *t, uint64_t before_bytes)
         t->leak_bytes = after - before_bytes;
 }
 
+/* Where no error tells in time: what all of them may still pour must fit. */
+static bool is_nearly_full(const struct control *c, uint64_t room_bytes)
+{
+    uint64_t least = 1u << 20;
+
+    for (size_t i = 0; i < c->members; i++)
+        least += throttle_queue_bytes(c->member[i]);
+    return room_bytes < least;
+}
+
 void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
 {
     struct call *call = &t->monitor->call[CALL_GUEST];
-    bool running = t->monitor->facts.running;
+    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, room_bytes);
 
     if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
         t->went_on = true;
@@ -465,10 +475,10 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_b
     }
     if (!t->added || t->hands_off || c->unrecorded || call->state == CALL_WAITING)
         return;
-    if (t->stop_wanted && running) {
+    if ((t->stop_wanted || full) && running) {
         t->before_stop_bytes = throttle_file_bytes(t);
         monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now, COMMAND_TIMEOUT_MS);
-    } else if (!t->stop_wanted && !running && may_go_on(c, t, room_bytes, now)) {
+    } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, room_bytes, now)) {
         monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now, COMMAND_TIMEOUT_MS);
     } else {
         note_delay(c, t, now);

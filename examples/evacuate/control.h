@@ -73,6 +73,7 @@ struct control {
     struct migbuf_decision *decision;
     size_t members, room;
     uint64_t refused;         /* decisions QEMU did not take */
+    bool fails_when_full;     /* the volume: guests are stopped before */
     uint64_t ticks, warnings; /* warnings: ticks that a file asked for */
     bool recorded;            /* there is a record (state.h) */
     bool unrecorded;          /* it does not know the last decisions yet: nothing of them is sent before */

@@ -18,7 +18,7 @@
 #define AFTER_OVERFLOW_MS 1000
 #define FILLED_MS 2000     /* --inject fill */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
-#define ASK_MS 2000 /* after a restart: no QEMU that does not answer delays the others' first tick longer */
+#define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
 
 /* Beginning */
@@ -99,6 +99,7 @@ static int make_site(struct run *r, const char *kernel)
                                       r->trace, r->site.link, r->site.links, r->error))
         return -1;
     r->control.recorded = r->site.recorded;
+    r->control.fails_when_full = r->volume.fails;
     r->site.record = r->record;
     for (uint32_t i = 0; i < r->vms; i++)
         migration_init(&r->vm[i], i, &r->load[i], &r->site);
@@ -108,6 +109,24 @@ static int make_site(struct run *r, const char *kernel)
 static void set_volume(struct run *r)
 {
     r->omega_bytes = r->free_bytes = r->volume.size_bytes;
+}
+
+/* Over a quota QEMU does not stop a guest but tells it of I/O errors. */
+static int check_volume(struct run *r)
+{
+    char line[160], size[HUMAN_SIZE];
+
+    if (!r->volume.fails)
+        return 0;
+    if (r->policy == POLICY_NONE || r->policy == POLICY_LITERAL || r->policy == POLICY_FIXED)
+        return fail(r->error,
+                    "--volume %s is bounded by a quota: QEMU would tell the guests of I/O errors instead of stopping "
+                    "them, and this policy does not keep them from that",
+                    r->options->volume);
+    snprintf(line, sizeof line, "the volume is bounded by a quota: guests are stopped before they reach it, at %s",
+             human_bytes(r->volume.size_bytes, size));
+    picture_say(r->picture, line);
+    return 0;
 }
 
 int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
@@ -131,7 +150,10 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
         return -1;
     if (mkdir(r->directory, 0700))
         return fail(r->error, "mkdir %s: %s", r->directory, strerror(errno));
-    if (volume_make(&r->volume, r->directory, options->buffer_bytes, VOLUME_NONE, r->error))
+    if (options->volume ? volume_use(&r->volume, r->directory, options->volume, r->error)
+                        : volume_make(&r->volume, r->directory, options->buffer_bytes, VOLUME_NONE, r->error))
+        return -1;
+    if (check_volume(r))
         return -1;
     set_volume(r);
     if (make_site(r, kernel))

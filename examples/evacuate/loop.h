@@ -35,7 +35,7 @@ struct run {
     uint64_t looking_ns; /* since when the answers are awaited that a tick needs; 0: no tick is due */
     uint64_t ticks, early_ticks;
     struct route route[CONTROL_LINKS_MAX]; /* in the end: what went over each link */
-    uint64_t since_ns, ask_until_ns; /* begun or come back; then the first tick waits until everybody was asked */
+    uint64_t since_ns, ask_until_ns;       /* begun or come back; then the first tick waits until everybody was asked */
     uint64_t longest_absence_ms;
     uint32_t restarts;
     bool interrupted, injected;

@@ -66,11 +66,10 @@ static bool read_injection(struct options *o, const char *text)
     static const struct {
         const char *name;
         enum injection injection;
-    } known[] = { { "interrupt@", INJECT_INTERRUPT },        { "kill-source@", INJECT_KILL_SOURCE },
-                  { "kill-target@", INJECT_KILL_TARGET },    { "wipe-limits@", INJECT_WIPE },
-                  { "change-limits@", INJECT_CHANGE },       { "fill@", INJECT_FILL },
-                  { "fill-for-good@", INJECT_FILL_FOR_GOOD },
-                  { "die@", INJECT_DIE } };
+    } known[] = { { "interrupt@", INJECT_INTERRUPT },         { "kill-source@", INJECT_KILL_SOURCE },
+                  { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
+                  { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
+                  { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE } };
 
     if (!strcmp(text, "lose"))
         o->injection = INJECT_LOSE;
@@ -88,6 +87,7 @@ static bool read_injection(struct options *o, const char *text)
 enum {
     OPTION_VMS = 256,
     OPTION_BUFFER,
+    OPTION_VOLUME,
     OPTION_LINK,
     OPTION_LINKS,
     OPTION_DISK,
@@ -119,6 +119,7 @@ enum {
 static const struct option names[] = {
     { "vms", required_argument, NULL, OPTION_VMS },
     { "buffer", required_argument, NULL, OPTION_BUFFER },
+    { "volume", required_argument, NULL, OPTION_VOLUME },
     { "link", required_argument, NULL, OPTION_LINK },
     { "links", required_argument, NULL, OPTION_LINKS },
     { "disk", required_argument, NULL, OPTION_DISK },
@@ -166,6 +167,9 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_BUFFER:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 44, &o->buffer_bytes))
             return wrong(error, "buffer", value, "a size of 8 MiB to 16 TiB, as 64MiB or 10GiB");
+        break;
+    case OPTION_VOLUME:
+        o->volume = value;
         break;
     case OPTION_LINK:
         if (!read_size(value, 1000, 100000, UINT64_C(1) << 40, &o->link_bytes_per_s))
@@ -307,12 +311,17 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
         if (read_option(o, option, optarg, error))
             return OPTIONS_WRONG;
     }
+    if (o->volume && o->state) {
+        fail(error, "--volume and --state: not both");
+        return OPTIONS_WRONG;
+    }
     if (optind < argc) {
         fail(error, "%s: there are options only, see --help", argv[optind]);
         return OPTIONS_WRONG;
     }
     set_defaults(o);
-    o->policy_given = o->policy_given || o->state; /* a contrast is not worth coming back to */
+    /* A contrast is not worth coming back to, and not for somebody else's volume. */
+    o->policy_given = o->policy_given || o->state || o->volume;
     return OPTIONS_RUN;
 }
 
@@ -329,6 +338,7 @@ void options_help(FILE *out, const char *program)
         "  --vms N          VMs to move, 1 to 64 (3)\n"
         "  --buffer SIZE    the buffer volume, before the file system takes its part (32 MiB for each VM, 96 at "
         "least)\n"
+        "  --volume DIR     a directory to be the buffer volume, as it is; where a quota bounds it, below that\n"
         "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
         "  --links N        N links of that rate; the VMs take turns on them (1; the default rate is split)\n"
         "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
@@ -352,7 +362,8 @@ void options_help(FILE *out, const char *program)
         "  --replay FILE    only feeds such a log through the library again and compares\n"
         "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
         "  --overlay KIND   fd: overlays have no name, descriptors lead to them (default); name: they keep theirs\n"
-        "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their limits, and\n"
+        "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their limits, "
+        "and\n"
         "                   the same command, or just --state DIR, comes back to them and finishes the run. Other\n"
         "                   options of a run cannot change then, those of its reports can. Implies --policy paper\n"
         "  --end DIR        instead ends the QEMUs of a run that was killed, and removes what is left of it\n"

@@ -37,6 +37,7 @@ struct options {
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
     const char *svg, *trace, *replay, *curves, *work_dir, *guest;
+    const char *volume;      /* a directory to be the buffer volume; NULL: one is made */
     const char *state, *end; /* the directory of a run that can be resumed */
     bool named_overlays;
     bool keep;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Makes, measures and removes the buffer volume. The only file that mounts. */
 #include "volume.h"
+#include "migbuf/cow.h"
 #include "process.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -192,12 +194,58 @@ int volume_adopt(struct volume *volume, const char *directory, enum volume_kind 
     return 0;
 }
 
+static int look_at(struct volume *volume, const char *given, char error[FAIL_SIZE])
+{
+    int fd = open(given, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct migbuf_full full = { .kind = MIGBUF_FULL_UNKNOWN };
+    struct migbuf_error e = { .text = strerror(errno) };
+    uint64_t left = 0, margin = 0;
+    int rc = fd < 0 ? -1 : migbuf_cow_when_full(fd, &full, &e);
+
+    if (fd >= 0)
+        close(fd);
+    if (rc)
+        return fail(error, "%s: %s", given, e.text);
+    volume->fails = full.kind != MIGBUF_FULL_STOPS;
+    if (volume->fails)
+        margin = full.room_bytes / 16 > 2u << 20 ? full.room_bytes / 16 : 2u << 20;
+    if (full.room_bytes < margin + (8u << 20))
+        return fail(error, "%s: room for %llu bytes only", given, (unsigned long long)full.room_bytes);
+    volume->size_bytes = full.room_bytes - margin;
+    if (available(volume->path, &left, error))
+        return -1;
+    volume->others_bytes = left > volume->size_bytes ? left - volume->size_bytes : 0;
+    return 0;
+}
+
+int volume_use(struct volume *volume, const char *directory, const char *given, char error[FAIL_SIZE])
+{
+    char *whole = realpath(given, NULL);
+    int rc;
+
+    *volume = (struct volume){ .kind = VOLUME_NONE };
+    if (!whole)
+        return fail(error, "%s: %s", given, strerror(errno));
+    rc = set_paths(volume, directory, error);
+    if (!rc && symlink(whole, volume->path))
+        rc = fail(error, "%s: %s", volume->path, strerror(errno));
+    free(whole);
+    if (rc)
+        return -1;
+    volume->kind = VOLUME_GIVEN;
+    if (!look_at(volume, given, error))
+        return 0;
+    volume_remove(volume);
+    return -1;
+}
+
 int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE])
 {
     uint64_t left = 0;
 
     if (available(volume->path, &left, error))
         return -1;
+    left = left > volume->others_bytes ? left - volume->others_bytes : 0;
     if (left > volume->size_bytes)
         left = volume->size_bytes;
     *free_bytes = left;
@@ -221,7 +269,9 @@ static void remove_paths(const struct volume *volume)
 
 void volume_remove(struct volume *volume)
 {
-    if (volume->kind != VOLUME_NONE)
+    if (volume->kind == VOLUME_GIVEN)
+        unlink(volume->path);
+    else if (volume->kind != VOLUME_NONE)
         remove_paths(volume);
     volume->kind = VOLUME_NONE;
 }

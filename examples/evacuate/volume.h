@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-enum volume_kind { VOLUME_NONE, VOLUME_EXT4, VOLUME_TMPFS };
+enum volume_kind { VOLUME_NONE, VOLUME_EXT4, VOLUME_TMPFS, VOLUME_GIVEN };
 
 struct volume {
     enum volume_kind kind;
@@ -17,6 +17,8 @@ struct volume {
         size_bytes;  /* what files could take when it was new: less than was asked for with ext4, exact with tmpfs */
     char path[256];  /* where files go */
     char image[256]; /* the file below an ext4 */
+    bool fails;      /* a write that finds no room is an error to the guest: a quota, not a full disk */
+    uint64_t others_bytes; /* given: what was free when it was taken, beside its size */
 };
 
 /*
@@ -43,6 +45,13 @@ int volume_make(struct volume *volume, const char *directory, uint64_t bytes, en
 /* The volume that volume_make() made there, with this kind and size: joined mounts have it already. */
 int volume_adopt(struct volume *volume, const char *directory, enum volume_kind kind, uint64_t size_bytes,
                  char error[FAIL_SIZE]);
+
+/*
+ * Takes a directory that is there already, on whatever it is; DIRECTORY/volume is a link to it. Where a quota bounds
+ * it, its size is that less a sixteenth, at least 2 MiB: what the file system itself adds counts against a quota as
+ * well.
+ */
+int volume_use(struct volume *volume, const char *directory, const char *given, char error[FAIL_SIZE]);
 
 /* Used + free is size_bytes (used counts from the empty volume). About 1 us. */
 int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE]);
