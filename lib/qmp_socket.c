@@ -27,6 +27,7 @@ struct migbuf_qmp_socket {
     struct migbuf_allocator allocator;
     struct migbuf_qmp *engine;
     int fd;
+    int passing;       /* a descriptor that has to go with the next byte, -1: none */
     bool closed;       /* the peer sent its last byte */
     bool write_broken; /* the peer takes no more bytes; what it has sent may still be read */
     size_t held;       /* bytes that were read but not fed, for want of memory */
@@ -107,12 +108,49 @@ static int send_failed(struct migbuf_qmp_socket *s, struct migbuf_error *error)
     return 0;
 }
 
+/* Sends the first bytes of the output together with fd. Returns 1 when they left, 0 when there is no room. */
+static int send_with_fd(struct migbuf_qmp_socket *s, int fd, struct migbuf_error *error)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    const char *bytes = NULL;
+    uint64_t count = 0;
+    struct iovec part;
+    struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes };
+    ssize_t n;
+    int rc = migbuf_qmp_output(s->engine, &bytes, &count);
+
+    if (rc < 0)
+        return fail_engine(error, rc);
+    part = (struct iovec){ .iov_base = (char *)(uintptr_t)bytes, .iov_len = (size_t)count };
+    m.msg_controllen = sizeof control.bytes;
+    control.header =
+        (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    do
+        n = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return send_failed(s, error);
+    migbuf_qmp_sent(s->engine, (uint64_t)n);
+    return 1;
+}
+
 static int send_pending(struct migbuf_qmp_socket *s, struct migbuf_error *error)
 {
     const char *bytes;
     uint64_t count;
     int rc;
 
+    if (s->passing >= 0 && !s->write_broken) {
+        rc = send_with_fd(s, s->passing, error);
+        if (rc != 1)
+            return rc;
+        close(s->passing);
+        s->passing = -1;
+    }
     while ((rc = migbuf_qmp_output(s->engine, &bytes, &count)) == 0 && count && !s->write_broken) {
         ssize_t n = send(s->fd, bytes, (size_t)count, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
@@ -247,6 +285,7 @@ static int new_socket(int fd, const struct migbuf_qmp_options *options, const st
     s->allocator = a;
     s->engine = engine;
     s->fd = fd;
+    s->passing = -1;
     s->closed = s->write_broken = false;
     s->held = 0;
     *out = s;
@@ -312,6 +351,8 @@ void migbuf_qmp_socket_free(struct migbuf_qmp_socket *s)
         return;
     a = s->allocator;
     close(s->fd);
+    if (s->passing >= 0)
+        close(s->passing);
     migbuf_qmp_free(s->engine);
     migbuf__free(&a, s, sizeof *s);
 }
@@ -390,36 +431,6 @@ int migbuf_qmp_socket_call(struct migbuf_qmp_socket *s, const char *name, const 
     return rc < 0 ? rc : await(s, id, deadline, message, error);
 }
 
-/* Sends the first bytes of the output together with fd. Returns 1 when they left, 0 when there is no room. */
-static int send_with_fd(struct migbuf_qmp_socket *s, int fd, struct migbuf_error *error)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    const char *bytes = NULL;
-    uint64_t count = 0;
-    struct iovec part;
-    struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes };
-    ssize_t n;
-    int rc = migbuf_qmp_output(s->engine, &bytes, &count);
-
-    if (rc < 0)
-        return fail_engine(error, rc);
-    part = (struct iovec){ .iov_base = (char *)(uintptr_t)bytes, .iov_len = (size_t)count };
-    m.msg_controllen = sizeof control.bytes;
-    control.header =
-        (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    do
-        n = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return send_failed(s, error);
-    migbuf_qmp_sent(s->engine, (uint64_t)n);
-    return 1;
-}
-
 /* Waits until every command so far has been answered. */
 static int settle(struct migbuf_qmp_socket *s, int64_t deadline, struct migbuf_error *error)
 {
@@ -467,6 +478,33 @@ int migbuf_qmp_socket_call_fd(struct migbuf_qmp_socket *s, const char *name, con
         return await(s, id, deadline, message, error);
     migbuf_qmp_forget(s->engine, id);
     return rc;
+}
+
+/* Nothing may be on its way: QEMU keeps only the newest descriptor, and takes it with the first byte it sees. */
+int migbuf_qmp_socket_command_fd(struct migbuf_qmp_socket *s, const char *name, const char *arguments, int32_t fd,
+                                 uint64_t *id, struct migbuf_error *error)
+{
+    int passing, rc;
+
+    if (!s || !id)
+        return migbuf__fail(error, MIGBUF_E_INVALID, "the handle and the id must not be NULL");
+    if (s->closed)
+        return fail_engine(error, MIGBUF_E_CLOSED);
+    rc = migbuf_qmp_is_ready(s->engine);
+    if (rc < 0)
+        return fail_engine(error, rc);
+    if (!rc || migbuf_qmp_pending(s->engine) || has_output(s))
+        return migbuf__fail(error, MIGBUF_E_STATE, "not while another command is on its way");
+    passing = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (passing < 0)
+        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "not an open descriptor", errno);
+    rc = queue_command(s, name, arguments, id, error);
+    if (rc < 0) {
+        close(passing);
+        return rc;
+    }
+    s->passing = passing;
+    return send_pending(s, error);
 }
 
 int migbuf_qmp_socket_event(struct migbuf_qmp_socket *s, uint32_t timeout_ms, struct migbuf_qmp_message *message,

@@ -363,6 +363,56 @@ START_TEST(a_descriptor_waits_no_longer_than_its_deadline)
 }
 END_TEST
 
+START_TEST(a_descriptor_without_waiting)
+{
+    const struct step script[] = { NEGOTIATES,
+                                   READS("\"id\":1}"),
+                                   SLEEPS(30),
+                                   WRITES("{\"return\": {}, \"id\": 1}"),
+                                   READS("\"add-fd\",\"arguments\":{},\"id\":2}"),
+                                   WRITES("{\"return\": {}, \"id\": 2}"),
+                                   ENDS };
+    struct peer p;
+    struct migbuf_qmp_socket *s = start(&p, script);
+    struct migbuf_qmp *q = migbuf_qmp_socket_engine(s);
+    struct migbuf_qmp_message m;
+    struct migbuf_error e;
+    int ends[2], rc;
+    uint64_t id = 7, stop;
+    char c = 0;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e), MIGBUF_E_STATE); /* no greeting */
+    negotiate(s);
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", -1, &id, &e), MIGBUF_E_SYSTEM);
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "[", ends[1], &id, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], NULL, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_qmp_command(q, "stop", NULL, &stop), 0);
+    while ((rc = migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e)) == MIGBUF_E_STATE) {
+        struct pollfd f = { .fd = migbuf_qmp_socket_fd(s), .events = (short)migbuf_qmp_socket_wanted(s) };
+
+        ck_assert_uint_eq(id, 7);
+        poll(&f, 1, 5000);
+        ck_assert_int_eq(migbuf_qmp_socket_step(s, NULL), 0);
+    }
+    ck_assert_int_eq(rc, 0);
+    close(ends[1]); /* a duplicate is on its way */
+    while (migbuf_qmp_reply(q, id, &m) == 0) {
+        struct pollfd f = { .fd = migbuf_qmp_socket_fd(s), .events = (short)migbuf_qmp_socket_wanted(s) };
+
+        ck_assert_int_eq(poll(&f, 1, 5000), 1);
+        migbuf_qmp_socket_step(s, NULL);
+    }
+    finish(&p, s);
+    ck_assert_int_ge(p.got_fd, 0);
+    ck_assert_int_eq((int)write(p.got_fd, "x", 1), 1);
+    ck_assert_int_eq((int)read(ends[0], &c, 1), 1);
+    ck_assert_int_eq(c, 'x');
+    close(p.got_fd);
+    close(ends[0]);
+}
+END_TEST
+
 START_TEST(the_hosts_own_poll_loop)
 {
     const struct step script[] = { NEGOTIATES, READS("\"id\":1}"),   WRITES(STOP_EVENT "{\"return\": 1, "),
@@ -591,6 +641,7 @@ int main(void)
         too_long_a_message,
         a_descriptor_travels_alone,
         a_descriptor_waits_no_longer_than_its_deadline,
+        a_descriptor_without_waiting,
         the_hosts_own_poll_loop,
         a_peer_that_does_not_read,
         signals_do_not_end_a_wait,

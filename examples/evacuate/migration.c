@@ -16,7 +16,15 @@
 #define GO_ON_MS 500 /* how long a guest is watched after it has arrived */
 
 /* What has been made of a disk at the source (the last one: of all) and must be undone on the way back. */
-enum { MADE_FDSET = 1, MADE_NODE = 2, MADE_SNAPSHOT = 4, MADE_NBD = 8, MADE_JOB = 16, MADE_MIGRATE = 32, MADE_COMMIT = 64 };
+enum {
+    MADE_FDSET = 1,
+    MADE_NODE = 2,
+    MADE_SNAPSHOT = 4,
+    MADE_NBD = 8,
+    MADE_JOB = 16,
+    MADE_MIGRATE = 32,
+    MADE_COMMIT = 64
+};
 
 /* Of a step. */
 enum {
@@ -495,16 +503,18 @@ static int pass_overlay(struct migration *m, const struct call *answer, uint64_t
     struct monitor *monitor = monitor_of(m, SOURCE);
     struct call *call = &monitor->call[CALL_STEP];
 
-    (void)answer, (void)now;
-    put(m, "{\"fdset-id\":%u,\"opaque\":\"rdwr:%s_snapshot\"}", FDSET(m->d), node(m));
-    if (!monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d]))
+    (void)answer;
+    if (!m->asked) {
+        put(m, "{\"fdset-id\":%u,\"opaque\":\"rdwr:%s_snapshot\"}", FDSET(m->d), node(m));
+        m->asked =
+            monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d], now, 10000);
         return WAIT;
+    }
     if (monitor->lost)
         return failed(m, "%s", monitor->error);
-    if (call->state != CALL_ANSWERED)
-        return failed(m, "add-fd: %s", call->text);
-    monitor_taken(monitor, CALL_STEP);
-    return DONE;
+    if (call->state == CALL_WAITING)
+        return WAIT;
+    return call->state == CALL_ANSWERED ? DONE : failed(m, "add-fd: %s", call->text ? call->text : "no answer");
 }
 
 static int put_overlay(struct migration *m, uint64_t now)

@@ -36,7 +36,7 @@ struct site {
     bool go;                       /* every guest writes: migrations may begin */
     bool second_monitor;           /* each QEMU has one for another hand */
     bool named;                    /* overlays keep their names; else only descriptors lead to them */
-    bool recorded;                 /* there is a record (state.h): no step begins before it says so, and QEMUs outlive us */
+    bool recorded; /* there is a record (state.h): no step begins before it says so, and QEMUs outlive us */
 };
 
 struct place {
@@ -49,8 +49,8 @@ struct place {
 /* One disk of the VM. */
 struct disk {
     char image[2][320];
-    char overlay[320]; /* its name until it is removed */
-    uint32_t made;     /* what would have to be undone, MADE_… */
+    char overlay[320];                       /* its name until it is removed */
+    uint32_t made;                           /* what would have to be undone, MADE_… */
     int copy, nbd;                           /* flows over the link, -1: none */
     bool copied;                             /* the target has all of the base */
     struct migbuf_throttle_config host;      /* the host's limits: as found before, or as another hand set them since */
@@ -96,8 +96,8 @@ struct migration {
     struct migbuf_throttle_config found[VM_DISKS_MAX]; /* the limits of its disks in the end */
     uint32_t io_errors;                                /* already told */
     bool limits_restored;
-    bool blocked; /* QEMU cannot migrate it */
-    bool stopped; /* the status of its disks is final: they may be checked */
+    bool blocked;              /* QEMU cannot migrate it */
+    bool stopped;              /* the status of its disks is final: they may be checked */
     uint32_t overflows_before; /* seen by programs that are no more */
 };
 

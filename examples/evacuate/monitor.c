@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-#define FD_TIMEOUT_MS 200
 
 __attribute__((format(printf, 2, 3))) static void lose(struct monitor *m, const char *format, ...)
 {
@@ -199,21 +198,23 @@ void monitor_send(struct monitor *m, int who, const char *command, const char *a
         lose(m, "sending %s: %s", command, migbuf_strerror(rc));
 }
 
-bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd)
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd, uint64_t now,
+                     uint32_t timeout_ms)
 {
     struct call *call = &m->call[who];
-    struct migbuf_qmp_message answer;
     struct migbuf_error error;
     int rc;
 
-    if (m->lost || migbuf_qmp_pending(migbuf_qmp_socket_engine(m->socket)))
+    if (m->lost || !m->socket)
+        return true;
+    rc = migbuf_qmp_socket_command_fd(m->socket, command, arguments, fd, &call->id, &error);
+    if (rc == MIGBUF_E_STATE)
         return false;
     snprintf(call->command, sizeof call->command, "%s", command);
-    rc = migbuf_qmp_socket_call_fd(m->socket, command, arguments, fd, FD_TIMEOUT_MS, &answer, &error);
-    if (rc && rc != MIGBUF_E_PEER)
+    call->state = CALL_WAITING;
+    call->deadline_ns = now + timeout_ms * MS;
+    if (rc)
         lose(m, "%s: %s", command, error.text);
-    else
-        take_answer(m, call, &answer);
     return true;
 }
 

@@ -81,9 +81,10 @@ void monitor_send(struct monitor *m, int who, const char *command, const char *a
 
 /*
  * The same with a descriptor that travels along. QEMU keeps only the newest one it was sent, so nothing else may be
- * under way: false, and nothing was sent, while something is. Waits for the answer, some 0.1 ms and at most 200 ms.
+ * under way: false, and nothing was sent, while something is.
  */
-bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd);
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd, uint64_t now,
+                     uint32_t timeout_ms);
 
 /* The answer was read. */
 void monitor_taken(struct monitor *m, int who);

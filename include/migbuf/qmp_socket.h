@@ -91,6 +91,16 @@ MIGBUF_API int migbuf_qmp_socket_call_fd(struct migbuf_qmp_socket *s, const char
                                          struct migbuf_error *error);
 
 /**
+ * The same without waiting, for the host's own poll loop: the command is queued, and the descriptor goes with its first byte
+ * at once or in the next steps; *id is for migbuf_qmp_reply(). `fd` stays the caller's and may be closed at once.
+ *
+ * Errors: MIGBUF_E_STATE before the negotiation and while another command is unanswered, when nothing was queued: try again
+ * later; the shared ones except MIGBUF_E_TIMEOUT; those of migbuf_qmp_command(); MIGBUF_E_SYSTEM for a bad descriptor.
+ */
+MIGBUF_API int migbuf_qmp_socket_command_fd(struct migbuf_qmp_socket *s, const char *name, const char *arguments,
+                                            int32_t fd, uint64_t *id, struct migbuf_error *error);
+
+/**
  * The oldest event: returns 1, or 0 when none came in timeout_ms (0: looks without waiting). Its texts live as
  * long as those of an answer.
  *
