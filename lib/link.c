@@ -94,6 +94,39 @@ static double unit_of(const char *text, size_t length)
     return factor;
 }
 
+int migbuf_link_tcp_flow_init(struct migbuf_link_tcp_flow *f)
+{
+    if (!f)
+        return MIGBUF_E_INVALID;
+    *f = (struct migbuf_link_tcp_flow){ .busy_us = 0 };
+    return migbuf_link_flow_init(&f->flow);
+}
+
+int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms, const struct migbuf_link_tcp *tcp,
+                           double *bytes_per_s, uint32_t *flags)
+{
+    struct migbuf_link_flow before;
+    uint64_t busy_us;
+    int rc;
+
+    if (!f || !tcp || !bytes_per_s || !flags)
+        return MIGBUF_E_INVALID;
+    before = f->flow;
+    rc = migbuf_link_flow_update(&f->flow, now_ms, tcp->acked_bytes, bytes_per_s);
+    if (rc < 0)
+        return rc;
+    *flags = 0;
+    if (rc == 0 && !memcmp(&before, &f->flow, sizeof before)) /* too soon: what came since is looked at later */
+        return 0;
+    busy_us = tcp->busy_us > f->busy_us ? tcp->busy_us - f->busy_us : 0;
+    f->busy_us = tcp->busy_us;
+    if (rc == 1)
+        *flags = tcp->flags & MIGBUF_LINK_AT_LEAST;
+    if (rc == 1 && (double)busy_us < 0.9 * 1000 * (double)(now_ms - before.at_ms))
+        *flags |= MIGBUF_LINK_AT_LEAST;
+    return rc;
+}
+
 int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes)
 {
     size_t at = 0, digits = 0, end = 0;

@@ -5,14 +5,40 @@
 #include <string.h>
 
 #if defined(__linux__)
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 /* glibc's <netinet/tcp.h> has an old struct tcp_info without the fields that count. */
 #include <linux/tcp.h>
+
+#define ESTABLISHED 1 /* TCP_ESTABLISHED, which the kernel's headers keep to themselves */
+#define ANSWER_WITHIN_S 1
+
+static const char old_kernel[] = "this kernel does not tell a connection's rate and busy time";
+
+/* From a tcp_info of which the kernel filled `length` bytes. */
+static int read_info(const struct tcp_info *info, size_t length, struct migbuf_link_tcp *tcp, struct migbuf_error *error)
+{
+    if (length < offsetof(struct tcp_info, tcpi_busy_time) + sizeof info->tcpi_busy_time)
+        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, old_kernel);
+    *tcp = (struct migbuf_link_tcp){
+        .acked_bytes = info->tcpi_bytes_acked,
+        .delivery_bytes_per_s = info->tcpi_delivery_rate,
+        .unsent_bytes = info->tcpi_notsent_bytes,
+        .busy_us = info->tcpi_busy_time,
+        .flags = info->tcpi_delivery_rate_app_limited ? MIGBUF_LINK_AT_LEAST : 0,
+    };
+    return 0;
+}
 
 int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error)
 {
@@ -28,15 +54,210 @@ int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *er
         return migbuf__fail_errno(error, e == ENOPROTOOPT || e == EOPNOTSUPP ? MIGBUF_E_UNSUPPORTED : MIGBUF_E_SYSTEM,
                                   "the kernel has no TCP information about this descriptor", e);
     }
-    if (length < offsetof(struct tcp_info, tcpi_delivery_rate) + sizeof info.tcpi_delivery_rate)
-        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, "this kernel does not tell a connection's delivery rate");
-    *tcp = (struct migbuf_link_tcp){
-        .acked_bytes = info.tcpi_bytes_acked,
-        .delivery_bytes_per_s = info.tcpi_delivery_rate,
-        .unsent_bytes = info.tcpi_notsent_bytes,
-        .flags = info.tcpi_delivery_rate_app_limited ? MIGBUF_LINK_AT_LEAST : 0,
-    };
+    return read_info(&info, length, tcp, error);
+}
+
+/* ---- connections of others ---- */
+
+/* An address and a port as one looks for them; IPv4 is kept as ::ffff:a.b.c.d. */
+struct end {
+    uint8_t address[16];
+    uint16_t port; /* 0: any */
+    uint8_t any;   /* any address */
+};
+
+static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+static int parse_port(const char *text, uint16_t *port)
+{
+    char *rest;
+    unsigned long number = *text >= '0' && *text <= '9' ? strtoul(text, &rest, 10) : 0;
+
+    if (!number || number > 65535 || *rest)
+        return -1;
+    *port = (uint16_t)number;
     return 0;
+}
+
+static int parse_end(const char *text, struct end *end)
+{
+    char address[MIGBUF_LINK_ADDRESS];
+    const char *from = text, *to, *port;
+
+    *end = (struct end){ .any = 1 };
+    if (!text)
+        return 0;
+    if (*text == '[') {
+        from = text + 1;
+        to = strchr(text, ']');
+        port = to ? to + 1 : NULL;
+    } else {
+        to = strchr(text, ':');
+        if (to && strchr(to + 1, ':')) /* IPv6 without brackets has no port */
+            to = NULL;
+        to = to ? to : text + strlen(text);
+        port = to;
+    }
+    if (!to || (*port && *port != ':') || (size_t)(to - from) >= sizeof address ||
+        (*port && parse_port(port + 1, &end->port)) || (to == from && (!*port || *text == '[')))
+        return -1;
+    if (to == from)
+        return 0;
+    memcpy(address, from, (size_t)(to - from));
+    address[to - from] = 0;
+    end->any = 0;
+    memcpy(end->address, mapped, sizeof mapped);
+    return inet_pton(AF_INET, address, end->address + 12) == 1 || inet_pton(AF_INET6, address, end->address) == 1 ? 0 : -1;
+}
+
+/* One side of a socket as the kernel has it. */
+static void take_end(int family, const __be32 *address, __be16 port, struct end *end)
+{
+    *end = (struct end){ .port = ntohs(port) };
+    if (family == AF_INET)
+        memcpy(end->address, mapped, sizeof mapped);
+    memcpy(end->address + (family == AF_INET ? 12 : 0), address, family == AF_INET ? 4 : 16);
+}
+
+static int matches(const struct end *wanted, const struct end *found)
+{
+    return (wanted->any || !memcmp(wanted->address, found->address, sizeof found->address)) &&
+           (!wanted->port || wanted->port == found->port);
+}
+
+static void write_end(const struct end *end, char text[MIGBUF_LINK_ADDRESS])
+{
+    char address[INET6_ADDRSTRLEN] = "";
+    int v4 = !memcmp(end->address, mapped, sizeof mapped);
+
+    inet_ntop(v4 ? AF_INET : AF_INET6, end->address + (v4 ? 12 : 0), address, sizeof address);
+    snprintf(text, MIGBUF_LINK_ADDRESS, v4 ? "%s:%u" : "[%s]:%u", address, end->port);
+}
+
+/* What is looked for, and what was found so far. */
+struct search {
+    struct end local, remote;
+    struct migbuf_link_connection *list;
+    uint64_t capacity, found;
+    int untold; /* a kernel that leaves out what we need */
+};
+
+/* One answer of the kernel's: a socket with its attributes. */
+static void take_socket(struct search *s, const struct nlmsghdr *h)
+{
+    const struct inet_diag_msg *m = NLMSG_DATA(h);
+    struct migbuf_link_connection c = { .cookie = m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32 };
+    const char *at = (const char *)(m + 1), *end = (const char *)h + h->nlmsg_len;
+    struct end local, remote;
+    int told = 0;
+
+    take_end(m->idiag_family, m->id.idiag_src, m->id.idiag_sport, &local);
+    take_end(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport, &remote);
+    if (!matches(&s->local, &local) || !matches(&s->remote, &remote))
+        return;
+    while (at + sizeof(struct rtattr) <= end) {
+        const struct rtattr *a = (const struct rtattr *)(const void *)at;
+
+        if (a->rta_len < sizeof *a || at + a->rta_len > end)
+            break;
+        if (a->rta_type == INET_DIAG_INFO) {
+            struct tcp_info info = { 0 };
+            size_t length = a->rta_len - sizeof *a < sizeof info ? a->rta_len - sizeof *a : sizeof info;
+
+            memcpy(&info, at + sizeof *a, length);
+            told = !read_info(&info, length, &c.tcp, NULL);
+        }
+        at += RTA_ALIGN(a->rta_len);
+    }
+    s->untold |= !told;
+    write_end(&local, c.local);
+    write_end(&remote, c.remote);
+    if (s->found < s->capacity)
+        s->list[s->found] = c;
+    s->found++;
+}
+
+/* Asks for all sockets of a family and takes them. 0, or -1 with errno. */
+static int ask_family(int fd, uint8_t family, struct search *s)
+{
+    struct {
+        struct nlmsghdr h;
+        struct inet_diag_req_v2 r;
+    } request = { .h = { .nlmsg_len = sizeof request, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+                  .r = { .sdiag_family = family,
+                         .sdiag_protocol = IPPROTO_TCP,
+                         .idiag_ext = 1 << (INET_DIAG_INFO - 1),
+                         .idiag_states = 1 << ESTABLISHED } };
+    union {
+        struct nlmsghdr h;
+        char bytes[32768];
+    } answer;
+
+    if (send(fd, &request, sizeof request, 0) < 0)
+        return -1;
+    for (;;) {
+        ssize_t n = recv(fd, &answer, sizeof answer, 0);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        for (const struct nlmsghdr *h = &answer.h; n > 0 && NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
+            if (h->nlmsg_type == NLMSG_DONE)
+                return 0;
+            if (h->nlmsg_type == NLMSG_ERROR) {
+                errno = h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct nlmsgerr)) ? -((const struct nlmsgerr *)NLMSG_DATA(h))->error
+                                                                             : EPROTO;
+                return -1;
+            }
+            if (h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
+                take_socket(s, h);
+        }
+    }
+}
+
+static int ask_kernel(struct search *s, struct migbuf_error *error)
+{
+    struct timeval limit = { .tv_sec = ANSWER_WITHIN_S };
+    int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), rc, e;
+
+    if (fd < 0)
+        return migbuf__fail_errno(error, errno == EPROTONOSUPPORT ? MIGBUF_E_UNSUPPORTED : MIGBUF_E_SYSTEM,
+                                  "the kernel does not tell about other processes' connections", errno);
+    rc = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) || ask_family(fd, AF_INET, s);
+    e = errno;
+    if (!rc && ask_family(fd, AF_INET6, s) && errno != ENOENT) /* a kernel without IPv6 */
+        rc = -1, e = errno;
+    close(fd);
+    if (!rc)
+        return 0;
+    return migbuf__fail_errno(error, e == EAGAIN || e == EWOULDBLOCK ? MIGBUF_E_TIMEOUT : e == ENOENT ? MIGBUF_E_UNSUPPORTED : MIGBUF_E_SYSTEM,
+                              "the kernel does not tell about other processes' connections", e);
+}
+
+int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
+                            uint64_t capacity, struct migbuf_error *error)
+{
+    struct search s = { .list = NULL };
+    int rc;
+
+    if (!list && capacity)
+        return migbuf__fail(error, MIGBUF_E_INVALID, "no place for the result");
+    if (parse_end(local, &s.local) || parse_end(remote, &s.remote))
+        return migbuf__fail(error, MIGBUF_E_INVALID, "this is no address: ADDRESS:PORT, ADDRESS or :PORT");
+    rc = ask_kernel(&s, error); /* counts; the second time fills */
+    if (rc)
+        return rc;
+    if (s.untold)
+        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, old_kernel);
+    if (s.found > capacity)
+        return migbuf__fail_numbers(error, MIGBUF_E_TOO_BIG, "there are more connections than places for them", s.found,
+                                    capacity);
+    s = (struct search){ .local = s.local, .remote = s.remote, .list = list, .capacity = capacity };
+    rc = ask_kernel(&s, error);
+    if (rc)
+        return rc;
+    return (int)(s.found < capacity ? s.found : capacity); /* one may have come in between */
 }
 
 /* One number from a file of one line. 0, or -1 with errno. */
@@ -90,6 +311,16 @@ int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *er
 {
     (void)fd;
     (void)tcp;
+    return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, "only on Linux");
+}
+
+int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
+                            uint64_t capacity, struct migbuf_error *error)
+{
+    (void)local;
+    (void)remote;
+    (void)list;
+    (void)capacity;
     return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, "only on Linux");
 }
 

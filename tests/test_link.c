@@ -3,6 +3,7 @@
 #include "unit.h"
 #include "migbuf/link.h"
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -166,6 +167,106 @@ START_TEST(a_real_connection)
 }
 END_TEST
 
+START_TEST(pauses_are_lower_bounds)
+{
+    struct migbuf_link_tcp t = { .acked_bytes = 1000, .busy_us = 500 };
+    struct migbuf_link_tcp_flow f;
+    uint32_t flags = 7;
+    double rate = 7;
+
+    ck_assert_int_eq(migbuf_link_tcp_flow_init(&f), 0);
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 1000, &t, &rate, &flags), 0);
+    ck_assert_uint_eq(flags, 0);
+    t.acked_bytes += 1250000, t.busy_us += 990000;
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 2000, &t, &rate, &flags), 1);
+    ck_near(rate, 1250000);
+    ck_assert_uint_eq(flags, 0);
+    t.acked_bytes += 1250000, t.busy_us += 500000;
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3000, &t, &rate, &flags), 1);
+    ck_near(rate, 1250000);
+    ck_assert_uint_eq(flags, MIGBUF_LINK_AT_LEAST);
+    t.acked_bytes += 10000, t.busy_us += 49000;
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3049, &t, &rate, &flags), 0); /* too soon: not lost */
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3100, &t, &rate, &flags), 1);
+    ck_near(rate, 100000);
+    ck_assert_uint_eq(flags, MIGBUF_LINK_AT_LEAST);
+    t.acked_bytes += 10000, t.busy_us += 100000, t.flags = MIGBUF_LINK_AT_LEAST;
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3200, &t, &rate, &flags), 1);
+    ck_assert_uint_eq(flags, MIGBUF_LINK_AT_LEAST);
+    t = (struct migbuf_link_tcp){ .acked_bytes = 1, .busy_us = 1 }; /* another connection */
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3300, &t, &rate, &flags), 0);
+    t.acked_bytes = 1000001, t.busy_us = 100001;
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3400, &t, &rate, &flags), 1);
+    ck_near(rate, 1e7);
+    ck_assert_uint_eq(flags, 0);
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3399, &t, &rate, &flags), MIGBUF_E_CLOCK);
+    ck_assert_int_eq(migbuf_link_tcp_update(&f, 3500, NULL, &rate, &flags), MIGBUF_E_INVALID);
+}
+END_TEST
+
+/* Found without its descriptor, by either address, both, one port; and nothing else. */
+static void ck_found(int pair[2], const char *address, const char *other)
+{
+    struct migbuf_link_connection c[2];
+    struct migbuf_link_tcp t;
+    struct migbuf_error e;
+    struct sockaddr_storage a;
+    socklen_t length = sizeof a;
+    char local[64], remote[64], text[64];
+
+    ck_assert(!getsockname(pair[0], (struct sockaddr *)&a, &length));
+    snprintf(local, sizeof local, "%s:%u", address, ntohs(((struct sockaddr_in *)&a)->sin_port));
+    length = sizeof a;
+    ck_assert(!getpeername(pair[0], (struct sockaddr *)&a, &length));
+    snprintf(remote, sizeof remote, "%s:%u", address, ntohs(((struct sockaddr_in *)&a)->sin_port));
+    ck_assert(write(pair[0], "12345", 5) == 5 && read(pair[1], text, 5) == 5);
+    usleep(20000);
+    ck_assert_msg(migbuf_link_connections(local, remote, c, 2, &e) == 1, "%s %s", local, remote);
+    ck_assert_str_eq(c->local, local);
+    ck_assert_str_eq(c->remote, remote);
+    ck_assert_int_eq(migbuf_link_tcp(pair[0], &t, &e), 0);
+    ck_assert(c->tcp.acked_bytes == t.acked_bytes && t.acked_bytes >= 5 && t.acked_bytes <= 6 && c->cookie);
+    ck_assert_int_eq(migbuf_link_connections(NULL, remote, c + 1, 1, &e), 1);
+    ck_assert(c[1].cookie == c[0].cookie);
+    ck_assert_int_eq(migbuf_link_connections(NULL, strrchr(remote, ':'), c, 2, &e), 1);
+    ck_assert_int_eq(migbuf_link_connections(remote, local, c, 2, &e), 1); /* the other end is here as well */
+    ck_assert(c->cookie != c[1].cookie);
+    ck_assert_int_eq(migbuf_link_connections(other, remote, c, 2, &e), 0);
+    ck_assert_int_eq(migbuf_link_connections(local, remote, NULL, 0, &e), MIGBUF_E_TOO_BIG);
+    ck_assert(e.need == 1 && e.have == 0);
+}
+
+START_TEST(a_connection_of_another_process)
+{
+    struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct migbuf_link_connection c;
+    struct migbuf_error e;
+    static const char *const no_address[] = { "", ":", "x", "1.2.3", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:80x",
+                                              "[::1", "[::1]80", "[]:80", "[::1]:-1" };
+    int pair[2], listener;
+    socklen_t length = sizeof six;
+
+    connect_pair(pair);
+    ck_found(pair, "127.0.0.1", "127.0.0.2");
+    close(pair[0]);
+    close(pair[1]);
+    listener = socket(AF_INET6, SOCK_STREAM, 0);
+    if (listener >= 0 && !bind(listener, (struct sockaddr *)&six, sizeof six)) { /* a machine without IPv6 */
+        ck_assert(!listen(listener, 1) && !getsockname(listener, (struct sockaddr *)&six, &length));
+        pair[0] = socket(AF_INET6, SOCK_STREAM, 0);
+        ck_assert(!connect(pair[0], (struct sockaddr *)&six, sizeof six));
+        pair[1] = accept(listener, NULL, NULL);
+        ck_found(pair, "[::1]", "::2");
+        close(pair[0]);
+        close(pair[1]);
+    }
+    close(listener);
+    for (size_t k = 0; k < sizeof no_address / sizeof *no_address; k++)
+        ck_assert_msg(migbuf_link_connections(no_address[k], NULL, &c, 1, &e) == MIGBUF_E_INVALID, "%s", no_address[k]);
+    ck_assert_int_eq(migbuf_link_connections(NULL, NULL, NULL, 1, &e), MIGBUF_E_INVALID);
+}
+END_TEST
+
 START_TEST(a_real_card)
 {
     struct migbuf_error e;
@@ -209,6 +310,8 @@ int main(void)
                                    a_flow_is_its_differences,
                                    processed_texts,
                                    a_real_connection,
+                                   pauses_are_lower_bounds,
+                                   a_connection_of_another_process,
                                    a_real_card,
                                    nonsense_is_refused_and_nothing_written,
                                    NULL };

@@ -8,6 +8,7 @@
  *   struct migbuf_link          one per link: holds U and its mean       struct migbuf_link_flow    one per counter
  *
  *   each tick:  for every flow of the link   migbuf_link_flow_update(flow, now, its counter, &rate)     sum the rates
+ *                                            or migbuf_link_tcp_update, which also tells a sender that pauses
  *               migbuf_link_update(link, now, sum, some flow waits for its sender ? MIGBUF_LINK_AT_LEAST : 0)
  *               migbuf_link_now(link) for the clamps of the buffer, migbuf_link_mean(link) for planner and admission
  *
@@ -109,20 +110,66 @@ struct migbuf_link_tcp {
     uint64_t
         delivery_bytes_per_s; /**< tcpi_delivery_rate: the kernel's own estimate, for the last flight of segments */
     uint64_t unsent_bytes;    /**< waiting in the socket: > 0 says that the link, not the sender, is the limit */
-    uint32_t flags;           /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */
+    uint64_t busy_us; /**< tcpi_busy_time: how long it has had something to send, since it exists; stands still in a pause */
+    uint32_t flags;   /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */
     uint32_t reserved;
 };
 
 /**
  * TCP_INFO of a connected socket. Linux. Reads only; the descriptor stays the caller's.
- * Errors: MIGBUF_E_SYSTEM (error->os_errno: not a socket, …), MIGBUF_E_UNSUPPORTED: not TCP, a kernel before 4.9 (it
- * does not tell the rate), or not Linux.
+ * Errors: MIGBUF_E_SYSTEM (error->os_errno: not a socket, …), MIGBUF_E_UNSUPPORTED: not TCP, a kernel before 4.10 (it
+ * does not tell rate and busy time), or not Linux.
  */
 MIGBUF_API int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error);
 
+/** Room for an address with its port: "[fe80::1]:65535". */
+#define MIGBUF_LINK_ADDRESS 64
+
+/** A TCP connection of this machine, whoever owns it. A record. */
+struct migbuf_link_connection {
+    char local[MIGBUF_LINK_ADDRESS];  /**< "10.0.0.1:44321", "[2001:db8::1]:8443" */
+    char remote[MIGBUF_LINK_ADDRESS];
+    uint64_t cookie; /**< the kernel's number for this socket: the same connection has the same, another never */
+    struct migbuf_link_tcp tcp;
+};
+
+/**
+ * The established TCP connections between two addresses, by sock_diag: for a socket that QEMU or another process owns.
+ * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. IPv4 within IPv6 counts
+ * as IPv4. Returns how many. Linux; sees the network namespace of the calling thread only. No privilege is needed.
+ *
+ * Example: migbuf_link_connections(NULL, "10.0.0.2:8443", list, 16, &error) -> 2, one for NBD and one for memory.
+ * Errors: MIGBUF_E_INVALID (an address that is none, nowhere to write), MIGBUF_E_TOO_BIG with need and have connections,
+ * MIGBUF_E_SYSTEM, MIGBUF_E_TIMEOUT (the kernel did not answer within a second), MIGBUF_E_UNSUPPORTED; nothing is written
+ * then.
+ */
+MIGBUF_API int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
+                                       uint64_t capacity, struct migbuf_error *error);
+
+/** One TCP connection over time. A record. */
+struct migbuf_link_tcp_flow {
+    struct migbuf_link_flow flow; /**< of the acknowledged bytes */
+    uint64_t busy_us;             /**< of the last sample */
+};
+
+/** A connection that was not looked at yet. Errors: MIGBUF_E_INVALID. */
+MIGBUF_API int migbuf_link_tcp_flow_init(struct migbuf_link_tcp_flow *f);
+
+/**
+ * What a connection carried since the last time: as migbuf_link_flow_update on its acknowledged bytes, and in *flags
+ * MIGBUF_LINK_AT_LEAST when that says little about the link: the connection had nothing to send for more than a tenth of
+ * the time (a pause, a sender that is slower), or the kernel marks its sender as the limit.
+ *
+ * Example: 1'250'000 bytes acknowledged and 990 ms busy in 1000 ms -> 1, 1'250'000 bytes/s, flags 0; the same with 500 ms
+ * busy -> flags MIGBUF_LINK_AT_LEAST. Errors: MIGBUF_E_CLOCK, MIGBUF_E_INVALID.
+ */
+MIGBUF_API int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms, const struct migbuf_link_tcp *tcp,
+                                      double *bytes_per_s, uint32_t *flags);
+
 /**
  * tx_bytes of a network card: /sys/class/net/NAME/statistics/tx_bytes; and its nominal speed in bytes/s, 0 where the
- * card does not tell (a bridge, no carrier). Either pointer may be NULL. Linux. Errors: MIGBUF_E_INVALID for a name
+ * card does not tell (a bridge, no carrier). Either pointer may be NULL. Linux; /sys shows the network namespace it was
+ * mounted in. Errors: MIGBUF_E_INVALID for a name
  * that is none (empty, a slash, over 15 bytes), MIGBUF_E_NOTFOUND, MIGBUF_E_SYSTEM, MIGBUF_E_UNSUPPORTED.
  */
 MIGBUF_API int migbuf_link_card(const char *name, uint64_t *tx_bytes, uint64_t *speed_bytes_per_s,
