@@ -231,6 +231,35 @@ rm -rf "$dir"/evacuate-*
 clean
 report $? "SIGKILL leaves neither processes nor mounts"
 
+# With --state the QEMUs go on (what becomes of such runs is tested by kills.sh), and one command ends them.
+qemus() { grep -l -- "$dir/[s]tate/run" /proc/[0-9]*/cmdline 2>/dev/null | wc -l; }
+refused() { # WORDS OPTIONS...: exit status 2, and these words
+    local words=$1
+    shift
+    "$evacuate" "$@" >"$dir/said" 2>&1
+    [ $? = 2 ] && grep -q "$words" "$dir/said"
+}
+run 0 $small --state "$dir/state" --overlay name && whole && [ ! -e "$dir/state" ] && [ "$(value restarts)" = 0 ]
+report $? "a run with --state leaves nothing when it is over"
+"$evacuate" $small --link 4MB --state "$dir/state" >"$dir/said" 2>&1 &
+pid=$!
+sleep 3
+refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"
+report $? "one program at a time works on a run"
+kill -KILL $pid
+wait $pid 2>/dev/null
+sleep 0.2
+[ "$(qemus)" = 3 ] && refused "other options" --state "$dir/state" --vms 2 && refused "the guests still run" \
+    --state "$dir/state" --guest /nonexistent && [ "$(qemus)" = 3 ]
+report $? "a killed run is not taken up with other options, and its QEMUs go on"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && grep -q "3 QEMUs ended" "$dir/said" && [ "$(qemus)" = 0 ] &&
+    [ ! -e "$dir/state" ] && clean
+report $? "--end ends them and leaves nothing"
+mkdir "$dir/other" && echo mine >"$dir/other/file"
+refused "something else" --state "$dir/other" && refused "something else" --end "$dir/other" && rm "$dir/other/file" &&
+    refused "no run of evacuate" --end "$dir/other" && refused "other/nothing" --end "$dir/other/nothing"
+report $? "no directory is taken for a run that is none"
+
 # QEMUs that die.
 for step in "copying the base" "sending the overlay"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
@@ -242,7 +271,8 @@ for step in "starting the NBD server" "sending the overlay" "sending the memory"
 done
 
 # Options.
-for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense"; do
+for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
+    "--overlay both" "--links 9"; do
     "$evacuate" $wrong >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
     report $? "$wrong is refused by name"

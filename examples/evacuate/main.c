@@ -280,6 +280,18 @@ static int report(struct program *p)
     return good && !rc ? 0 : EXIT_FAILED;
 }
 
+/* After a failure: of a run that others began nothing is removed, and its guests go on within their limits. */
+static void leave(struct program *p)
+{
+    if (p->resuming)
+        fprintf(stderr, "evacuate: the guests still run; try again, or end them: evacuate --end %s\n",
+                p->state.directory);
+    if (p->resuming || (p->options.state && p->state.lock < 0))
+        state_close(&p->state, false, false);
+    else
+        remove_directory(p);
+}
+
 static int evacuate(struct program *p, int argc, char *const argv[])
 {
     char error[FAIL_SIZE];
@@ -289,21 +301,14 @@ static int evacuate(struct program *p, int argc, char *const argv[])
     p->state.lock = -1;
     if (prepare(p, argc, argv, error)) {
         fprintf(stderr, "evacuate: %s\n", error);
-        if (p->resuming || p->state.lock < 0)
-            state_close(&p->state, false, false);
-        else
-            remove_directory(p);
+        leave(p);
         return EXIT_WRONG;
     }
     if (do_runs(p)) {
         picture_free(p->picture);
         p->picture = NULL;
         fprintf(stderr, "evacuate: %s\n", p->run.error);
-        if (p->resuming) /* its guests go on, within their limits */
-            fprintf(stderr, "evacuate: the guests still run; try again, or end them: evacuate --end %s\n",
-                    p->options.state);
-        else
-            remove_directory(p);
+        leave(p);
         status = EXIT_WRONG;
     } else {
         status = report(p);
