@@ -150,6 +150,20 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     report $? "a guest that a full volume stopped goes on at the target"
 fi
 
+# Three VMs in room for one and a half: it is extended while they are on their way.
+if [ -z "${EVACUATE_SHORT:-}" ]; then
+    mkdir "$dir/shm" && mount -t tmpfs -o size=16M none "$dir/shm"
+    "$evacuate" $small --disk 32MiB --volume "$dir/shm" --json="$dir/summary" >"$dir/said" 2>&1 &
+    pid=$!
+    sleep 2
+    mount -o remount,size=64M "$dir/shm"
+    wait $pid
+    [ $? = 0 ] && whole && [ "$(value moved)" = 3 ] && [ "$(value buffer_bytes)" -gt 60000000 ] &&
+        [ "$(value buffer_peak_bytes)" -gt 17000000 ] && grep -q "has been extended" "$dir/said"
+    report $? "a volume that is extended on the way is used"
+    umount "$dir/shm"
+fi
+
 # A btrfs whose quota answers EDQUOT, for which QEMU does not stop a guest. The overlays need more than it has.
 quota=$dir/quota
 make_quota() {
@@ -161,7 +175,7 @@ drop_quota() {
     umount "$quota" 2>/dev/null
     rm -rf "$quota" "$dir/quota.img"
 }
-trap 'drop_quota; rm -rf "$dir"' EXIT
+trap 'drop_quota; umount "$dir/shm" 2>/dev/null; rm -rf "$dir"' EXIT
 if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"

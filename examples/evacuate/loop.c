@@ -349,6 +349,20 @@ static bool still_asking(const struct run *r, uint64_t now)
     return false;
 }
 
+/* More room is for everybody, at the next decision. A quota is not seen in it. */
+static void take_more_room(struct run *r, uint64_t now)
+{
+    char size[HUMAN_SIZE];
+
+    if (r->volume.fails || !volume_has_grown(&r->volume))
+        return;
+    if (r->control.buffer && trace_resize(r->trace, r->control.buffer, r->volume.size_bytes, NULL))
+        return;
+    r->omega_bytes = r->record->omega_bytes = r->volume.size_bytes;
+    record_event(r->record, (now - r->site.start_ns) / MS, RECORD_EVERYBODY, "the volume has been extended to %s",
+                 human_bytes(r->omega_bytes, size));
+}
+
 static void tick(struct run *r, uint64_t now)
 {
     uint64_t interval = r->options->tick_ms * MS;
@@ -365,6 +379,7 @@ static void tick(struct run *r, uint64_t now)
     if (!control_looked(&r->control) && now < r->looking_ns + ANSWER_MS * MS)
         return;
     r->looking_ns = 0;
+    take_more_room(r, now);
     if (now - r->next_tick_ns > r->worst_tick_ns)
         r->worst_tick_ns = now - r->next_tick_ns;
     if (control_tick(&r->control, now, r->error))

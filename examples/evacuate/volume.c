@@ -253,6 +253,22 @@ int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *fr
     return 0;
 }
 
+/* The first look only takes the measure. */
+bool volume_has_grown(struct volume *volume)
+{
+    uint64_t before = volume->total_bytes, total;
+    struct statvfs s;
+
+    if (statvfs(volume->path, &s))
+        return false;
+    total = (uint64_t)s.f_blocks * s.f_frsize;
+    volume->total_bytes = total;
+    if (!before || total <= before)
+        return false;
+    volume->size_bytes += total - before;
+    return true;
+}
+
 /* MNT_DETACH: whoever still has a file open does not keep the name. */
 static void remove_paths(const struct volume *volume)
 {

@@ -17,7 +17,8 @@ struct volume {
         size_bytes;  /* what files could take when it was new: less than was asked for with ext4, exact with tmpfs */
     char path[256];  /* where files go */
     char image[256]; /* the file below an ext4 */
-    bool fails;      /* a write that finds no room is an error to the guest: a quota, not a full disk */
+    uint64_t total_bytes;  /* of its file system, when looked at last */
+    bool fails;            /* a write that finds no room is an error to the guest: a quota, not a full disk */
     uint64_t others_bytes; /* given: what was free when it was taken, beside its size */
 };
 
@@ -55,6 +56,9 @@ int volume_use(struct volume *volume, const char *directory, const char *given, 
 
 /* Used + free is size_bytes (used counts from the empty volume). About 1 us. */
 int volume_usage(const struct volume *volume, uint64_t *used_bytes, uint64_t *free_bytes, char error[FAIL_SIZE]);
+
+/* Has somebody made it larger since? Then its size says so from now on. */
+bool volume_has_grown(struct volume *volume);
 
 /* Unmounts and removes. Files still open keep their space until they are closed. Fine when there is nothing. */
 void volume_remove(struct volume *volume);
