@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -13,6 +15,17 @@
 #include <unistd.h>
 
 #define ZFS_MAGIC 0x2fc12fc1 /* OpenZFS, include/os/linux/zfs/sys/zfs_vfsops_os.h; not in linux/magic.h */
+/* In linux/magic.h of newer kernels, or in none. */
+#ifndef XFS_MAGIC
+#define XFS_MAGIC 0x58465342
+#endif
+#define BCACHEFS_MAGIC 0xca451a4e
+#ifndef FUSE_MAGIC
+#define FUSE_MAGIC 0x65735546
+#endif
+#ifndef CEPH_MAGIC
+#define CEPH_MAGIC 0x00c36400
+#endif
 #define STEP_BYTES (UINT64_C(1) << 20)
 
 int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_error *error)
@@ -117,5 +130,109 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
         probe(fd, volume.free_bytes, &found);
     close(fd);
     *full = found;
+    return 0;
+}
+
+int migbuf_cow_sizes(const int32_t *fds, uint64_t count, uint32_t flags, uint64_t *bytes, struct migbuf_error *error)
+{
+    struct stat st;
+
+    if (count && (!fds || !bytes))
+        return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the sizes to");
+    for (int pass = 0; pass < 2; pass++) /* the first only looks whether all can be asked */
+        for (uint64_t k = 0; k < count; k++) {
+            uint64_t allocated;
+
+            if (fstat(fds[k], &st)) {
+                int e = errno;
+
+                if (error)
+                    *error = (struct migbuf_error){ .code = MIGBUF_E_SYSTEM,
+                                                    .os_errno = e,
+                                                    .text = "fstat of an overlay failed",
+                                                    .need = k };
+                return MIGBUF_E_SYSTEM;
+            }
+            allocated = (uint64_t)st.st_blocks * 512;
+            if (flags & MIGBUF_COW_LAGS && (uint64_t)st.st_size > allocated)
+                allocated = (uint64_t)st.st_size;
+            if (pass)
+                bytes[k] = allocated;
+        }
+    return 0;
+}
+
+static const struct {
+    uint32_t magic;
+    char name[16];
+    uint32_t flags;
+} known[] = {
+    { EXT4_SUPER_MAGIC, "ext4", 0 },
+    { TMPFS_MAGIC, "tmpfs", 0 },
+    { XFS_MAGIC, "xfs", MIGBUF_COW_PREALLOCATES },
+    { BTRFS_SUPER_MAGIC, "btrfs", MIGBUF_COW_COPIES },
+    { ZFS_MAGIC, "zfs", MIGBUF_COW_LAGS | MIGBUF_COW_COMPRESSES | MIGBUF_COW_COPIES },
+    { BCACHEFS_MAGIC, "bcachefs", MIGBUF_COW_COMPRESSES | MIGBUF_COW_COPIES },
+    { F2FS_SUPER_MAGIC, "f2fs", MIGBUF_COW_COMPRESSES },
+    { OVERLAYFS_SUPER_MAGIC, "overlay", MIGBUF_COW_UNKNOWN },
+    { FUSE_MAGIC, "fuse", MIGBUF_COW_UNKNOWN | MIGBUF_COW_LAGS },
+    { NFS_SUPER_MAGIC, "nfs", MIGBUF_COW_UNKNOWN | MIGBUF_COW_LAGS },
+    { CEPH_MAGIC, "ceph", MIGBUF_COW_UNKNOWN | MIGBUF_COW_LAGS },
+};
+
+/* The mount an open file came by: its line in /proc/self/mountinfo, with the options of mount and file system. */
+static int find_mount(int fd, char *line, size_t size)
+{
+    char path[64];
+    int id = -1, found = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    f = fopen(path, "re");
+    while (f && id < 0 && fgets(line, (int)size, f))
+        if (sscanf(line, "mnt_id: %d", &id) != 1)
+            id = -1;
+    if (f)
+        fclose(f);
+    f = id >= 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
+    while (f && !found && fgets(line, (int)size, f)) {
+        int this_id;
+
+        found = sscanf(line, "%d ", &this_id) == 1 && this_id == id;
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static int btrfs_compresses(int fd)
+{
+    char line[4096];
+    int attributes = 0;
+
+    if (!ioctl(fd, FS_IOC_GETFLAGS, &attributes) && attributes & FS_COMPR_FL)
+        return 1;
+    return find_mount(fd, line, sizeof line) && (strstr(line, ",compress=") || strstr(line, ",compress-force="));
+}
+
+int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesystem, struct migbuf_error *error)
+{
+    struct migbuf_filesystem f = { .flags = MIGBUF_COW_UNKNOWN };
+    struct statfs s;
+
+    if (!filesystem)
+        return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write it to");
+    while (fstatfs(fd, &s))
+        if (errno != EINTR)
+            return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statfs of the buffer volume failed", errno);
+    f.magic = (uint32_t)s.f_type;
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        if (known[k].magic == f.magic) {
+            memcpy(f.name, known[k].name, sizeof f.name);
+            f.flags = known[k].flags;
+        }
+    if (!strcmp(f.name, "btrfs") && btrfs_compresses(fd))
+        f.flags |= MIGBUF_COW_COMPRESSES;
+    *filesystem = f;
     return 0;
 }

@@ -318,47 +318,95 @@ int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const 
     return rc < 0 ? migbuf__fail(error, rc, migbuf_strerror(rc)) : rc;
 }
 
+static const struct field write_fields[] = {
+    MAY(migbuf_write_report, node_name, "node-name", TEXT),
+    NEED(migbuf_write_report, write_bytes, "stats.wr_bytes", U64),
+    NEED(migbuf_write_report, write_operations, "stats.wr_operations", U64),
+    MAY(migbuf_write_report, has_parent, "parent", OBJECT),
+    MAY(migbuf_write_report, parent_node_name, "parent.node-name", TEXT),
+    MAY(migbuf_write_report, file_highest_offset, "parent.stats.wr_highest_offset", U64),
+};
+
 int migbuf_report_writes(const char *text, uint64_t text_bytes, const char *qdev, const char *node_name,
                          struct migbuf_write_report *out, struct migbuf_error *error)
 {
-    static const struct field fields[] = {
-        MAY(migbuf_write_report, node_name, "node-name", TEXT),
-        NEED(migbuf_write_report, write_bytes, "stats.wr_bytes", U64),
-        NEED(migbuf_write_report, write_operations, "stats.wr_operations", U64),
-        MAY(migbuf_write_report, has_parent, "parent", OBJECT),
-        MAY(migbuf_write_report, parent_node_name, "parent.node-name", TEXT),
-        MAY(migbuf_write_report, file_highest_offset, "parent.stats.wr_highest_offset", U64),
-    };
     const struct condition wanted[] = { { "qdev", qdev }, { "node-name", node_name } };
     struct migbuf_write_report r = { .has_parent = 0 };
     int rc;
 
     if (!text || (!qdev && !node_name) || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, fields);
+    rc = READ_ENTRY(wanted, write_fields);
     if (rc == 0)
         *out = r;
     return rc;
 }
 
+static const struct field node_fields[] = {
+    NEED(migbuf_node_report, node_name, "node-name", TEXT),
+    MAY(migbuf_node_report, actual_bytes, "image.actual-size", U64),
+    NEED(migbuf_node_report, virtual_bytes, "image.virtual-size", U64),
+};
+
 int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name, struct migbuf_node_report *out,
                        struct migbuf_error *error)
 {
-    static const struct field fields[] = {
-        NEED(migbuf_node_report, node_name, "node-name", TEXT),
-        MAY(migbuf_node_report, actual_bytes, "image.actual-size", U64),
-        NEED(migbuf_node_report, virtual_bytes, "image.virtual-size", U64),
-    };
     const struct condition wanted[] = { { "node-name", node_name } };
     struct migbuf_node_report r = { .actual_bytes = 0 };
     int rc;
 
     if (!text || !node_name || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, fields);
+    rc = READ_ENTRY(wanted, node_fields);
     if (rc == 0)
         *out = r;
     return rc;
+}
+
+/* All entries wanted, out of one answer: each record begins with the node's name. Those that are not there become 0. */
+static int read_nodes(const char *text, uint64_t bytes, const struct field *fields, size_t field_count, void *records,
+                      size_t record_bytes, uint64_t count, struct migbuf_error *error)
+{
+    struct migbuf__json *list;
+    struct migbuf_write_report room; /* the larger of the two kinds */
+    int found = 0, rc = load(text, bytes, &list, error);
+
+    for (int pass = 0; rc == 0 && pass < 2; pass++) /* the first only checks, so that a bad entry changes nothing */
+        for (uint64_t k = 0; rc == 0 && k < count; k++) {
+            char *record = (char *)records + k * record_bytes;
+            const struct condition wanted = { "node-name", record };
+            const struct migbuf__json *entry;
+
+            memset(&room, 0, sizeof room);
+            rc = find(list, &wanted, 1, &entry, error);
+            found += pass == 1 && rc == 0;
+            if (rc == 0)
+                rc = fill(entry, fields, field_count, &room, error);
+            else if (rc == MIGBUF_E_NOTFOUND)
+                rc = 0;
+            if (pass == 1) {
+                memcpy(&room, record, sizeof room.node_name);
+                memcpy(record, &room, record_bytes);
+            }
+        }
+    migbuf__json_free(list);
+    return rc < 0 ? rc : found;
+}
+
+int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes, uint64_t count,
+                        struct migbuf_error *error)
+{
+    if (!text || (!nodes && count))
+        return fail_null(error);
+    return read_nodes(text, text_bytes, node_fields, COUNT(node_fields), nodes, sizeof *nodes, count, error);
+}
+
+int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes, uint64_t count,
+                             struct migbuf_error *error)
+{
+    if (!text || (!writes && count))
+        return fail_null(error);
+    return read_nodes(text, text_bytes, write_fields, COUNT(write_fields), writes, sizeof *writes, count, error);
 }
 
 int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device, struct migbuf_job_report *out,

@@ -3,7 +3,11 @@
 #include "migbuf/cow.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 START_TEST(an_unlinked_file_is_measured)
@@ -68,10 +72,131 @@ START_TEST(a_full_volume_is_told_before)
 }
 END_TEST
 
+START_TEST(all_files_in_one_pass)
+{
+    char name[2][24] = { "/tmp/migbuf-cow-XXXXXX", "/tmp/migbuf-cow-XXXXXX" };
+    static const char block[65536] = { 1 };
+    struct migbuf_error e = { 0 };
+    int32_t fd[3];
+    uint64_t bytes[3] = { 7, 7, 7 };
+
+    for (int k = 0; k < 2; k++) {
+        fd[k] = mkstemp(name[k]);
+        ck_assert_int_ge(fd[k], 0);
+        unlink(name[k]);
+        ck_assert(pwrite(fd[k], block, sizeof block, (off_t)k << 30) == sizeof block && !fsync(fd[k]));
+    }
+    ck_assert_int_eq(migbuf_cow_sizes(fd, 2, 0, bytes, NULL), 0);
+    ck_assert(bytes[0] >= 65536 && bytes[0] < 1 << 20 && bytes[1] >= 65536 && bytes[1] < 1 << 20 && bytes[2] == 7);
+    ck_assert_int_eq(migbuf_cow_sizes(fd, 2, MIGBUF_COW_LAGS, bytes, NULL), 0); /* what the count may not know yet */
+    ck_assert(bytes[0] < 1 << 20 && bytes[1] == (1 << 30) + 65536);
+    fd[2] = -1;
+    bytes[0] = 7;
+    ck_assert_int_eq(migbuf_cow_sizes(fd, 3, 0, bytes, &e), MIGBUF_E_SYSTEM);
+    ck_assert(e.need == 2 && e.os_errno == EBADF && bytes[0] == 7);
+    ck_assert_int_eq(migbuf_cow_sizes(NULL, 0, 0, NULL, NULL), 0);
+    ck_assert_int_eq(migbuf_cow_sizes(fd, 1, 0, NULL, NULL), MIGBUF_E_INVALID);
+    close(fd[0]);
+    close(fd[1]);
+}
+END_TEST
+
+/* A file system of that kind on a loop file, mounted over its own directory, for us alone; false where this machine cannot. */
+static bool mounted(const char *kind, const char *options, char at[64])
+{
+    char text[512];
+
+    snprintf(at, 64, "/tmp/migbuf-cow-XXXXXX");
+    if (geteuid() || unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || !mkdtemp(at))
+        return false;
+    snprintf(text, sizeof text,
+             "cd %s && truncate -s 320M image && mkfs.%s -q image >/dev/null 2>&1 && mount -o loop,%s image %s 2>/dev/null",
+             at, kind, options, at);
+    if (!system(text))
+        return true;
+    snprintf(text, sizeof text, "rm -rf %s", at);
+    if (system(text))
+        printf("# %s is left\n", at);
+    return false;
+}
+
+static void unmount(const char *at)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "umount %s && rm -rf %s", at, at);
+    ck_assert_int_eq(system(text), 0);
+}
+
+static struct migbuf_filesystem look(const char *at)
+{
+    struct migbuf_filesystem fs;
+    int fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    ck_assert_int_eq(migbuf_cow_filesystem(fd, &fs, NULL), 0);
+    close(fd);
+    return fs;
+}
+
+START_TEST(kinds_of_file_systems)
+{
+    static const struct {
+        const char *kind, *options;
+        uint32_t flags;
+    } given[] = { { "ext4", "rw", 0 },
+                  { "xfs", "rw", MIGBUF_COW_PREALLOCATES },
+                  { "btrfs", "rw", MIGBUF_COW_COPIES },
+                  { "btrfs", "compress-force=zstd", MIGBUF_COW_COPIES | MIGBUF_COW_COMPRESSES } };
+    static char zeros[1 << 20];
+    struct migbuf_filesystem fs;
+    struct migbuf_error e;
+    char at[64], path[96];
+
+    ck_assert_int_eq(migbuf_cow_filesystem(-1, &fs, &e), MIGBUF_E_SYSTEM);
+    ck_assert_int_eq(migbuf_cow_filesystem(0, NULL, &e), MIGBUF_E_INVALID);
+    fs = look("/proc");
+    ck_assert(fs.flags == MIGBUF_COW_UNKNOWN && !fs.name[0] && fs.magic == 0x9fa0);
+    fs = look("/dev/shm");
+    ck_assert(!strcmp(fs.name, "tmpfs") && !fs.flags);
+    memset(zeros, 'z', sizeof zeros);
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        struct migbuf_volume before, after;
+        uint64_t bytes = 0;
+        int32_t fd;
+
+        if (!mounted(given[k].kind, given[k].options, at))
+            continue;
+        fs = look(at);
+        ck_assert_str_eq(fs.name, given[k].kind);
+        ck_assert_uint_eq(fs.flags, given[k].flags);
+        snprintf(path, sizeof path, "%s/overlay", at);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        ck_assert_int_eq(migbuf_cow_volume(fd, &before, NULL), 0);
+        for (int n = 0; n < 8; n++)
+            ck_assert_int_eq(write(fd, zeros, sizeof zeros), sizeof zeros);
+        ck_assert_int_eq(migbuf_cow_sizes(&fd, 1, fs.flags, &bytes, NULL), 0);
+        ck_assert_msg(bytes >= 8 << 20, "%s counts %llu before it has written", given[k].kind, (unsigned long long)bytes);
+        fsync(fd);
+        ck_assert_int_eq(migbuf_cow_sizes(&fd, 1, fs.flags, &bytes, NULL), 0);
+        ck_assert_msg(bytes >= 8 << 20 && bytes < 80 << 20, "%llu", (unsigned long long)bytes);
+        syncfs(fd);
+        ck_assert_int_eq(migbuf_cow_volume(fd, &after, NULL), 0);
+        if (given[k].flags & MIGBUF_COW_COMPRESSES) /* the file counts as it was written, its volume knows better */
+            ck_assert(after.used_bytes < before.used_bytes + (4 << 20));
+        else
+            ck_assert(after.used_bytes >= before.used_bytes + (8 << 20));
+        close(fd);
+        unmount(at);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { an_unlinked_file_is_measured, a_volume_is_what_statvfs_says,
-                                   a_bad_descriptor_is_a_named_error, a_full_volume_is_told_before, NULL };
+                                   a_bad_descriptor_is_a_named_error, a_full_volume_is_told_before,
+                                   all_files_in_one_pass, kinds_of_file_systems,
+                                   NULL };
 
-    return unit_run("cow", tests, 10);
+    return unit_run("cow", tests, 30);
 }

@@ -382,9 +382,38 @@ START_TEST(answers_reach_a_disk)
 }
 END_TEST
 
+START_TEST(many_nodes_in_one_pass)
+{
+#define NODE(name, size)                                                                                               \
+    "{\"node-name\": \"" name "\", \"image\": {\"virtual-size\": 1000, \"actual-size\": " size "}}"
+    static const char three[] = "[" NODE("a", "1") ", " NODE("b", "2") ", " NODE("c", "3") "]";
+    static const char bad[] = "[" NODE("a", "1") ", " NODE("b", "\"2\"") "]";
+    static const char writes[] = "[{\"node-name\": \"o\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}, \"parent\": "
+                                 "{\"node-name\": \"f\", \"stats\": {\"wr_highest_offset\": 131072}}}]";
+    struct migbuf_node_report n[3] = { { .node_name = "c" }, { .node_name = "x", .actual_bytes = 7 }, { .node_name = "a" } };
+    struct migbuf_write_report w[2] = { { .node_name = "o" }, { .node_name = "p", .write_bytes = 7 } };
+    struct migbuf_error e;
+
+    ck_assert_int_eq(migbuf_report_nodes(three, sizeof three - 1, n, 3, &e), 2);
+    ck_assert(n[0].actual_bytes == 3 && n[0].virtual_bytes == 1000 && n[2].actual_bytes == 1);
+    ck_assert(!strcmp(n[1].node_name, "x") && !n[1].actual_bytes && !n[1].virtual_bytes);
+    strcpy(n[1].node_name, "b");
+    ck_assert_int_eq(migbuf_report_nodes(bad, sizeof bad - 1, n, 3, &e), MIGBUF_E_PROTOCOL);
+    ck_assert(n[0].actual_bytes == 3 && n[2].actual_bytes == 1); /* all or none */
+    ck_assert_int_eq(migbuf_report_nodes("{}", 2, n, 3, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_nodes("[]", 2, n, 0, &e), 0);
+    ck_assert_int_eq(migbuf_report_nodes(three, sizeof three - 1, NULL, 1, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_all_writes(writes, sizeof writes - 1, w, 2, &e), 1);
+    ck_assert(w[0].file_highest_offset == 131072 && w[0].has_parent && w[0].write_bytes == 4096 && !w[1].write_bytes);
+    ck_assert_str_eq(w[0].parent_node_name, "f");
+    ck_assert_str_eq(w[1].node_name, "p");
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {
+    const TTest *const tests[] = {many_nodes_in_one_pass,
+                                   
         a_disk_by_its_node,
         every_limit_has_its_place,
         what_is_missing_is_named_and_nothing_changes,

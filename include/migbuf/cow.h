@@ -4,7 +4,12 @@
 /**
  * @file cow.h
  * Sizes of overlays and of Ω. LXD and Incus remove an overlay's name before QEMU opens it, so the host keeps a duplicate of
- * its descriptor and asks that. From QEMU's replies the same figure comes through report.h.
+ * its descriptor and asks that. From QEMU's replies the same figure comes through report.h: migbuf_report_nodes
+ * (actual-size, what fstat says) or, for an overlay on a block device, migbuf_report_all_writes (wr_highest_offset).
+ *
+ *   once:       migbuf_cow_filesystem(fd of Ω, &fs)        whom to believe
+ *   each tick:  migbuf_cow_sizes(fds, n, fs.flags, sizes)  all overlays in one pass; migbuf_cow_volume now and then:
+ *                                                          what it says beyond their sum is not ours, or not in their count
  *
  * System calls, no state. Any thread.
  */
@@ -16,6 +21,42 @@ extern "C" {
 
 /** Allocated bytes of an open file (st_blocks * 512): what it takes from Ω. Errors: MIGBUF_E_SYSTEM. */
 MIGBUF_API int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_error *error);
+
+/** The block count follows seconds after the writes: a larger length is believed instead. */
+#define MIGBUF_COW_LAGS 1u
+/** Files may take less from Ω than their count (btrfs counts what was written), or are counted as compressed and may
+ * grow when they are written to again (zfs). */
+#define MIGBUF_COW_COMPRESSES 2u
+/** The block count may hold room beyond the end that is given back later. */
+#define MIGBUF_COW_PREALLOCATES 4u
+/** A rewrite takes new room before, and sometimes without, the old being freed: a file can take more from Ω than its own
+ * count says. Only statvfs knows. */
+#define MIGBUF_COW_COPIES 8u
+/** Not a local file system this library knows: nothing is sure of its counts. */
+#define MIGBUF_COW_UNKNOWN 16u
+
+/** What a file system's figures are worth. A record. */
+struct migbuf_filesystem {
+    char name[16];  /**< "ext4", "xfs", "btrfs", "zfs", "tmpfs", …; "" when not known */
+    uint32_t magic; /**< statfs's f_type */
+    uint32_t flags; /**< MIGBUF_COW_… */
+};
+
+/**
+ * The file system of an open file or directory. btrfs compresses when its mount says so (/proc/self/mountinfo, where it can
+ * be read) or the file's attributes do. Linux. Source: statfs(2), btrfs(5), and measured on ext4, xfs, btrfs and tmpfs;
+ * zfs from its documentation (st_blocks at the end of a transaction group, 5 s).
+ * What happens when it is full is another question: migbuf_cow_when_full. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID.
+ */
+MIGBUF_API int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesystem, struct migbuf_error *error);
+
+/**
+ * What each of these open files takes from Ω: allocated bytes, or the length where that is larger and `flags` has
+ * MIGBUF_COW_LAGS (too much for a sparse file with extended_l2, never too little). All in one pass, all or none.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM with the index of the file in error->need.
+ */
+MIGBUF_API int migbuf_cow_sizes(const int32_t *fds, uint64_t count, uint32_t flags, uint64_t *bytes,
+                                struct migbuf_error *error);
 
 /** A volume. A record. */
 struct migbuf_volume {

@@ -93,6 +93,20 @@ struct migbuf_node_report {
 MIGBUF_API int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name,
                                   struct migbuf_node_report *out, struct migbuf_error *error);
 
+/**
+ * All nodes that are looked for, out of one answer of query-named-block-nodes and in one pass: the names stand in
+ * nodes[].node_name. A node that is not there gets 0 in all other fields. Returns how many are there.
+ */
+MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes,
+                                   uint64_t count, struct migbuf_error *error);
+
+/**
+ * The same for guests' disks out of one answer of query-blockstats, by the name of their top node in writes[].node_name.
+ * file_highest_offset is an overlay's size where its file is a block device, which allocates nothing.
+ */
+MIGBUF_API int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes,
+                                        uint64_t count, struct migbuf_error *error);
+
 /** A block job by query-block-jobs. */
 struct migbuf_job_report {
     char device[256]; /**< the job's id */
