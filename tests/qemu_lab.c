@@ -443,6 +443,27 @@ void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeo
     }
 }
 
+static uint32_t in_flight(const struct lab_vm *v)
+{
+    struct guest_status status = lab_status(v);
+    uint32_t n = 0;
+
+    for (uint32_t k = 0; k < v->wish.guest.depth; k++)
+        n += status.in_flight[k] != 0;
+    return n;
+}
+
+void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes, double timeout_s)
+{
+    double until = lab_now() + timeout_s;
+
+    while (in_flight(v) < writes) {
+        ck_assert_msg(lab_now() < until, "%s: %u writes in flight after %g s, %u wanted", v->name, in_flight(v), timeout_s,
+                      writes);
+        lab_sleep(0.002);
+    }
+}
+
 /* The library's loop */
 
 static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)

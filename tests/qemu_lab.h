@@ -117,6 +117,8 @@ uint64_t lab_grown(const struct lab_vm *v);
 void lab_counters(struct lab_vm *v, uint64_t *writes, uint64_t *bytes);
 struct guest_status lab_status(const struct lab_vm *v);
 void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeout_s);
+/* Until that many writes wait at the device. */
+void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes, double timeout_s);
 
 /*
  * `growth_bytes_per_s` is the budget: the migration's share of its link while the base is copied; 0: what Ω allows. To be
