@@ -16,9 +16,12 @@ unpack() {
     "$binary" --version >>"$dir/log" 2>&1 || { echo "it does not run"; return 1; }
 }
 
+exec 9>"$dir/lock"
+flock 9
 if ! "$binary" --version >/dev/null 2>&1; then
     word=$(unpack) || aside_cannot "${word:-no word}" "$@"
 fi
+exec 9>&-
 if [ $# -eq 0 ]; then
     echo "$binary"
 else

@@ -128,7 +128,7 @@ static void let_go(struct run *r)
     lab_loop_end(&r->loop);
     before = lab_grown(&r->v);
     lab_restore(&r->v);
-    lab_sleep(0.4);
+    lab_sleep(0.25);
     r->unthrottled = (double)(lab_grown(&r->v) - before) / (lab_now() - since);
 }
 

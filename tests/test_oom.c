@@ -521,6 +521,10 @@ static int disk_set(void)
 
     return migbuf_disk_set(disk, &limits);
 }
+static int disk_again(void)
+{
+    return migbuf_disk_again(disk);
+}
 static int disk_restore(void)
 {
     return migbuf_disk_restore(disk);
@@ -551,7 +555,7 @@ static const struct step disk_steps[] = {
     { "migbuf_disk_learn", disk_learn },   { "migbuf_disk_next", disk_next },    { "migbuf_disk_found", disk_found0 },
     { "migbuf_disk_found", disk_found1 },  { "migbuf_disk_done", disk_done },    { "migbuf_disk_set", disk_set },
     { "migbuf_disk_next", disk_next },     { "migbuf_disk_failed", disk_failed }, { "migbuf_disk_next", disk_next },
-    { "migbuf_disk_done", disk_done }, { "migbuf_disk_restore", disk_restore }, { "migbuf_disk_next", disk_next },
+    { "migbuf_disk_done", disk_done },     { "migbuf_disk_again", disk_again },  { "migbuf_disk_restore", disk_restore }, { "migbuf_disk_next", disk_next },
     { "migbuf_disk_load", disk_load },     { "migbuf_disk_next", disk_next },
 };
 static const struct story disk_story = { disk_steps, sizeof disk_steps / sizeof *disk_steps, look_disk, nothing, free_disk };
