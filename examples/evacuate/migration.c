@@ -915,10 +915,31 @@ static bool made_fdset(const struct migration *m)
     return m->disk[m->d].made & MADE_FDSET && !made_snapshot(m);
 }
 
-/* It sent everything, but the target did not get it or died: the guest is still here, its disks are given away. */
+static bool was_migrating(const struct migration *m)
+{
+    return m->place[SOURCE].monitor.facts.migration[0];
+}
+
+/*
+ * The guest did not arrive and is still here, but QEMU has stopped it for good: what was sent may even have been
+ * everything, and then its disks are given away. Only `cont` takes it back, before any job and before QEMU migrates again.
+ * For one that is to stand still it costs a drain; those of the next attempt, for which there is room, find it standing.
+ */
+static int found_handed_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_status_report status;
+    struct migbuf_error e;
+
+    (void)now;
+    if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
+        return failed(m, "%s", e.text);
+    m->handed_over = !strcmp(status.status, "postmigrate") || !strcmp(status.status, "finish-migrate");
+    return DONE;
+}
+
 static bool is_handed_over(const struct migration *m)
 {
-    return !strcmp(m->place[SOURCE].monitor.facts.migration, "completed");
+    return m->handed_over;
 }
 
 static bool goes_on(const struct migration *m)
@@ -1189,7 +1210,8 @@ static int found_migration(struct migration *m, const struct call *answer, uint6
 
 static bool may_be_there(const struct migration *m)
 {
-    return m->home == SOURCE && is_handed_over(m) && m->place[TARGET].started;
+    return m->home == SOURCE && !strcmp(m->place[SOURCE].monitor.facts.migration, "completed") &&
+           m->place[TARGET].started;
 }
 
 /* It has everything, or it ends for lack of the rest. */
@@ -1233,7 +1255,7 @@ enum {
     TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
     NBD_NODE, MIRROR, READY,
     HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
-    BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_HANDED_OVER, BACK_COMMIT, BACK_READY,
+    BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_COMMIT, BACK_READY,
     BACK_COMPLETE, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE, BACK_RUN,
     GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
 };
@@ -1361,7 +1383,9 @@ static const struct step steps[] = {
                    .flags = EACH },
     [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
                       .finished = target_gone, .timeout_ms = T(10), .flags = HANGS_UP },
-    [BACK_HANDED_OVER] = { "taking the disks back", PHASE_RAM, SOURCE, "cont", .needed = is_handed_over,
+    [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_RAM, SOURCE, "query-status",
+                      .needed = was_migrating, .finished = found_handed_over, .timeout_ms = T(10) },
+    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_RAM, SOURCE, "cont", .needed = is_handed_over,
                            .timeout_ms = T(30) },
     [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
                       .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH },

@@ -81,6 +81,7 @@ struct migration {
     int tool_output;
     int ram; /* a flow over the link, -1: none */
 
+    bool handed_over; /* its source stands as after a migration, which did not come to its end */
     bool known;     /* its guest writes, and the host's limits were read */
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */

@@ -229,6 +229,8 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
         throttle_load(&m->throttle, m->index, m->index % r->site.links, &m->place[SOURCE].monitor, m->load->disks,
                       json_string_value(throttle), json_string_length(throttle), error))
         return -1;
+    if (added && !m->throttle.disk)
+        return fail(error, "%s: in the buffer, but with no limits of its host", m->load->name);
     if (added)
         control_join(&r->control, &m->throttle);
     m->throttle.pauses = (uint32_t)pauses;
