@@ -106,6 +106,12 @@ static int has_project(int fd)
     return !ioctl(fd, FS_IOC_FSGETXATTR, &attributes) && attributes.fsx_projid;
 }
 
+/* ext2 to ext4, and XFS: trying would take all there is from everybody else on it. */
+static int is_ext_or_xfs(const struct statfs *type)
+{
+    return type->f_type == EXT4_SUPER_MAGIC || type->f_type == XFS_SUPER_MAGIC;
+}
+
 int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error)
 {
     struct migbuf_full found = { .kind = MIGBUF_FULL_FAILS };
@@ -124,9 +130,9 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
     fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
-    if (type.f_type == TMPFS_MAGIC)
+    if (type.f_type == TMPFS_MAGIC || (is_ext_or_xfs(&type) && !has_project(dir_fd)))
         found.kind = MIGBUF_FULL_STOPS;
-    else if (type.f_type != ZFS_MAGIC && !has_project(dir_fd))
+    else if (type.f_type != ZFS_MAGIC && !is_ext_or_xfs(&type))
         probe(fd, volume.free_bytes, &found);
     close(fd);
     *full = found;

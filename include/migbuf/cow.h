@@ -87,13 +87,14 @@ struct migbuf_full {
 
 /**
  * What a write gets that finds no room in this directory (an open descriptor of it), and how much room there is. Ask when
- * the volume is set up, while nobody uses it: all of its room is taken for some milliseconds.
+ * the volume is set up, while nobody uses it: where it has to be tried, all of its room is taken for some milliseconds.
  *
  * QEMU stops a guest for ENOSPC only. Over a quota its writes fail, and what it was told is lost may be. So where a quota
  * bounds the volume, Ω is `room_bytes` less a margin, and no migration goes without a limit.
  *
- * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may, a tmpfs ENOSPC.
- * Else by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with counts.
+ * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may; without one
+ * they answer ENOSPC (quotas of users are not looked at: a volume for migrations has none), and so does a tmpfs. Else,
+ * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with counts.
  * Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM (no directory, no permission to write there).
  */
