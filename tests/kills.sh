@@ -4,7 +4,7 @@
 #   SEED    of the moments and of everything else, - for any; printed, so that one kill can be repeated: N 1, FIRST its number
 #   --late  the restart comes that much later instead of within the time the buffer reckons with; then guests may have been
 #           stopped for lack of room, but nothing may be lost
-# Environment: EVACUATE, the path of the program; EVACUATE_SHORT, every second kill only.
+# Environment: EVACUATE, the path of the program; EVACUATE_SHORT, half as many kills.
 cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
 import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
