@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"migbuf.example/migbuf"
+)
+
+// VM is one migration from beginning to end. The order of commands and the names are those of LXD's migrateSendLive; what
+// migbuf adds stands out by `c.` and `m.disk`.
+type VM struct {
+	load           Load
+	dir            string
+	fail           bool // gives up after the base is copied
+	source, target *QEMU
+	moved          bool
+	restored       bool // the host's limits are in force, exactly
+	overlayGone    bool
+}
+
+const (
+	diskBytes = 64 << 20
+	overlay   = "lxd_root_snapshot"
+	nbd       = "lxd_root_nbd"
+)
+
+type args = map[string]any
+
+// host is what the host itself has set on the disk: what has to be in force afterwards.
+var host = migbuf.ThrottleConfig{BpsRd: 50000000, IopsWr: 600, IopsWrMax: 900, IopsWrMaxLength: 2, Group: qdev}
+
+func setHostLimits(q *QEMU) error {
+	return q.Run("block_set_io_throttle", args{"id": qdev, "bps": 0, "bps_rd": host.BpsRd, "bps_wr": 0, "iops": 0, "iops_rd": 0,
+		"iops_wr": host.IopsWr, "iops_wr_max": host.IopsWrMax, "iops_wr_max_length": host.IopsWrMaxLength}, nil)
+}
+
+func hostLimitsInForce(q *QEMU) bool {
+	var reply struct {
+		Return []struct {
+			QDev     string `json:"qdev"`
+			Inserted migbuf.ThrottleConfig
+		} `json:"return"`
+	}
+	if q.Run("query-block", nil, &reply) != nil {
+		return false
+	}
+	for _, d := range reply.Return {
+		if d.QDev == qdev {
+			return d.Inserted == host
+		}
+	}
+	return false
+}
+
+func (v *VM) path(name string) string { return v.dir + "/" + name }
+
+func (v *VM) start(t tools) (err error) {
+	if err = os.MkdirAll(v.dir, 0700); err != nil {
+		return err
+	}
+	numbers := append(v.load.numbers(), "base_sectors="+strconv.Itoa(int(v.load.BaseSectors)))
+	if err = t.run(t.writer, append([]string{"make", v.path("source.img"), strconv.Itoa(diskBytes)}, numbers...)...); err != nil {
+		return err
+	}
+	if v.source, err = startQEMU(v.path("source"), v.path("source.img"), t.guest, v.load, false); err != nil {
+		return err
+	}
+	if err = setHostLimits(v.source); err != nil {
+		return err
+	}
+	return v.source.writes(0)
+}
+
+// geometry: virtio-blk merges neighbours, so the throttle may see all of the queue as one request.
+func (v *VM) geometry() (migbuf.Geometry, error) {
+	request, depth := uint64(v.load.Sectors)*512, uint64(v.load.Depth)
+	g := migbuf.Geometry{VirtualBytes: diskBytes, ClusterBytes: 65536, SubclusterBytes: 65536, RequestBytes: request * depth}
+	if request%65536 == 0 {
+		g.Flags = migbuf.Aligned
+	}
+	var err error
+	g.QueueBytes, err = g.Drain(depth, request)
+	return g, err
+}
+
+// undo runs, last first, what a step left to be undone.
+type undo []func()
+
+func (u *undo) add(f func()) { *u = append(*u, f) }
+func (u *undo) all() {
+	for i := len(*u) - 1; i >= 0; i-- {
+		(*u)[i]()
+	}
+	*u = nil
+}
+
+func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id uint64) (err error) {
+	s := v.source
+	m := &Member{id: id, qemu: s, left: uint64(v.load.BaseSectors) * 512}
+	if m.disk, err = migbuf.NewDisk(fmt.Sprintf("migbuf-vm%d", id), "lxd_root"); err != nil {
+		return err
+	}
+	defer m.disk.Close()
+
+	// Learn the device and the host's own limits; keep them where a restarted daemon finds them.
+	if err = m.disk.Learn(ctx, s); err != nil {
+		return err
+	}
+	saved, err := m.disk.Save()
+	if err != nil {
+		return err
+	}
+	if err = os.WriteFile(v.path("limits"), []byte(saved), 0600); err != nil {
+		return err
+	}
+	geometry, err := v.geometry()
+	if err != nil {
+		return err
+	}
+	var revert undo
+	defer func() { revert.all() }()
+	revert.add(func() { // after the merge has ended: until then the overlay grows
+		m.release()
+		c.Remove(id)
+		back, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		v.told(m.disk.Restore(back, s))
+		v.restored = hostLimitsInForce(s)
+		v.told(s.Run("cont", nil, nil))
+	})
+	if err = c.Add(ctx, m, geometry); err != nil { // the first limit is in force now, before there is an overlay
+		return err
+	}
+
+	if err = s.Run("migrate-set-capabilities", args{"capabilities": []args{
+		{"capability": "auto-converge", "state": true}, {"capability": "pause-before-switchover", "state": true}}}, nil); err != nil {
+		return err
+	}
+	file, err := v.makeOverlay(t, volume)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.overlay = file // from here on its size is measured
+	m.mu.Unlock()
+	var fdset struct {
+		Return struct {
+			ID int `json:"fdset-id"`
+		} `json:"return"`
+	}
+	if err = s.run("add-fd", args{"opaque": "rdwr:" + overlay}, &fdset, file); err != nil {
+		return err
+	}
+	revert.add(func() { v.told(s.Run("remove-fd", args{"fdset-id": fdset.Return.ID}, nil)) })
+	if err = s.Run("blockdev-add", args{"driver": "qcow2", "node-name": overlay, "read-only": false,
+		"file": args{"driver": "file", "filename": fmt.Sprintf("/dev/fdset/%d", fdset.Return.ID)}}, nil); err != nil {
+		return err
+	}
+	revert.add(func() {
+		v.told(s.Run("blockdev-del", args{"node-name": overlay}, nil))
+		// Nothing grows any more, and it has to run: QEMU closes a descriptor it was told to remove only then.
+		m.own()
+		v.told(s.Run("cont", nil, nil))
+	})
+	if err = s.Run("blockdev-snapshot", args{"node": "lxd_root", "overlay": overlay}, nil); err != nil {
+		return err
+	}
+	revert.add(func() {
+		m.mu.Lock()
+		m.handsOff = false
+		m.mu.Unlock()
+		e := v.mergeBack()
+		v.told(e)
+		v.overlayGone = e == nil
+	})
+	m.mu.Lock()
+	m.onTop = true
+	m.mu.Unlock()
+	c.Phase(id, migbuf.PhaseBase, 3)
+
+	// The longest phase: the storage driver copies the base, the guest writes to the overlay.
+	if err = v.copyBase(ctx, c.link, m); err != nil {
+		return err
+	}
+	if v.fail {
+		return errGivenUp
+	}
+	if err = v.startTarget(t, c.link); err != nil {
+		return err
+	}
+	revert.add(func() { v.target.end() })
+	if err = s.Run("blockdev-add", args{"node-name": nbd, "driver": "raw", "file": args{"driver": "nbd", "export": "lxd_root",
+		"server": args{"type": "unix", "path": v.target.path("nbd")}}}, nil); err != nil {
+		return err
+	}
+	revert.add(func() { time.Sleep(time.Second); v.told(s.Run("blockdev-del", args{"node-name": nbd}, nil)) })
+	if err = s.Run("blockdev-mirror", args{"device": overlay, "target": nbd, "sync": "top", "job-id": overlay,
+		"copy-mode": "write-blocking", "speed": c.link.share()}, nil); err != nil {
+		return err
+	}
+	revert.add(func() { _ = s.Run("block-job-cancel", args{"device": overlay}, nil) })
+	c.Phase(id, migbuf.PhaseDrain, 2)
+	if err = v.waitJob(ctx, m, true); err != nil {
+		return err
+	}
+
+	// TCG loses track of pages a running vCPU writes to, so the guest stands while its memory is sent. KVM needs no such step.
+	m.own()
+	if err = s.Run("stop", nil, nil); err != nil {
+		return err
+	}
+	c.Phase(id, migbuf.PhaseDrain, 1)
+	if err = s.Run("migrate", args{"uri": "unix:" + v.target.path("ram")}, nil); err != nil {
+		return err
+	}
+	revert.add(func() {
+		_ = s.Run("migrate_cancel", nil, nil)
+		_ = s.Run("migrate-continue", args{"state": "cancelling"}, nil) // QEMU 7.2 may have paused all the same, and waits
+		back, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_ = waitMigration(back, s, "cancelled")
+	})
+	if err = waitMigration(ctx, s, "pre-switchover"); err != nil {
+		return err
+	}
+	if err = s.Run("block-job-cancel", args{"device": overlay}, nil); err != nil { // a ready mirror: completes without pivot
+		return err
+	}
+	if err = v.waitJob(ctx, m, false); err != nil {
+		return err
+	}
+	c.Phase(id, migbuf.PhaseDrain, 0)
+	if err = s.Run("migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
+		return err
+	}
+	if err = waitMigration(ctx, s, "completed"); err != nil {
+		return err
+	}
+	revert = nil // the guest is at the target: no way back
+	v.moved = true
+	if err = v.target.Run("cont", nil, nil); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.gone = true
+	m.mu.Unlock()
+	s.end()
+	m.release()
+	c.Remove(id)
+	v.restored = hostLimitsInForce(v.target)
+	v.overlayGone = true
+	return nil
+}
+
+// told reports what went wrong on the way back, where there is nothing else to be done about it.
+func (v *VM) told(err error) {
+	if err != nil {
+		say("vm%d: going back: %v", v.load.ID-1, err)
+	}
+}
+
+func (v *VM) makeOverlay(t tools, volume string) (*os.File, error) {
+	path := fmt.Sprintf("%s/vm%d.qcow2", volume, v.load.ID)
+	if err := t.run("qemu-img", "create", "-q", "-f", "qcow2", path, strconv.Itoa(diskBytes)); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return f, err
+}
+
+func (v *VM) copyBase(ctx context.Context, link *Wire, m *Member) error {
+	from, err := os.Open(v.path("source.img"))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Create(v.path("target.img"))
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := to.Truncate(diskBytes); err != nil {
+		return err
+	}
+	block := make([]byte, 256<<10)
+	for at := int64(0); at < diskBytes; at += int64(len(block)) {
+		if _, err := io.ReadFull(from, block); err != nil {
+			return err
+		}
+		if zero(block) {
+			continue // holes cost nothing
+		}
+		if err := link.send(ctx, len(block)); err != nil {
+			return err
+		}
+		if _, err := to.WriteAt(block, at); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if m.left > uint64(len(block)) {
+			m.left -= uint64(len(block))
+		}
+		m.mu.Unlock()
+	}
+	return nil
+}
+
+func zero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *VM) startTarget(t tools, link *Wire) (err error) {
+	if v.target, err = startQEMU(v.path("target"), v.path("target.img"), t.guest, v.load, true); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		command string
+		args    args
+	}{
+		{"nbd-server-start", args{"addr": args{"type": "unix", "data": args{"path": v.target.path("nbd")}}, "max-connections": 1}},
+		{"block-export-add", args{"id": "lxd_root", "type": "nbd", "node-name": "lxd_root", "writable": true}},
+		{"migrate-incoming", args{"uri": "unix:" + v.target.path("ram")}},
+	} {
+		if err = v.target.Run(step.command, step.args, nil); err != nil {
+			return err
+		}
+	}
+	return setHostLimits(v.target) // the limits do not travel: the target's host sets its own
+}
+
+type job struct {
+	Device string `json:"device"`
+	Len    uint64 `json:"len"`
+	Offset uint64 `json:"offset"`
+	Ready  bool   `json:"ready"`
+}
+
+func (v *VM) job() (*job, error) {
+	var reply struct {
+		Return []job `json:"return"`
+	}
+	if err := v.source.Run("query-block-jobs", nil, &reply); err != nil {
+		return nil, err
+	}
+	for _, j := range reply.Return {
+		if j.Device == overlay {
+			return &j, nil
+		}
+	}
+	return nil, nil
+}
+
+// waitJob waits until the job on the overlay is ready, or gone.
+func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
+	for {
+		j, err := v.job()
+		switch {
+		case err != nil:
+			return err
+		case j == nil && ready:
+			return fmt.Errorf("the job on %s ended too early", overlay)
+		case j == nil || (ready && j.Ready):
+			return nil
+		}
+		m.mu.Lock()
+		m.left = j.Len - j.Offset
+		m.mu.Unlock()
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// mergeBack commits the overlay into the disk it lies on. The guest runs or stands meanwhile as the buffer wants it: its
+// writes still go to the overlay.
+func (v *VM) mergeBack() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	m := &Member{}
+	if err := v.waitJob(ctx, m, false); err != nil { // the mirror, if there was one
+		return err
+	}
+	if err := v.source.Run("block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
+		return err
+	}
+	if err := v.waitJob(ctx, m, true); err != nil {
+		return err
+	}
+	if err := v.source.Run("block-job-complete", args{"device": overlay}, nil); err != nil {
+		return err
+	}
+	return v.waitJob(ctx, m, false)
+}
+
+func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
+	for {
+		var reply struct {
+			Return struct {
+				Status string `json:"status"`
+			} `json:"return"`
+		}
+		if err := q.Run("query-migrate", nil, &reply); err != nil {
+			return err
+		}
+		switch reply.Return.Status {
+		case wanted:
+			return nil
+		case "failed", "cancelled":
+			return fmt.Errorf("the migration has the status %s", reply.Return.Status)
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// check stops the guest where it is and holds its disk against what it was told to be safe.
+func (v *VM) check(t tools) (acknowledged, lost int, err error) {
+	q, image := v.source, v.path("source.img")
+	if v.moved {
+		q, image = v.target, v.path("target.img")
+	}
+	if err = q.writes(q.acknowledged()); err != nil { // it went on
+		return 0, 0, err
+	}
+	if err = q.Run("stop", nil, nil); err != nil {
+		return 0, 0, err
+	}
+	q.end()
+	numbers := append(v.load.numbers(), "base_sectors="+strconv.Itoa(int(v.load.BaseSectors)))
+	out, err := exec.Command(t.writer, append([]string{"check", image, q.memory()}, numbers...)...).CombinedOutput()
+	var slots, foreign, base int
+	if _, e := fmt.Sscanf(string(out), "acknowledged %d slots %d lost %d foreign %d base %d", &acknowledged, &slots, &lost, &foreign, &base); e != nil {
+		return 0, 0, fmt.Errorf("%s: %v: %s", t.writer, err, out)
+	}
+	if err != nil {
+		err = fmt.Errorf("vm%d: %s", v.load.ID, strings.TrimSpace(string(out)))
+	}
+	return acknowledged, lost + foreign + base, err
+}

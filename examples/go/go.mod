@@ -1,0 +1,3 @@
+module migbuf.example
+
+go 1.19

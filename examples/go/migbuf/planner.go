@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+
+package migbuf
+
+// #include <migbuf/migbuf.h>
+import "C"
+
+import "unsafe"
+
+// PlannerLink is one link.
+type PlannerLink struct {
+	BytesPerS     float64 // its mean over the last minute
+	FlowBytesPerS float64 // most that one migration gets of it; +Inf: as much as there is
+}
+
+// PlannerGuest is one running migration, as the planner sees it.
+type PlannerGuest struct {
+	ID          uint64
+	Link        uint32 // index of its link
+	draining    uint32
+	Weight      float64
+	FileBytes   float64 // its files in the volume
+	LeftBytes   float64 // base still to copy or, draining, overlay still to send
+	NeedBytes   float64 // what the last plan forecast as its growth; 0 at first
+	Remaining   float64 // +Inf where not known
+	GrowthRatio float64
+	Rate, Peak  float64 // unit bytes/s
+}
+
+// SetDraining says whether its overlay is being sent.
+func (g *PlannerGuest) SetDraining(on bool) {
+	g.draining = 0
+	if on {
+		g.draining = 1
+	}
+}
+
+// PlannerPlan is what is planned for one migration.
+type PlannerPlan struct {
+	SendBytes float64 // still to send, with what the guest adds meanwhile
+	ReleaseS  float64 // until its files are deleted
+	NeedBytes float64 // keep it for the next tick's guest
+	Wish      float64
+	Line      float64
+	Growth    float64
+	Rate      float64 // unit bytes/s it may write; +Inf: no throttle
+	Place     uint32  // 0: leaves first
+	cut       uint32
+}
+
+// Cut tells whether it got less than its wish.
+func (p *PlannerPlan) Cut() bool { return p.cut != 0 }
+
+// PlannerOptions are what all share. Start from [DefaultPlannerOptions].
+type PlannerOptions struct {
+	size          uint64
+	CapacityBytes float64 // the volume, without what is kept free for drains
+	IntervalS     float64
+	Floor         float64 // what each may write whatever is planned, unit bytes/s
+	Newcomers     float64 // what who stays leaves to who comes, 0 to 1
+	Explore       float64 // part of an equal part of the volume that may be filled to learn, 0 to 1
+}
+
+// DefaultPlannerOptions are the library's.
+func DefaultPlannerOptions() PlannerOptions {
+	var o PlannerOptions
+	C.migbuf_planner_options_init((*C.struct_migbuf_planner_options)(unsafe.Pointer(&o)), C.uint64_t(unsafe.Sizeof(o)))
+	return o
+}
+
+func slots(n int) *C.struct_migbuf_planner_slot {
+	return (*C.struct_migbuf_planner_slot)(at(make([]C.struct_migbuf_planner_slot, n)))
+}
+
+// PlannerTick plans for all guests at once: one plan each, in their order. [PolicyPlanner] does it inside a [Buffer].
+func PlannerTick(o PlannerOptions, links []PlannerLink, guests []PlannerGuest) ([]PlannerPlan, error) {
+	plans := make([]PlannerPlan, len(guests))
+	rc := C.migbuf_planner_tick((*C.struct_migbuf_planner_options)(unsafe.Pointer(&o)),
+		(*C.struct_migbuf_planner_link)(at(links)), C.size_t(len(links)),
+		(*C.struct_migbuf_planner_guest)(at(guests)), C.size_t(len(guests)),
+		slots(len(guests)+len(links)), (*C.struct_migbuf_planner_plan)(at(plans)))
+	return plans, failed("planner_tick", rc)
+}
+
+// PlannerFinish tells when flows that share a link fairly are done; send ascends. weight nil: 1 each.
+func PlannerFinish(send, weight []float64, link PlannerLink) ([]float64, error) {
+	if err := sameLength("planner_finish", len(send), weight); err != nil {
+		return nil, err
+	}
+	done := make([]float64, len(send))
+	rc := C.migbuf_planner_finish(doubles(send), doubles(weight), C.size_t(len(send)), (*C.struct_migbuf_planner_link)(unsafe.Pointer(&link)), doubles(done))
+	return done, failed("planner_finish", rc)
+}
+
+// PlannerLines are the lines R of planner.h, for files in order of release.
+func PlannerLines(capacityBytes float64, fileBytes, releaseS []float64, floor, front float64) ([]float64, error) {
+	if err := sameLength("planner_lines", len(fileBytes), releaseS); err != nil {
+		return nil, err
+	}
+	line := make([]float64, len(fileBytes))
+	rc := C.migbuf_planner_lines(C.double(capacityBytes), doubles(fileBytes), doubles(releaseS), C.size_t(len(fileBytes)), C.double(floor),
+		C.double(front), doubles(line))
+	return line, failed("planner_lines", rc)
+}
+
+// PlannerChain is the max-min fair growth below the lines. weight nil: 1 each.
+func PlannerChain(wish, line, weight []float64) ([]float64, error) {
+	if err := sameLength("planner_chain", len(wish), line); err != nil {
+		return nil, err
+	}
+	if err := sameLength("planner_chain", len(wish), weight); err != nil {
+		return nil, err
+	}
+	growth := make([]float64, len(wish))
+	rc := C.migbuf_planner_chain(doubles(wish), doubles(line), doubles(weight), C.size_t(len(wish)), slots(len(wish)), doubles(growth))
+	return growth, failed("planner_chain", rc)
+}
+
+// PlannerSetValue is the value to set in QEMU so that the mean over an interval is rate.
+func PlannerSetValue(rate, intervalS, burstS float64) (float64, error) {
+	var value C.double
+	rc := C.migbuf_planner_set_value(C.double(rate), C.double(intervalS), C.double(burstS), &value)
+	return float64(value), failed("planner_set_value", rc)
+}
+
+// Order in which waiting migrations start.
+type Order int32
+
+// Orders.
+const (
+	ShortestFirst Order = C.MIGBUF_ADMISSION_SHORTEST
+	FIFO          Order = C.MIGBUF_ADMISSION_FIFO
+)
+
+// Verdict on a waiting migration.
+type Verdict int32
+
+// Verdicts.
+const (
+	Start      Verdict = C.MIGBUF_VERDICT_START
+	LinkBusy   Verdict = C.MIGBUF_VERDICT_LINK_BUSY
+	NotItsTurn Verdict = C.MIGBUF_VERDICT_NOT_ITS_TURN
+)
+
+func (v Verdict) String() string { return C.GoString(C.migbuf_verdict_text(C.int32_t(v))) }
+
+// PlannerFlow is a migration that runs or waits.
+type PlannerFlow struct {
+	ID            uint64
+	Link          uint32
+	reserved      uint32
+	FlowBytesPerS float64 // most it gets on the link; +Inf: the whole link
+	Seconds       float64 // running: until its files are deleted, +Inf if not known
+	DiskBytes     float64 // waiting: what it has to send
+	Arrival       uint64  // waiting: order of asking
+}
+
+// PlannerTurn is the answer for one waiting migration.
+type PlannerTurn struct {
+	ID              uint64
+	Verdict         Verdict
+	Place           uint32  // 0: next on its link
+	EarliestS       float64 // when it can start if all goes as planned
+	WantedBytesPerS float64 // flows that run, and half of its own: must not exceed LinkBytesPerS
+	LinkBytesPerS   float64
+}
+
+// PlannerAdmit says who starts now, who waits, for what, how long: one answer per waiting migration, in their order.
+func PlannerAdmit(order Order, links []PlannerLink, running, waiting []PlannerFlow) ([]PlannerTurn, error) {
+	turns := make([]PlannerTurn, len(waiting))
+	rc := C.migbuf_planner_admit(C.int32_t(order), (*C.struct_migbuf_planner_link)(at(links)), C.size_t(len(links)),
+		(*C.struct_migbuf_planner_flow)(at(running)), C.size_t(len(running)),
+		(*C.struct_migbuf_planner_flow)(at(waiting)), C.size_t(len(waiting)),
+		slots(len(running)+2*len(waiting)), (*C.struct_migbuf_planner_turn)(at(turns)))
+	return turns, failed("planner_admit", rc)
+}
