@@ -73,14 +73,11 @@ static bool make_devices(void)
 
 static bool make_programs(void)
 {
-    char path[160], variable[4096];
+    char path[160];
 
     snprintf(path, sizeof path, "%s/bin", directory);
     if (mkdir(path, 0755))
         return false;
-    snprintf(variable, sizeof variable, "%s:%s", path,
-             getenv("PATH") ? getenv("PATH") : "/usr/sbin:/usr/bin:/sbin:/bin");
-    setenv("PATH", variable, 1);
     snprintf(path, sizeof path, "%s/bin/modprobe", directory);
     if (!write_file(path, "#!/bin/sh\nexit 0\n", 0755))
         return false;
@@ -149,7 +146,7 @@ static bool answers(const char *path, bool ready)
 bool lxd_lab_start(void)
 {
     struct daemon *d = &lxd_lab_daemon;
-    char program[320], library[320], error[FAIL_SIZE];
+    char program[320], library[320], path[4200], before[4096], error[FAIL_SIZE];
     const char *lxd[] = { "lxd", "--group", "root", NULL }, *incus[] = { program, "--group", "root", NULL };
     uint64_t until = now_ns() + ANSWERS_WITHIN_MS * UINT64_C(1000000);
     int log;
@@ -161,6 +158,9 @@ bool lxd_lab_start(void)
     snprintf(d->log, sizeof d->log, "%s/log", directory);
     mkdir(d->directory, 0711);
     setenv(lxd_lab_is_incus() ? "INCUS_DIR" : "LXD_DIR", d->directory, 1);
+    snprintf(before, sizeof before, "%s", getenv("PATH") ? getenv("PATH") : "/usr/sbin:/usr/bin:/sbin:/bin");
+    snprintf(path, sizeof path, "%s/bin:%s", directory, before);
+    setenv("PATH", path, 1); /* for the daemon alone */
     if (lxd_lab_is_incus())
         setenv("LD_LIBRARY_PATH", library, 1);
     log = open(d->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -169,6 +169,7 @@ bool lxd_lab_start(void)
             poll(NULL, 0, 20);
     close(log);
     unsetenv("LD_LIBRARY_PATH");
+    setenv("PATH", before, 1);
     if (answers(d->socket, true))
         return true;
     log = open(d->log, O_RDONLY | O_CLOEXEC);
@@ -229,6 +230,9 @@ static int make_vm_of_container(struct migbuf_lxd *lxd, const char *name, const 
         rc = migbuf_lxd_call(lxd, "POST", "/internal/sql", body, 20000, NULL, NULL, NULL);
     }
     if (rc || rename(path[0], path[1]))
+        return -1;
+    snprintf(body, sizeof body, "%s/virtual-machines/%s", lxd_lab_daemon.directory, name);
+    if (symlink(path[1], body))
         return -1;
     strcat(path[1], "/root.img");
     fd = open(path[1], O_RDWR | O_CREAT | O_CLOEXEC, 0600);

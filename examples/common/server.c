@@ -15,7 +15,7 @@ const char server_options_help[] =
     "                   the client's certificate and private key, for https\n"
     "  --server-certificate FILE\n"
     "                   believe this server's certificate and no other\n"
-    "  --timeout S      deadline of every request in seconds, 1 to 3600 (30)\n";
+    "  --timeout S      deadline of every request in seconds, 1 to 3600 (30; guard 5)\n";
 
 void server_options_init(struct server_options *o)
 {

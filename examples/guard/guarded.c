@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+#include "guarded.h"
+#include "migbuf/report.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CALL_MS 2000
+#define CLUSTER UINT64_C(65536)   /* qemu-img's default, which LXD and Incus leave as it is */
+/* The largest write the throttle sees: Linux's own maximum, and with virtio-blk 32 queued ones of 256 KiB merged. One drain
+ * is taken for as much: a guest with a deep queue of such writes can pour more. */
+#define REQUEST_SCSI UINT64_C(1310720)
+#define REQUEST_BLK (UINT64_C(8) << 20)
+#define LEAST_REQUEST UINT64_C(65536)
+#define DRAINS 4
+
+bool guarded_monitor(const char *raw, char path[128])
+{
+    static const char option[] = "-qmp unix:";
+    const char *at = strstr(raw, option);
+    size_t length;
+
+    if (!at)
+        return false;
+    at += sizeof option - 1;
+    length = strcspn(at, ", \t\n");
+    if (!length || length > 107)
+        return false;
+    snprintf(path, 128, "%.*s", (int)length, at);
+    return true;
+}
+
+/* A command; what it returned stays in *m. */
+static int call(struct guarded *g, const char *name, const char *arguments, struct migbuf_qmp_message *m)
+{
+    struct migbuf_error e;
+    int rc = migbuf_qmp_socket_call(g->socket, name, arguments, CALL_MS, m, &e);
+
+    if (rc == MIGBUF_E_CLOSED)
+        g->gone = true;
+    return !rc ? 0
+               : fail(g->error, "%s: %s%s%s", name, e.text, rc == MIGBUF_E_PEER ? ": " : "",
+                      rc == MIGBUF_E_PEER ? m->text : "");
+}
+
+/* Carries out what the throttle wants. */
+static int pump(struct guarded *g)
+{
+    struct migbuf_disk_command command;
+
+    while (migbuf_disk_next(g->disk, &command) == 1) {
+        struct migbuf_qmp_message m;
+        struct migbuf_error e;
+        int rc = migbuf_qmp_socket_call(g->socket, command.name, command.arguments, CALL_MS, &m, &e);
+
+        if (rc && rc != MIGBUF_E_PEER) {
+            g->gone |= rc == MIGBUF_E_CLOSED;
+            return fail(g->error, "%s: %s", command.name, e.text);
+        }
+        rc = migbuf_report_to_disk(g->disk, command.kind, rc ? NULL : m.text, m.text_bytes, &e);
+        if (rc < 0)
+            return fail(g->error, "%s: %s", command.name, e.text);
+    }
+    return 0;
+}
+
+/* ---- the host's limits, kept where the next guard finds them ---- */
+
+static int save(struct guarded *g)
+{
+    char text[16384], part[520];
+    size_t length;
+    int fd, rc;
+
+    if (g->dry)
+        return 0;
+    if (migbuf_disk_save(g->disk, text, sizeof text, &length))
+        return fail(g->error, "the disk's own limits cannot be written down");
+    snprintf(part, sizeof part, "%s.new", g->saved);
+    fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    rc = fd < 0 || write(fd, text, length) != (ssize_t)length || fsync(fd);
+    if (fd >= 0)
+        close(fd);
+    if (rc || rename(part, g->saved))
+        return fail(g->error, "%s: %s", g->saved, strerror(errno));
+    return 0;
+}
+
+/* 1: a throttle from a guard that was killed; 0: none, or one that is no use. */
+static int load(struct guarded *g)
+{
+    char text[16384];
+    int fd = open(g->saved, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : -1;
+
+    if (fd >= 0)
+        close(fd);
+    return n > 0 && !migbuf_disk_load(text, (size_t)n, NULL, &g->disk);
+}
+
+/* ---- starting ---- */
+
+/* The root disk by one of the names it may have, before or after the overlay was put on it. */
+static int find_disk(struct guarded *g, const char *const *nodes, size_t count)
+{
+    struct migbuf_block_report block;
+    struct migbuf_qmp_message m;
+
+    if (call(g, "query-block", NULL, &m))
+        return -1;
+    for (size_t k = 0; k < count; k++)
+        if (!migbuf_report_block(m.text, m.text_bytes, nodes[k], &block, NULL)) {
+            snprintf(g->qdev, sizeof g->qdev, "%s", block.qdev);
+            snprintf(g->node, sizeof g->node, "%.31s", nodes[k]);
+            return 0;
+        }
+    return fail(g->error, "its root disk (%s) is not among QEMU's", nodes[0]);
+}
+
+static int virtual_size(struct guarded *g, uint64_t *bytes)
+{
+    struct migbuf_node_report node;
+    struct migbuf_qmp_message m;
+    struct migbuf_error e;
+
+    if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
+        return -1;
+    if (migbuf_report_node(m.text, m.text_bytes, g->node, &node, &e))
+        return fail(g->error, "its root disk: %s", e.text);
+    *bytes = node.virtual_bytes;
+    return 0;
+}
+
+static int admit(struct guarded *g, const struct migbuf_geometry *disk, struct migbuf_error *e)
+{
+    struct migbuf_migration m;
+
+    migbuf_migration_init(&m, sizeof m);
+    m.id = 1;
+    m.drains_ahead = DRAINS;
+    return migbuf_buffer_add(g->buffer, &m, disk, 1, e);
+}
+
+/* A volume too small for the worst is guarded all the same, with what reserve it has room for. */
+static int make_buffer(struct guarded *g, uint32_t interval_ms)
+{
+    struct migbuf_options options;
+    struct migbuf_geometry disk = { .cluster_bytes = CLUSTER, .subcluster_bytes = CLUSTER };
+    struct migbuf_error e = { .text = "" };
+    uint64_t request = strstr(g->qdev, "virtio-backend") ? REQUEST_BLK : REQUEST_SCSI;
+    int rc;
+
+    g->omega_bytes = g->state_bytes > g->other_bytes ? g->state_bytes - g->other_bytes : 0;
+    if (virtual_size(g, &disk.virtual_bytes))
+        return -1;
+    migbuf_options_init(&options, sizeof options);
+    options.interval_ms = interval_ms;
+    rc = migbuf_buffer_new(g->omega_bytes, &options, NULL, &g->buffer);
+    if (rc)
+        return fail(g->error, "a buffer of %llu bytes: %s", (unsigned long long)g->omega_bytes, migbuf_strerror(rc));
+    do {
+        disk.request_bytes = disk.queue_bytes = request;
+        rc = admit(g, &disk, &e);
+        g->tight |= rc == MIGBUF_E_NOSPACE;
+        request /= 2;
+    } while (rc == MIGBUF_E_NOSPACE && request >= LEAST_REQUEST);
+    if (rc == MIGBUF_E_NOSPACE)
+        return fail(g->error, "its state volume is too small: %llu bytes are needed beside what else is in it, %llu are there; set "
+                              "size.state of its root disk to more",
+                    (unsigned long long)e.need, (unsigned long long)e.have);
+    return rc ? fail(g->error, "%s", e.text) : 0;
+}
+
+static void close_all(struct guarded *g)
+{
+    migbuf_qmp_socket_free(g->socket);
+    migbuf_disk_free(g->disk);
+    migbuf_buffer_free(g->buffer);
+    g->socket = NULL;
+    g->disk = NULL;
+    g->buffer = NULL;
+}
+
+static int start(struct guarded *g, const char *const *nodes, size_t count, uint32_t interval_ms)
+{
+    struct migbuf_error e;
+    int rc = migbuf_qmp_socket_open(g->monitor, NULL, NULL, CALL_MS, &g->socket, &e);
+
+    g->gone = rc == MIGBUF_E_SYSTEM && (e.os_errno == ENOENT || e.os_errno == ECONNREFUSED);
+    if (rc)
+        return fail(g->error, "its second monitor %s: %s%s%s", g->monitor, e.text, e.os_errno ? ": " : "",
+                    e.os_errno ? strerror(e.os_errno) : "");
+    if (find_disk(g, nodes, count))
+        return -1;
+    if (!load(g)) {
+        rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
+        if (!rc)
+            rc = migbuf_disk_watch(g->disk, g->node);
+        if (!rc)
+            rc = migbuf_disk_learn(g->disk);
+        if (rc)
+            return fail(g->error, "its disk: %s", migbuf_strerror(rc));
+    }
+    if (pump(g) || save(g))
+        return -1;
+    return make_buffer(g, interval_ms);
+}
+
+int guarded_start(struct guarded *g, const char *const *nodes, size_t count, uint32_t interval_ms)
+{
+    g->limit_bytes_per_s = UINT64_MAX;
+    migbuf_link_init(&g->link, 0);
+    migbuf_link_flow_init(&g->flow);
+    if (!start(g, nodes, count, interval_ms))
+        return 0;
+    close_all(g);
+    return -1;
+}
+
+/* ---- every tick ---- */
+
+/* What its overlay weighs and what the guest wrote. The overlay is the node on top of its device, once that is not the
+ * one that was there before. */
+static int measure(struct guarded *g)
+{
+    struct migbuf_write_report writes;
+    struct migbuf_node_report node = { .actual_bytes = 0 };
+    struct migbuf_sample sample = { .id = 1 };
+    struct migbuf_qmp_message m;
+    struct migbuf_error e;
+    bool mirror;
+
+    if (call(g, "query-blockstats", NULL, &m))
+        return -1;
+    if (migbuf_report_writes(m.text, m.text_bytes, g->qdev, NULL, &writes, &e))
+        return fail(g->error, "its disk's counters: %s", e.text);
+    if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
+        return -1;
+    g->overlay = strstr(writes.node_name, "_snap") != NULL;
+    if (g->overlay && migbuf_report_node(m.text, m.text_bytes, writes.node_name, &node, &e))
+        return fail(g->error, "its overlay: %s", e.text);
+    g->overlay_bytes = node.actual_bytes;
+    sample.file_bytes = node.actual_bytes;
+    sample.written_bytes = writes.write_bytes;
+    sample.writes = writes.write_operations;
+    if (call(g, "query-block-jobs", NULL, &m))
+        return -1;
+    mirror = strstr(m.text, "\"mirror\"") != NULL;
+    migbuf_buffer_phase(g->buffer, 1, mirror ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, mirror ? 2 : g->overlay ? 3 : DRAINS);
+    return migbuf_buffer_sample(g->buffer, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
+}
+
+/* Stops or continues the guest; one that stands for another reason (a switchover) is left alone. */
+static int hold(struct guarded *g, bool stop)
+{
+    struct migbuf_status_report status;
+    struct migbuf_qmp_message m;
+
+    if (g->dry || stop == g->stopped)
+        return 0;
+    if (call(g, "query-status", NULL, &m))
+        return -1;
+    if (migbuf_report_status(m.text, m.text_bytes, &status, NULL))
+        return fail(g->error, "its status cannot be read");
+    if (stop ? !status.running : strcmp(status.status, "paused"))
+        return 0;
+    if (call(g, stop ? "stop" : "cont", NULL, &m))
+        return -1;
+    g->stopped = stop;
+    return 0;
+}
+
+static int apply(struct guarded *g, const struct migbuf_decision *d)
+{
+    bool stop = d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT;
+    int rc = 0;
+
+    g->reason = d->reason;
+    g->action = d->action;
+    if (d->action == MIGBUF_ACTION_KEEP)
+        return 0;
+    g->decisions++;
+    g->limit_bytes_per_s = stop ? 0 : d->growth_bytes_per_s;
+    if (!stop && !g->dry) {
+        rc = migbuf_disk_set(g->disk, &d->limits);
+        rc = rc ? fail(g->error, "its limit: %s", migbuf_strerror(rc)) : pump(g);
+        g->limited |= !rc;
+    }
+    if (!rc)
+        rc = hold(g, stop);
+    if (rc)
+        migbuf_buffer_refused(g->buffer, 1);
+    return rc;
+}
+
+int guarded_tick(struct guarded *g, uint64_t now_ms)
+{
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
+    struct migbuf_decision d;
+    int n;
+
+    *g->error = 0;
+    if (g->gone || measure(g))
+        return -1;
+    if (!g->dry && g->limited && (migbuf_disk_learn(g->disk) || pump(g))) /* did another hand change it? */
+        return -1;
+    n = migbuf_buffer_tick(g->buffer, now_ms, &d, 1);
+    if (n < 0)
+        return fail(g->error, "deciding: %s", migbuf_strerror(n));
+    if (!migbuf_buffer_stats(g->buffer, &stats))
+        g->reserve_bytes = stats.reserve_bytes;
+    return n ? apply(g, &d) : 0;
+}
+
+void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes)
+{
+    double rate;
+
+    if (migbuf_link_flow_update(&g->flow, now_ms, bytes, &rate) == 1 && migbuf_link_update(&g->link, now_ms, rate, 0) == 1)
+        migbuf_buffer_link(g->buffer, 0, (uint64_t)migbuf_link_now(&g->link));
+}
+
+bool guarded_is_over(const struct guarded *g)
+{
+    return g->gone || (!g->seen && !g->overlay);
+}
+
+int guarded_end(struct guarded *g)
+{
+    int rc = 0;
+
+    if (g->socket && !g->gone && !g->dry) {
+        rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
+        if (hold(g, false))
+            rc = -1;
+    }
+    if (!rc || g->gone)
+        unlink(g->saved);
+    close_all(g);
+    return g->gone ? 0 : rc;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guard: beside an unmodified LXD or Incus, keeps the state volumes of migrating VMs from filling. It follows the
+ * server's running migrations over REST and throttles each VM's root disk through a second QMP monitor.
+ */
+#include "guarded.h"
+#include "metrics.h"
+#include "numbers.h"
+#include "server.h"
+#include <curl/curl.h>
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_VMS 256
+#define SUFFIX ".limits"
+
+enum {
+    OPTION_INTERVAL = SERVER_OPTIONS_END,
+    OPTION_STATE_DIR,
+    OPTION_DIRECTORY,
+    OPTION_METRICS,
+    OPTION_NODE,
+    OPTION_DRY_RUN,
+    OPTION_ONCE,
+    OPTION_HELP
+};
+
+struct program {
+    struct server_options server;
+    struct migbuf_lxd *lxd;
+    struct migbuf_lxd_server facts;
+    const char *state_dir, *directory, *node;
+    uint32_t interval_ms;
+    uint16_t metrics_port;
+    bool dry, once, server_up;
+    int listener;
+    struct guarded *vms[MAX_VMS];
+    size_t count;
+    char told[MAX_VMS][MIGBUF_LXD_NAME]; /* migrations that cannot be guarded, said once */
+    size_t told_count;
+    uint64_t unguarded;
+    char error[FAIL_SIZE];
+};
+
+static volatile sig_atomic_t end_wanted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    end_wanted = 1;
+}
+
+static void help(FILE *out)
+{
+    fprintf(out,
+            "Usage: guard [OPTIONS]\n"
+            "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up in a file\n"
+            "in its own state volume (size.state). When that is full the migration dies, or the guest gets I/O errors. guard\n"
+            "follows the server's running migrations and throttles each such VM's root disk so that the file fits.\n"
+            "\n"
+            "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its configuration,\n"
+            "in force after its next start (NAME is the VM's name, the directory that of its log):\n"
+            "\n"
+            "    lxc config set NAME raw.qemu='-qmp unix:/var/snap/lxd/common/lxd/logs/NAME/guard.qmp,server=on,wait=off'\n"
+            "    incus config set NAME raw.qemu='-qmp unix:/var/log/incus/NAME/guard.qmp,server=on,wait=off'\n"
+            "\n"
+            "(Debian's LXD: /var/log/lxd/NAME. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
+            "and left alone. Run one guard on every host, as root.\n"
+            "\n"
+            "  --dry-run        look and decide, change nothing\n"
+            "  --once           one look at every migration, then end\n"
+            "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
+            "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
+            "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
+            "  --node NAME      the root disk's node in QEMU, where it is not lxd_root or incus_root (the device's name)\n"
+            "  --directory DIR  where the server's directory is seen from here, to count what else is in a state volume\n"
+            "                   (that of its socket; where it cannot be looked into %llu MiB are taken for it)\n"
+            "%s"
+            "  --help           this text\n"
+            "\n"
+            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in --state-dir; the\n"
+            "next one gives them back. A server that is restarted is waited for; VMs under guard stay so meanwhile.\n"
+            "\n"
+            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on two hosts.\n"
+            "Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the servers make them.\n"
+            "Only the root disk is throttled: LXD moves no other; what Incus calls dependent disks is not.\n"
+            "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong options.\n",
+            (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
+}
+
+__attribute__((format(printf, 2, 3))) static void say(const struct guarded *g, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    if (g)
+        printf("%s%s%s: ", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name);
+    vprintf(format, args);
+    printf("\n");
+    fflush(stdout);
+    va_end(args);
+}
+
+static uint64_t now_ms(void)
+{
+    return now_ns() / 1000000;
+}
+
+/* ---- what else is in a state volume ---- */
+
+static uint64_t counted_bytes;
+
+static int count_file(const char *path, const struct stat *s, int kind, struct FTW *walk)
+{
+    if (kind == FTW_F && strcmp(path + walk->base, "root.img")) /* the disk itself, on pools that keep it as a file */
+        counted_bytes += (uint64_t)s->st_blocks * 512;
+    return 0;
+}
+
+static uint64_t count_other(const struct program *p, const struct guarded *g)
+{
+    char where[256], directory[256] = "", path[768], error[FAIL_SIZE];
+    bool is_default = !strcmp(g->project, "default");
+
+    if (p->directory)
+        snprintf(directory, sizeof directory, "%s", p->directory);
+    else if (server_find(&p->server, where, error) || server_directory(where, directory))
+        return GUARDED_OTHER_BYTES;
+    snprintf(path, sizeof path, "%s/virtual-machines/%s%s%s/.", directory, is_default ? "" : g->project, is_default ? "" : "_",
+             g->name);
+    counted_bytes = 0;
+    return access(path, R_OK | X_OK) || nftw(path, count_file, 16, FTW_PHYS) ? GUARDED_OTHER_BYTES : counted_bytes;
+}
+
+/* ---- migrations ---- */
+
+static bool was_told(struct program *p, const char *id)
+{
+    for (size_t k = 0; k < p->told_count; k++)
+        if (!strcmp(p->told[k], id))
+            return true;
+    snprintf(p->told[p->told_count++ % MAX_VMS], MIGBUF_LXD_NAME, "%s", id);
+    if (p->told_count > MAX_VMS)
+        p->told_count = MAX_VMS;
+    return false;
+}
+
+static struct guarded *find(const struct program *p, const char *project, const char *name)
+{
+    for (size_t k = 0; k < p->count; k++)
+        if (!strcmp(p->vms[k]->project, project) && !strcmp(p->vms[k]->name, name))
+            return p->vms[k];
+    return NULL;
+}
+
+/* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
+static struct guarded *look_up(struct program *p, const char *project, const char *name, char nodes[3][160])
+{
+    bool incus = p->facts.kind == MIGBUF_LXD_INCUS;
+    struct migbuf_lxd_vm vm;
+    struct migbuf_error e;
+    struct guarded *g;
+    char raw[4096];
+
+    if (migbuf_lxd_vm(p->lxd, project, name, p->server.timeout_ms, &vm, &e) ||
+        migbuf_lxd_vm_key(p->lxd, project, name, "raw.qemu", p->server.timeout_ms, raw, sizeof raw, &e)) {
+        server_fail(p->error, p->lxd, name, &e);
+        return NULL;
+    }
+    g = calloc(1, sizeof *g);
+    if (!g) {
+        fail(p->error, "out of memory");
+        return NULL;
+    }
+    if (!guarded_monitor(raw, g->monitor)) {
+        fail(p->error, "no second monitor in raw.qemu; --help has the line");
+        free(g);
+        return NULL;
+    }
+    snprintf(g->project, sizeof g->project, "%s", project);
+    snprintf(g->name, sizeof g->name, "%s", name);
+    snprintf(g->saved, sizeof g->saved, "%.200s/%.127s:%.127s" SUFFIX, p->state_dir, project, name);
+    g->dry = p->dry;
+    g->state_bytes = vm.state_bytes;
+    g->other_bytes = count_other(p, g);
+    /* As both name them: before the overlay is on it, and after. */
+    snprintf(nodes[0], sizeof nodes[0], "%s_%s", incus ? "incus" : "lxd", vm.root);
+    if (p->node)
+        snprintf(nodes[0], sizeof nodes[0], "%s", p->node);
+    snprintf(nodes[1], sizeof nodes[1], "%.140s_snapshot", nodes[0]);
+    snprintf(nodes[2], sizeof nodes[2], "%.140s_snap", nodes[0]);
+    return g;
+}
+
+/* Puts a VM under guard; false with p->error. */
+static bool guard(struct program *p, const char *project, const char *name)
+{
+    char nodes[3][160], a[HUMAN_SIZE], b[HUMAN_SIZE];
+    const char *names_of[] = { nodes[0], nodes[1], nodes[2] };
+    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name, nodes) : NULL;
+
+    if (!g)
+        return false;
+    if (guarded_start(g, names_of, 3, p->interval_ms)) {
+        fail(p->error, "%s", g->error);
+        if (g->gone) /* its QEMU has ended, and with it every limit */
+            unlink(g->saved);
+        free(g);
+        return false;
+    }
+    p->vms[p->count++] = g;
+    say(g, "%s: state volume %s, %s of it for writes", p->dry ? "would be guarded" : "guarded",
+        human_binary(g->state_bytes, a), human_binary(g->omega_bytes, b));
+    if (g->tight)
+        say(g, "its state volume is small: a burst of large queued writes could fill it all the same; size.state should be more");
+    return true;
+}
+
+/* One that the server lists: known, put under guard, or named once. */
+static void take_migration(struct program *p, const struct migbuf_lxd_migration *m)
+{
+    struct guarded *g = find(p, m->project, m->instance);
+
+    if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
+        return; /* another host's guard */
+    if (!g && guard(p, m->project, m->instance))
+        g = find(p, m->project, m->instance);
+    if (!g) {
+        p->unguarded++;
+        if (!was_told(p, m->id))
+            say(NULL, "%s: not guarded: %s", m->instance, p->error);
+        return;
+    }
+    g->seen = true;
+    if (m->flags & MIGBUF_LXD_HAS_PROCESSED)
+        guarded_sent(g, now_ms(), m->processed_bytes);
+}
+
+static void ask_server(struct program *p)
+{
+    static struct migbuf_lxd_migration list[MAX_VMS];
+    struct migbuf_error e;
+    int n = migbuf_lxd_migrations(p->lxd, p->server.timeout_ms, list, MAX_VMS, &e);
+
+    if (n < 0) {
+        server_fail(p->error, p->lxd, "the server", &e);
+        if (p->server_up)
+            say(NULL, "%s; VMs under guard stay so", p->error);
+        p->server_up = false;
+        return;
+    }
+    if (!p->server_up)
+        say(NULL, "the server answers");
+    p->server_up = true;
+    p->unguarded = 0;
+    for (size_t k = 0; k < p->count; k++)
+        p->vms[k]->seen = false;
+    for (int k = 0; k < n; k++)
+        take_migration(p, &list[k]);
+}
+
+/* ---- VMs ---- */
+
+static void tell_decision(const struct guarded *g, uint64_t decisions)
+{
+    char rate[HUMAN_SIZE], size[HUMAN_SIZE];
+
+    if (g->decisions == decisions)
+        return;
+    if (g->limit_bytes_per_s)
+        say(g, "%s to %s of growth, overlay %s: %s", migbuf_action_text(g->action), human_rate(g->limit_bytes_per_s, rate),
+            human_binary(g->overlay_bytes, size), migbuf_reason_text(g->reason));
+    else
+        say(g, "%s, overlay %s: %s", migbuf_action_text(g->action), human_binary(g->overlay_bytes, size),
+            migbuf_reason_text(g->reason));
+}
+
+static bool let_go(struct program *p, size_t k)
+{
+    struct guarded *g = p->vms[k];
+    bool good = !guarded_end(g);
+
+    if (good)
+        say(g, g->gone ? "its QEMU has ended" : p->dry ? "over" : "over, its own limits are in force");
+    else
+        say(g, "its own limits are NOT in force: %s. They are kept in %s", g->error, g->saved);
+    memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
+    free(g);
+    return good;
+}
+
+static void look_at_vms(struct program *p)
+{
+    for (size_t k = 0; k < p->count;) {
+        struct guarded *g = p->vms[k];
+        uint64_t before = g->decisions;
+        char was[FAIL_SIZE];
+
+        snprintf(was, sizeof was, "%s", g->error);
+        if (guarded_tick(g, now_ms()) && !g->gone && strcmp(was, g->error))
+            say(g, "%s", g->error);
+        tell_decision(g, before);
+        if (guarded_is_over(g))
+            let_go(p, k);
+        else
+            k++;
+    }
+}
+
+/* What a guard that was killed has left: taken up, and given back by the next look unless it migrates still. */
+static void take_up(struct program *p)
+{
+    DIR *d = opendir(p->state_dir);
+    struct dirent *entry;
+
+    while (d && (entry = readdir(d))) {
+        char name[256];
+        size_t length = strlen(entry->d_name), tail = sizeof SUFFIX - 1;
+        char *colon;
+
+        snprintf(name, sizeof name, "%s", entry->d_name);
+        if (length <= tail || strcmp(name + length - tail, SUFFIX) || !(colon = strchr(name, ':')))
+            continue;
+        name[length - tail] = *colon = 0;
+        if (!guard(p, name, colon + 1))
+            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", colon + 1, p->state_dir, entry->d_name, p->error);
+    }
+    if (d)
+        closedir(d);
+}
+
+/* ---- the program ---- */
+
+static void wait_for_tick(struct program *p, uint64_t until)
+{
+    while (!end_wanted && now_ms() < until) {
+        struct pollfd f = { .fd = p->listener, .events = POLLIN };
+
+        if (poll(&f, 1, (int)(until - now_ms())) == 1)
+            metrics_answer(p->listener, (const struct guarded *const *)p->vms, p->count, p->server_up, p->unguarded);
+    }
+}
+
+static int run(struct program *p)
+{
+    struct sigaction a = { .sa_handler = on_signal };
+    int rc = 0;
+
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    p->server_up = true;
+    if (!p->dry)
+        take_up(p);
+    for (uint64_t next = now_ms(); !end_wanted; next += p->interval_ms) {
+        ask_server(p);
+        look_at_vms(p);
+        if (p->once)
+            break;
+        if (now_ms() > next + p->interval_ms) /* late: no hurry to catch up */
+            next = now_ms() - p->interval_ms;
+        wait_for_tick(p, next + p->interval_ms);
+    }
+    while (p->count)
+        rc |= !let_go(p, p->count - 1);
+    return rc;
+}
+
+static int prepare(struct program *p)
+{
+    struct migbuf_error e;
+
+    if (server_open(&p->server, &p->lxd, p->error))
+        return -1;
+    p->facts.size = sizeof p->facts;
+    if (migbuf_lxd_server(p->lxd, p->server.timeout_ms, &p->facts, &e) ||
+        migbuf_lxd_need(p->lxd, MIGBUF_LXD_LIVE_MIGRATION, &e))
+        return server_fail(p->error, p->lxd, "the server", &e);
+    if (!p->dry && mkdir(p->state_dir, 0700) && errno != EEXIST)
+        return fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno));
+    if (p->metrics_port && (p->listener = metrics_listen(p->metrics_port, p->error)) < 0)
+        return -1;
+    say(NULL, "%s %s on %s: waiting for migrations%s", p->facts.kind == MIGBUF_LXD_INCUS ? "Incus" : "LXD", p->facts.version,
+        p->facts.name, p->dry ? " (dry run)" : "");
+    return 0;
+}
+
+static const struct option names[] = {
+    SERVER_OPTIONS,
+    { "interval", required_argument, NULL, OPTION_INTERVAL },
+    { "state-dir", required_argument, NULL, OPTION_STATE_DIR },
+    { "directory", required_argument, NULL, OPTION_DIRECTORY },
+    { "metrics", required_argument, NULL, OPTION_METRICS },
+    { "node", required_argument, NULL, OPTION_NODE },
+    { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+    { "once", no_argument, NULL, OPTION_ONCE },
+    { "help", no_argument, NULL, OPTION_HELP },
+    { NULL, 0, NULL, 0 },
+};
+
+static int take_option(struct program *p, int option, const char *value)
+{
+    uint64_t number;
+
+    switch (option) {
+    case OPTION_INTERVAL:
+        if (!read_count(value, 100, 10000, &number))
+            return fail(p->error, "--interval %s: 100 to 10000 milliseconds", value);
+        p->interval_ms = (uint32_t)number;
+        return 0;
+    case OPTION_METRICS:
+        if (!read_count(value, 1, 65535, &number))
+            return fail(p->error, "--metrics %s: a port, 1 to 65535", value);
+        p->metrics_port = (uint16_t)number;
+        return 0;
+    case OPTION_STATE_DIR:
+        p->state_dir = value;
+        return strlen(value) < 200 ? 0 : fail(p->error, "--state-dir: a path of at most 199 bytes");
+    case OPTION_DIRECTORY:
+        p->directory = value;
+        return 0;
+    case OPTION_NODE:
+        p->node = value;
+        return strlen(value) < 20 ? 0 : fail(p->error, "--node %s: at most 19 characters", value);
+    case OPTION_DRY_RUN:
+        p->dry = true;
+        return 0;
+    case OPTION_ONCE:
+        p->once = true;
+        return 0;
+    default:
+        return server_option(&p->server, option, value, p->error);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct program p = { .state_dir = "/run/migbuf-guard", .interval_ms = 1000, .listener = -1 };
+    int option, rc;
+
+    server_options_init(&p.server);
+    p.server.timeout_ms = 5000; /* the server must not hold up the guard for long */
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
+        if (option == OPTION_HELP) {
+            help(stdout);
+            return 0;
+        }
+        if (option == '?' || option == ':')
+            rc = fail(p.error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them", argv[optind - 1]);
+        else
+            rc = take_option(&p, option, optarg);
+        if (rc) {
+            fprintf(stderr, "guard: %s\n", p.error);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "guard: %s: there are options only, see --help\n", argv[optind]);
+        return 2;
+    }
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    rc = prepare(&p);
+    if (rc)
+        fprintf(stderr, "guard: %s\n", p.error);
+    else
+        rc = run(&p);
+    if (p.listener >= 0)
+        close(p.listener);
+    migbuf_lxd_free(p.lxd);
+    curl_global_cleanup();
+    return rc ? 1 : 0;
+}

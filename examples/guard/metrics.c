@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include "metrics.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CLIENT_MS 200
+
+struct text {
+    char *at;
+    size_t room, length;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(t->length < t->room ? t->at + t->length : NULL, t->length < t->room ? t->room - t->length : 0, format, args);
+    va_end(args);
+    t->length += n > 0 ? (size_t)n : 0;
+}
+
+static void put_label(struct text *t, const char *value)
+{
+    for (; *value; value++)
+        put(t, *value == '"' || *value == '\\' ? "\\%c" : "%c", *value);
+}
+
+static double value_of(const struct guarded *g, int which)
+{
+    switch (which) {
+    case 0:
+        return (double)g->state_bytes;
+    case 1:
+        return (double)g->omega_bytes;
+    case 2:
+        return (double)g->overlay_bytes;
+    case 3:
+        return (double)g->reserve_bytes;
+    case 4:
+        return g->limit_bytes_per_s == UINT64_MAX ? -1 : (double)g->limit_bytes_per_s;
+    case 5:
+        return migbuf_link_now(&g->link);
+    case 6:
+        return g->stopped;
+    case 7:
+        return *g->error != 0;
+    default:
+        return (double)g->decisions;
+    }
+}
+
+size_t metrics_text(char *out, size_t room, const struct guarded *const *vms, size_t count, bool server_up,
+                    uint64_t unguarded)
+{
+    static const struct {
+        const char *name, *kind, *help;
+    } metric[] = {
+        { "state_volume_bytes", "gauge", "Size of the VM's state volume (size.state)." },
+        { "buffer_bytes", "gauge", "What of it overlays may take." },
+        { "overlay_bytes", "gauge", "What the VM's overlay takes." },
+        { "reserve_bytes", "gauge", "Kept free for drains ahead." },
+        { "limit_bytes_per_second", "gauge", "Growth the limits in force let through; -1: no limit, 0: paused." },
+        { "link_bytes_per_second", "gauge", "Speed of the link by the server's progress; 0: not known." },
+        { "paused", "gauge", "1 while the guest is paused by this program." },
+        { "failing", "gauge", "1 when the last tick could not do its work." },
+        { "decisions_total", "counter", "Decisions that changed something." },
+    };
+    struct text t = { out, room, 0 };
+
+    put(&t, "# HELP migbuf_guard_server_up Whether LXD or Incus answered last time.\n# TYPE migbuf_guard_server_up gauge\n"
+            "migbuf_guard_server_up %d\n"
+            "# HELP migbuf_guard_unguarded_migrations Running migrations of VMs that cannot be guarded.\n"
+            "# TYPE migbuf_guard_unguarded_migrations gauge\nmigbuf_guard_unguarded_migrations %llu\n",
+        server_up, (unsigned long long)unguarded);
+    for (size_t k = 0; k < sizeof metric / sizeof *metric; k++) {
+        put(&t, "# HELP migbuf_guard_%s %s\n# TYPE migbuf_guard_%s %s\n", metric[k].name, metric[k].help, metric[k].name,
+            metric[k].kind);
+        for (size_t i = 0; i < count; i++) {
+            put(&t, "migbuf_guard_%s{project=\"", metric[k].name);
+            put_label(&t, vms[i]->project);
+            put(&t, "\",vm=\"");
+            put_label(&t, vms[i]->name);
+            put(&t, "\"} %.17g\n", value_of(vms[i], (int)k));
+        }
+    }
+    return t.length;
+}
+
+int metrics_listen(uint16_t port, char error[FAIL_SIZE])
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1;
+
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 16)) {
+        fail(error, "--metrics %u: %s", port, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void metrics_answer(int listener, const struct guarded *const *vms, size_t count, bool server_up, uint64_t unguarded)
+{
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct pollfd ready = { .fd = fd, .events = POLLIN };
+    size_t room = 8192 + count * 2048 + 1, length;
+    char head[160], request[4096], *text;
+    int n;
+
+    if (fd < 0)
+        return;
+    text = malloc(room);
+    if (text && poll(&ready, 1, CLIENT_MS) == 1 && recv(fd, request, sizeof request, 0) > 4 && !memcmp(request, "GET ", 4)) {
+        length = metrics_text(text, room, vms, count, server_up, unguarded);
+        if (length >= room)
+            length = room - 1;
+        n = snprintf(head, sizeof head,
+                     "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %zu\r\n\r\n", length);
+        /* Both fit a socket's buffer; a client that takes nothing gets what it gets. */
+        if (send(fd, head, (size_t)n, MSG_NOSIGNAL) == n)
+            (void)!send(fd, text, length, MSG_NOSIGNAL);
+    }
+    free(text);
+    close(fd);
+}

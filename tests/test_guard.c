@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * examples/guard between a real Incus and a real QEMU: test_guard incus GUARD. The server has the VM's record and its
+ * state volume, and a migration of it under way (of a stopped VM: it waits for the other side); QEMU runs beside it, with
+ * a second monitor, a guest that writes as fast as it can, and an overlay made as the servers make theirs, in that
+ * volume. `test_guard lxd GUARD`: LXD 5.0.2, which cannot move running VMs.
+ */
+#include "lxd_lab.h"
+#include "migbuf/qmp_socket.h"
+#include "migbuf/report.h"
+#include "vm.h"
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define MS 20000
+#define STATE_MIB 64
+#define DISK_MIB 256
+#define PORT 19077
+
+static const char *program, *kernel;
+static struct migbuf_lxd *lxd;
+static struct migbuf_qmp_socket *qmp;
+static struct vm vm;
+static struct process guard;
+static char state_dir[96], log_file[96], said[65536];
+
+static void pause_ms(int ms)
+{
+    poll(NULL, 0, ms);
+}
+
+/* ---- the server's side ---- */
+
+static void make_record(void)
+{
+    char config[512], devices[256];
+
+    ck_assert_int_eq(migbuf_lxd_open(lxd_lab_daemon.socket, NULL, NULL, MS, &lxd, NULL), 0);
+    ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", "/1.0/storage-pools",
+                                     "{\"name\":\"b1\",\"driver\":\"btrfs\",\"config\":{\"size\":\"1GiB\"}}", MS, NULL, NULL, NULL),
+                     0);
+    snprintf(config, sizeof config,
+             "{\"migration.stateful\":\"true\",\"raw.qemu\":\"-name x -qmp unix:%s/vm/qmp2,server=on,wait=off -m 64\"}",
+             lxd_lab_directory());
+    snprintf(devices, sizeof devices,
+             "{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"b1\",\"size\":\"48MiB\",\"size.state\":\"%dMiB\"}}", STATE_MIB);
+    ck_assert_msg(!lxd_lab_make_vm(lxd, "vm1", config, devices), "%s", migbuf_lxd_said(lxd));
+    ck_assert_msg(!lxd_lab_make_vm(lxd, "vm2", "{}", devices), "%s", migbuf_lxd_said(lxd));
+}
+
+/* A migration that waits for its other side. */
+static void begin_migration(const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/1.0/instances/%s", name);
+    ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", path, "{\"migration\":true}", 300, NULL, NULL, NULL), MIGBUF_E_TIMEOUT);
+}
+
+static void cancel_all(void)
+{
+    struct migbuf_lxd_migration m[8];
+    int n = migbuf_lxd_migrations(lxd, MS, m, 8, NULL);
+
+    for (int k = 0; k < n; k++)
+        ck_assert_int_eq(migbuf_lxd_cancel(lxd, m[k].id, MS, NULL), 0);
+    for (int k = 0; k < 200 && migbuf_lxd_migrations(lxd, MS, m, 8, NULL); k++)
+        pause_ms(20);
+}
+
+/* ---- QEMU's side ---- */
+
+static struct migbuf_qmp_message call(const char *name, const char *arguments)
+{
+    struct migbuf_error e = { .text = "" };
+    struct migbuf_qmp_message m = { .text = "" };
+    int rc = migbuf_qmp_socket_call(qmp, name, arguments, MS, &m, &e);
+
+    ck_assert_msg(!rc, "%s: %s %s", name, e.text, rc == MIGBUF_E_PEER ? m.text : "");
+    return m;
+}
+
+static void start_vm(void)
+{
+    char directory[96], image[128], append[256], error[FAIL_SIZE];
+    struct writer_params w;
+    struct vm_config c = { .directory = directory, .image = image, .kernel = kernel, .append = append, .second_monitor = true };
+    int fd;
+
+    snprintf(directory, sizeof directory, "%s/vm", lxd_lab_directory());
+    snprintf(image, sizeof image, "%s/disk.raw", lxd_lab_directory());
+    writer_params_init(&w);
+    w.sectors = 8, w.depth = 4, w.pace = 2000, w.random = 1, w.seed = 5, w.id = 1;
+    w.window = (uint32_t)((DISK_MIB * MIB / 512 - w.start) / w.sectors);
+    fd = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_msg(!writer_disk_make(fd, &w, DISK_MIB * MIB, error), "%s", error);
+    close(fd);
+    ck_assert_int_eq(writer_append(&w, append, sizeof append), 0);
+    c.ram_mib = writer_ram_mib(&w);
+    c.no_merging = true;
+    ck_assert_msg(!vm_start(&vm, &c, error), "%s", error);
+    for (int k = 0; k < 500 && migbuf_qmp_socket_open(vm.qmp, NULL, NULL, MS, &qmp, NULL); k++)
+        pause_ms(20);
+    ck_assert_ptr_nonnull(qmp);
+    /* The administrator's own limit, which has to come back. */
+    snprintf(append, sizeof append,
+             "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":900000000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}",
+             vm_disk_qdev(VM_VIRTIO_BLK, 0));
+    call("block_set_io_throttle", append);
+}
+
+/* The overlay in the VM's state volume, without a name, on top of its disk: as the servers do it. */
+static int put_overlay(void)
+{
+    char file[256], text[512];
+    const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", file, "256M", NULL };
+    int fd;
+
+    snprintf(file, sizeof file, "%s/virtual-machines/vm1/migration_snapshot.qcow2", lxd_lab_daemon.directory);
+    ck_assert_int_eq(lxd_lab_run(argv, NULL, NULL), 0);
+    fd = open(file, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    snprintf(text, sizeof text,
+             "{\"driver\":\"qcow2\",\"node-name\":\"lxd_root_snapshot\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", file);
+    call("blockdev-add", text);
+    ck_assert_int_eq(unlink(file), 0);
+    call("blockdev-snapshot", "{\"node\":\"lxd_root\",\"overlay\":\"lxd_root_snapshot\"}");
+    return fd;
+}
+
+/* The migration was given up: what the guest wrote goes back to its disk. */
+static void commit_overlay(void)
+{
+    struct migbuf_job_report job;
+    struct migbuf_qmp_message m;
+
+    call("block-commit", "{\"job-id\":\"c\",\"device\":\"lxd_root_snapshot\"}");
+    for (int k = 0; k < 3000; k++) {
+        m = call("query-block-jobs", NULL);
+        ck_assert_int_eq(migbuf_report_job(m.text, m.text_bytes, "c", &job, NULL), 0);
+        if (job.ready)
+            break;
+        pause_ms(10);
+    }
+    call("block-job-complete", "{\"device\":\"c\"}");
+    for (int k = 0; k < 3000; k++) {
+        m = call("query-block-jobs", NULL);
+        if (migbuf_report_job(m.text, m.text_bytes, "c", &job, NULL) == MIGBUF_E_NOTFOUND)
+            break;
+        pause_ms(10);
+    }
+    call("blockdev-del", "{\"node-name\":\"lxd_root_snapshot\"}");
+}
+
+static struct migbuf_throttle_config in_force(void)
+{
+    struct migbuf_qmp_message m = call("query-block", NULL);
+    struct migbuf_block_report b;
+
+    if (migbuf_report_block(m.text, m.text_bytes, "lxd_root", &b, NULL) &&
+        migbuf_report_block(m.text, m.text_bytes, "lxd_root_snapshot", &b, NULL))
+        ck_abort_msg("no disk");
+    return b.throttle;
+}
+
+static bool is_own(struct migbuf_throttle_config t)
+{
+    return t.bps_wr == 900000000 && !t.iops_wr && !t.iops_size && strcmp(t.group, "migbuf-guard");
+}
+
+/* ---- the program's side ---- */
+
+static void start_guard(const char *more)
+{
+    static char port[16];
+    const char *argv[16] = { program, "--interval", "200", "--node", "lxd_root", "--state-dir", state_dir, "--metrics", port, more };
+    char error[FAIL_SIZE];
+    int fd;
+
+    snprintf(port, sizeof port, "%d", PORT);
+    fd = open(log_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_msg(!process_start(&guard, argv, fd, error), "%s", error);
+    close(fd);
+}
+
+static const char *what_it_said(void)
+{
+    int fd = open(log_file, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, said, sizeof said - 1);
+
+    said[n > 0 ? n : 0] = 0;
+    close(fd);
+    return said;
+}
+
+static void wait_for(const char *word)
+{
+    for (int k = 0; k < 500; k++) {
+        if (strstr(what_it_said(), word))
+            return;
+        ck_assert_msg(process_runs(&guard), "guard has ended; it said\n%s", said);
+        pause_ms(20);
+    }
+    ck_abort_msg("guard does not say \"%s\" but\n%s", word, said);
+}
+
+static void get_metrics(char *text, size_t room)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    size_t length = 0;
+    ssize_t n;
+
+    ck_assert(!connect(fd, (struct sockaddr *)&a, sizeof a) && write(fd, "GET /metrics HTTP/1.0\r\n\r\n", 25) == 25);
+    while (length < room - 1 && (n = read(fd, text + length, room - 1 - length)) > 0)
+        length += (size_t)n;
+    text[length] = 0;
+    close(fd);
+}
+
+static double metric(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    ck_assert_msg(at != NULL, "no %s in\n%s", name, text);
+    return strtod(at + strlen(name), NULL);
+}
+
+static uint64_t acknowledged(void)
+{
+    struct guest_status s;
+    char error[FAIL_SIZE];
+
+    ck_assert_int_eq(writer_status(vm.memory_fd, &s, error), 1);
+    ck_assert_uint_eq(s.failed, 0);
+    return s.acknowledged;
+}
+
+/* ---- the tests ---- */
+
+START_TEST(a_migration_is_guarded)
+{
+    static char text[16384];
+    struct stat st;
+    uint64_t most = 0, before;
+    double omega;
+    int fd;
+
+    make_record();
+    start_vm();
+
+    /* It looks, and changes nothing. */
+    begin_migration("vm1");
+    begin_migration("vm2");
+    start_guard("--dry-run");
+    wait_for("vm1: would be guarded: state volume 64 MiB");
+    wait_for("vm2: not guarded: no second monitor in raw.qemu");
+    wait_for("of growth");
+    ck_assert(is_own(in_force()));
+    process_end(&guard, 5000);
+    ck_assert_int_eq(access(state_dir, F_OK), -1);
+
+    /* The limit is there before the overlay is, and the file stays within the volume. */
+    start_guard(NULL);
+    wait_for("vm1: guarded: state volume 64 MiB");
+    wait_for("of growth");
+    ck_assert(in_force().iops_wr > 0 && !strcmp(in_force().group, "migbuf-guard"));
+    fd = put_overlay();
+    before = acknowledged();
+    for (int k = 0; k < 60; k++) {
+        ck_assert_int_eq(fstat(fd, &st), 0);
+        most = (uint64_t)st.st_blocks * 512 > most ? (uint64_t)st.st_blocks * 512 : most;
+        pause_ms(100);
+    }
+    get_metrics(text, sizeof text);
+    omega = metric(text, "\nmigbuf_guard_buffer_bytes{project=\"default\",vm=\"vm1\"} ");
+    ck_assert(omega > 32 * MIB && omega <= STATE_MIB * MIB);
+    ck_assert_msg((double)most <= omega && most > 4 * MIB, "the overlay became %llu bytes", (unsigned long long)most);
+    ck_assert(metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm1\"} ") > 4e6);
+    ck_assert(metric(text, "\nmigbuf_guard_server_up ") == 1 && metric(text, "\nmigbuf_guard_unguarded_migrations ") == 1);
+    ck_assert_msg(acknowledged() > before, "the guest got nothing through");
+
+    /* The server goes and comes back, without its operations. */
+    lxd_lab_end();
+    wait_for("VMs under guard stay so");
+    ck_assert(in_force().iops_wr > 0 || strstr(what_it_said(), "pause"));
+    ck_assert(lxd_lab_start());
+    wait_for("the server answers");
+    pause_ms(500);
+    ck_assert(!strstr(what_it_said(), "vm1: over")); /* the overlay is still there */
+
+    commit_overlay();
+    wait_for("vm1: over, its own limits are in force");
+    ck_assert(is_own(in_force()));
+    close(fd);
+
+    /* Killed: its limits stay, and the next one takes them away. */
+    begin_migration("vm1");
+    wait_for("vm1: over"); /* (the first time) */
+    for (int k = 0; k < 200 && is_own(in_force()); k++)
+        pause_ms(20);
+    ck_assert(!is_own(in_force()));
+    kill(guard.pid, SIGKILL);
+    process_end(&guard, 0);
+    ck_assert(!is_own(in_force()));
+    cancel_all();
+    start_guard(NULL);
+    wait_for("vm1: over, its own limits are in force");
+    ck_assert(is_own(in_force()));
+
+    /* Ended on request in the middle. */
+    begin_migration("vm1");
+    for (int k = 0; k < 200 && is_own(in_force()); k++)
+        pause_ms(20);
+    ck_assert(!is_own(in_force()));
+    process_end(&guard, 5000);
+    ck_assert_msg(guard.status == 0, "%s", what_it_said());
+    ck_assert(is_own(in_force()));
+    acknowledged();
+
+    migbuf_qmp_socket_free(qmp);
+    vm_end(&vm, 3000);
+    vm_release(&vm);
+    migbuf_lxd_free(lxd);
+}
+END_TEST
+
+START_TEST(wrong_options)
+{
+    static const struct {
+        const char *words[4];
+        int status;
+        const char *word;
+    } given[] = { { { "--help" }, 0, "raw.qemu=" },
+                  { { "--interval", "5" }, 2, "100 to 10000" },
+                  { { "--metrics", "x" }, 2, "a port" },
+                  { { "--what" }, 2, "no option" },
+                  { { "more" }, 2, "options only" },
+                  { { "--server", "/nowhere" }, 1, "No such file" } };
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        const char *argv[6] = { program, given[k].words[0], given[k].words[1], NULL }, *text;
+
+        ck_assert_msg(lxd_lab_run(argv, NULL, &text) == given[k].status && strstr(text, given[k].word), "%s: %s",
+                      given[k].words[0], text);
+    }
+}
+END_TEST
+
+START_TEST(a_server_that_cannot)
+{
+    const char *argv[] = { program, "--once", "--state-dir", state_dir, NULL }, *text;
+
+    ck_assert_int_eq(lxd_lab_run(argv, NULL, &text), 1);
+    ck_assert_msg(strstr(text, "not supported: this server cannot move running VMs"), "%s", text);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    const TTest *const incus[] = { wrong_options, a_migration_is_guarded, NULL };
+    const TTest *const old[] = { wrong_options, a_server_that_cannot, NULL };
+    int status;
+
+    kernel = getenv("EVACUATE_GUEST");
+    if (argc != 3 || !kernel) {
+        fprintf(stderr, "usage: EVACUATE_GUEST=guest.elf test_guard lxd | incus GUARD\n");
+        return 2;
+    }
+    program = argv[2];
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (!lxd_lab_open(argv[1]))
+        return EXIT_SUCCESS;
+    snprintf(state_dir, sizeof state_dir, "%s/guard", lxd_lab_directory());
+    snprintf(log_file, sizeof log_file, "%s/guard.log", lxd_lab_directory());
+    status = lxd_lab_start() ? unit_run("guard", lxd_lab_is_incus() ? incus : old, 120) : EXIT_FAILURE;
+    lxd_lab_close();
+    curl_global_cleanup();
+    return status;
+}
