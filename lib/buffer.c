@@ -760,7 +760,7 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
     const struct migbuf_forecast *f = &e->demand.forecast;
 
     *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_DRAIN,
-                                        .weight = e->weight, .file_bytes = (double)files_of(e),
+                                        .place = e->plan.place, .weight = e->weight, .file_bytes = (double)files_of(e),
                                         .need_bytes = e->plan.need_bytes, .growth_ratio = f->growth_ratio,
                                         .rate = f->rate, .peak = f->peak };
     for (uint32_t k = 0; k < e->disk_count; k++)

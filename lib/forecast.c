@@ -3,6 +3,7 @@
 #include "migbuf/forecast.h"
 #include "forecast.h"
 #include "number.h"
+#include <float.h>
 
 #define SATURATED 0.9  /* of the limit: a bucket sampled between two of its refills shows a little less than its rate  \
                         */
@@ -25,6 +26,11 @@ static int check(const struct migbuf_forecast *f)
 {
     int rc = migbuf__finite(f->rate);
 
+    /* All is well nearly always: one branch then. Comparisons with NaN are false. */
+    if (!rc & (f->peak >= 0) & (f->peak <= DBL_MAX) & (f->grown_bytes >= 0) & (f->grown_bytes <= DBL_MAX) &
+        (f->recent_bytes >= 0) & (f->recent_bytes <= DBL_MAX) & (f->growth_ratio >= 0) & (f->growth_ratio <= 1) &
+        (f->written_bytes >= 0) & (f->written_bytes <= DBL_MAX))
+        return 0;
     if (!rc)
         rc = migbuf__finite(f->peak);
     if (!rc)
@@ -61,38 +67,37 @@ int migbuf_forecast_update(struct migbuf_forecast *f, double interval_s, double 
 
     keep = exp(-interval_s / MIGBUF_FORECAST_MEMORY_S);
     saturated = limit < INFINITY && sample >= SATURATED * limit;
-    f->peak = fmax(sample, saturated ? f->peak : keep * f->peak);
+    f->peak = migbuf__most(sample, saturated ? f->peak : keep * f->peak);
     wanted = saturated ? f->peak : sample;
     f->rate += (1 - keep) * (wanted - f->rate);
     f->grown_bytes = keep * f->grown_bytes + grown;
     f->recent_bytes = keep * f->recent_bytes + written;
     /* After half a day without a write nothing recent is left: the last ratio stands. */
     if (f->recent_bytes > 1e-9)
-        f->growth_ratio = fmin(1, f->grown_bytes / f->recent_bytes);
+        f->growth_ratio = migbuf__least(1, f->grown_bytes / f->recent_bytes);
     return 0;
 }
 
 /*
- * With a = -ln y the equation is ln((e^z - 1) / z) = a: convex, its slope between 1/2 and 1, so that Newton is safe
- * from anywhere and each step squares the error and divides it by 12 or more. The guess matches the series 2a - a^2/3
- * at 0 and a + ln z far out, and is never off by more than 0.06; three steps leave nothing.
+ * With a = -ln y the equation is f(z) = ln((e^z - 1) / z) - a = 0: convex, its slope between 1/2 and 1. The guess is off by
+ * 1e-6 of z (a quotient of polynomials fitted up to a = 8; beyond, y is nearly z e^-z, and each round makes the error a
+ * tenth). Newton's step squares that and divides it by 12.
  */
 static double bend(double y)
 {
-    double a = -log(y), z = a + log1p((a + 0.83 * a * a) / (1 + 0.67 * a)), step = 1;
+    double a = -log(y), z = a * (2 + a * (0.712867079 + a * (0.0753314274 + a * 0.000315328506))) /
+                            (1 + a * (0.523118268 + a * (0.0692007635 + a * 0.000400663642)));
+    double e;
 
     if (!(a > 0))
         return 0;
-    if (z > 700) /* e^z overflows, and y = z e^-z to the last bit */
-        for (int i = 0; i < 100; i++)
-            z = a + log(z);
-    for (int i = 0; i < 8 && z <= 700 && fabs(step) > 1e-6 * z; i++) {
-        double e = expm1(z);
-
-        step = (log(e / z) - a) / ((e + 1) / e - 1 / z);
-        z = fmax(0.5 * z, z - step);
-    }
-    return z;
+    if (a > 8)
+        for (int i = 0; i < 20; i++)
+            z = a + log(z) - log1p(-exp(-z));
+    if (z < 1e-5 || z > 700) /* the terms below would cancel; e^z would overflow */
+        return z;
+    e = expm1(z);
+    return z - (log(e / z) - a) / ((e + 1) / e - 1 / z);
 }
 
 int migbuf_forecast_bend(double y, double *z)
@@ -120,7 +125,7 @@ int migbuf_forecast_remaining(const struct migbuf_forecast *f, double file_bytes
         y = f->growth_ratio * (f->written_bytes / file_bytes);
     if (y < STRAIGHT)
         remaining = y > 0 ? file_bytes * y / bend(y) : 0;
-    *bytes = fmin(remaining, most);
+    *bytes = migbuf__least(remaining, most);
     return 0;
 }
 

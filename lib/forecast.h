@@ -2,6 +2,7 @@
 /* forecast: growth and its inverse without checks, for callers that have checked already. Private. */
 #ifndef MIGBUF_LIB_FORECAST_H
 #define MIGBUF_LIB_FORECAST_H
+#include "number.h"
 #include <math.h>
 
 static inline double migbuf__growth(double remaining, double growth_ratio, double rate, double t_s)
@@ -10,7 +11,7 @@ static inline double migbuf__growth(double remaining, double growth_ratio, doubl
 
     if (!(remaining > 0) || !(straight > 0))
         return 0;
-    return isinf(remaining) ? straight : fmin(straight, -remaining * expm1(-straight / remaining));
+    return isinf(remaining) ? straight : migbuf__least(straight, -remaining * expm1(-straight / remaining));
 }
 
 static inline double migbuf__rate_for(double remaining, double growth_ratio, double budget, double t_s)

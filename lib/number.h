@@ -30,4 +30,14 @@ static inline int migbuf__positive(double x)
 {
     return migbuf__number(x, 4.9e-324, 1.7976931348623157e308);
 }
+/* Of two numbers that are none of them NaN: fmin() and fmax() must care for that, and are calls into libm. */
+static inline double migbuf__least(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+static inline double migbuf__most(double a, double b)
+{
+    return a > b ? a : b;
+}
 #endif

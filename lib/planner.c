@@ -5,6 +5,7 @@
 #include "forecast.h"
 #include "memory.h"
 #include "number.h"
+#include <float.h>
 #include <string.h>
 
 #define MOST_DIRTY 0.5  /* d */
@@ -132,7 +133,7 @@ static double heap_cut(struct heap *h, double most)
 {
     for (;;) {
         double level = h->s[0].a, weight = h->s[0].b, next = heap_second(h);
-        double lower = fmax(0, level - (h->sum - most) / weight);
+        double lower = migbuf__most(0, level - (h->sum - most) / weight);
 
         if (lower >= next || h->groups < 2) {
             heap_replace_top(h, lower, weight);
@@ -150,7 +151,7 @@ static double heap_cut(struct heap *h, double most)
  * to, INFINITY when all fit. In the end each has the lowest level of its own and all earlier lines. */
 static double chain_add(struct heap *h, double wish, double line, double weight)
 {
-    wish = fmin(wish, line); /* what none can have would only blur the sum */
+    wish = migbuf__least(wish, line); /* what none can have would only blur the sum */
     heap_add(h, wish / weight, weight);
     h->sum += wish;
     return h->sum > line ? heap_cut(h, line) : INFINITY;
@@ -177,8 +178,8 @@ int migbuf_planner_chain(const double *wish, const double *line, const double *w
     for (size_t k = n; k-- > 0;) /* the heap lives in a and b */
         scratch[k].c = chain_add(&h, wish[k], line[k], weight ? weight[k] : 1);
     for (size_t k = 0; k < n; k++) {
-        level = fmin(level, scratch[k].c);
-        growth[k] = fmin(fmin(wish[k], line[k]), level * (weight ? weight[k] : 1));
+        level = migbuf__least(level, scratch[k].c);
+        growth[k] = migbuf__least(migbuf__least(wish[k], line[k]), level * (weight ? weight[k] : 1));
     }
     return 0;
 }
@@ -195,7 +196,7 @@ static int check_link(const struct migbuf_planner_link *l)
 /* What one unit of weight gets of a link on which `weights` are left. */
 static double part(const struct migbuf_planner_link *l, double weight, double weights)
 {
-    return fmin(l->flow_bytes_per_s / weight, l->bytes_per_s / weights);
+    return migbuf__least(l->flow_bytes_per_s / weight, l->bytes_per_s / weights);
 }
 
 int migbuf_planner_finish(const double *send, const double *weight, size_t n, const struct migbuf_planner_link *link,
@@ -224,7 +225,7 @@ int migbuf_planner_finish(const double *send, const double *weight, size_t n, co
     for (size_t k = 0; k < n; k++) {
         double w = weight ? weight[k] : 1, x = send[k] / w;
 
-        time += (x - before) / part(link, w, fmax(w, weights)); /* a sum taken apart again: never below what is left */
+        time += (x - before) / part(link, w, migbuf__most(w, weights)); /* a sum taken apart again: never below what is left */
         before = x;
         weights -= w;
         done[k] = time;
@@ -235,7 +236,7 @@ int migbuf_planner_finish(const double *send, const double *weight, size_t n, co
 /* R of one, with `count` files of together `files` bytes still there. */
 static double line_at(double capacity, double files, double release_s, double count, double floor, double front)
 {
-    return fmax(0, ((capacity - files) / release_s - count * floor) * front);
+    return migbuf__most(0, ((capacity - files) / release_s - count * floor) * front);
 }
 
 int migbuf_planner_lines(double capacity_bytes, const double *file_bytes, const double *release_s, size_t n,
@@ -273,6 +274,12 @@ static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
 {
     int rc = g->link < link_count ? 0 : MIGBUF_E_RANGE;
 
+    /* All is well with nearly everybody: one branch then. Comparisons with NaN are false. */
+    if (!rc & (g->weight > 0) & (g->weight <= DBL_MAX) & (g->file_bytes >= 0) & (g->file_bytes <= DBL_MAX) &
+        (g->left_bytes >= 0) & (g->left_bytes <= DBL_MAX) & (g->need_bytes >= 0) & (g->need_bytes <= DBL_MAX) &
+        (g->remaining >= 0) & (g->growth_ratio >= 0) & (g->growth_ratio <= 1) & (g->rate >= 0) & (g->rate <= DBL_MAX) &
+        (g->peak >= 0) & (g->peak <= DBL_MAX))
+        return 0;
     if (!rc)
         rc = migbuf__positive(g->weight);
     if (!rc)
@@ -312,15 +319,15 @@ static int check_tick(const struct migbuf_planner_options *o, const struct migbu
 
 static double share_of(const struct migbuf_planner_guest *g, const struct migbuf_planner_link *l, double weights)
 {
-    return fmin(l->flow_bytes_per_s, l->bytes_per_s * g->weight / weights);
+    return migbuf__least(l->flow_bytes_per_s, l->bytes_per_s * g->weight / weights);
 }
 
 /* x: what has to be sent before its file can go. */
 static double to_send(const struct migbuf_planner_guest *g, double share)
 {
     if (g->draining)
-        return g->left_bytes / (1 - fmin(MOST_DIRTY, g->rate / share));
-    return g->left_bytes + (g->file_bytes + g->need_bytes) / (1 - fmin(MOST_DIRTY, g->growth_ratio * g->rate / share));
+        return g->left_bytes / (1 - migbuf__least(MOST_DIRTY, g->rate / share));
+    return g->left_bytes + (g->file_bytes + g->need_bytes) / (1 - migbuf__least(MOST_DIRTY, g->growth_ratio * g->rate / share));
 }
 
 static int lower_id(const void *items, uint64_t i, uint64_t j)
@@ -335,6 +342,25 @@ static int lower_place(const void *items, uint64_t i, uint64_t j)
     const struct migbuf_planner_plan *p = items;
 
     return p[i].place < p[j].place;
+}
+
+/* Everybody in a slot's i: where it stood in the last plan as far as that place is free, the others in between. */
+static void line_up(const struct migbuf_planner_guest *guests, size_t n, slot *s)
+{
+    const uint64_t nobody = UINT64_MAX;
+    size_t hole = 0;
+
+    for (size_t k = 0; k < n; k++)
+        s[k].i = nobody;
+    for (size_t k = 0; k < n; k++)
+        if (guests[k].place < n && s[guests[k].place].i == nobody)
+            s[guests[k].place].i = k;
+    for (size_t k = 0; k < n; k++)
+        if (guests[k].place >= n || s[guests[k].place].i != k) {
+            while (s[hole].i != nobody)
+                hole++;
+            s[hole].i = k;
+        }
 }
 
 /* Leaves the order of release in the slots' i. */
@@ -352,12 +378,13 @@ static void release_all(const struct migbuf_planner_options *o, const struct mig
     }
     for (size_t l = 0; l < link_count; l++)
         at[l].c = at[l].d;
+    line_up(guests, n, s);
     for (size_t k = 0; k < n; k++) {
-        const struct migbuf_planner_guest *g = &guests[k];
+        const struct migbuf_planner_guest *g = &guests[s[k].i];
+        double send = to_send(g, share_of(g, &links[g->link], at[g->link].d));
 
-        plans[k].send_bytes = to_send(g, share_of(g, &links[g->link], at[g->link].d));
-        s[k].a = plans[k].send_bytes / g->weight;
-        s[k].i = k;
+        plans[s[k].i].send_bytes = send;
+        s[k].a = send / g->weight;
     }
     sort_slots(s, n, lower_id, guests);
     for (size_t k = 0; k < n; k++) {
@@ -365,10 +392,10 @@ static void release_all(const struct migbuf_planner_options *o, const struct mig
         struct migbuf_planner_plan *p = &plans[s[k].i];
         slot *l = &at[g->link];
 
-        l->b += (s[k].a - l->a) / part(&links[g->link], g->weight, fmax(g->weight, l->c));
+        l->b += (s[k].a - l->a) / part(&links[g->link], g->weight, migbuf__most(g->weight, l->c));
         l->a = s[k].a;
         l->c -= g->weight;
-        p->release_s = fmin(fmax(l->b, o->interval_s), 1e300);
+        p->release_s = migbuf__least(migbuf__most(l->b, o->interval_s), 1e300);
         p->place = (uint32_t)k;
         s[k].a = p->release_s;
     }
@@ -383,7 +410,7 @@ static double places(const struct migbuf_planner_link *links, size_t link_count,
 
     for (size_t l = 0; l < link_count; l++)
         if (at[l].i)
-            sum += fmax((double)at[l].i, fmax(1, links[l].bytes_per_s / links[l].flow_bytes_per_s));
+            sum += migbuf__most((double)at[l].i, migbuf__most(1, links[l].bytes_per_s / links[l].flow_bytes_per_s));
     return sum;
 }
 
@@ -401,16 +428,16 @@ static int share_out(const struct migbuf_planner_options *o, const struct migbuf
 
         files += g->file_bytes;
         p->need_bytes = migbuf__growth(g->remaining, g->growth_ratio, g->rate, p->release_s);
-        p->wish = fmax(0, p->need_bytes / p->release_s - o->floor);
+        p->wish = migbuf__most(0, p->need_bytes / p->release_s - o->floor);
         p->line = line_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->release_s, (double)(n - k), o->floor, front);
         s[k].c = chain_add(&h, p->wish, p->line, g->weight);
     }
     for (size_t k = 0; k < n; k++) {
         struct migbuf_planner_plan *p = &plans[s[k].i];
 
-        level = fmin(level, s[k].c);
+        level = migbuf__least(level, s[k].c);
         p->place = (uint32_t)k;
-        p->growth = fmin(fmin(p->wish, p->line), level * guests[s[k].i].weight);
+        p->growth = migbuf__least(migbuf__least(p->wish, p->line), level * guests[s[k].i].weight);
         p->cut = p->growth + NOTHING < GOT * p->wish;
         cut += (int)p->cut;
     }
@@ -422,7 +449,7 @@ static int explores(const struct migbuf_planner_options *o, const struct migbuf_
                     const struct migbuf_planner_link *l, double share, double most)
 {
     return !g->draining && g->file_bytes < o->explore * o->capacity_bytes / most &&
-           share >= ALONE * fmin(l->flow_bytes_per_s, l->bytes_per_s);
+           share >= ALONE * migbuf__least(l->flow_bytes_per_s, l->bytes_per_s);
 }
 
 static double rate_of(const struct migbuf_planner_options *o, const struct migbuf_planner_guest *g,
@@ -433,11 +460,11 @@ static double rate_of(const struct migbuf_planner_options *o, const struct migbu
     if (p->cut && !explores) {
         rate = migbuf__rate_for(g->remaining, g->growth_ratio, (p->growth + o->floor) * p->release_s, p->release_s);
         if (g->rate > 0)
-            rate *= fmin(fmax(g->peak / g->rate, 1), MOST_BURSTY);
+            rate *= migbuf__least(migbuf__most(g->peak / g->rate, 1), MOST_BURSTY);
     }
     if (g->draining)
-        rate = fmin(rate, (cut ? DRAIN_SHORT : DRAIN) * share);
-    return fmax(rate, o->floor);
+        rate = migbuf__least(rate, (cut ? DRAIN_SHORT : DRAIN) * share);
+    return migbuf__most(rate, o->floor);
 }
 
 int migbuf_planner_tick(const struct migbuf_planner_options *options, const struct migbuf_planner_link *links,
@@ -525,7 +552,7 @@ static void let_one_end(struct link_at *at)
 {
     struct heap *h = &at->ends;
 
-    at->now = fmax(at->now, -h->s[0].a);
+    at->now = migbuf__most(at->now, -h->s[0].a);
     h->sum -= h->s[0].b;
     h->groups--;
     if (h->groups)
@@ -545,7 +572,7 @@ static int serve(const struct migbuf_planner_link *link, uint32_t l, const struc
 
     for (size_t k = 0; k < n; k++)
         if (running[k].link == l) {
-            double flow = fmin(running[k].flow_bytes_per_s, link->bytes_per_s);
+            double flow = migbuf__least(running[k].flow_bytes_per_s, link->bytes_per_s);
 
             heap_add(&at.ends, -running[k].seconds, flow);
             at.ends.sum += flow;
@@ -553,7 +580,7 @@ static int serve(const struct migbuf_planner_link *link, uint32_t l, const struc
     for (size_t q = 0; q < m; q++) {
         const struct migbuf_planner_flow *w = &waiting[queue[q].i];
         struct migbuf_planner_turn *turn = &turns[queue[q].i];
-        double flow = fmin(w->flow_bytes_per_s, link->bytes_per_s);
+        double flow = migbuf__least(w->flow_bytes_per_s, link->bytes_per_s);
 
         if (w->link != l)
             continue;

@@ -89,6 +89,8 @@ struct migbuf_planner_guest {
     uint64_t id;         /**< breaks ties, each once */
     uint32_t link;       /**< index of its link */
     uint32_t draining;   /**< 0: its base image is being copied; 1: the overlay is being sent */
+    uint32_t place;      /**< of the last plan, so that sorting is quick: the order hardly changes. Any number will do */
+    uint32_t reserved;   /**< 0 */
     double weight;       /**< an administrator's, > 0: its part of the link and of what is given; 1 */
     double file_bytes;   /**< s: its files in Ω */
     double left_bytes;   /**< base image still to copy, or (draining) overlay still to send */
