@@ -74,14 +74,14 @@ struct migbuf_bin {
  * room 18.667, priority 2.
  */
 struct migbuf_bins_view {
-    uint64_t size;
+    uint64_t size; /**< sizeof, set by the caller */
     uint64_t bytes;       /**< all its bytes */
     uint64_t home_bytes;  /**< of them at home */
     uint64_t share_bytes; /**< size of its bin */
-    double capacity_bytes;
-    double used_bytes;
-    double room_bytes;
-    double priority;
+    double capacity_bytes; /**< E */
+    double used_bytes; /**< f */
+    double room_bytes; /**< as said above */
+    double priority; /**< a, from 1 on */
     uint32_t shards;      /**< bins it lies in, its own included */
     uint32_t prospective; /**< 1 when G is empty and it looks at another bin; 2 when no bin is open */
 };

@@ -134,7 +134,7 @@ MIGBUF_API const char *migbuf_reason_text(int32_t reason);
 
 /** Options of a buffer. Fill with migbuf_options_init, then change what you like. `size` first: it may grow. */
 struct migbuf_options {
-    uint64_t size;
+    uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     int32_t policy;                /**< MIGBUF_POLICY_…; PAPER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
@@ -157,7 +157,7 @@ MIGBUF_API int migbuf_options_init(struct migbuf_options *options, uint64_t size
 
 /** A new migration. Fill with migbuf_migration_init. `size` first: it may grow. */
 struct migbuf_migration {
-    uint64_t size;
+    uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     uint64_t id;                        /**< the host's, any number */
     uint64_t link;                      /**< which link it uses: migrations with the same number share one U */
     uint64_t flow_bytes_per_s;          /**< most one flow gets on that link, 0: as much as there is */
@@ -171,6 +171,7 @@ struct migbuf_migration {
                                              then its first seconds are planned as if it wrote nothing */
 };
 
+/** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
 MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
 
 /**
@@ -178,7 +179,7 @@ MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
  * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing.
  */
 struct migbuf_sample {
-    uint64_t id;
+    uint64_t id; /**< the migration's */
     uint32_t disk;            /**< index into the disks given to add */
     uint32_t reserved;        /**< 0 */
     uint64_t file_bytes;      /**< allocated bytes of the overlay now, up to 2^56; may be less than before */
@@ -189,7 +190,7 @@ struct migbuf_sample {
 
 /** What to do with one migration. A record. */
 struct migbuf_decision {
-    uint64_t id;
+    uint64_t id; /**< the migration's */
     int32_t action;               /**< MIGBUF_ACTION_… */
     int32_t reason;               /**< MIGBUF_REASON_… */
     uint64_t growth_bytes_per_s;  /**< what the limits let through, in units; 0 when paused */
@@ -201,7 +202,7 @@ struct migbuf_decision {
  * migbuf_bins_view() of migbuf_buffer_bins().
  */
 struct migbuf_buffer_view {
-    uint64_t size;
+    uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     double curve;                  /**< h */
     double share;                  /**< c, INFINITY without a link sample */
     double hard_cap;               /**< from the room of its bins */
@@ -212,26 +213,28 @@ struct migbuf_buffer_view {
     uint64_t reserve_bytes;        /**< kept free for its drains */
     uint64_t claim_bytes;          /**< what its files may grow by until the next decision: arm a write threshold there */
     double ratio;                  /**< measured growth per unit: growth.h, planner: forecast.h */
-    uint64_t link;
-    int32_t phase;
+    uint64_t link; /**< as given to add */
+    int32_t phase; /**< MIGBUF_PHASE_… */
     int32_t paused;                /**< 1 while the last decision was a pause */
-    int32_t reason;
-    int32_t reserved;
+    int32_t reason; /**< MIGBUF_REASON_… */
+    int32_t reserved; /**< 0 */
     double release_s;              /**< planner: T, until its files are deleted, s from the last tick; else INFINITY */
-    double wish, line, planned;    /**< planner: h, R and g of planner.h; else 0 */
+    double wish; /**< planner: h of planner.h; else 0 */
+    double line; /**< planner: R; else 0 */
+    double planned; /**< planner: g; else 0 */
 };
 
 /** The whole buffer at its last tick. `size` first: it may grow. */
 struct migbuf_buffer_stats {
-    uint64_t size;
+    uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     uint64_t capacity_bytes; /**< Ω */
     uint64_t used_bytes;     /**< sum of all files */
     uint64_t reserve_bytes;  /**< kept free for drains */
     uint64_t pending_bytes;  /**< may still come under the limits before this tick's */
     uint64_t grantable_bytes; /**< Ω minus all three, at least 0: what the last tick could give away */
     uint64_t excess_bytes;   /**< files beyond Ω; 0 unless something outside broke the promise */
-    uint64_t migrations;
-    uint64_t ticks;
+    uint64_t migrations; /**< how many there are */
+    uint64_t ticks; /**< since it was made or loaded */
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
 };

@@ -81,7 +81,7 @@ MIGBUF_API int migbuf_cow_volume(int fd, struct migbuf_volume *volume, struct mi
 /** What a volume does when it is full. A record. */
 struct migbuf_full {
     int32_t kind;        /**< MIGBUF_FULL_… */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
     uint64_t room_bytes; /**< what one file in it could take now; may be less than is free in the filesystem */
 };
 

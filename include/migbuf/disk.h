@@ -57,14 +57,14 @@ struct migbuf_disk;
 /** One command to send. A record; the strings live until the next call on the handle. */
 struct migbuf_disk_command {
     int32_t kind;          /**< MIGBUF_DISK_… */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
     const char *name;      /**< as in {"execute": name} */
     const char *arguments; /**< a JSON object, or NULL for none */
 };
 
 /** Where a VM's throttle stands. The caller sets `size` (sizeof). */
 struct migbuf_disk_info {
-    uint64_t size;
+    uint64_t size; /**< sizeof, set by the caller */
     uint64_t commands_sent;       /**< commands that changed something in QEMU: each costs at most one request and avg / 10 */
     struct migbuf_limits limits;  /**< ours in force, 0 when none. After load: as found, so the host's own where stricter */
     int32_t learnt;               /**< every watched node was found */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** Marks what the library exports. */
 #if defined(__GNUC__)
 #define MIGBUF_API __attribute__((visibility("default")))
 #else
@@ -86,8 +87,8 @@ MIGBUF_API const char *migbuf_strerror(int code);
  * report.h and migbuf_qmp_parse(), which say where theirs comes from.
  */
 struct migbuf_allocator {
-    void *context;
-    void *(*resize)(void *context, void *pointer, size_t old_bytes, size_t new_bytes);
+    void *context; /**< whatever resize needs; handed to it */
+    void *(*resize)(void *context, void *pointer, size_t old_bytes, size_t new_bytes); /**< as said above; must not call the library */
 };
 
 #ifdef __cplusplus

@@ -34,10 +34,14 @@ extern "C" {
 /** Read and copied freely, changed by the functions only. A record. */
 struct migbuf_growth {
     double ratio; /**< growth per unit, as a part of the unit: 0.001 .. 3 */
-    double units, grown; /**< sums with a memory of 10 s, in units */
-    uint64_t file_bytes, writes, written_bytes; /**< of the last sample */
+    double units; /**< let through: sums with a memory of 10 s, in units */
+    double grown; /**< by the file: sums with a memory of 10 s, in units */
+    uint64_t file_bytes; /**< of the last sample */
+    uint64_t writes; /**< of the last sample */
+    uint64_t written_bytes; /**< of the last sample */
     uint64_t known; /**< samples seen */
-    double credit, units_per_s; /**< left in the bucket, in units; the limit at the last sample */
+    double credit; /**< left in the bucket, in units */
+    double units_per_s; /**< the limit at the last sample */
 };
 
 /** Nothing known: ratio 1. Errors: MIGBUF_E_INVALID. Any thread. */

@@ -36,7 +36,7 @@ struct migbuf_geometry {
                                     min(queue depth, 32) guest requests unless its request-merging is off. 0 .. 2^40 */
     uint64_t queue_bytes;      /**< most that one drain may pour into the file (migbuf_limits_drain). 0 .. 2^50 */
     uint32_t flags;            /**< MIGBUF_GEOMETRY_… */
-    uint32_t reserved;
+    uint32_t reserved; /**< 0 */
 };
 
 /** What to send to QEMU for one migration; see migbuf_limits_from_budget(). A record. */
@@ -51,11 +51,25 @@ struct migbuf_limits {
  * rates in bytes/s and requests/s, `_max` the burst rates, `_length` their duration in s, 0 where absent. A record.
  */
 struct migbuf_throttle_config {
-    uint64_t bps, bps_rd, bps_wr, iops, iops_rd, iops_wr;
-    uint64_t bps_max, bps_rd_max, bps_wr_max, iops_max, iops_rd_max, iops_wr_max;
-    uint64_t bps_max_length, bps_rd_max_length, bps_wr_max_length;
-    uint64_t iops_max_length, iops_rd_max_length, iops_wr_max_length;
-    uint64_t iops_size;
+    uint64_t bps; /**< reads and writes together, bytes/s */
+    uint64_t bps_rd; /**< reads, bytes/s */
+    uint64_t bps_wr; /**< writes, bytes/s */
+    uint64_t iops; /**< reads and writes together, requests/s */
+    uint64_t iops_rd; /**< reads, requests/s */
+    uint64_t iops_wr; /**< writes, requests/s */
+    uint64_t bps_max; /**< burst: reads and writes together, bytes/s */
+    uint64_t bps_rd_max; /**< burst: reads, bytes/s */
+    uint64_t bps_wr_max; /**< burst: writes, bytes/s */
+    uint64_t iops_max; /**< burst: reads and writes together, requests/s */
+    uint64_t iops_rd_max; /**< burst: reads, requests/s */
+    uint64_t iops_wr_max; /**< burst: writes, requests/s */
+    uint64_t bps_max_length; /**< how long such a burst of both may last, s */
+    uint64_t bps_rd_max_length; /**< how long such a burst of reads may last, s */
+    uint64_t bps_wr_max_length; /**< how long such a burst of writes may last, s */
+    uint64_t iops_max_length; /**< how long such a burst of both may last, s */
+    uint64_t iops_rd_max_length; /**< how long such a burst of reads may last, s */
+    uint64_t iops_wr_max_length; /**< how long such a burst of writes may last, s */
+    uint64_t iops_size; /**< bytes that count as one request; 0: a request is one */
     char group[256]; /**< the throttle group's name, "" when the disk is not throttled */
 };
 

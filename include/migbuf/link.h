@@ -52,8 +52,8 @@ struct migbuf_link {
 
 /** One counter that rises. A record. */
 struct migbuf_link_flow {
-    uint64_t at_ms;
-    uint64_t bytes;
+    uint64_t at_ms; /**< of the last sample */
+    uint64_t bytes; /**< where the counter stood */
     uint32_t known;    /**< 1: at_ms and bytes are of an earlier sample */
     uint32_t reserved; /**< 0 */
 };
@@ -112,7 +112,7 @@ struct migbuf_link_tcp {
     uint64_t unsent_bytes;    /**< waiting in the socket: > 0 says that the link, not the sender, is the limit */
     uint64_t busy_us; /**< tcpi_busy_time: how long it has had something to send, since it exists; stands still in a pause */
     uint32_t flags;   /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */
-    uint32_t reserved;
+    uint32_t reserved; /**< 0 */
 };
 
 /**
@@ -128,9 +128,9 @@ MIGBUF_API int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbu
 /** A TCP connection of this machine, whoever owns it. A record. */
 struct migbuf_link_connection {
     char local[MIGBUF_LINK_ADDRESS];  /**< "10.0.0.1:44321", "[2001:db8::1]:8443" */
-    char remote[MIGBUF_LINK_ADDRESS];
+    char remote[MIGBUF_LINK_ADDRESS]; /**< the other side's */
     uint64_t cookie; /**< the kernel's number for this socket: the same connection has the same, another never */
-    struct migbuf_link_tcp tcp;
+    struct migbuf_link_tcp tcp; /**< what the kernel knows about it */
 };
 
 /**

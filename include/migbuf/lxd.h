@@ -92,8 +92,8 @@ MIGBUF_API const char *migbuf_lxd_said(const struct migbuf_lxd *lxd);
 
 /* ---- the server ---- */
 
-#define MIGBUF_LXD_LXD 1
-#define MIGBUF_LXD_INCUS 2
+#define MIGBUF_LXD_LXD 1 /**< kind: LXD */
+#define MIGBUF_LXD_INCUS 2 /**< kind: Incus */
 
 /** Running VMs can be moved without shared storage (API extension migration_vm_live: LXD 5.13, Incus). */
 #define MIGBUF_LXD_LIVE_MIGRATION 1u
@@ -102,7 +102,7 @@ MIGBUF_API const char *migbuf_lxd_said(const struct migbuf_lxd *lxd);
 
 /** A server. The caller sets `size` (sizeof); it may grow. */
 struct migbuf_lxd_server {
-    uint64_t size;
+    uint64_t size; /**< sizeof, set by the caller */
     int32_t kind;                /**< MIGBUF_LXD_LXD or _INCUS */
     uint32_t features;           /**< what it can, by API extensions */
     int32_t clustered;           /**< 1: member of a cluster */
@@ -149,11 +149,11 @@ MIGBUF_API int migbuf_lxd_set_key(struct migbuf_lxd *lxd, const char *key, const
 
 /** A storage pool. A record. */
 struct migbuf_lxd_pool {
-    char name[MIGBUF_LXD_NAME];
+    char name[MIGBUF_LXD_NAME]; /**< its name */
     char driver[32];      /**< "dir", "btrfs", "zfs", "lvm", "ceph", … */
     char status[32];      /**< "Created"; anything else is not usable */
     uint64_t total_bytes; /**< of the pool; 0: the list does not tell (migbuf_lxd_pools), or the driver does not */
-    uint64_t used_bytes;
+    uint64_t used_bytes; /**< what is used of it */
     uint64_t free_bytes;  /**< total - used; a thin pool has promised parts of it to others already */
     int32_t limit;        /**< MIGBUF_LXD_LIMIT_…: how it keeps a volume within its size */
     int32_t remote;       /**< 1: all members of a cluster see the same volumes (ceph): nothing to migrate there */
@@ -169,8 +169,8 @@ MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_
 
 /** A custom volume. A record. */
 struct migbuf_lxd_volume {
-    char pool[MIGBUF_LXD_NAME];
-    char name[MIGBUF_LXD_NAME];
+    char pool[MIGBUF_LXD_NAME]; /**< the storage pool's */
+    char name[MIGBUF_LXD_NAME]; /**< its name */
     char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster */
     char content[32];               /**< "filesystem" or "block" */
     uint64_t size_bytes;            /**< as configured; 0: none, it may fill the pool */
@@ -208,12 +208,12 @@ MIGBUF_API int migbuf_lxd_volume_delete(struct migbuf_lxd *lxd, const char *pool
 #define MIGBUF_LXD_VM_STATEFUL 1u       /**< migration.stateful: it may be moved while it runs */
 #define MIGBUF_LXD_VM_MEMORY_PERCENT 2u /**< limits.memory is a part of the host's: memory_bytes is 0 */
 #define MIGBUF_LXD_VM_STATE_DEFAULT 4u  /**< size.state is not set: state_bytes is the server's default */
-#define MIGBUF_LXD_VM_RUNNING 8u
+#define MIGBUF_LXD_VM_RUNNING 8u /**< flag: it runs */
 
 /** A VM. A record. */
 struct migbuf_lxd_vm {
-    char project[MIGBUF_LXD_NAME];
-    char name[MIGBUF_LXD_NAME];
+    char project[MIGBUF_LXD_NAME]; /**< it is in */
+    char name[MIGBUF_LXD_NAME]; /**< its name */
     char location[MIGBUF_LXD_NAME]; /**< the cluster's member it runs on, "none" without a cluster */
     char status[32];                /**< "Running", "Stopped", "Error", … */
     char root[MIGBUF_LXD_NAME];     /**< name of its root disk's device; "": it has none */
@@ -239,15 +239,17 @@ MIGBUF_API int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, co
 
 /** A disk of a VM, as configured. Limits are 0 where there is none. A record. */
 struct migbuf_lxd_disk {
-    char device[MIGBUF_LXD_NAME];
+    char device[MIGBUF_LXD_NAME]; /**< its device's name */
     char pool[MIGBUF_LXD_NAME];   /**< "" for a path of the host */
     char source[256];             /**< volume or path, cut at 255 bytes; "" for the root disk */
     char bus[32];                 /**< io.bus; "" for the default, virtio-scsi */
     uint64_t size_bytes;          /**< 0: the pool's default */
-    uint64_t read_bytes_per_s, write_bytes_per_s; /**< limits.read and .write (or .max) in bytes */
-    uint64_t read_iops, write_iops;               /**< the same where they are given as "500iops" */
+    uint64_t read_bytes_per_s; /**< limits.read (or .max) in bytes */
+    uint64_t write_bytes_per_s; /**< limits.write (or .max) in bytes */
+    uint64_t read_iops; /**< the same where they are given as "500iops" */
+    uint64_t write_iops; /**< the same where they are given as "500iops" */
     int32_t root;                 /**< 1: path is "/" */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
 };
 
 /** The disks of one VM, in no order. Returns how many. Errors: the shared ones. */
@@ -265,20 +267,20 @@ MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char 
 
 /* ---- migrations ---- */
 
-#define MIGBUF_LXD_MAY_CANCEL 1u
+#define MIGBUF_LXD_MAY_CANCEL 1u /**< flag: the server lets it be cancelled */
 #define MIGBUF_LXD_HAS_PROCESSED 2u /**< processed_bytes counts; U follows from its differences (link.h) */
 
 /** An instance that leaves or comes, as the server's list of operations shows it. A record. */
 struct migbuf_lxd_migration {
     char id[MIGBUF_LXD_NAME];       /**< for migbuf_lxd_cancel() */
-    char project[MIGBUF_LXD_NAME];
+    char project[MIGBUF_LXD_NAME]; /**< it is in */
     char instance[MIGBUF_LXD_NAME]; /**< may be a container: ask migbuf_lxd_vm() */
     char location[MIGBUF_LXD_NAME]; /**< member that carries it out, "none" without a cluster */
     char stage[MIGBUF_LXD_NAME];    /**< "fs", "block", … : what the progress is of; "" where nothing is said */
     uint64_t processed_bytes;       /**< of that stage */
     uint64_t speed_bytes_per_s;     /**< the mean since the stage began; 0 where nothing is said */
     int32_t percent;                /**< 0 … 100, -1 where nothing is said */
-    uint32_t flags;
+    uint32_t flags; /**< MIGBUF_LXD_MAY_CANCEL or 0 */
 };
 
 /**

@@ -116,13 +116,17 @@ struct migbuf_planner_plan {
 
 /** Scratch. A record; its content means nothing to a caller. */
 struct migbuf_planner_slot {
-    double a, b, c, d;
-    uint64_t i, j;
+    double a; /**< scratch */
+    double b; /**< scratch */
+    double c; /**< scratch */
+    double d; /**< scratch */
+    uint64_t i; /**< scratch */
+    uint64_t j; /**< scratch */
 };
 
 /** What all share. Fill with migbuf_planner_options_init; `size` first: it may grow. */
 struct migbuf_planner_options {
-    uint64_t size;
+    uint64_t size; /**< sizeof, set by _init */
     double capacity_bytes; /**< Ω, without what is kept free for drains */
     double interval_s;     /**< time between two ticks, > 0; 1 */
     double floor;          /**< what each may write whatever is planned, unit bytes/s; 160'000: γ_SLA, 10 kB/s of
@@ -216,7 +220,7 @@ MIGBUF_API const char *migbuf_verdict_text(int32_t verdict);
 
 /** A migration that runs or waits. A record. */
 struct migbuf_planner_flow {
-    uint64_t id;
+    uint64_t id; /**< the migration's */
     uint32_t link;           /**< index of its link */
     uint32_t reserved;       /**< 0 */
     double flow_bytes_per_s; /**< most it gets on the link, INFINITY: the whole link */
@@ -227,7 +231,7 @@ struct migbuf_planner_flow {
 
 /** The answer for one waiting migration. A record. */
 struct migbuf_planner_turn {
-    uint64_t id;
+    uint64_t id; /**< the migration's */
     int32_t verdict;           /**< MIGBUF_VERDICT_… */
     uint32_t place;            /**< 0: next on its link */
     double earliest_s;         /**< when it can start if all goes as planned, s from now; 0 for START */

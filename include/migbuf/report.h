@@ -69,7 +69,7 @@ struct migbuf_write_report {
     uint64_t write_operations;    /**< stats.wr_operations */
     uint64_t file_highest_offset; /**< parent.stats.wr_highest_offset: bytes of the file ever written or tried */
     int32_t has_parent;           /**< 0: no child (a raw top node), and the two fields above are empty */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
 };
 
 /**
@@ -84,7 +84,7 @@ MIGBUF_API int migbuf_report_writes(const char *text, uint64_t text_bytes, const
 
 /** A node's file by query-named-block-nodes; its limits there are always 0, so they are not read. */
 struct migbuf_node_report {
-    char node_name[64];
+    char node_name[64]; /**< the node */
     uint64_t actual_bytes;  /**< image.actual-size: st_blocks * 512; 0 where QEMU cannot tell, as over NBD */
     uint64_t virtual_bytes; /**< image.virtual-size */
 };
@@ -115,7 +115,7 @@ struct migbuf_job_report {
     uint64_t length;  /**< len; for mirror and commit in bytes, and it rises with the guest's writes */
     uint64_t offset;  /**< done so far, in the same unit */
     int32_t ready;    /**< 1: may be completed */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
 };
 
 /** One job out of what query-block-jobs returned. MIGBUF_E_NOTFOUND: it has ended, or never was. */
@@ -125,8 +125,8 @@ MIGBUF_API int migbuf_report_job(const char *text, uint64_t text_bytes, const ch
 /** query-status. */
 struct migbuf_status_report {
     char status[32]; /**< "running", "paused", "io-error", "prelaunch", … */
-    int32_t running;
-    int32_t reserved;
+    int32_t running; /**< 1: its CPUs run */
+    int32_t reserved; /**< 0 */
 };
 
 /** Example: {"status": "prelaunch", "singlestep": false, "running": false} -> status "prelaunch", running 0. */
@@ -136,16 +136,16 @@ MIGBUF_API int migbuf_report_status(const char *text, uint64_t text_bytes, struc
 /** query-migrate. All but `status` are 0 where QEMU leaves them out, which it does by status. */
 struct migbuf_migrate_report {
     char status[32]; /**< "active", "pre-switchover", "completed", "failed", …; "" before any migration */
-    uint64_t ram_transferred_bytes;
-    uint64_t ram_remaining_bytes;
-    uint64_t ram_total_bytes;
-    uint64_t page_bytes;
-    uint64_t dirty_pages_per_s;
-    uint64_t expected_downtime_ms;
-    uint64_t cpu_throttle_percent;
+    uint64_t ram_transferred_bytes; /**< ram.transferred */
+    uint64_t ram_remaining_bytes; /**< ram.remaining */
+    uint64_t ram_total_bytes; /**< ram.total */
+    uint64_t page_bytes; /**< ram.page-size */
+    uint64_t dirty_pages_per_s; /**< ram.dirty-pages-rate */
+    uint64_t expected_downtime_ms; /**< expected-downtime */
+    uint64_t cpu_throttle_percent; /**< cpu-throttle-percentage, of auto-converge */
     double mbps;     /**< megabits per second */
     int32_t has_ram; /**< 0: no ram statistics in this answer */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
 };
 
 /** Example: {} -> status "", has_ram 0. */
@@ -163,7 +163,7 @@ MIGBUF_API int migbuf_report_blocked(const char *text, uint64_t text_bytes, char
 
 /** add-fd. */
 struct migbuf_fdset_report {
-    uint64_t fdset_id; /**< the file name is then /dev/fdset/<id> */
+    uint64_t fdset_id; /**< the file name is then /dev/fdset/ID */
     uint64_t fd;       /**< its number inside QEMU */
 };
 
@@ -177,7 +177,7 @@ struct migbuf_io_error_report {
     char operation[16]; /**< "read" or "write" */
     char action[16];    /**< "stop": the guest waits, "report": it saw the error, "ignore" */
     int32_t nospace;    /**< 1: no room; after making some, cont repeats the write */
-    int32_t reserved;
+    int32_t reserved; /**< 0 */
 };
 
 /** Example: {"device": "", "nospace": true, "node-name": "o", "operation": "write", "action": "stop", …} -> nospace 1.
@@ -193,9 +193,9 @@ MIGBUF_API int migbuf_report_migration_status(const char *text, uint64_t text_by
 /** Events BLOCK_JOB_READY, BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED. */
 struct migbuf_job_event_report {
     char device[256]; /**< the job's id */
-    char type[32];
+    char type[32]; /**< "mirror", "commit", … */
     char error[256]; /**< BLOCK_JOB_COMPLETED only: why it failed, cut at 255 bytes; "" when it did not */
-    uint64_t length;
+    uint64_t length; /**< len */
     uint64_t offset; /**< equal to length when everything was done */
 };
 
@@ -205,7 +205,7 @@ MIGBUF_API int migbuf_report_job_event(const char *text, uint64_t text_bytes, st
 
 /** Event BLOCK_WRITE_THRESHOLD; it comes once, then the threshold is off. */
 struct migbuf_threshold_report {
-    char node_name[64];
+    char node_name[64]; /**< the node */
     uint64_t threshold_bytes; /**< what had been set */
     uint64_t exceeded_bytes;  /**< how far the write went past it */
 };

@@ -31,7 +31,7 @@ extern "C" {
 
 /** What a dump is made of. Fill with migbuf_state_init(). `size` first: it may grow. */
 struct migbuf_state {
-    uint64_t size;
+    uint64_t size; /**< sizeof, set by _init */
     uint64_t memory_bytes;     /**< limits.memory; 1 .. 2^50 */
     uint64_t device_ram_bytes; /**< all other RAM blocks (`info ramblock`); MIGBUF_STATE_DEVICE_RAM; 0 .. 2^40 */
     uint64_t resent_bytes;     /**< what the guest may write to its memory while the dump is made; 0: it is stopped */

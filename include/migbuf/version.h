@@ -11,9 +11,9 @@
 extern "C" {
 #endif
 
-#define MIGBUF_VERSION_MAJOR 0
-#define MIGBUF_VERSION_MINOR 1
-#define MIGBUF_VERSION_PATCH 0
+#define MIGBUF_VERSION_MAJOR 0 /**< of this header */
+#define MIGBUF_VERSION_MINOR 1 /**< of this header */
+#define MIGBUF_VERSION_PATCH 0 /**< of this header */
 /** One number to compare: major * 1'000'000 + minor * 1000 + patch. Example: 0.1.0 is 1000. */
 #define MIGBUF_VERSION (MIGBUF_VERSION_MAJOR * 1000000 + MIGBUF_VERSION_MINOR * 1000 + MIGBUF_VERSION_PATCH)
 
