@@ -154,7 +154,8 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     "$evacuate" $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary" >"$dir/said" 2>&1 &
     pid=$!
-    sleep 4
+    for _ in $(seq 600); do grep -q "another hand changed" "$dir/said" && break; sleep 0.1; done
+    sleep 1
     kill -INT $pid
     wait $pid
     clean && whole && vm=$(hand) && [ -n "$vm" ] && [ "$(value vm $vm runs_at)" = source ] &&
