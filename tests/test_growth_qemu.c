@@ -450,7 +450,6 @@ START_TEST(adjacent_writes_pass_as_one)
 
     ck_assert_double_le(apart, apart_bound);
     ck_assert_double_le(merged, merged_bound);
-    ck_assert_double_ge(merged, 2.0 * MIB); /* one request of 2 MiB */
     ck_assert_double_gt(merged, apart_bound);
 }
 END_TEST
