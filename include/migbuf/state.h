@@ -11,8 +11,9 @@
  *
  * In QEMU's stream every page is sent whole behind 8 bytes of address and flags, or as 9 bytes when it is all zeroes
  * (migration/ram.c); the same page twice only when the guest wrote to it meanwhile. ram / 4096 pays for the section frames
- * around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours, measured:
- * the largest we saw were 22 KiB and 180 KiB. The gzip bound is zlib's own (deflateBound, deflate.c), for what cannot be
+ * around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours: measured
+ * were 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) and less than 0.9 MB for the devices of such a VM, their ROMs
+ * included. The gzip bound is zlib's own (deflateBound, deflate.c), for what cannot be
  * compressed; Go's compress/gzip and pgzip, which LXD and Incus use, store such data with less overhead than zlib.
  *
  * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState): what
@@ -25,8 +26,8 @@
 extern "C" {
 #endif
 
-/** Device RAM of a VM as LXD and Incus make it: 8 MiB of virtio-vga, 4.5 MiB of firmware, 2.3 MiB of tables and ROMs, and
- * the screen's contents, up to 16 MiB. */
+/** Room for the device RAM of a VM as LXD and Incus make it: 8 MiB of virtio-vga, 4 MiB of firmware, 1 MiB of ROMs and
+ * tables (measured with `info ramblock`), and the screen's contents, which virtio-gpu sends as well, up to 16 MiB. */
 #define MIGBUF_STATE_DEVICE_RAM 33554432u
 
 /** What a dump is made of. Fill with migbuf_state_init(). `size` first: it may grow. */
