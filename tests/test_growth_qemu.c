@@ -41,8 +41,16 @@ static const struct cell telling[] = {
     { 1, 4096, 16384, false, false, false },   { 5, 65536, 16384, false, true, true },
     { 5, 1048576, 65536, false, false, true }, { 5, 4096, 131072, true, true, false },
     { 5, 1048576, 131072, true, true, false }, { 20, 1048576, 16384, false, true, false },
-    { 20, 65536, 65536, false, false, false },
+    { 20, 65536, 65536, false, false, false }, { 1, 4096, 65536, false, false, true },
 };
+
+/* Small neighbours in a deep queue are merged, which a count of writes does not tell. */
+static uint32_t depth_of(const struct cell *c)
+{
+    if (c->write >= MIB)
+        return c->sequential ? 2 : 1;
+    return c->sequential && c->write == 4096 && c->budget <= 1 ? 32 : 4;
+}
 
 static struct lab_wish wish_of(const struct cell *c, double seconds, uint32_t number)
 {
@@ -59,9 +67,7 @@ static struct lab_wish wish_of(const struct cell *c, double seconds, uint32_t nu
         .start = 2048 + c->unaligned,
         .random = !c->sequential,
         .seed = number + 1,
-        .depth = c->write < MIB  ? 4
-                 : c->sequential ? 2
-                                 : 1,
+        .depth = depth_of(c),
         .id = number + 1,
     };
     return wish;
