@@ -151,7 +151,7 @@ START_TEST(laws)
 {
     unsigned seed = 20260101;
 
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < unit_rounds(20000); i++) {
         double v = random_between(&seed, 1e3, 1e12), rho = random_between(&seed, 1e-6, 1);
         double rate = random_between(&seed, 1, 1e9), t = random_between(&seed, 0.1, 1e5), g = growth(v, rho, rate, t);
 
@@ -172,7 +172,7 @@ START_TEST(updates_stay_in_range)
     unsigned seed = 7;
 
     ck_assert_int_eq(migbuf_forecast_init(&f, 1e6), 0);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < unit_rounds(20000); i++) {
         double dt = random_between(&seed, 1e-3, 1e3), written = random_between(&seed, 1e-3, 1e10);
         double grown = random_between(&seed, 1e-3, 1e10), limit = random_between(&seed, 1, 1e9), left;
 

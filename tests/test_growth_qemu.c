@@ -41,7 +41,7 @@ static const struct cell telling[] = {
     { 1, 4096, 16384, false, false, false },   { 5, 65536, 16384, false, true, true },
     { 5, 1048576, 65536, false, false, true }, { 5, 4096, 131072, true, true, false },
     { 5, 1048576, 131072, true, true, false }, { 20, 1048576, 16384, false, true, false },
-    { 20, 65536, 65536, false, false, false }, { 1, 4096, 65536, false, false, true },
+    { 1, 4096, 65536, false, false, true },    { 20, 65536, 65536, false, false, false },
 };
 
 /* Small neighbours in a deep queue are merged, which a count of writes does not tell. */
@@ -189,6 +189,8 @@ static const char *judge(struct run *r)
 {
     if (r->worst > 1)
         return "TOO MUCH";
+    if (r->lost_s > 0.5 * (r->end_s - r->half_s))
+        return "ok (host was busy)";
     if (!must_use_it(r))
         return r->unthrottled >= 2 * r->budget ? "ok (few units)" : "ok (guest is slow)";
     return steady(r) >= 0.8 ? "ok" : "too little";

@@ -141,7 +141,7 @@ START_TEST(chain_is_max_min_fair)
 {
     uint32_t seed = 42;
 
-    for (int instance = 0; instance < 20000; instance++) {
+    for (int instance = 0; instance < unit_rounds(20000); instance++) {
         size_t n = 1 + draw(&seed, instance % 50 ? 9 : 40);
         double h[MOST], r[MOST], w[MOST], g[MOST], slow[MOST], sum = 0;
 
@@ -397,7 +397,7 @@ START_TEST(order_does_not_matter)
 {
     uint32_t seed = 3;
 
-    for (int instance = 0; instance < 2000; instance++) {
+    for (int instance = 0; instance < unit_rounds(2000); instance++) {
         size_t n = 1 + draw(&seed, MOST - 1), links = 1 + draw(&seed, 3);
         struct migbuf_planner_guest g[MOST], h[MOST];
         struct migbuf_planner_plan p[MOST], q[MOST];
@@ -438,7 +438,7 @@ START_TEST(a_tick_keeps_its_lines)
 {
     uint32_t seed = 11;
 
-    for (int instance = 0; instance < 3000; instance++) {
+    for (int instance = 0; instance < unit_rounds(3000); instance++) {
         size_t n = 1 + draw(&seed, MOST - 1);
         struct migbuf_planner_guest g[MOST];
         struct migbuf_planner_plan p[MOST];

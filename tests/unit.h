@@ -13,6 +13,14 @@
         ck_assert_msg(v_ == e_ || fabs(v_ - e_) <= 1e-6 * fabs(e_) + 1e-12, "%s is %.9g, not %.9g", #value, v_, e_);    \
     } while (0)
 
+/* Rounds of a random test: all of them, or the part that MIGBUF_TEST_PERCENT says where each takes thirty times as long. */
+static inline int unit_rounds(int all)
+{
+    const char *percent = getenv("MIGBUF_TEST_PERCENT");
+
+    return percent && atoi(percent) > 0 ? all / 100 * atoi(percent) : all;
+}
+
 static inline int unit_run(const char *name, const TTest *const *tests, int seconds)
 {
     Suite *suite = suite_create(name);
