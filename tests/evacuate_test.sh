@@ -105,6 +105,10 @@ run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir
     grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
 report $? "the decision log replays identically and the timeline is a picture"
 
+run 0 $small --policy planner --admission sjf --trace "$dir/trace" && whole && [ "$(value moved)$(value policy)" = 3planner ] &&
+    "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 && grep -q '"remaining_bytes":[1-9]' "$dir/trace"
+report $? "planned, one after the other: all moved, nothing lost, and the log replays identically"
+
 # Link K carried its VMs' disks, and the buffer was told how fast it was.
 carried() {
     [ "$(value link "$1" bytes_sent)" -gt "$2" ] && [ "$(value link "$1" measured_bytes_per_s)" -gt 0 ] &&

@@ -3,6 +3,7 @@
  * any, is the last. */
 #include "control.h"
 #include "migbuf/report.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,21 @@
 #define MS UINT64_C(1000000)
 #define COMMAND_TIMEOUT_MS 10000
 #define LINK(route) (1 + (uint64_t)(route)) /* its number for the buffer */
+
+/* 0: no buffer is asked. */
+static int32_t library_policy(enum policy policy)
+{
+    switch (policy) {
+    case POLICY_PAPER:
+        return MIGBUF_POLICY_PAPER;
+    case POLICY_LITERAL:
+        return MIGBUF_POLICY_LITERAL;
+    case POLICY_PLANNER:
+        return MIGBUF_POLICY_PLANNER;
+    default:
+        return 0;
+    }
+}
 
 int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
                 uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
@@ -25,12 +41,16 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     c->member = calloc(room, sizeof *c->member);
     c->sample = calloc(room * VM_DISKS_MAX, sizeof *c->sample);
     c->decision = calloc(room, sizeof *c->decision);
-    if (!c->member || !c->sample || !c->decision)
+    c->waiting = calloc(room, sizeof *c->waiting);
+    c->flow = calloc(room * 2, sizeof *c->flow);
+    c->slot = calloc(room * 3, sizeof *c->slot);
+    c->turn = calloc(room, sizeof *c->turn);
+    if (!c->member || !c->sample || !c->decision || !c->waiting || !c->flow || !c->slot || !c->turn)
         return fail(error, "out of memory");
-    if (policy != POLICY_PAPER && policy != POLICY_LITERAL)
-        return 0;
     migbuf_options_init(&options, sizeof options);
-    options.policy = policy == POLICY_PAPER ? MIGBUF_POLICY_PAPER : MIGBUF_POLICY_LITERAL;
+    options.policy = library_policy(policy);
+    if (!options.policy)
+        return 0;
     options.interval_ms = tick_ms;
     rc = trace_new(trace, omega_bytes, &options, &c->buffer);
     return rc ? fail(error, "migbuf_buffer_new: %s", migbuf_strerror(rc)) : 0;
@@ -42,6 +62,10 @@ void control_free(struct control *c)
     free(c->member);
     free(c->sample);
     free(c->decision);
+    free(c->waiting);
+    free(c->flow);
+    free(c->slot);
+    free(c->turn);
     *c = (struct control){ .policy = POLICY_NONE };
 }
 
@@ -172,7 +196,8 @@ static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_
                                                        .disk = k,
                                                        .file_bytes = bytes,
                                                        .written_bytes = t->watch.disk[k].written_bytes,
-                                                       .writes = t->watch.disk[k].writes };
+                                                       .writes = t->watch.disk[k].writes,
+                                                       .remaining_bytes = t->left_bytes[k] };
         sum += bytes;
     }
     t->file_bytes = sum;
@@ -297,12 +322,77 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     return 0;
 }
 
+void control_admit(struct control *c, int32_t admission)
+{
+    c->admission = admission;
+}
+
+static void leave_queue(struct control *c, const struct throttle *t)
+{
+    for (size_t k = 0; k < c->waits; k++)
+        if (c->waiting[k] == t) {
+            memmove(c->waiting + k, c->waiting + k + 1, (--c->waits - k) * sizeof *c->waiting);
+            return;
+        }
+}
+
+static void join_queue(struct control *c, struct throttle *t)
+{
+    for (size_t k = 0; k < c->waits; k++)
+        if (c->waiting[k] == t)
+            return;
+    c->waiting[c->waits++] = t;
+}
+
+/* Is it its turn? Everybody's flow may take the whole of its link. */
+static bool may_start(struct control *c, struct throttle *t)
+{
+    struct migbuf_planner_link links[CONTROL_LINKS_MAX];
+    struct migbuf_planner_flow *waiting = c->flow + c->room;
+    bool starts = false;
+
+    if (!c->admission)
+        return true;
+    join_queue(c, t);
+    for (uint32_t k = 0; k < c->routes; k++)
+        links[k] = (struct migbuf_planner_link){
+            .bytes_per_s = c->route[k].bytes_per_s ? (double)c->route[k].bytes_per_s : MIGBUF_LINK_LEAST,
+            .flow_bytes_per_s = INFINITY
+        };
+    for (size_t k = 0; k < c->members; k++) {
+        struct migbuf_buffer_view view = { .size = sizeof view, .release_s = INFINITY };
+
+        if (c->buffer)
+            migbuf_buffer_view(c->buffer, c->member[k]->id, &view);
+        c->flow[k] = (struct migbuf_planner_flow){ .id = c->member[k]->id,
+                                                   .link = c->member[k]->route,
+                                                   .flow_bytes_per_s = INFINITY,
+                                                   .seconds = view.release_s };
+    }
+    for (size_t k = 0; k < c->waits; k++) {
+        const struct throttle *w = c->waiting[k];
+
+        waiting[k] = (struct migbuf_planner_flow){
+            .id = w->id, .link = w->route, .flow_bytes_per_s = INFINITY, .arrival = k
+        };
+        for (uint32_t d = 0; d < w->disks; d++)
+            waiting[k].disk_bytes += (double)w->geometry[d].virtual_bytes;
+    }
+    if (migbuf_planner_admit(c->admission, links, c->routes, c->flow, c->members, waiting, c->waits, c->slot, c->turn) < 0)
+        return true;
+    for (size_t k = 0; k < c->waits; k++)
+        starts |= c->turn[k].id == t->id && c->turn[k].verdict == MIGBUF_VERDICT_START;
+    return starts;
+}
+
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
 {
     struct migbuf_migration m;
     struct migbuf_error e;
     int rc;
 
+    if (!may_start(c, t))
+        return 0;
     if (c->buffer) {
         migbuf_migration_init(&m, sizeof m);
         m.id = t->id;
@@ -313,6 +403,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
         if (rc)
             return fail(error, "migbuf_buffer_add: %s", e.text);
     }
+    leave_queue(c, t);
     control_join(c, t);
     if (!c->buffer)
         return first_fixed_limit(c, t, now, error);
@@ -330,6 +421,7 @@ void control_remove(struct control *c, struct throttle *t)
 {
     size_t k = 0;
 
+    leave_queue(c, t);
     if (!t->added)
         return;
     if (c->buffer)

@@ -21,7 +21,7 @@
 #include "watch.h"
 #include "vm.h"
 
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE };
+enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER };
 
 /* One VM under control. */
 struct throttle {
@@ -31,6 +31,7 @@ struct throttle {
     struct migbuf_disk *disk; /* of all its disks: one throttle group, one budget */
     uint32_t disks;
     struct migbuf_geometry geometry[VM_DISKS_MAX];
+    uint64_t left_bytes[VM_DISKS_MAX]; /* still to send, of the base or of the overlay: its migration tells */
     int overlay_fd[VM_DISKS_MAX]; /* our own descriptors of the overlays, which have no name; -1 before they exist */
     bool added;                   /* in the buffer */
     bool stop_wanted;             /* decided: it must not write now */
@@ -68,7 +69,13 @@ struct control {
     struct trace *trace;
     struct route route[CONTROL_LINKS_MAX];
     uint32_t routes;
-    struct throttle **member; /* in the buffer, in order of start */
+    int32_t admission;         /* MIGBUF_ADMISSION_…; 0: everybody starts at once */
+    struct throttle **member;  /* in the buffer, in order of start */
+    struct throttle **waiting; /* for their turn, in the order of asking */
+    size_t waits;
+    struct migbuf_planner_flow *flow; /* for admission: `room` that run, `room` that wait */
+    struct migbuf_planner_slot *slot;
+    struct migbuf_planner_turn *turn;
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
@@ -101,6 +108,9 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
 
 /* What one drain pours into all overlays together, at most. */
 uint64_t throttle_queue_bytes(const struct throttle *t);
+
+/* Who starts when, MIGBUF_ADMISSION_…; 0: everybody at once. */
+void control_admit(struct control *c, int32_t admission);
 
 /* Asks for admission and, with it, decides its first limit. 1: admitted, 0: not yet, -1: failed. */
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);

@@ -98,6 +98,7 @@ static int make_site(struct run *r, const char *kernel)
     if (make_record(r) || control_new(&r->control, r->policy, o->fixed_bytes_per_s, r->omega_bytes, o->tick_ms, r->vms,
                                       r->trace, r->site.link, r->site.links, r->error))
         return -1;
+    control_admit(&r->control, o->admission);
     r->control.recorded = r->site.recorded;
     r->control.fails_when_full = r->volume.fails;
     r->site.record = r->record;

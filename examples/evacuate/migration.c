@@ -1771,11 +1771,31 @@ void migration_resume(struct migration *m, uint64_t now)
     }
 }
 
+/* Of the base until it is copied, then of the overlay. */
+static void tell_what_is_left(struct migration *m)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        const struct disk *d = &m->disk[k];
+        uint64_t bytes = 0, sent;
+
+        if (d->copy >= 0) {
+            bytes = link_flow(link_of(m), d->copy).remaining_bytes;
+        } else if (!d->copied) {
+            bytes = m->site->disk_bytes;
+        } else if (m->at >= MIRROR && m->at <= READY && !migbuf_cow_file_bytes(m->throttle.overlay_fd[k], &bytes, NULL)) {
+            sent = d->nbd >= 0 ? link_flow(link_of(m), d->nbd).sent_bytes : 0;
+            bytes = bytes > sent ? bytes - sent : 0;
+        }
+        m->throttle.left_bytes[k] = bytes;
+    }
+}
+
 void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
 {
     char error[FAIL_SIZE];
 
     notice(m, now);
+    tell_what_is_left(m);
     if (!m->throttle.added || m->home == TARGET || !m->place[SOURCE].started || m->place[SOURCE].monitor.lost)
         return;
     if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)

@@ -19,6 +19,8 @@ static bool read_policy(struct options *o, const char *text)
     o->policy_given = true;
     if (!strcmp(text, "paper"))
         o->policy = POLICY_PAPER;
+    else if (!strcmp(text, "planner"))
+        o->policy = POLICY_PLANNER;
     else if (!strcmp(text, "literal"))
         o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "none"))
@@ -28,6 +30,21 @@ static bool read_policy(struct options *o, const char *text)
     else
         return false;
     return true;
+}
+
+static bool read_admission(struct options *o, const char *text)
+{
+    static const struct {
+        const char *name;
+        int32_t order;
+    } known[] = { { "off", 0 }, { "sjf", MIGBUF_ADMISSION_SHORTEST }, { "fifo", MIGBUF_ADMISSION_FIFO } };
+
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        if (!strcmp(text, known[k].name)) {
+            o->admission = known[k].order;
+            return true;
+        }
+    return false;
 }
 
 static bool read_patterns(struct options *o, const char *text)
@@ -96,6 +113,7 @@ enum {
     OPTION_METHOD,
     OPTION_TICK,
     OPTION_POLICY,
+    OPTION_ADMISSION,
     OPTION_SEED,
     OPTION_PATTERN,
     OPTION_QD,
@@ -128,6 +146,7 @@ static const struct option names[] = {
     { "method", required_argument, NULL, OPTION_METHOD },
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
+    { "admission", required_argument, NULL, OPTION_ADMISSION },
     { "seed", required_argument, NULL, OPTION_SEED },
     { "pattern", required_argument, NULL, OPTION_PATTERN },
     { "qd", required_argument, NULL, OPTION_QD },
@@ -205,7 +224,11 @@ static int read_option(struct options *o, int option, const char *value, char er
         break;
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return wrong(error, "policy", value, "paper, literal, none, or fixed:RATE with 64KiB or more a second");
+            return wrong(error, "policy", value, "paper, planner, literal, none, or fixed:RATE with 64KiB or more a second");
+        break;
+    case OPTION_ADMISSION:
+        if (!read_admission(o, value))
+            return wrong(error, "admission", value, "off, sjf or fifo");
         break;
     case OPTION_SEED:
         if (!read_count(value, 0, INT64_MAX, &o->seed))
@@ -351,8 +374,12 @@ void options_help(FILE *out, const char *program)
         "                   the VMs take turns (sequential,random,bursty, from 4 VMs on also large)\n"
         "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
         "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-        "  --policy P       paper; literal (the text unchanged: overflows); fixed:RATE (growth for each); none.\n"
+        "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's text\n"
+        "                   unchanged: overflows); fixed:RATE (growth for each); none.\n"
         "                   Without this option the load first runs with none, for the contrast, then with paper\n"
+        "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, the smallest disks "
+        "first;\n"
+        "                   fifo: in order (off)\n"
         "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
         "  --seed N         of the random writes and small variations of the loads (1)\n"
         "  --json[=FILE]    the summary as one JSON object, on standard output without FILE\n"
@@ -390,20 +417,25 @@ bool options_same_run(const struct options *a, const struct options *b)
     return a->vms == b->vms && a->links == b->links && a->disks == b->disks && a->tick_ms == b->tick_ms &&
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
-           a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->depth == b->depth && a->pace == b->pace &&
+           a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
            a->named_overlays == b->named_overlays && a->patterns == b->patterns &&
            !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);
 }
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
 {
-    static const char *const name[] = { "paper", "literal", "fixed", "none" };
+    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner" };
 
     if (policy == POLICY_FIXED)
         snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);
     else
         snprintf(text, 40, "%s", name[policy]);
     return text;
+}
+
+const char *options_admission_text(int32_t admission)
+{
+    return admission == MIGBUF_ADMISSION_SHORTEST ? "sjf" : admission == MIGBUF_ADMISSION_FIFO ? "fifo" : "off";
 }
 
 /* Loads */

@@ -31,6 +31,7 @@ struct options {
     enum policy policy;
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;
+    int32_t admission; /* MIGBUF_ADMISSION_…, 0: off */
     enum pattern pattern[8]; /* VM i gets pattern[i % patterns] */
     size_t patterns;
     uint32_t depth, pace; /* 0: the pattern's own */
@@ -58,6 +59,9 @@ void options_help(FILE *out, const char *program);
 
 /* "paper", "fixed:2000000", …; as --policy takes it. */
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40]);
+
+/* "off", "sjf", "fifo". */
+const char *options_admission_text(int32_t admission);
 
 /* What guest i does, and what its host allows it. The same options and seed give the same loads. */
 void options_load(const struct options *options, uint32_t index, struct load *load);

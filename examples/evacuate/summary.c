@@ -220,6 +220,7 @@ static json_t *run_object(const struct run *r)
 
     for (uint32_t i = 0; i < r->vms; i++)
         json_array_append_new(array, vm_object(r, i));
+    json_object_set_new(o, "admission", json_string(options_admission_text(r->options->admission)));
     json_object_set_new(o, "vm", array);
     json_object_set_new(o, "warnings", warnings(r));
     json_object_set_new(o, "reserve_bytes", json_integer(n(largest_reserve(r))));
