@@ -544,6 +544,10 @@ static int disk_load(void)
     }
     return rc;
 }
+static int disk_typed(void)
+{
+    return migbuf_disk_typed(disk);
+}
 static void free_disk(void)
 {
     migbuf_disk_free(disk);
@@ -560,9 +564,13 @@ static const struct step disk_steps[] = {
 };
 static const struct story disk_story = { disk_steps, sizeof disk_steps / sizeof *disk_steps, look_disk, nothing, free_disk };
 
+static const struct step typed_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_typed", disk_typed } };
+static const struct story typed_story = { typed_steps, sizeof typed_steps / sizeof *typed_steps, look_disk, nothing, free_disk };
+
 START_TEST(a_throttle)
 {
     tell(&disk_story);
+    tell(&typed_story);
 }
 END_TEST
 
@@ -994,7 +1002,7 @@ END_TEST
  * readers. Those that end handles are in all of them. */
 
 static const struct story *const stories[] = {
-    &bins_story, &buffer_story, &disk_story,
+    &bins_story, &buffer_story, &disk_story, &typed_story,
 #ifdef WITH_QMP
     &qmp_story,  &socket_story, &report_story,
 #endif
