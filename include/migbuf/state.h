@@ -14,7 +14,7 @@
  * around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours: measured
  * were 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) and less than 0.9 MB for the devices of such a VM, their ROMs
  * included. The gzip bound is zlib's own (deflateBound, deflate.c) for what cannot be compressed; LXD's, Go's compress/gzip,
- * stores such data with less overhead (measured: 77 bytes a MiB, where zlib's bound has 320).
+ * stores such data with less overhead (measured: 80 bytes a MiB, where zlib's bound has 320).
  *
  * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState): what
  * the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the guest
