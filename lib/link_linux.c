@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 /* glibc's <netinet/tcp.h> has an old struct tcp_info without the fields that count. */
 #include <linux/tcp.h>
