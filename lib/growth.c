@@ -67,6 +67,6 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
     grown = file_bytes > before.file_bytes ? (double)(file_bytes - before.file_bytes) / (double)unit_bytes : 0;
     g->units = keep * g->units + units;
     g->grown = keep * g->grown + grown;
-    g->ratio = clamp(fmax(grown / units, g->grown / g->units));
+    g->ratio = clamp(fmax((grown - 1) / units, g->grown / g->units)); /* one may have been begun before */
     return 0;
 }

@@ -761,7 +761,7 @@ static void learn(struct reference *r, struct reference_migration *m)
     grown = bytes > old.learnt_bytes ? (double)(bytes - old.learnt_bytes) / unit : 0;
     m->units_sum = exp(-seconds / 10) * m->units_sum + units;
     m->grown_sum = exp(-seconds / 10) * m->grown_sum + grown;
-    m->ratio = fmin(3, fmax(0.001, fmax(grown / units, m->grown_sum / m->units_sum)));
+    m->ratio = fmin(3, fmax(0.001, fmax((grown - 1) / units, m->grown_sum / m->units_sum)));
 }
 
 /* The wait for what the bucket was charged and no file grew by, less the time that passed. Raised or set again: none. */

