@@ -367,7 +367,7 @@ int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_n
 static int read_nodes(const char *text, uint64_t bytes, const struct field *fields, size_t field_count, void *records,
                       size_t record_bytes, uint64_t count, struct migbuf_error *error)
 {
-    struct migbuf__json *list;
+    struct migbuf__json *list = NULL;
     struct migbuf_write_report room; /* the larger of the two kinds */
     int found = 0, rc = load(text, bytes, &list, error);
 

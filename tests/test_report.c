@@ -401,6 +401,7 @@ START_TEST(many_nodes_in_one_pass)
     ck_assert_int_eq(migbuf_report_nodes(bad, sizeof bad - 1, n, 3, &e), MIGBUF_E_PROTOCOL);
     ck_assert(n[0].actual_bytes == 3 && n[2].actual_bytes == 1); /* all or none */
     ck_assert_int_eq(migbuf_report_nodes("{}", 2, n, 3, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_nodes("{", 1, n, 3, &e), MIGBUF_E_PROTOCOL); /* no JSON at all */
     ck_assert_int_eq(migbuf_report_nodes("[]", 2, n, 0, &e), 0);
     ck_assert_int_eq(migbuf_report_nodes(three, sizeof three - 1, NULL, 1, &e), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_report_all_writes(writes, sizeof writes - 1, w, 2, &e), 1);
