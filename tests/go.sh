@@ -16,6 +16,10 @@ result() { # STATUS NAME [LOG]
     if [ "$1" = 0 ]; then echo "ok $count - $2"; else echo "not ok $count - $2" && sed 's/^/# /' "${3:-$work/log}" | tail -n 40; fi
 }
 
+# Go's build cache knows nothing of C headers outside its packages: other headers, other flags.
+CGO_CFLAGS="-g -O2 -DMIGBUF_HEADERS=$(cat "$source"/include/migbuf/*.h | cksum | cut -d' ' -f1)"
+export CGO_CFLAGS
+
 cd "$source/examples/go" || exit 1
 gofmt -l . >"$work/log"
 [ ! -s "$work/log" ]

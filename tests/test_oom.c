@@ -736,6 +736,8 @@ END_TEST
 
 static struct migbuf_qmp_socket *monitor;
 static char monitor_path[64];
+static bool command_queued;
+static uint64_t command_id;
 static int listener;
 
 static bool send_all(int fd, const char *text)
@@ -820,8 +822,33 @@ static int socket_step(void)
     for (int i = 0; rc == 0 && migbuf_qmp_pending(inside) && i < 1000; i++) {
         struct pollfd p = { .fd = migbuf_qmp_socket_fd(monitor), .events = (short)migbuf_qmp_socket_wanted(monitor) };
 
-        poll(&p, 1, 1000);
         rc = migbuf_qmp_socket_step(monitor, NULL);
+        if (rc == 0 && migbuf_qmp_pending(inside))
+            poll(&p, 1, 1000);
+    }
+    return rc;
+}
+/* Where it was queued already, a second attempt goes on with the same one. */
+static int socket_command_fd(void)
+{
+    struct migbuf_qmp *inside = migbuf_qmp_socket_engine(monitor);
+    struct migbuf_qmp_message m;
+    int rc = 0;
+
+    if (!command_queued) {
+        rc = migbuf_qmp_socket_command_fd(monitor, "add-fd", NULL, listener, &command_id, NULL);
+        command_queued = rc == 0;
+    }
+    for (int i = 0; rc == 0 && migbuf_qmp_pending(inside) && i < 1000; i++) {
+        struct pollfd p = { .fd = migbuf_qmp_socket_fd(monitor), .events = (short)migbuf_qmp_socket_wanted(monitor) };
+
+        rc = migbuf_qmp_socket_step(monitor, NULL); /* first: what could not be taken in before waits inside */
+        if (rc == 0 && migbuf_qmp_pending(inside))
+            poll(&p, 1, 1000);
+    }
+    if (rc == 0 && (rc = migbuf_qmp_reply(inside, command_id, &m)) == 1) {
+        say(&taken, "%d %s\n", m.kind, m.text);
+        command_queued = false;
     }
     return rc;
 }
@@ -844,10 +871,12 @@ static void free_monitor(void)
 {
     migbuf_qmp_socket_free(monitor);
     monitor = NULL;
+    command_queued = false;
 }
 
 static const struct step socket_steps[] = {
-    { "migbuf_qmp_socket_open", socket_open },       { "migbuf_qmp_socket_call", socket_call },
+    { "migbuf_qmp_socket_open", socket_open },       { "migbuf_qmp_socket_command_fd", socket_command_fd },
+    { "migbuf_qmp_socket_call", socket_call },
     { "migbuf_qmp_socket_event", socket_event },     { "migbuf_qmp_socket_call_fd", socket_call_fd },
     { "migbuf_qmp_socket_call", socket_call },       { "migbuf_qmp_socket_step", socket_step },
     { "migbuf_qmp_socket_adopt", socket_adopt },
@@ -903,6 +932,20 @@ READ_OF(writes, write, "[{\"qdev\": \"q\", \"node-name\": \"n0\", \"stats\": {\"
 READ_OF(node, node, "[{\"node-name\": \"n0\", \"image\": {\"actual-size\": 4096, \"virtual-size\": 8192}}]", "n0")
 READ_OF(job, job,
         "[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 8, \"offset\": 4, \"ready\": true}]", "j")
+#define READ_ALL(what, record, said)                                                                                     \
+    static int report_##what(void)                                                                                      \
+    {                                                                                                                   \
+        static const char text[] = said;                                                                                \
+        struct migbuf_##record##_report out[2] = { { .node_name = "n0" }, { .node_name = "n1" } };                      \
+        int rc = migbuf_report_##what(text, sizeof text - 1, out, 2, NULL);                                             \
+                                                                                                                        \
+        for (size_t i = 0; rc >= 0 && i < sizeof out; i++)                                                              \
+            say(&taken, "%02x", ((const unsigned char *)out)[i]);                                                       \
+        return rc;                                                                                                      \
+    }
+READ_ALL(nodes, node, "[{\"node-name\": \"n0\", \"image\": {\"actual-size\": 4096, \"virtual-size\": 8192}}]")
+READ_ALL(all_writes, write,
+         "[{\"qdev\": \"q\", \"node-name\": \"n0\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}}]")
 READ(status, "{\"status\": \"prelaunch\", \"singlestep\": false, \"running\": false}")
 READ(migrate, "{\"status\": \"active\", \"ram\": {\"transferred\": 1, \"remaining\": 2, \"total\": 3, \"mbps\": 1.5}}")
 READ(fdset, "{\"fd\": 20, \"fdset-id\": 0}")
@@ -917,6 +960,16 @@ static int report_migration_status(void)
 
     if (rc == 0)
         say(&taken, "%s", status);
+    return rc;
+}
+static int report_blocked(void)
+{
+    static const char text[] = "{\"blocked-reasons\": [\"non-migratable device: nvme\"]}";
+    char reasons[64];
+    int rc = migbuf_report_blocked(text, sizeof text - 1, reasons, sizeof reasons, NULL);
+
+    if (rc >= 0)
+        say(&taken, "%s", reasons);
     return rc;
 }
 static int report_to_disk(void)
@@ -949,6 +1002,9 @@ static const struct step report_steps[] = {
     { "migbuf_report_block", report_block },
     { "migbuf_report_writes", report_writes },
     { "migbuf_report_node", report_node },
+    { "migbuf_report_nodes", report_nodes },
+    { "migbuf_report_all_writes", report_all_writes },
+    { "migbuf_report_blocked", report_blocked },
     { "migbuf_report_job", report_job },
     { "migbuf_report_status", report_status },
     { "migbuf_report_migrate", report_migrate },

@@ -18,6 +18,8 @@ type PlannerGuest struct {
 	ID          uint64
 	Link        uint32 // index of its link
 	draining    uint32
+	Place       uint32 // of the last plan, so that sorting is quick; any number will do
+	reserved    uint32
 	Weight      float64
 	FileBytes   float64 // its files in the volume
 	LeftBytes   float64 // base still to copy or, draining, overlay still to send
