@@ -653,8 +653,8 @@ static void read_node(struct migbuf__reader *r, struct node *n)
 
 int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator, struct migbuf_disk **out)
 {
+    struct migbuf_disk *d = NULL; /* freed below even if it was never made */
     struct migbuf__reader r;
-    struct migbuf_disk *d;
     char group[72];
     uint64_t nodes;
     int rc, typed;
