@@ -44,6 +44,14 @@ clean() {
     return 0
 }
 
+# said WORDS: waits until the program in the background has said so, or is over. How long that takes is the machine's affair.
+said() {
+    until grep -q -- "$1" "$dir/said"; do
+        kill -0 "$pid" 2>/dev/null || return 1
+        sleep 0.1
+    done
+}
+
 # run STATUS OPTIONS: runs with this exit status and leaves nothing behind.
 run() {
     local wanted=$1 status
@@ -158,7 +166,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     "$evacuate" $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary" >"$dir/said" 2>&1 &
     pid=$!
-    for _ in $(seq 600); do grep -q "another hand changed" "$dir/said" && break; sleep 0.1; done
+    said "another hand changed"
     sleep 1
     kill -INT $pid
     wait $pid
@@ -188,7 +196,8 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     mkdir "$dir/shm" && mount -t tmpfs -o size=16M none "$dir/shm"
     "$evacuate" $small --disk 32MiB --volume "$dir/shm" --json="$dir/summary" >"$dir/said" 2>&1 &
     pid=$!
-    sleep 2
+    said "phase base copy"
+    sleep 1
     mount -o remount,size=64M "$dir/shm"
     wait $pid
     [ $? = 0 ] && whole && [ "$(value moved)" = 3 ] && [ "$(value buffer_bytes)" -gt 60000000 ] &&
@@ -225,9 +234,10 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     # Lowered behind our back: then nothing can be done but to say so.
     "$evacuate" $small --volume "$quota/omega" --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
     pid=$!
-    sleep 4
-    btrfs qgroup limit 6M "$quota/omega"
+    said "phase base copy"
     sleep 2
+    btrfs qgroup limit 6M "$quota/omega"
+    said "I/O error"
     kill -INT $pid
     wait $pid
     [ $? = 1 ] && [ "$(value io_errors)" -ge 1 ] && grep -q "TOLD OF .* I/O ERRORS" "$dir/said"
@@ -242,7 +252,8 @@ fi
 # A second and a third Ctrl-C do not shorten the way back.
 "$evacuate" $small --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
 pid=$!
-sleep 4
+said "phase base copy"
+sleep 1
 for i in 1 2 3; do kill -INT $pid; sleep 0.1; done
 wait $pid
 [ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ]
@@ -251,7 +262,7 @@ report $? "three times Ctrl-C"
 # Killed: QEMUs and mounts go with it. Files cannot.
 "$evacuate" $small --link 4MB >"$dir/said" 2>&1 &
 pid=$!
-sleep 3
+said "phase base copy"
 kill -KILL $pid
 wait $pid 2>/dev/null
 sleep 0.5
@@ -271,7 +282,7 @@ run 0 $small --state "$dir/state" --overlay name && whole && [ ! -e "$dir/state"
 report $? "a run with --state leaves nothing when it is over"
 "$evacuate" $small --link 4MB --state "$dir/state" >"$dir/said" 2>&1 &
 pid=$!
-sleep 3
+said "phase base copy"
 refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"
 report $? "one program at a time works on a run"
 kill -KILL $pid

@@ -107,7 +107,7 @@ static bool mounted(const char *kind, const char *options, char at[64])
     char text[512];
 
     snprintf(at, 64, "/tmp/migbuf-cow-XXXXXX");
-    if (geteuid() || unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || !mkdtemp(at))
+    if (geteuid() || unshare(CLONE_NEWNS) || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) || !mkdtemp(at))
         return false;
     snprintf(text, sizeof text,
              "cd %s && truncate -s 320M image && mkfs.%s -q image >/dev/null 2>&1 && mount -o loop,%s image %s 2>/dev/null",
