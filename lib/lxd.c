@@ -167,14 +167,12 @@ static int parse(struct migbuf_lxd *lxd, struct migbuf_error *error)
 static int exchange(struct migbuf_lxd *lxd, const char *method, const char *path, const char *body, char *operation,
                     struct migbuf_error *error)
 {
-    char url[2 * MIGBUF__LXD_PATH];
     const char *type;
     long status = 0;
     int rc;
 
     forget_reply(lxd);
-    snprintf(url, sizeof url, "%s%s", lxd->base, path);
-    rc = migbuf__http_request(&lxd->http, method, url, body, left_ms(lxd), &status, error);
+    rc = migbuf__http_request(&lxd->http, method, path, body, left_ms(lxd), &status, error);
     if (rc < 0) {
         say(lxd, lxd->http.words);
         return rc;
@@ -342,7 +340,6 @@ int migbuf_lxd_open(const char *where, const struct migbuf_lxd_options *options,
         return migbuf__fail(error, MIGBUF_E_NOMEM, "no memory for a handle");
     memset(lxd, 0, sizeof *lxd);
     lxd->allocator = a;
-    snprintf(lxd->base, sizeof lxd->base, "%s", *where == '/' ? "http://lxd" : where);
     snprintf(lxd->project, sizeof lxd->project, "%s", o.project ? o.project : "");
     snprintf(lxd->target, sizeof lxd->target, "%s", o.target ? o.target : "");
     rc = migbuf__http_new(&lxd->http, where, &o, &a, error);

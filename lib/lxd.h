@@ -19,7 +19,6 @@ struct migbuf_lxd {
     const struct migbuf__json *extensions;
     uint64_t deadline_ms;
     int clustered;
-    char base[MIGBUF__LXD_PATH]; /* "http://lxd" or "https://host:port" */
     char project[MIGBUF_LXD_NAME], target[MIGBUF_LXD_NAME];
     char said[MIGBUF__HTTP_WORDS];
 };

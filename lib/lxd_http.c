@@ -91,6 +91,8 @@ static CURLcode set_options(struct migbuf__http *h, const char *where, const str
     CURLcode rc = curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 
     if (!rc)
+        rc = curl_easy_setopt(c, CURLOPT_URL, *where == '/' ? "http://lxd" : where);
+    if (!rc)
         rc = curl_easy_setopt(c, CURLOPT_PROXY, "");
     if (!rc)
         rc = curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -170,12 +172,14 @@ static int explain(const struct migbuf__http *h, CURLcode rc, struct migbuf_erro
     }
 }
 
-static CURLcode prepare(struct migbuf__http *h, const char *method, const char *url, const char *body,
+/* The path is no part of the URL: when memory runs out while libcurl takes a URL to pieces, libcurl 7.88 goes on without its
+ * query, and a change meant for one project would be made in another. */
+static CURLcode prepare(struct migbuf__http *h, const char *method, const char *path, const char *body,
                         uint64_t timeout_ms)
 {
     CURL *c = h->curl;
     long limit_ms = (long)(timeout_ms < MAX_TIMEOUT_MS ? timeout_ms : MAX_TIMEOUT_MS);
-    CURLcode rc = curl_easy_setopt(c, CURLOPT_URL, url);
+    CURLcode rc = curl_easy_setopt(c, CURLOPT_REQUEST_TARGET, path);
 
     if (!rc)
         rc = curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(body ? strlen(body) : 0));
@@ -190,7 +194,7 @@ static CURLcode prepare(struct migbuf__http *h, const char *method, const char *
     return rc;
 }
 
-int migbuf__http_request(struct migbuf__http *h, const char *method, const char *url, const char *body,
+int migbuf__http_request(struct migbuf__http *h, const char *method, const char *path, const char *body,
                          uint64_t timeout_ms, long *status, struct migbuf_error *error)
 {
     char words[CURL_ERROR_SIZE] = "";
@@ -204,7 +208,7 @@ int migbuf__http_request(struct migbuf__http *h, const char *method, const char 
     h->reply[0] = 0;
     if (!timeout_ms) /* which libcurl takes for no limit */
         return migbuf__fail(error, MIGBUF_E_TIMEOUT, "the server did not answer in time");
-    if (prepare(h, method, url, body, timeout_ms))
+    if (prepare(h, method, path, body, timeout_ms))
         return migbuf__fail(error, MIGBUF_E_NOMEM, "no memory in libcurl");
     curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, words);
     rc = curl_easy_perform(h->curl);

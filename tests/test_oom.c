@@ -6,7 +6,8 @@
  *
  * Counted and failed are the handle's allocator and malloc where there is no handle (the linker gives us realloc). jansson's
  * allocator is the host's to set, and here we are the host: it has a budget instead, from nothing to enough, because
- * jansson itself does not survive every single failure; the library asks for all of it first.
+ * jansson itself does not survive every single failure; the library asks for all of it first. libcurl's allocations fail
+ * one by one too; it does not always say that memory was the reason.
  */
 #include "unit.h"
 #include "migbuf/migbuf.h"
@@ -15,6 +16,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef WITH_LXD
+#include "migbuf/lxd.h"
+#include <curl/curl.h>
+#endif
 #ifdef WITH_QMP
 #include "migbuf/qmp.h"
 #include "migbuf/qmp_socket.h"
@@ -35,6 +40,7 @@ static struct {
     uint64_t fail_at; /* the n-th from now fails; 0: none */
     bool for_ever;    /* and all after it */
     bool failed;      /* one did */
+    bool in_curl;     /* it is libcurl's that are counted and fail */
     size_t budget;    /* jansson's, in bytes with what malloc adds; 0: none set */
     size_t used;      /* by jansson */
     int64_t blocks, bytes;
@@ -66,7 +72,7 @@ static void *take(void *context, void *pointer, size_t old_bytes, size_t new_byt
         free(block);
         return NULL;
     }
-    if (refuse())
+    if (!memory.in_curl && refuse())
         return NULL;
     block = __real_realloc(block, new_bytes + 2 * sizeof *block);
     memory.blocks += !pointer;
@@ -76,7 +82,6 @@ static void *take(void *context, void *pointer, size_t old_bytes, size_t new_byt
 }
 
 static const struct migbuf_allocator allocator = { .context = &memory, .resize = take };
-
 
 void *__wrap_realloc(void *pointer, size_t bytes)
 {
@@ -107,6 +112,25 @@ static void json_give(void *p)
     memory.blocks -= p != NULL;
     memory.used -= p ? malloc_usable_size(p) + OVERHEAD - 16 : 0;
     free(p);
+}
+#endif
+
+#ifdef WITH_LXD
+static void *curl_take(size_t bytes)
+{
+    return memory.in_curl && refuse() ? NULL : malloc(bytes);
+}
+static void *curl_move(void *pointer, size_t bytes)
+{
+    return memory.in_curl && refuse() ? NULL : __real_realloc(pointer, bytes);
+}
+static char *curl_copy(const char *text)
+{
+    return memory.in_curl && refuse() ? NULL : strdup(text);
+}
+static void *curl_clear(size_t count, size_t bytes)
+{
+    return memory.in_curl && refuse() ? NULL : calloc(count, bytes);
 }
 #endif
 
@@ -156,8 +180,8 @@ static char *seen(const struct story *s)
     return t.bytes;
 }
 
-enum mode { ONE_FAILS, ALL_FAIL, BUDGET };
-#define BUDGET_STEP 61
+enum mode { ONE_FAILS, ALL_FAIL, BUDGET, CURL_FAILS };
+static size_t budget_step = 61;
 
 /* Runs a story with allocation `k` of step `i` failing; before[] is what each step has to leave. False: there is no k-th. */
 static bool run_failing(const struct story *s, char **before, size_t i, uint64_t k, enum mode mode)
@@ -170,9 +194,10 @@ static bool run_failing(const struct story *s, char **before, size_t i, uint64_t
         ck_assert_msg(s->steps[n].run() >= 0, "%s", s->steps[n].function);
     memory.made = 0, memory.failed = false, memory.for_ever = mode == ALL_FAIL;
     memory.fail_at = mode == BUDGET ? 0 : k;
-    memory.budget = mode == BUDGET ? memory.used + k * BUDGET_STEP : 0;
+    memory.budget = mode == BUDGET ? memory.used + k * budget_step : 0;
+    memory.in_curl = mode == CURL_FAILS;
     rc = s->steps[i].run();
-    memory.fail_at = memory.budget = 0;
+    memory.fail_at = memory.budget = 0, memory.in_curl = false;
     if (!memory.failed) {
         s->end();
         return false;
@@ -182,7 +207,7 @@ static bool run_failing(const struct story *s, char **before, size_t i, uint64_t
         ck_assert_msg(!strcmp(now, before[i + 1]), "%s forgave allocation %d:\n%s\nnot\n%s", s->steps[i].function, (int)k, now,
                       before[i + 1]);
     } else {
-        ck_assert_msg(rc == MIGBUF_E_NOMEM, "%s, allocation %d: %d", s->steps[i].function, (int)k, rc);
+        ck_assert_msg(rc == MIGBUF_E_NOMEM || mode == CURL_FAILS, "%s, allocation %d: %d", s->steps[i].function, (int)k, rc);
         ck_assert_msg(!strcmp(now, before[i]), "%s failed at allocation %d and left\n%s\nnot\n%s", s->steps[i].function, (int)k,
                       now, before[i]);
         ck_assert_msg(s->steps[i].run() >= 0, "%s, again", s->steps[i].function);
@@ -216,7 +241,7 @@ static void tell(const struct story *s)
     s->end();
     ck_assert(memory.blocks == 0 && memory.bytes == 0);
     for (size_t i = 0; i < s->count; i++)
-        for (enum mode mode = ONE_FAILS; mode <= BUDGET; mode++)
+        for (enum mode mode = ONE_FAILS; mode <= CURL_FAILS; mode++)
             for (uint64_t k = 1; run_failing(s, before, i, k, mode); k++)
                 failures++;
     ck_assert(failures > 0);
@@ -1031,6 +1056,183 @@ START_TEST(the_readers)
     taken = (struct text){ 0 };
 }
 END_TEST
+/* A server's REST. What it was asked to change may have happened when the reply found no memory; the handle is what is seen. */
+
+#ifdef WITH_LXD
+static struct migbuf_lxd *lxd;
+static char server_path[64];
+
+#define OPERATION "{\"id\":\"11-22\",\"status_code\":200}"
+#define VM                                                                                                             \
+    "{\"name\":\"v\",\"type\":\"virtual-machine\",\"status\":\"Running\",\"expanded_config\":{\"raw.qemu\":\"-S\"},"     \
+    "\"expanded_devices\":{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"p\",\"size\":\"10GiB\"}}}"
+#define POOL "{\"name\":\"p\",\"driver\":\"lvm\",\"status\":\"Created\"}"
+
+/* The first that a request begins with. Changes are answered with an operation, whose end has to be asked for. */
+static const struct {
+    const char *request, *metadata;
+} rest[] = {
+    { "GET /1.0 ",
+      "{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\"],\"config\":{\"user.a\":\"b\"},\"environment\":"
+      "{\"server\":\"incus\",\"server_version\":\"6.14\",\"server_name\":\"h\"}}" },
+    { "PATCH /1.0 ", "{}" },
+    { "GET /1.0/storage-pools?", "[" POOL "]" },
+    { "GET /1.0/storage-pools/p ", POOL },
+    { "GET /1.0/storage-pools/p/resources", "{\"space\":{\"total\":90000,\"used\":5000}}" },
+    { "GET /1.0/storage-pools/p/volumes/custom/o/state", "{\"usage\":{\"used\":4096}}" },
+    { "GET /1.0/storage-pools/p/volumes/custom/o", "{\"config\":{\"size\":\"8192\"},\"content_type\":\"filesystem\"}" },
+    { "GET /1.0/instances?", "[" VM "]" },
+    { "GET /1.0/instances/v", VM },
+    { "GET /1.0/operations?", "{\"running\":[{\"id\":\"7\",\"description\":\"Live-migrating instance\",\"resources\":"
+                              "{\"instances\":[\"/1.0/instances/v\"]},\"metadata\":{\"fs_progress\":\"1GB (1MB/s)\"}}]}" },
+    { "GET /1.0/operations/11-22/wait", OPERATION },
+    { "GET /1.0/networks", "[\"/1.0/networks/lo\"]" },
+    { "", NULL },
+};
+
+/* Each reply on a connection is longer than the one before, so that the handle needs more room. */
+static void serve_rest(int fd)
+{
+    static char request[4096], reply[100000];
+    size_t used = 0, begun = 0, bytes;
+
+    for (size_t pad = 2000; used < sizeof request - 1; pad += 3500) {
+        const char *end = NULL, *length = NULL;
+        size_t i = 0;
+
+        while (!end || used < (size_t)(end + 4 - request) + (length ? strtoul(length + 16, NULL, 10) : 0)) {
+            ssize_t n = recv(fd, request + used, sizeof request - 1 - used, 0);
+
+            if (n <= 0)
+                return;
+            request[used += (size_t)n] = 0;
+            end = strstr(request, "\r\n\r\n"), length = strstr(request, "Content-Length: ");
+        }
+        used = 0;
+        while (strncmp(request, rest[i].request, strlen(rest[i].request)))
+            i++;
+        begun = (size_t)snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", (int)pad);
+        bytes = begun + pad;
+        if (rest[i].metadata)
+            begun += (size_t)snprintf(reply + begun, sizeof reply - begun, "{\"type\":\"sync\",\"metadata\":%s}", rest[i].metadata);
+        else
+            begun += (size_t)snprintf(reply + begun, sizeof reply - begun,
+                                      "{\"type\":\"async\",\"operation\":\"/1.0/operations/11-22\",\"metadata\":{\"status_code\":103}}");
+        if (bytes > sizeof reply - 1 || begun > bytes)
+            return;
+        memset(reply + begun, ' ', bytes - begun);
+        reply[bytes] = 0;
+        if (!send_all(fd, reply))
+            return;
+    }
+}
+
+static void *rest_server(void *unused)
+{
+    int fd;
+
+    while ((fd = accept(listener, NULL, NULL)) >= 0) {
+        serve_rest(fd);
+        close(fd);
+    }
+    return unused;
+}
+
+static void look_lxd(struct text *t)
+{
+    look_monitor(t);
+    say(t, "%d %d", lxd != NULL, migbuf_lxd_has(lxd, "migration_vm_live"));
+}
+
+static int lxd_open(void)
+{
+    return migbuf_lxd_open(server_path, NULL, &allocator, 10000, &lxd, NULL);
+}
+#define LXD_CALL(what, declaration, call, ...)                                                                          \
+    static int lxd_##what(void)                                                                                         \
+    {                                                                                                                   \
+        declaration;                                                                                                    \
+        int rc = migbuf_lxd_##what call;                                                                                \
+                                                                                                                        \
+        if (rc >= 0)                                                                                                    \
+            say(&taken, __VA_ARGS__);                                                                                   \
+        return rc;                                                                                                      \
+    }
+LXD_CALL(server, struct migbuf_lxd_server server = { .size = sizeof server }, (lxd, 10000, &server, NULL), "%s", server.name)
+LXD_CALL(key, char value[64] = "", (lxd, "user.a", 10000, value, sizeof value, NULL), "%s", value)
+LXD_CALL(set_key, , (lxd, "user.a", "c", 10000, NULL), "set")
+LXD_CALL(pools, struct migbuf_lxd_pool pool[4], (lxd, 10000, pool, 4, NULL), "%d %s", rc, pool[0].name)
+LXD_CALL(pool, struct migbuf_lxd_pool pool, (lxd, "p", 10000, &pool, NULL), "%" PRIu64, pool.free_bytes)
+LXD_CALL(volume, struct migbuf_lxd_volume v, (lxd, "p", "o", 10000, &v, NULL), "%" PRIu64 " %" PRIu64, v.size_bytes, v.used_bytes)
+LXD_CALL(volume_create, , (lxd, "p", "n", 8192, 10000, NULL), "made")
+LXD_CALL(volume_resize, , (lxd, "p", "o", 16384, 10000, NULL), "grown")
+LXD_CALL(volume_delete, , (lxd, "p", "o", 10000, NULL), "gone")
+LXD_CALL(vms, struct migbuf_lxd_vm vm[4], (lxd, 10000, vm, 4, NULL), "%d %s", rc, vm[0].name)
+LXD_CALL(vm, struct migbuf_lxd_vm vm, (lxd, NULL, "v", 10000, &vm, NULL), "%s %s", vm.root, vm.pool)
+LXD_CALL(vm_key, char value[64] = "", (lxd, NULL, "v", "raw.qemu", 10000, value, sizeof value, NULL), "%s", value)
+LXD_CALL(disks, struct migbuf_lxd_disk d[4], (lxd, NULL, "v", 10000, d, 4, NULL), "%d %" PRIu64, rc, d[0].size_bytes)
+LXD_CALL(vm_set_state_bytes, , (lxd, NULL, "v", 1 << 30, 10000, NULL), "set")
+LXD_CALL(migrations, struct migbuf_lxd_migration m[4], (lxd, 10000, m, 4, NULL), "%d %s %" PRIu64, rc, m[0].instance, m[0].processed_bytes)
+LXD_CALL(cancel, , (lxd, "11-22", 10000, NULL), "cancelled")
+LXD_CALL(call, const char *text = NULL, (lxd, "GET", "/1.0/networks", NULL, 10000, &text, NULL, NULL), "%s", text)
+
+static const struct step lxd_steps[] = {
+    { "migbuf_lxd_open", lxd_open },
+    { "migbuf_lxd_server", lxd_server },
+    { "migbuf_lxd_key", lxd_key },
+    { "migbuf_lxd_set_key", lxd_set_key },
+    { "migbuf_lxd_pools", lxd_pools },
+    { "migbuf_lxd_pool", lxd_pool },
+    { "migbuf_lxd_volume", lxd_volume },
+    { "migbuf_lxd_volume_create", lxd_volume_create },
+    { "migbuf_lxd_volume_resize", lxd_volume_resize },
+    { "migbuf_lxd_volume_delete", lxd_volume_delete },
+    { "migbuf_lxd_vms", lxd_vms },
+    { "migbuf_lxd_vm", lxd_vm },
+    { "migbuf_lxd_vm_key", lxd_vm_key },
+    { "migbuf_lxd_disks", lxd_disks },
+    { "migbuf_lxd_vm_set_state_bytes", lxd_vm_set_state_bytes },
+    { "migbuf_lxd_migrations", lxd_migrations },
+    { "migbuf_lxd_cancel", lxd_cancel },
+    { "migbuf_lxd_call", lxd_call },
+};
+static void free_lxd(void)
+{
+    migbuf_lxd_free(lxd);
+    lxd = NULL;
+}
+static const struct story lxd_story = { lxd_steps, sizeof lxd_steps / sizeof *lxd_steps, look_lxd, begin_engine, free_lxd };
+
+/* A story for each call: the handle keeps its room, so a second one after the first would need none. */
+START_TEST(a_servers_rest)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    pthread_t thread;
+
+    budget_step = 509; /* long replies */
+    curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_take, free, curl_move, curl_copy, curl_clear);
+    json_set_alloc_funcs(json_take, json_give);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", server_path);
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(listen(listener, 8), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, rest_server, NULL), 0);
+    for (size_t i = 1; i < lxd_story.count; i++) {
+        const struct step steps[] = { lxd_steps[0], lxd_steps[i] };
+        struct story s = lxd_story;
+
+        s.steps = steps, s.count = 2;
+        tell(&s);
+    }
+    shutdown(listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(listener);
+    free(taken.bytes);
+    taken = (struct text){ 0 };
+    curl_global_cleanup();
+}
+END_TEST
+#endif
 #endif
 
 /* NULL means malloc: the same, once, with its realloc failing. */
@@ -1062,6 +1264,9 @@ static const struct story *const stories[] = {
 #ifdef WITH_QMP
     &qmp_story,  &socket_story, &report_story,
 #endif
+#ifdef WITH_LXD
+    &lxd_story,
+#endif
 };
 
 static bool told(const char *function)
@@ -1076,7 +1281,7 @@ static bool told(const char *function)
 static bool could_allocate(const char *name, const char *declaration)
 {
     static const char *const handle[] = { "(struct migbuf_bins *",  "(struct migbuf_buffer *", "(struct migbuf_disk *",
-                                          "(struct migbuf_qmp *", "(struct migbuf_qmp_socket *" };
+                                          "(struct migbuf_qmp *",  "(struct migbuf_qmp_socket *", "(struct migbuf_lxd *" };
 
     if (strstr(name, "_free") || !strcmp(name, "migbuf_qmp_socket_engine"))
         return false;
@@ -1128,6 +1333,9 @@ START_TEST(nothing_is_left_out)
     for (const char *const *h = (const char *const[]){ "qmp.h", "qmp_socket.h", "report.h", NULL }; *h; h++)
         found += look_through(*h);
 #endif
+#ifdef WITH_LXD
+    found += look_through("lxd.h");
+#endif
     ck_assert_int_gt(found, 20);
 }
 END_TEST
@@ -1139,6 +1347,9 @@ int main(void)
 #ifdef WITH_QMP
         the_qmp_engine, jansson_never_starves, a_monitors_socket, the_readers,
 #endif
+#ifdef WITH_LXD
+        a_servers_rest,
+#endif
         NULL,
     };
     int status;
@@ -1149,8 +1360,14 @@ int main(void)
         return EXIT_FAILURE;
     snprintf(monitor_path, sizeof monitor_path, "%s/qmp", directory);
 #endif
+#ifdef WITH_LXD
+    snprintf(server_path, sizeof server_path, "%s/rest", directory);
+#endif
     setvbuf(stdout, NULL, _IOLBF, 0);
     status = unit_run("oom", tests, 60);
+#ifdef WITH_LXD
+    unlink(server_path);
+#endif
 #ifdef WITH_QMP
     unlink(monitor_path);
     rmdir(directory);

@@ -12,8 +12,9 @@
  *     migbuf_lxd_free(lxd);
  *
  * **The process belongs to the host**: it calls curl_global_init() once before the first handle is opened, as libcurl
- * asks. libcurl and jansson take their memory from their own process-wide allocators; replies and everything the
- * handle keeps come from the handle's. No signals are used and no environment is read: no proxy, no LXD_DIR.
+ * asks. libcurl and jansson take their memory from their own process-wide allocators (curl_global_init_mem(),
+ * json_set_alloc_funcs()), which a handle's cannot stand in for; the handle and the bytes of replies come from its own. No
+ * signals are used and no environment is read: no proxy, no LXD_DIR.
  *
  * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, and the
  * operation where the server makes one. A server that has been restarted is connected to again by the next call.
@@ -38,7 +39,8 @@
  *   MIGBUF_E_EXISTS       409: the name is taken
  *   MIGBUF_E_PEER         the server refused, or its operation failed; error->need is the HTTP status
  *   MIGBUF_E_UNSUPPORTED  this server cannot do it; the text begins with "not supported: "
- *   MIGBUF_E_NOMEM
+ *   MIGBUF_E_NOMEM        no memory for the reply; what was asked for may have happened. libcurl does not always say that
+ *                         it was memory it lacked: then one of the others
  *
  * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
  * the server's default.
