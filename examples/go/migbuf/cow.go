@@ -90,6 +90,9 @@ func CowWhenFull(dir *os.File) (kind Full, roomBytes uint64, err error) {
 	return Full(full.kind), uint64(full.room_bytes), err
 }
 
+// StateDeviceRAM is what a VM's devices keep in memory of their own, LXD's usual ones: the default of DeviceRAMBytes.
+const StateDeviceRAM uint64 = C.MIGBUF_STATE_DEVICE_RAM
+
 // State describes a VM's memory dump. Start from [NewState].
 type State struct {
 	size           uint64

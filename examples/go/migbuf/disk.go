@@ -59,6 +59,7 @@ type Disk struct {
 	turn    chan struct{} // a mutex that a context can end waiting for
 	d       *C.struct_migbuf_disk
 	pending chan answer // of a command that was sent and not waited for to its end
+	errand  bool        // it is a stop or cont of Apply's, none of the library's
 }
 
 type blockEntry struct {
@@ -160,23 +161,16 @@ func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
 		return nil
 	}
 	if decision.Action.Stops() {
-		return refused("stop", m.Run("stop", nil, nil))
+		return d.run(ctx, m, "stop")
 	}
 	if decision.Action == Again {
 		return d.Again(ctx, m)
 	}
 	err := d.Set(ctx, m, decision.Limits)
 	if err == nil && decision.Action == Resume {
-		err = refused("cont", m.Run("cont", nil, nil))
+		err = d.run(ctx, m, "cont")
 	}
 	return err
-}
-
-func refused(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Op: op, Code: ErrPeer, Cause: err}
 }
 
 // Pump goes on with what a method that was interrupted had begun. Nothing to do: nil.
@@ -185,12 +179,10 @@ func (d *Disk) Pump(ctx context.Context, m Monitor) error {
 }
 
 func (d *Disk) want(ctx context.Context, m Monitor, op string, call func() C.int) error {
-	select {
-	case d.turn <- struct{}{}:
-		defer d.unlock()
-	case <-ctx.Done():
-		return interrupted(op, ctx)
+	if err := d.enter(ctx, op); err != nil {
+		return err
 	}
+	defer d.unlock()
 	if err := failed(op, call()); err != nil || m == nil {
 		return err
 	}
@@ -199,9 +191,50 @@ func (d *Disk) want(ctx context.Context, m Monitor, op string, call func() C.int
 		if err != nil || !ok {
 			return err
 		}
-		if err := d.step(ctx, m, op, command); err != nil {
+		if d.pending == nil {
+			if err := d.send(ctx, op, false, func() answer { return ask(m, command) }); err != nil {
+				return err
+			}
+		}
+		if err := d.settle(ctx, op); err != nil {
 			return err
 		}
+	}
+}
+
+// run sends stop or cont, which the library does not know of. Nothing overtakes a command that was not answered yet.
+func (d *Disk) run(ctx context.Context, m Monitor, command string) error {
+	if err := d.enter(ctx, command); err != nil {
+		return err
+	}
+	defer d.unlock()
+	if d.d == nil || m == nil {
+		return &Error{Op: command, Code: ErrInvalid}
+	}
+	if d.pending != nil { // how it went was its own sender's to tell, who was interrupted; Info tells
+		_ = d.settle(ctx, command)
+	}
+	if err := d.send(ctx, command, true, func() answer { return answer{err: m.Run(command, nil, nil)} }); err != nil {
+		return err
+	}
+	select {
+	case a := <-d.pending:
+		d.pending = nil
+		if a.err != nil {
+			return &Error{Op: command, Code: ErrPeer, Cause: a.err}
+		}
+		return nil
+	case <-ctx.Done():
+		return interrupted(command, ctx)
+	}
+}
+
+func (d *Disk) enter(ctx context.Context, op string) error {
+	select {
+	case d.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return interrupted(op, ctx)
 	}
 }
 
@@ -209,19 +242,25 @@ func interrupted(op string, ctx context.Context) error {
 	return &Error{Op: op, Code: ErrTimeout, Text: "interrupted", Cause: ctx.Err()}
 }
 
-// step sends one command, unless it is on its way already, and tells the library what came back.
-func (d *Disk) step(ctx context.Context, m Monitor, op string, command Command) error {
-	if d.pending == nil {
-		if ctx.Err() != nil {
-			return interrupted(op, ctx)
-		}
-		pending := make(chan answer, 1)
-		d.pending = pending
-		go func() { pending <- ask(m, command) }()
+// send begins a command, when none is on its way.
+func (d *Disk) send(ctx context.Context, op string, errand bool, ask func() answer) error {
+	if ctx.Err() != nil {
+		return interrupted(op, ctx)
 	}
+	pending := make(chan answer, 1)
+	d.pending, d.errand = pending, errand
+	go func() { pending <- ask() }()
+	return nil
+}
+
+// settle waits for the answer to the command that is on its way, and tells the library when it was the library's.
+func (d *Disk) settle(ctx context.Context, op string) error {
 	select {
 	case a := <-d.pending:
 		d.pending = nil
+		if d.errand {
+			return nil
+		}
 		return d.take(op, a)
 	case <-ctx.Done():
 		return interrupted(op, ctx)

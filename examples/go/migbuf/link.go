@@ -12,6 +12,9 @@ import (
 	"unsafe"
 )
 
+// LinkLeast is what Mean gives at least, in bytes/s: nothing is planned with less.
+const LinkLeast float64 = C.MIGBUF_LINK_LEAST
+
 // Link holds what is known of a link: link.h. Start from [NewLink].
 type Link struct {
 	latest, mean, best float64

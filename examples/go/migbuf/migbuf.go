@@ -6,8 +6,8 @@
 // A host needs two things of it. One [Buffer] per volume takes what was measured and says once a second what to do with
 // every migration; one [Disk] per VM carries that out through the host's own QMP monitor, a [Monitor] with one method.
 // The rest are the pure functions underneath, for hosts that compose a policy of their own. Meaning, units, formulas and
-// sources stand in the C headers, which are the manual; names here are theirs. The rooms qmp, qmp_socket and report are
-// left out: in Go the host's monitor does what they do.
+// sources stand in the C headers, which are the manual; names here are theirs. Left out are the rooms qmp, qmp_socket and
+// report, as in Go the host's monitor does what they do, and lxd: the daemons have client packages of their own.
 //
 // What a cgo package should say of itself:
 //

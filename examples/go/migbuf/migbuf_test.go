@@ -3,7 +3,6 @@
 package migbuf
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,23 +41,31 @@ func TestLayouts(t *testing.T) {
 			if a.Offset != b.Offset || (b.Name != "group" && a.Type.Size() != b.Type.Size()) {
 				t.Errorf("%v.%s is at %d, %v.%s at %d", ours, a.Name, a.Offset, theirs, b.Name, b.Offset)
 			}
-			for _, other := range []reflect.Kind{reflect.Float64} {
-				if (a.Type.Kind() == other) != (b.Type.Kind() == other) {
-					t.Errorf("%v.%s is %v, not %v", ours, a.Name, a.Type, b.Type)
-				}
+			if (a.Type.Kind() == reflect.Float64) != (b.Type.Kind() == reflect.Float64) {
+				t.Errorf("%v.%s is %v, not %v", ours, a.Name, a.Type, b.Type)
 			}
 		}
 	}
 }
 
-// All of the core's interface can be called from Go.
+// What is not bound, by the beginnings of its names, and why.
+var leftOut = map[string]string{
+	"migbuf_qmp_":    "the host has a monitor of its own, see Monitor",
+	"migbuf_report_": "replies are read by encoding/json",
+	"migbuf_lxd_":    "who asks LXD or Incus from Go has their own client packages, and the daemons themselves need no REST",
+
+	"migbuf_api":          "marks functions",
+	"migbuf_link_address": "room in a C array",
+	"migbuf_version_":     "parts of HeaderVersion; VersionText is bound",
+}
+
+// All of the interface can be called from Go: every function and constant of every header, but what stands in leftOut.
 func TestNothingIsLeftOut(t *testing.T) {
 	include, err := exec.Command("pkg-config", "--variable=includedir", "migbuf").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(strings.TrimSpace(string(include)), "migbuf")
-	all, err := os.ReadFile(filepath.Join(dir, "migbuf.h"))
+	headers, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(include)), "migbuf", "*.h"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,26 +75,37 @@ func TestNothingIsLeftOut(t *testing.T) {
 		text, _ := os.ReadFile(f)
 		source = append(source, text...)
 	}
-	functions := 0
-	for _, header := range regexp.MustCompile(`#include "migbuf/(\w+\.h)"`).FindAllSubmatch(all, -1) {
-		text, err := os.ReadFile(filepath.Join(dir, string(header[1])))
+	reason := func(name string) string {
+		for prefix, why := range leftOut {
+			if strings.HasPrefix(strings.ToLower(name), prefix) {
+				return why
+			}
+		}
+		return ""
+	}
+	bound, left := 0, 0
+	for _, header := range headers {
+		text, err := os.ReadFile(header)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range regexp.MustCompile(`MIGBUF_API [^;(]*?\b(migbuf_\w+)\(`).FindAllSubmatch(text, -1) {
-			functions++
-			if !bytes.Contains(source, append([]byte("C."), append(f[1], '(')...)) {
-				t.Errorf("%s of %s is not used", f[1], header[1])
-			}
-		}
-		for _, c := range regexp.MustCompile(`(?m)^#define (MIGBUF_(?:E|POLICY|PHASE|ACTION|REASON|VERDICT|ADMISSION|DISK|GEOMETRY|COW|FULL)_\w+) `).FindAllSubmatch(text, -1) {
-			if !regexp.MustCompile(`C\.` + string(c[1]) + `\b`).Match(source) {
-				t.Errorf("%s of %s is not used", c[1], header[1])
+		names := regexp.MustCompile(`MIGBUF_API [^;(]*?\b(migbuf_\w+)\(`).FindAllSubmatch(text, -1)
+		names = append(names, regexp.MustCompile(`(?m)^#define (MIGBUF_\w+) +[^ \n]`).FindAllSubmatch(text, -1)...)
+		for _, match := range names {
+			name := string(match[1])
+			used := regexp.MustCompile(`C\.` + name + `\b`).Match(source)
+			switch why := reason(name); {
+			case used:
+				bound++
+			case why != "":
+				left++
+			default:
+				t.Errorf("%s of %s is not used, and no reason says why", name, filepath.Base(header))
 			}
 		}
 	}
-	if functions < 80 {
-		t.Errorf("only %d functions were found", functions)
+	if bound < 150 || left < 60 {
+		t.Errorf("only %d names are bound and %d left out: are these all headers?", bound, left)
 	}
 }
 
@@ -740,6 +758,57 @@ func TestContext(t *testing.T) {
 	if err := d.Set(done, q, Limits{IopsWr: 1, IopsSize: 65536}); !errors.Is(err, context.Canceled) || len(q.said) != 1 {
 		t.Error(err, q.said)
 	}
+}
+
+// Stop and cont too; and nothing is sent before the one before it was answered.
+func TestContextOfApply(t *testing.T) {
+	q := &fakeQEMU{node: "n0", qdev: "dev-n0"}
+	d, err := NewDisk("g", "n0")
+	must(t, err)
+	defer d.Close()
+	limits := Limits{IopsWr: 5, IopsSize: 65536}
+	must(t, d.Learn(context.Background(), q))
+	must(t, d.Set(context.Background(), q, limits))
+	asked, answer := make(chan string, 9), make(chan error)
+	slow := slowMonitor{asked, answer}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := d.Apply(ctx, slow, Decision{Action: Pause}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
+		t.Fatal(err)
+	}
+	next := make(chan error)
+	go func() { next <- d.Apply(context.Background(), slow, Decision{Action: Resume, Limits: limits}) }()
+	if command := <-asked; command != "stop" {
+		t.Fatal(command)
+	}
+	select {
+	case command := <-asked:
+		t.Error(command, "overtakes stop")
+	case <-time.After(50 * time.Millisecond):
+	}
+	answer <- nil
+	if command := <-asked; command != "cont" {
+		t.Error(command)
+	}
+	answer <- nil
+	must(t, <-next)
+	if err := d.Apply(context.Background(), nil, Decision{Action: Pause}); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	d.Close()
+	if err := d.Apply(context.Background(), q, Decision{Action: Pause}); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
+type slowMonitor struct {
+	asked  chan<- string
+	answer <-chan error
+}
+
+func (m slowMonitor) Run(command string, _, _ any) error {
+	m.asked <- command
+	return <-m.answer
 }
 
 // The machine by hand, for a host that sends commands in a way of its own.

@@ -158,6 +158,12 @@ func (g *Growth) Sample(unitBytes uint64, since time.Duration, fileBytes, writes
 		C.uint64_t(fileBytes), C.uint64_t(writes), C.uint64_t(writtenBytes), C.double(unitsPerS), C.double(requestUnits)))
 }
 
+// How the forecast remembers.
+const (
+	ForecastMemoryS    float64 = C.MIGBUF_FORECAST_MEMORY_S    // time constant of everything that is smoothed, s
+	ForecastPriorBytes float64 = C.MIGBUF_FORECAST_PRIOR_BYTES // what a new forecast pretends to have seen
+)
+
 // Forecast is what a guest will still add to its file: forecast.h. Start from [NewForecast].
 type Forecast struct {
 	Rate         float64 // unit bytes/s over the last minute
