@@ -3,8 +3,8 @@
 #define MIGBUF_BINS_H
 /**
  * @file bins.h
- * The ledger of Ω: one bin per migration, on paper only. No file is cut or moved: a bin is a share of Ω, a shard a claim
- * on somebody's share.
+ * The ledger of Ω: one bin per migration, on paper only. No file is cut or moved: a bin is a share of Ω, a shard a
+ * claim on somebody's share.
  *
  * Rules (paper, "Π: the partitioning function"; made exact as said):
  *  - All bins together are Ω to the byte (migbuf_placement_shares), in order of start.
@@ -12,18 +12,18 @@
  *  - A bin is *frozen* when it is full.
  *  - Growth goes home first, then into open bins that hold a shard already (least used first), then into the other open
  *    bins (least used first). Ties: the bin that started earlier.
- *  - Home first at all times: when room appears at home, by whatever operation, the smallest shards come home, the last one
- *    in part. Where one homecoming makes room for another, migrations are served in order of start, round after round.
- *    (Needed after a shrink too: without it, grow 0 by 130 and 1 by 90 in three bins of 100, shrink 0 by 20, grow 2 by 100
- *    puts 1 into bin 2 and 2 into bin 1, each the other's guest.)
+ *  - Home first at all times: when room appears at home, by whatever operation, the smallest shards come home, the last
+ *    one in part. Where one homecoming makes room for another, migrations are served in order of start, round after
+ *    round. (Needed after a shrink too: without it, grow 0 by 130 and 1 by 90 in three bins of 100, shrink 0 by 20,
+ *    grow 2 by 100 puts 1 into bin 2 and 2 into bin 1, each the other's guest.)
  *  - Bins that got smaller are cut from the top of the stack, the owner last. What was cut goes home as far as there is
  *    room and is then placed as growth is, migrations in order of start. The same when Ω changes.
- *  - At the end of a migration its bin goes; what guests had in it counts, for the homecoming, as one more shard of each
- *    (on equal sizes last) and is then placed.
+ *  - At the end of a migration its bin goes; what guests had in it counts, for the homecoming, as one more shard of
+ *    each (on equal sizes last) and is then placed.
  *
- * Hence (tested as laws): the files' sum is what lies in the bins; bytes find a place if and only if that many are free; a
- * migration with bytes elsewhere has a full home; hosting has no cycles. If files outgrow Ω all the same, the excess lies in
- * the home bin (used > share) and migbuf_bins_excess() tells it: the ledger never fails a migration.
+ * Hence (tested as laws): the files' sum is what lies in the bins; bytes find a place if and only if that many are
+ * free; a migration with bytes elsewhere has a full home; hosting has no cycles. If files outgrow Ω all the same, the
+ * excess lies in the home bin (used > share) and migbuf_bins_excess() tells it: the ledger never fails a migration.
  *
  * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time. Every operation costs
  * O((N + S) log (N + S)) for N migrations and S shards, memory is O(N + S).
@@ -87,7 +87,8 @@ struct migbuf_bins_view {
 };
 
 /** Creates an empty ledger. capacity 0 .. MIGBUF_BYTES_MAX. Errors: MIGBUF_E_INVALID, _RANGE, _NOMEM. */
-MIGBUF_API int migbuf_bins_new(uint64_t capacity_bytes, const struct migbuf_allocator *allocator, struct migbuf_bins **out);
+MIGBUF_API int migbuf_bins_new(uint64_t capacity_bytes, const struct migbuf_allocator *allocator,
+                               struct migbuf_bins **out);
 
 /** Ends a ledger. NULL is fine. */
 MIGBUF_API void migbuf_bins_free(struct migbuf_bins *b);

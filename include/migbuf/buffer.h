@@ -12,24 +12,26 @@
  *
  * ## What is promised: the files never outgrow Ω (I1)
  *
- * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, and for each migration b = 0.1 s (QEMU's burst)
- * for each of its disks, W = T' + b, w the rate its new limit lets through (units/s * unit), A the worst growth per unit
- * (limits.h), d = growth of one whole request of each disk, m = the metadata of those. Until the next decisions land its files grow by at most
+ * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, and for each migration b = 0.1 s (QEMU's
+ * burst) for each of its disks, W = T' + b, w the rate its new limit lets through (units/s * unit), A the worst growth
+ * per unit (limits.h), d = growth of one whole request of each disk, m = the metadata of those. Until the next
+ * decisions land its files grow by at most
  *
  *   metadata(w, t) = all of it, or A * (w * t / unit) * cluster + m, whichever is less
  *   pending = A * old w * (lag + b) + d + metadata(old w, lag + b)     measured, but the new limit is not in force yet
  *   claim   = A * w * W + d + metadata(w, W)
- *   reserve = queue_bytes * (drains still ahead + 1)     each drain pours the throttle's queue into the file; the one more
- *                                                        is the `stop` of a pause, which is a drain itself. A paused
- *                                                        guest has had it; to resume it must be there again
+ *   reserve = queue_bytes * (drains still ahead + 1)     each drain pours the throttle's queue into the file; the one
+ *                                                        more is the `stop` of a pause, which is a drain itself. A
+ *                                                        paused guest has had it; to resume it must be there again
  *
  * none of them more than what is missing to the whole disk. The last clamp makes
- * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as long
- * as QEMU enforces what was set, drains pour no more than queue_bytes each (tell migbuf_buffer_phase when one is over), and ticks come at most late_factor intervals
- * apart. A limit that is set empties QEMU's bucket: that is the b in W, and why an unchanged limit is not set again.
- * A limit that is kept is never higher than the one the claim was made for. Three calls can put more into Ω than the last
- * tick knew, until the decisions of the next one have landed: adding a migration whose files are there already, raising
- * drains_ahead, making Ω smaller. Tick at once after them, and let decisions land before the tick that follows.
+ * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as
+ * long as QEMU enforces what was set, drains pour no more than queue_bytes each (tell migbuf_buffer_phase when one is
+ * over), and ticks come at most late_factor intervals apart. A limit that is set empties QEMU's bucket: that is the b
+ * in W, and why an unchanged limit is not set again. A limit that is kept is never higher than the one the claim was
+ * made for. Three calls can put more into Ω than the last tick knew, until the decisions of the next one have landed:
+ * adding a migration whose files are there already, raising drains_ahead, making Ω smaller. Tick at once after them,
+ * and let decisions land before the tick that follows.
  *
  * ## Which policy
  *
@@ -37,8 +39,9 @@
  * fast the link is. It lets guests fill the buffer by the time their files are deleted, where `paper` holds them back
  * because a bin looks full now. In the model of examples/simulate, sixteen VMs leaving at once get 53 % of their writes
  * through instead of 40, and wait a hundredth of the time where it is longest; started one after the other
- * (migbuf_planner_admit) 95 instead of 91. `paper` is there because its rule was agreed on, needs nothing but file sizes, and can be followed on
- * a sheet of paper. Both are held by the same clamps: what is promised above does not depend on a forecast.
+ * (migbuf_planner_admit) 95 instead of 91. `paper` is there because its rule was agreed on, needs nothing but file
+ * sizes, and can be followed on a sheet of paper. Both are held by the same clamps: what is promised above does not
+ * depend on a forecast.
  *
  * ## How a budget comes about (policy `paper`), in this order
  *
@@ -49,8 +52,8 @@
  *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
  *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
  *
- * A migration that lies in its own bin alone and finds room there for all that is missing of its disks needs no throttle
- * while its base is copied: z = INFINITY, cut by the common level only; its claim is all that is missing.
+ * A migration that lies in its own bin alone and finds room there for all that is missing of its disks needs no
+ * throttle while its base is copied: z = INFINITY, cut by the common level only; its claim is all that is missing.
  * In z, a claim's slope is that in w divided by the ratio, the device's limit is device * ratio, and the hard cap is
  * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
  * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
@@ -59,24 +62,24 @@
  * have to be sent again, and a share of the link divided by a small ratio would never let the mirror catch up.
  * Units are at most 10^15 and at most (2^64 - 1) / unit.
  *
- * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the file
- * grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's share
- * never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the end).
- * The common level is a budget, not a claim, so that γ_guest <= γ_host survives when disks differ in geometry (ours: a
- * level on claims puts a guest with small requests above its host).
+ * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the
+ * file grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's
+ * share never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the
+ * end). The common level is a budget, not a claim, so that γ_guest <= γ_host survives when disks differ in geometry
+ * (ours: a level on claims puts a guest with small requests above its host).
  *
  * ## How a budget comes about (policy `planner`)
  *
- *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick to
- *             tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What grew was
- *             written: written is never taken for less. Counters are since the VM started, so a migration's first sample only
- *             sets the marks. V is at most what is missing of its disks
+ *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick
+ *             to tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What
+ *             grew was written: written is never taken for less. Counters are since the VM started, so a migration's
+ *             first sample only sets the marks. V is at most what is missing of its disks
  *   U         as told, held; planned with its mean of the last minute (link.h)
  *   plan      migbuf_planner_tick over all, Ω without the reserves, weights, floor and interval as in the options. The
- *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as a
- *             whole; when a migration begins to drain: its files
- *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in force
- *             where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed;
+ *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
+ *             a whole; when a migration begins to drain: its files
+ *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
+ *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
  * Bins are kept for the picture and decide nothing: there is no host to stay below.
@@ -109,9 +112,9 @@ struct migbuf_buffer;
 #define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
 #define MIGBUF_ACTION_LOWER 2      /**< set the new, lower limits (or the first ones) */
 #define MIGBUF_ACTION_RAISE 3      /**< set the new, higher limits so that a waiting write feels them */
-#define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. `stop` drains: see queue_bytes */
+#define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. A drain: see queue_bytes */
 #define MIGBUF_ACTION_RESUME 5     /**< set the limits, then let it run */
-#define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; moreover Ω cannot hold even the reserves: extend it or abort somebody */
+#define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; and Ω cannot hold even the reserves: extend it or abort somebody */
 #define MIGBUF_ACTION_AGAIN 7      /**< set the same limits once more (migbuf_disk_again): see max_stall_ms */
 
 /** What determined the budget. */
@@ -141,12 +144,13 @@ struct migbuf_options {
     uint32_t lag_ms;               /**< upper bound from measuring to the limit landing in QEMU; 100; 0 .. 60'000 */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
-    uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is paused
-                                        instead. And what a guest would wait longer for although it grew no file is let off:
-                                        zeroing counts at full length, so that a zeroed GiB is 18 minutes at 15 units/s; the
-                                        decision is AGAIN then. 30'000, a quarter of Linux's hung-task warning; 0: neither */
+    uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
+                                        paused instead. And what a guest would wait longer for although it grew no file
+                                        is let off: zeroing counts at full length, so that a zeroed GiB is 18 minutes at
+                                        15 units/s; the decision is AGAIN then. 30'000, a quarter of Linux's hung-task
+                                        warning; 0: neither */
     uint32_t reserved;             /**< 0 */
-    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s of 4 KiB writes in 64 KiB clusters */
+    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters */
     uint64_t epsilon_bytes;        /**< 10'000, >= 1 */
     uint64_t epsilon_bytes_per_s;  /**< 10'000 */
     uint64_t tau_ms;               /**< 1000, >= 1 */
@@ -167,8 +171,8 @@ struct migbuf_migration {
     uint32_t weight;                    /**< an administrator's weight, 1 .. 1'000'000; 100. Twice the weight: twice the
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
-    uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0: unknown,
-                                             then its first seconds are planned as if it wrote nothing */
+    uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0:
+                                             unknown, its first seconds are planned as if it wrote nothing */
 };
 
 /** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
@@ -211,7 +215,7 @@ struct migbuf_buffer_view {
     double budget;                 /**< z after floor and common level, before rounding to units */
     uint64_t in_force_bytes_per_s; /**< what the last decision set; MIGBUF_UNLIMITED before the first */
     uint64_t reserve_bytes;        /**< kept free for its drains */
-    uint64_t claim_bytes;          /**< what its files may grow by until the next decision: arm a write threshold there */
+    uint64_t claim_bytes;          /**< what its files may grow by until the next decision: a write threshold */
     double ratio;                  /**< measured growth per unit: growth.h, planner: forecast.h */
     uint64_t link; /**< as given to add */
     int32_t phase; /**< MIGBUF_PHASE_… */
@@ -239,7 +243,10 @@ struct migbuf_buffer_stats {
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
 };
 
-/** Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX; options NULL: defaults. Errors: _INVALID, _RANGE, _STRUCT, _NOMEM. */
+/**
+ * Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX; options NULL: defaults. Errors: _INVALID, _RANGE, _STRUCT,
+ * _NOMEM.
+ */
 MIGBUF_API int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
                                  const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
 
@@ -256,13 +263,19 @@ MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
 MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
-/** Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID, _RANGE. */
+/**
+ * Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID,
+ * _RANGE.
+ */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
 /** An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM. */
 MIGBUF_API int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight);
 
-/** Takes samples, all or none. A disk without a sample keeps its last size. Errors: _NOTFOUND (id or disk), _RANGE, _INVALID. */
+/**
+ * Takes samples, all or none. A disk without a sample keeps its last size. Errors: _NOTFOUND (id or disk), _RANGE,
+ * _INVALID.
+ */
 MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count);
 
 /**
@@ -276,7 +289,8 @@ MIGBUF_API int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64
  * MIGBUF_E_RANGE when there are more migrations than that. now_ms may equal the last one, never be less
  * (MIGBUF_E_CLOCK). The buffer takes it that every decision is carried out; see migbuf_buffer_refused.
  */
-MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out, size_t capacity);
+MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
+                                  size_t capacity);
 
 /**
  * The last decision for `id` could not be carried out: what was in force before still is. The next tick decides again.
@@ -286,11 +300,12 @@ MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, stru
 MIGBUF_API int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id);
 
 /**
- * What the host found in force for `id`, at a verification or after a restart: the limits of its disks (migbuf_disk_info)
- * and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours.
+ * What the host found in force for `id`, at a verification or after a restart: the limits of its disks
+ * (migbuf_disk_info) and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours.
  * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID.
  */
-MIGBUF_API int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running);
+MIGBUF_API int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
+                                   int32_t running);
 
 /** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
 MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
@@ -303,14 +318,15 @@ MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_b
 
 /**
  * Everything the buffer knows, as text, for the process that comes after this one: save after each tick, before its
- * decisions are carried out. Printable ASCII with version and checksum, about 700 bytes a migration. *length is the length
- * of the text without its NUL, also when `capacity` was too small for both: MIGBUF_E_TOO_BIG then, so capacity 0 asks.
+ * decisions are carried out. Printable ASCII with version and checksum, about 700 bytes a migration. *length is the
+ * length of the text without its NUL, also when `capacity` was too small for both: MIGBUF_E_TOO_BIG then, so capacity 0
+ * asks.
  */
 MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length);
 
 /**
- * A buffer from a saved text. `now_ms` is the new process's clock; pauses start again then. Sample the files, tell what is
- * in force (migbuf_buffer_found), then tick: the decisions are those the old process would have taken.
+ * A buffer from a saved text. `now_ms` is the new process's clock; pauses start again then. Sample the files, tell what
+ * is in force (migbuf_buffer_found), then tick: the decisions are those the old process would have taken.
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms,

@@ -3,13 +3,14 @@
 #define MIGBUF_COW_H
 /**
  * @file cow.h
- * Sizes of overlays and of Ω. LXD and Incus remove an overlay's name before QEMU opens it, so the host keeps a duplicate of
- * its descriptor and asks that. From QEMU's replies the same figure comes through report.h: migbuf_report_nodes
- * (actual-size, what fstat says) or, for an overlay on a block device, migbuf_report_all_writes (wr_highest_offset).
+ * Sizes of overlays and of Ω. LXD and Incus remove an overlay's name before QEMU opens it, so the host keeps a
+ * duplicate of its descriptor and asks that. From QEMU's replies the same figure comes through report.h:
+ * migbuf_report_nodes (actual-size, what fstat says) or, for an overlay on a block device, migbuf_report_all_writes
+ * (wr_highest_offset).
  *
  *   once:       migbuf_cow_filesystem(fd of Ω, &fs)        whom to believe
  *   each tick:  migbuf_cow_sizes(fds, n, fs.flags, sizes)  all overlays in one pass; migbuf_cow_volume now and then:
- *                                                          what it says beyond their sum is not ours, or not in their count
+ *                                                          what it says beyond their sum is not ours, or not counted
  *
  * System calls, no state. Any thread.
  */
@@ -29,8 +30,8 @@ MIGBUF_API int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_erro
 #define MIGBUF_COW_COMPRESSES 2u
 /** The block count may hold room beyond the end that is given back later. */
 #define MIGBUF_COW_PREALLOCATES 4u
-/** A rewrite takes new room before, and sometimes without, the old being freed: a file can take more from Ω than its own
- * count says. Only statvfs knows. */
+/** A rewrite takes new room before, and sometimes without, the old being freed: a file can take more from Ω than its
+ * own count says. Only statvfs knows. */
 #define MIGBUF_COW_COPIES 8u
 /** Not a local file system this library knows: nothing is sure of its counts. */
 #define MIGBUF_COW_UNKNOWN 16u
@@ -43,9 +44,9 @@ struct migbuf_filesystem {
 };
 
 /**
- * The file system of an open file or directory. btrfs compresses when its mount says so (/proc/self/mountinfo, where it can
- * be read) or the file's attributes do. Linux. Source: statfs(2), btrfs(5), and measured on ext4, xfs, btrfs and tmpfs;
- * zfs from its documentation (st_blocks at the end of a transaction group, 5 s).
+ * The file system of an open file or directory. btrfs compresses when its mount says so (/proc/self/mountinfo, where it
+ * can be read) or the file's attributes do. Linux. Source: statfs(2), btrfs(5), and measured on ext4, xfs, btrfs and
+ * tmpfs; zfs from its documentation (st_blocks at the end of a transaction group, 5 s).
  * What happens when it is full is another question: migbuf_cow_when_full. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesystem, struct migbuf_error *error);
@@ -86,16 +87,17 @@ struct migbuf_full {
 };
 
 /**
- * What a write gets that finds no room in this directory (an open descriptor of it), and how much room there is. Ask when
- * the volume is set up, while nobody uses it: where it has to be tried, all of its room is taken for some milliseconds.
+ * What a write gets that finds no room in this directory (an open descriptor of it), and how much room there is. Ask
+ * when the volume is set up, while nobody uses it: where it has to be tried, all of its room is taken for some
+ * milliseconds.
  *
- * QEMU stops a guest for ENOSPC only. Over a quota its writes fail, and what it was told is lost may be. So where a quota
- * bounds the volume, Ω is `room_bytes` less a margin, and no migration goes without a limit.
+ * QEMU stops a guest for ENOSPC only. Over a quota its writes fail, and what it was told is lost may be. So where a
+ * quota bounds the volume, Ω is `room_bytes` less a margin, and no migration goes without a limit.
  *
  * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may; without one
  * they answer ENOSPC (quotas of users are not looked at: a volume for migrations has none), and so does a tmpfs. Else,
- * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with counts.
- * Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
+ * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with
+ * counts. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM (no directory, no permission to write there).
  */
 MIGBUF_API int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error);

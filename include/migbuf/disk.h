@@ -3,11 +3,11 @@
 #define MIGBUF_DISK_H
 /**
  * @file disk.h
- * The throttle of one VM's disks (mostly one), without I/O: it says which QMP command to send next, the host sends it by
- * whatever monitor it has and says what came back.
+ * The throttle of one VM's disks (mostly one), without I/O: it says which QMP command to send next, the host sends it
+ * by whatever monitor it has and says what came back.
  *
  *   disk = new("migbuf-vm1"); watch(disk, "lxd_root"); learn(disk);      then pump
- *   set(disk, limits)                                                     then pump, whenever a decision changed something
+ *   set(disk, limits)                                                     then pump, when a decision changed something
  *   restore(disk)                                                         then pump, when the overlay is gone
  *
  *   pump: while (migbuf_disk_next(disk, &command) == 1) {
@@ -18,8 +18,8 @@
  *
  * ## How a limit is changed so that it holds
  *
- * block_set_io_throttle empties the leaky bucket and wakes one queued request each time: sent once a second, 10 kB/s with
- * 1 MiB writes become 1 MB/s (measured on QEMU 7.2; util/throttle.c, throttle_config). So:
+ * block_set_io_throttle empties the leaky bucket and wakes one queued request each time: sent once a second, 10 kB/s
+ * with 1 MiB writes become 1 MB/s (measured on QEMU 7.2; util/throttle.c, throttle_config). So:
  *  - all disks of the VM join one throttle-group object of our own, hence share one bucket and one budget;
  *  - a lower limit is set on the object (qom-set): the bucket is emptied but nobody is woken;
  *  - a higher limit is set with block_set_io_throttle: a request that waits for the old rate would not notice qom-set;
@@ -27,16 +27,18 @@
  *    (block/throttle-groups.c). Each of these empties the bucket and wakes one request of that disk;
  *  - a limit that is in force already is never sent again.
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
- * A host that can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so: migbuf_disk_typed.
+ * A host that can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so:
+ * migbuf_disk_typed.
  *
- * What it costs in growth, with g what the limits let through a second: a limit that is kept g * T in T seconds, one that is
- * set g * (T + 0.1 s) and one whole request, for each disk it is set on. buffer.h claims the latter at every tick, so a host
- * with typed calls overflows no more than another; it is only that a lowered limit, too, wakes a request.
+ * What it costs in growth, with g what the limits let through a second: a limit that is kept g * T in T seconds, one
+ * that is set g * (T + 0.1 s) and one whole request, for each disk it is set on. buffer.h claims the latter at every
+ * tick, so a host with typed calls overflows no more than another; it is only that a lowered limit, too, wakes a
+ * request.
  *
  * The device is found by node name in query-block, never built from a name: with virtio-blk the id that works is
  * "/machine/peripheral/NAME/virtio-backend". The host's own limits, group and bursts included, are saved then and come
- * back by restore. Ours are laid over them (migbuf_limits_merge); where several disks differ, the strictest of all holds
- * for the group while the migration lasts.
+ * back by restore. Ours are laid over them (migbuf_limits_merge); where several disks differ, the strictest of all
+ * holds for the group while the migration lasts.
  *
  * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
  */
@@ -65,8 +67,8 @@ struct migbuf_disk_command {
 /** Where a VM's throttle stands. The caller sets `size` (sizeof). */
 struct migbuf_disk_info {
     uint64_t size; /**< sizeof, set by the caller */
-    uint64_t commands_sent;       /**< commands that changed something in QEMU: each costs at most one request and avg / 10 */
-    struct migbuf_limits limits;  /**< ours in force, 0 when none. After load: as found, so the host's own where stricter */
+    uint64_t commands_sent;       /**< that changed something in QEMU: each costs at most one request and avg / 10 */
+    struct migbuf_limits limits;  /**< ours in force, 0: none. After load: as found, the host's own where stricter */
     int32_t learnt;               /**< every watched node was found */
     int32_t throttled;            /**< our limits are in force on every disk */
     int32_t restored;             /**< the host's limits are in force again */
@@ -93,32 +95,34 @@ MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
 
 /**
  * Only block_set_io_throttle will be sent, with bps_rd, bps_wr, iops_rd and iops_wr and bps and iops 0: for hosts whose
- * monitor has no other call. Say so before learning. No group is made, so each disk has a bucket of its own and an equal part
- * of the limits, rounded down. Nothing in QEMU tells these limits from another hand's: after a load, what is not as it was
- * saved is taken for ours. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry. Errors: MIGBUF_E_INVALID, _STATE.
+ * monitor has no other call. Say so before learning. No group is made, so each disk has a bucket of its own and an
+ * equal part of the limits, rounded down. Nothing in QEMU tells these limits from another hand's: after a load, what is
+ * not as it was saved is taken for ours. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry. Errors:
+ * MIGBUF_E_INVALID, _STATE.
  */
 MIGBUF_API int migbuf_disk_typed(struct migbuf_disk *d);
 
 /**
  * Asks QEMU what is in force: the first time to learn device and host limits, later to verify. Another hand's change is
- * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group when
- * limits are set without naming one: it goes back to the group it had before, or to one of its device's name, which is
- * what QEMU would have made. With several disks in it nobody can tell whose they are, and what was saved stays.)
+ * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group
+ * when limits are set without naming one: it goes back to the group it had before, or to one of its device's name,
+ * which is what QEMU would have made. With several disks in it nobody can tell whose they are, and what was saved
+ * stays.)
  */
 MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
 /**
- * Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt and while a restore is under way (a late decision
- * must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0. With typed calls also MIGBUF_E_RANGE for less than 1 a disk
- * (pause the guest), MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more than the six rates can
- * say: a total, a burst, an iops_size.
+ * Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt and while a restore is under way (a late
+ * decision must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0. With typed calls also MIGBUF_E_RANGE for
+ * less than 1 a disk (pause the guest), MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more
+ * than the six rates can say: a total, a burst, an iops_size.
  */
 MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
 
 /**
- * Sets the limits in force once more, although unchanged: QEMU's bucket is emptied, and a request that waits for what it
- * owes goes on. Costs what every set costs (migbuf_limits_worst_growth). Errors: MIGBUF_E_STATE when no limits of ours are
- * in force or while a restore is under way.
+ * Sets the limits in force once more, although unchanged: QEMU's bucket is emptied, and a request that waits for what
+ * it owes goes on. Costs what every set costs (migbuf_limits_worst_growth). Errors: MIGBUF_E_STATE when no limits of
+ * ours are in force or while a restore is under way.
  */
 MIGBUF_API int migbuf_disk_again(struct migbuf_disk *d);
 
@@ -129,8 +133,8 @@ MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
 MIGBUF_API int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command);
 
 /**
- * Part of the answer to MIGBUF_DISK_QUERY: the entry of query-block whose device we watch. `node_name` is that of its top
- * node, `qdev` its device, `config` its limits. Entries of other disks are ignored (returns 0; 1 for one of ours).
+ * Part of the answer to MIGBUF_DISK_QUERY: the entry of query-block whose device we watch. `node_name` is that of its
+ * top node, `qdev` its device, `config` its limits. Entries of other disks are ignored (returns 0; 1 for one of ours).
  * Errors: MIGBUF_E_STATE when no query is under way, MIGBUF_E_TOO_BIG for a qdev of 512 bytes or more.
  */
 MIGBUF_API int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *qdev,
@@ -143,8 +147,8 @@ MIGBUF_API int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, c
 MIGBUF_API int migbuf_disk_done(struct migbuf_disk *d);
 
 /**
- * QEMU answered with an error. Returns 0 when there is another way (next has it), or MIGBUF_E_PEER: nothing more is sent
- * until set, learn or restore is called again, and what was in force before still is.
+ * QEMU answered with an error. Returns 0 when there is another way (next has it), or MIGBUF_E_PEER: nothing more is
+ * sent until set, learn or restore is called again, and what was in force before still is.
  */
 MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
 
@@ -158,11 +162,11 @@ MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
 MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length);
 
 /**
- * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for ours,
- * and restore brings back what was saved; a disk found outside has lost or never got our limit, and what it has is the
- * host's. Until the first set, info tells the limits found in force (for migbuf_buffer_found). Then set or restore as
- * usual; restore also deletes the group where the earlier process died between giving back the limits and deleting it.
- * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
+ * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for
+ * ours, and restore brings back what was saved; a disk found outside has lost or never got our limit, and what it has
+ * is the host's. Until the first set, info tells the limits found in force (for migbuf_buffer_found). Then set or
+ * restore as usual; restore also deletes the group where the earlier process died between giving back the limits and
+ * deleting it. Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
  */
 MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator,
                                 struct migbuf_disk **out);

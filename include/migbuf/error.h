@@ -83,12 +83,13 @@ MIGBUF_API const char *migbuf_strerror(int code);
  * `new_bytes` 0 frees (and must succeed), anything else moves. `old_bytes` is what was asked for before. It may return
  * NULL when there is no memory; the library then returns MIGBUF_E_NOMEM with nothing changed. The record is copied by
  * the `_new` function that takes it; NULL in its place means malloc, realloc and free. These are the only function
- * pointers in the whole interface: from Go, pass NULL. Functions without a handle need no memory, but for the readers of
- * report.h and migbuf_qmp_parse(), which say where theirs comes from.
+ * pointers in the whole interface: from Go, pass NULL. Functions without a handle need no memory, but for the readers
+ * of report.h and migbuf_qmp_parse(), which say where theirs comes from.
  */
 struct migbuf_allocator {
     void *context; /**< whatever resize needs; handed to it */
-    void *(*resize)(void *context, void *pointer, size_t old_bytes, size_t new_bytes); /**< as said above; must not call the library */
+    /** As said above; must not call the library. */
+    void *(*resize)(void *context, void *pointer, size_t old_bytes, size_t new_bytes);
 };
 
 #ifdef __cplusplus

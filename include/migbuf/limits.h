@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-/** No request crosses a cluster boundary that it need not cross: one unit then grows the file by one unit, not three. */
+/** No request crosses a cluster boundary that it need not cross: one unit grows the file by one unit, not three. */
 #define MIGBUF_GEOMETRY_ALIGNED 1u
 /** The host cannot set iops_size (a monitor with typed calls only): bytes and requests then share the budget. */
 #define MIGBUF_GEOMETRY_NO_IOPS_SIZE 2u
@@ -111,14 +111,14 @@ MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, doub
 MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes);
 
 /**
- * Metadata that `data_bytes` of new data can bring along at most, wherever they lie next to each other: the L2 tables and
- * refcount blocks they touch, one of each cut at either end, and a refcount table's cluster.
+ * Metadata that `data_bytes` of new data can bring along at most, wherever they lie next to each other: the L2 tables
+ * and refcount blocks they touch, one of each cut at either end, and a refcount table's cluster.
  *
  *   (ceil(data / table's reach) + ceil(data / block's reach) + 3) * cluster
  *     a table reaches over cluster / 8 clusters (/ 16 with extended_l2), a refcount block over cluster / 2 clusters
  *
- * Example: 64 KiB of data in 64 KiB clusters: (1 + 1 + 3) * 65536 = 327680. Never more than migbuf_limits_metadata counts
- * for the whole disk; that is the caller's to take. Errors as migbuf_limits_request_growth. Any thread.
+ * Example: 64 KiB of data in 64 KiB clusters: (1 + 1 + 3) * 65536 = 327680. Never more than migbuf_limits_metadata
+ * counts for the whole disk; that is the caller's to take. Errors as migbuf_limits_request_growth. Any thread.
  */
 MIGBUF_API int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_bytes, uint64_t *bytes);
 
@@ -162,13 +162,14 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  * The most that files can grow in `interval_s` seconds under given limits: the way back from what is in force.
  *
  *   A * unit * iops_wr * (interval + 0.1 s) + request_growth(request_bytes) + the metadata of that:
- *   migbuf_limits_metadata for the whole disk, or A * cluster per unit and migbuf_limits_metadata_of(request), whichever
- *   is less
+ *   migbuf_limits_metadata for the whole disk, or A * cluster per unit and migbuf_limits_metadata_of(request),
+ *   whichever is less
  *
  * 0.1 s is the burst QEMU's bucket allows when no `_max` is set (util/throttle.c: size avg / 10). Each further time the
  * limit is *set* within the interval the bucket is emptied: add A * unit * iops_wr * 0.1 + request_growth for it.
  * Without iops_size the first term is bps_wr * (interval + 0.1 s) plus one cut cluster per request, two when unaligned.
- * Returns 0 and INFINITY in *bytes when the limits do not bound growth (bytes alone, or requests of any length, do not).
+ * Returns 0 and INFINITY in *bytes when the limits do not bound growth (bytes alone, or requests of any length, do
+ * not).
  *
  * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 2 * 65536 * 16 * 1.1 + 65536 + 327680.
  * Any thread.

@@ -110,7 +110,7 @@ struct migbuf_link_tcp {
     uint64_t
         delivery_bytes_per_s; /**< tcpi_delivery_rate: the kernel's own estimate, for the last flight of segments */
     uint64_t unsent_bytes;    /**< waiting in the socket: > 0 says that the link, not the sender, is the limit */
-    uint64_t busy_us; /**< tcpi_busy_time: how long it has had something to send, since it exists; stands still in a pause */
+    uint64_t busy_us; /**< tcpi_busy_time: how long it has had something to send, since it exists; not in a pause */
     uint32_t flags;   /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */
     uint32_t reserved; /**< 0 */
 };
@@ -135,13 +135,14 @@ struct migbuf_link_connection {
 
 /**
  * The established TCP connections between two addresses, by sock_diag: for a socket that QEMU or another process owns.
- * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. IPv4 within IPv6 counts
- * as IPv4. Returns how many. Linux; sees the network namespace of the calling thread only. No privilege is needed.
+ * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. IPv4 within IPv6
+ * counts as IPv4. Returns how many. Linux; sees the network namespace of the calling thread only. No privilege is
+ * needed.
  *
  * Example: migbuf_link_connections(NULL, "10.0.0.2:8443", list, 16, &error) -> 2, one for NBD and one for memory.
- * Errors: MIGBUF_E_INVALID (an address that is none, nowhere to write), MIGBUF_E_TOO_BIG with need and have connections,
- * MIGBUF_E_SYSTEM, MIGBUF_E_TIMEOUT (the kernel did not answer within a second), MIGBUF_E_UNSUPPORTED; nothing is written
- * then.
+ * Errors: MIGBUF_E_INVALID (an address that is none, nowhere to write), MIGBUF_E_TOO_BIG with need and have
+ * connections, MIGBUF_E_SYSTEM, MIGBUF_E_TIMEOUT (the kernel did not answer within a second), MIGBUF_E_UNSUPPORTED;
+ * nothing is written then.
  */
 MIGBUF_API int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
                                        uint64_t capacity, struct migbuf_error *error);
@@ -157,14 +158,14 @@ MIGBUF_API int migbuf_link_tcp_flow_init(struct migbuf_link_tcp_flow *f);
 
 /**
  * What a connection carried since the last time: as migbuf_link_flow_update on its acknowledged bytes, and in *flags
- * MIGBUF_LINK_AT_LEAST when that says little about the link: the connection had nothing to send for more than a tenth of
- * the time (a pause, a sender that is slower), or the kernel marks its sender as the limit.
+ * MIGBUF_LINK_AT_LEAST when that says little about the link: the connection had nothing to send for more than a tenth
+ * of the time (a pause, a sender that is slower), or the kernel marks its sender as the limit.
  *
- * Example: 1'250'000 bytes acknowledged and 990 ms busy in 1000 ms -> 1, 1'250'000 bytes/s, flags 0; the same with 500 ms
- * busy -> flags MIGBUF_LINK_AT_LEAST. Errors: MIGBUF_E_CLOCK, MIGBUF_E_INVALID.
+ * Example: 1'250'000 bytes acknowledged and 990 ms busy in 1000 ms -> 1, 1'250'000 bytes/s, flags 0; the same with 500
+ * ms busy -> flags MIGBUF_LINK_AT_LEAST. Errors: MIGBUF_E_CLOCK, MIGBUF_E_INVALID.
  */
-MIGBUF_API int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms, const struct migbuf_link_tcp *tcp,
-                                      double *bytes_per_s, uint32_t *flags);
+MIGBUF_API int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms,
+                                      const struct migbuf_link_tcp *tcp, double *bytes_per_s, uint32_t *flags);
 
 /**
  * tx_bytes of a network card: /sys/class/net/NAME/statistics/tx_bytes; and its nominal speed in bytes/s, 0 where the

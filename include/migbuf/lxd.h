@@ -13,8 +13,8 @@
  *
  * **The process belongs to the host**: it calls curl_global_init() once before the first handle is opened, as libcurl
  * asks. libcurl and jansson take their memory from their own process-wide allocators (curl_global_init_mem(),
- * json_set_alloc_funcs()), which a handle's cannot stand in for; the handle and the bytes of replies come from its own. No
- * signals are used and no environment is read: no proxy, no LXD_DIR.
+ * json_set_alloc_funcs()), which a handle's cannot stand in for; the handle and the bytes of replies come from its own.
+ * No signals are used and no environment is read: no proxy, no LXD_DIR.
  *
  * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, and the
  * operation where the server makes one. A server that has been restarted is connected to again by the next call.
@@ -32,15 +32,15 @@
  *   MIGBUF_E_SYSTEM       no connection; os_errno: ENOENT or ECONNREFUSED (no server there), EACCES (no permission)
  *   MIGBUF_E_TIMEOUT      the deadline passed; what was asked for may still happen
  *   MIGBUF_E_CLOSED       the reply was cut
- *   MIGBUF_E_TOO_BIG      the reply is longer than the bound (need 0), or a list longer than its array (need, have: items),
- *                         or a name in a reply does not fit its field
+ *   MIGBUF_E_TOO_BIG      the reply is longer than the bound (need 0), or a list longer than its array (need, have:
+ *                         items), or a name in a reply does not fit its field
  *   MIGBUF_E_PROTOCOL     the reply is not what this interface speaks
  *   MIGBUF_E_NOTFOUND     404
  *   MIGBUF_E_EXISTS       409: the name is taken
  *   MIGBUF_E_PEER         the server refused, or its operation failed; error->need is the HTTP status
  *   MIGBUF_E_UNSUPPORTED  this server cannot do it; the text begins with "not supported: "
- *   MIGBUF_E_NOMEM        no memory for the reply; what was asked for may have happened. libcurl does not always say that
- *                         it was memory it lacked: then one of the others
+ *   MIGBUF_E_NOMEM        no memory for the reply; what was asked for may have happened. libcurl does not always say
+ *                         that it was memory it lacked: then one of the others
  *
  * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
  * the server's default.
@@ -61,7 +61,7 @@ struct migbuf_lxd_options {
     uint64_t size;            /**< sizeof, set by _init */
     uint64_t max_reply_bytes; /**< 1024 … 2^30, default 16 MiB. 1000 VMs are about 4 MiB */
     const char *project;      /**< for every call that names none; NULL: the server's default */
-    const char *target;       /**< in a cluster, the member whose pools and volumes are meant; NULL: the one that answers.
+    const char *target;       /**< in a cluster, the member whose pools and volumes are meant; NULL: who answers.
                                    Ignored by a server that is no cluster */
     const char *certificate;  /**< file with the client's certificate (PEM), for https only */
     const char *key;          /**< file with its private key (PEM) */
@@ -127,8 +127,8 @@ MIGBUF_API int migbuf_lxd_has(const struct migbuf_lxd *lxd, const char *extensio
 MIGBUF_API int migbuf_lxd_need(const struct migbuf_lxd *lxd, uint32_t features, struct migbuf_error *error);
 
 /**
- * One key of the server's configuration; "" when it is not set. Whoever builds on LXD has the keys "user.*" for himself:
- * migbuf's programs keep the volume's size in "user.migbuf.buffer.size".
+ * One key of the server's configuration; "" when it is not set. Whoever builds on LXD has the keys "user.*" for
+ * himself: migbuf's programs keep the volume's size in "user.migbuf.buffer.size".
  * Errors: the shared ones; MIGBUF_E_TOO_BIG when it does not fit value_bytes (need and have in bytes).
  */
 MIGBUF_API int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value,
@@ -195,8 +195,9 @@ MIGBUF_API int migbuf_lxd_volume_create(struct migbuf_lxd *lxd, const char *pool
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
 /**
- * Another size. Never below what is in use: MIGBUF_E_IN_USE, need what is in use and have what was asked for (where the pool
- * cannot tell the server decides). Growing beyond the pool's free space: MIGBUF_E_NOSPACE, need and have the growth.
+ * Another size. Never below what is in use: MIGBUF_E_IN_USE, need what is in use and have what was asked for (where the
+ * pool cannot tell the server decides). Growing beyond the pool's free space: MIGBUF_E_NOSPACE, need and have the
+ * growth.
  */
 MIGBUF_API int migbuf_lxd_volume_resize(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
                                         uint32_t timeout_ms, struct migbuf_error *error);
@@ -286,22 +287,23 @@ struct migbuf_lxd_migration {
 };
 
 /**
- * The migrations under way, in all projects. Returns how many. MIGBUF_E_UNSUPPORTED on a server that cannot move running
- * VMs: what it has under way are copies of stopped ones. Errors: the shared ones.
+ * The migrations under way, in all projects. Returns how many. MIGBUF_E_UNSUPPORTED on a server that cannot move
+ * running VMs: what it has under way are copies of stopped ones. Errors: the shared ones.
  */
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
                                      uint64_t capacity, struct migbuf_error *error);
 
-/** Cancels an operation. Most servers refuse it for a migration once data flows: MIGBUF_E_PEER. Errors: the shared ones. */
+/** Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
+ * ones. */
 MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_t timeout_ms,
                                  struct migbuf_error *error);
 
 /* ---- anything else ---- */
 
 /**
- * One request as it stands: `path` begins with a slash, mostly "/1.0/"; `project` and `target` are not added. Where the server makes an
- * operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there is one) and
- * lives until the next call on the handle; text and text_bytes may be NULL.
+ * One request as it stands: `path` begins with a slash, mostly "/1.0/"; `project` and `target` are not added. Where the
+ * server makes an operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there
+ * is one) and lives until the next call on the handle; text and text_bytes may be NULL.
  *
  * Example: migbuf_lxd_call(lxd, "GET", "/1.0/networks", NULL, 5000, &text, &bytes, NULL) -> ["/1.0/networks/lo"].
  * Errors: the shared ones.

@@ -3,18 +3,21 @@
 #define MIGBUF_MIGBUF_H
 /**
  * @file migbuf.h
- * migbuf keeps live migrations of VMs with local disks from filling the volume their writes pile up in, and from starving
- * a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h) are included by name.
+ * migbuf keeps live migrations of VMs with local disks from filling the volume their writes pile up in, and from
+ * starving a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h) are included
+ * by name.
  *
  * Conventions, the same everywhere:
  *  - Returns: 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
- *  - Time is an argument; nothing here reads a clock, a random source, the environment or a file unless its name says so.
+ *  - Time is an argument; nothing here reads a clock, a random source, the environment or a file unless its name says
+ *    so.
  *  - Pure functions take and give double; sizes and decisions are integers, rounded down.
  *  - A struct whose first field is `uint64_t size` may grow: fill it with its _init function, or set size to sizeof
- *    where it is a result. A program compiled with an older one is served as before; fields the library does not know must
- *    be zero (MIGBUF_E_STRUCT) and read as zero. Structs without it are records: they never grow.
+ *    where it is a result. A program compiled with an older one is served as before; fields the library does not know
+ *    must be zero (MIGBUF_E_STRUCT) and read as zero. Structs without it are records: they never grow.
  *  - Pointers given are not kept unless a line says so; handles come from _new and go to _free, which takes NULL.
- *  - Any thread may call pure functions; a handle belongs to one thread at a time. No globals, no callbacks, no signals.
+ *  - Any thread may call pure functions; a handle belongs to one thread at a time. No globals, no callbacks, no
+ *    signals.
  *  - NULL where a pointer is needed gives MIGBUF_E_INVALID. Nothing a caller or a peer sends can abort or print.
  */
 #include "migbuf/error.h"

@@ -20,7 +20,8 @@ extern "C" {
  * Source: paper, Π(ω) = Ω / N: its rule for an arrival and its rule for a completion give the same; weights are ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE. Any thread.
  */
-MIGBUF_API int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, size_t n, uint64_t *share_bytes);
+MIGBUF_API int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, size_t n,
+                                       uint64_t *share_bytes);
 
 /**
  * Pours `amount` over bins: the least used takes all it has room for, then the next (ties: lower index).
@@ -38,8 +39,8 @@ MIGBUF_API int migbuf_placement_pour(const double *used_bytes, const double *sha
                                      size_t *scratch, double *placed_bytes, double *rest_bytes);
 
 /**
- * The paper's own rule, for comparison: can Δ be placed in 2^k equal parts for some k <= max_halvings? Returns the k, or
- * MIGBUF_E_NOSPACE. Several parts may share a bin.
+ * The paper's own rule, for comparison: can Δ be placed in 2^k equal parts for some k <= max_halvings? Returns the k,
+ * or MIGBUF_E_NOSPACE. Several parts may share a bin.
  *
  * Example: 90 over rooms {60, 30}: level k has 2^k parts and 2^k - 1 slots for every k -> MIGBUF_E_NOSPACE, although
  * exactly 90 is free. 30 over {60} -> 0. max_halvings 0 .. 40 (beyond, doubles round).

@@ -4,7 +4,7 @@
 /**
  * @file planner.h
  * Who may fill how much of Ω until when, and when the next migration should start. Pure; the caller gives all arrays.
- * A host need not call it: policy `planner` of buffer.h does, with forecast and link around it and the clamps behind it.
+ * A host need not call it: policy `planner` of buffer.h does, with forecast and link around and the clamps behind it.
  *
  * ## What it decides, and why, in half a page
  *
@@ -25,9 +25,10 @@
  *     somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
  *     may take room that who stays must not. Fair in *growth*, because that is what a guest costs the others,
  *     whatever it buys with it.
- *  5. Who got all its wish runs without throttle. So does who has just begun on a flow of its own: how much it will grow
- *     in the end can only be learned from its writing, and many a guest that writes fast keeps to a few GB. The others get the rate at which their forecast uses up exactly
- *     what they got by the time they leave; bursty guests proportionally more, because they idle in between.
+ *  5. Who got all its wish runs without throttle. So does who has just begun on a flow of its own: how much it will
+ *     grow in the end can only be learned from its writing, and many a guest that writes fast keeps to a few GB. The
+ *     others get the rate at which their forecast uses up exactly what they got by the time they leave; bursty guests
+ *     proportionally more, because they idle in between.
  *
  * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan: that the
  * files never outgrow Ω is the business of the hard clamps behind it (migbuf_throttle_shave, buffer.h), which trust no
@@ -45,19 +46,20 @@
  * more: a adds 1 MB/s to 50 MB/s (d = 0.02), b 20 (d = 0.4). So a has 4000 + 100 / 0.98 = 4102.041 MB to go, b 9000 +
  * 100 / 0.6 = 9166.667. a is done at 4102.041 / 50 = 82.041 s. b has sent as much by then and has the link alone from
  * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Wishes: a 1, b 20 MB/s. Lines, with the front factor 1 +
- * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s, 0.3 of one place in two left to
- * who comes when a has gone: (850 - 100) / 132.687 * 1.5 = 8.479. Back to front: b is cut to 8.479; a adds 1, and 9.479 is
- * below 14.627. Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB, after 20 s.
+ * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s, 0.3 of one place in two left
+ * to who comes when a has gone: (850 - 100) / 132.687 * 1.5 = 8.479. Back to front: b is cut to 8.479; a adds 1, and
+ * 9.479 is below 14.627. Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB,
+ * after 20 s.
  *
  * ## Constants, each with its reason
  *
- *   60 s          forecast.h: several flushes of a file system, much shorter than a migration; U is averaged over it, too
+ *   60 s          forecast.h: several flushes of a file system, much shorter than a migration; U is averaged over it
  *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
  *                 rewrites; with many, errors average out and the lines are taken as they are. 1 + 2/N: 1.5 points more
  *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
  *   newcomers 0.3 part of Ω, per place that is or will be free, left to who comes. A guest that stays for long gains
- *                 little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where migrations
- *                 keep coming and heavy writers are many, 0.6 as much less where nobody comes
+ *                 little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where
+ *                 migrations keep coming and heavy writers are many, 0.6 as much less where nobody comes
  *   explore 0.25  of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the best): 0
  *                 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
  *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no release time is finite
@@ -89,7 +91,7 @@ struct migbuf_planner_guest {
     uint64_t id;         /**< breaks ties, each once */
     uint32_t link;       /**< index of its link */
     uint32_t draining;   /**< 0: its base image is being copied; 1: the overlay is being sent */
-    uint32_t place;      /**< of the last plan, so that sorting is quick: the order hardly changes. Any number will do */
+    uint32_t place;      /**< of the last plan, so that sorting is quick: the order hardly changes. Any number does */
     uint32_t reserved;   /**< 0 */
     double weight;       /**< an administrator's, > 0: its part of the link and of what is given; 1 */
     double file_bytes;   /**< s: its files in Ω */
@@ -151,8 +153,8 @@ MIGBUF_API int migbuf_planner_options_init(struct migbuf_planner_options *o, uin
  *   Ω(k)  = Ω (1 - newcomers (M - number of it and of all that leave later) / M), in order of T
  *   R     = max(0, ((Ω(k) - files of it and of all that leave later) / T - their number * floor) (1 + 1 / N))
  *   g     = migbuf_planner_chain(h, R)
- *   rate  = INFINITY where g >= 0.999 h - 10^-6, or while file < explore Ω / M before draining with share >= 0.7 min(flow, U),
- *           else migbuf_forecast_rate_for(V, rho, (g + floor) T, T) * clamp(vpk / v, 1, 20)
+ *   rate  = INFINITY where g >= 0.999 h - 10^-6, or while file < explore Ω / M before draining with share >= 0.7
+ *           min(flow, U), else migbuf_forecast_rate_for(V, rho, (g + floor) T, T) * clamp(vpk / v, 1, 20)
  *           draining: at most share * (somebody was cut ? 0.5 : 0.9);  never below the floor
  *
  * Returns the number of guests that were cut. `plans` may not overlap `guests`.

@@ -33,9 +33,9 @@
  * **Threads and memory.** One handle, one thread at a time; any thread. No globals of ours. Parsing uses jansson, whose
  * memory comes from its own process-wide allocator, not from the handle's. A host may set that one
  * (json_set_alloc_funcs), a library must not, and this one does not. All that a message can need (20 to 200 times its
- * length) is asked for in one piece first and MIGBUF_E_NOMEM said where it is not there, because jansson does not survive
- * every failed allocation; it is given back before the call returns. jansson's first object in a process picks a hash
- * seed: it may read /dev/urandom then, unless the host called json_object_seed() before.
+ * length) is asked for in one piece first and MIGBUF_E_NOMEM said where it is not there, because jansson does not
+ * survive every failed allocation; it is given back before the call returns. jansson's first object in a process picks
+ * a hash seed: it may read /dev/urandom then, unless the host called json_object_seed() before.
  *
  * Source: docs/interop/qmp-spec.rst of QEMU, and the behaviour of QEMU 7.2.22 as measured.
  */

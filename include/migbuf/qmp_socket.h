@@ -91,11 +91,12 @@ MIGBUF_API int migbuf_qmp_socket_call_fd(struct migbuf_qmp_socket *s, const char
                                          struct migbuf_error *error);
 
 /**
- * The same without waiting, for the host's own poll loop: the command is queued, and the descriptor goes with its first byte
- * at once or in the next steps; *id is for migbuf_qmp_reply(). `fd` stays the caller's and may be closed at once.
+ * The same without waiting, for the host's own poll loop: the command is queued, and the descriptor goes with its first
+ * byte at once or in the next steps; *id is for migbuf_qmp_reply(). `fd` stays the caller's and may be closed at once.
  *
- * Errors: MIGBUF_E_STATE before the negotiation and while another command is unanswered, when nothing was queued: try again
- * later; the shared ones except MIGBUF_E_TIMEOUT; those of migbuf_qmp_command(); MIGBUF_E_SYSTEM for a bad descriptor.
+ * Errors: MIGBUF_E_STATE before the negotiation and while another command is unanswered, when nothing was queued: try
+ * again later; the shared ones except MIGBUF_E_TIMEOUT; those of migbuf_qmp_command(); MIGBUF_E_SYSTEM for a bad
+ * descriptor.
  */
 MIGBUF_API int migbuf_qmp_socket_command_fd(struct migbuf_qmp_socket *s, const char *name, const char *arguments,
                                             int32_t fd, uint64_t *id, struct migbuf_error *error);

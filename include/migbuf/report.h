@@ -101,8 +101,9 @@ MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct
                                    uint64_t count, struct migbuf_error *error);
 
 /**
- * The same for guests' disks out of one answer of query-blockstats, by the name of their top node in writes[].node_name.
- * file_highest_offset is an overlay's size where its file is a block device, which allocates nothing.
+ * The same for guests' disks out of one answer of query-blockstats, by the name of their top node in
+ * writes[].node_name. file_highest_offset is an overlay's size where its file is a block device, which allocates
+ * nothing.
  */
 MIGBUF_API int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes,
                                         uint64_t count, struct migbuf_error *error);
@@ -153,8 +154,8 @@ MIGBUF_API int migbuf_report_migrate(const char *text, uint64_t text_bytes, stru
                                      struct migbuf_error *error);
 
 /**
- * Why this VM cannot be migrated, by query-migrate before any migration: 1 and QEMU's reasons with "; " between them, cut
- * where they do not fit `reasons_bytes` (2 or more); 0 and "" when there is none.
+ * Why this VM cannot be migrated, by query-migrate before any migration: 1 and QEMU's reasons with "; " between them,
+ * cut where they do not fit `reasons_bytes` (2 or more); 0 and "" when there is none.
  *
  * Example: {"blocked-reasons": ["non-migratable device: 0000:00:01.0/nvme"]} -> 1, {} -> 0. Source: QEMU 6.0 and newer.
  */

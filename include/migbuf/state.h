@@ -10,15 +10,15 @@
  *   gzip = raw + raw / 4096 + raw / 16384 + raw / 2^25 + 64               pages = ram / page, rounded up
  *
  * In QEMU's stream every page is sent whole behind 8 bytes of address and flags, or as 9 bytes when it is all zeroes
- * (migration/ram.c); the same page twice only when the guest wrote to it meanwhile. ram / 4096 pays for the section frames
- * around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours: measured
- * were 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) and less than 0.9 MB for the devices of such a VM, their ROMs
- * included. The gzip bound is zlib's own (deflateBound, deflate.c) for what cannot be compressed; LXD's, Go's compress/gzip,
- * stores such data with less overhead (measured: 80 bytes a MiB, where zlib's bound has 320).
+ * (migration/ram.c); the same page twice only when the guest wrote to it meanwhile. ram / 4096 pays for the section
+ * frames around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours:
+ * measured were 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) and less than 0.9 MB for the devices of such a VM,
+ * their ROMs included. The gzip bound is zlib's own (deflateBound, deflate.c) for what cannot be compressed; LXD's,
+ * Go's compress/gzip, stores such data with less overhead (measured: 80 bytes a MiB, where zlib's bound has 320).
  *
- * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState): what
- * the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the guest
- * first, or count `resent_bytes`.
+ * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState):
+ * what the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the
+ * guest first, or count `resent_bytes`.
  */
 #include "migbuf/error.h"
 

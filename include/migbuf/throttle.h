@@ -5,9 +5,9 @@
  * @file throttle.h
  * The paper's write rate made exact, and the clamps that make it safe. Pure: doubles in, doubles out.
  *
- * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper does.
- * NaN anywhere gives MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE, and outputs are untouched then. INFINITY is
- * fine where a line says so. Nothing is kept. Any thread.
+ * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper
+ * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE, and outputs are untouched then. INFINITY
+ * is fine where a line says so. Nothing is kept. Any thread.
  */
 #include "migbuf/error.h"
 
@@ -35,8 +35,8 @@ MIGBUF_API int migbuf_throttle_constants_init(struct migbuf_throttle_constants *
  *     a  priority         mean stack position, >= 1; see migbuf_priority_mean
  *
  * Differences from the literal text, each with the smallest case that shows why:
- *  - Two epsilons and a tau. The text adds the same 0.01 to MB and to MB/s and reads Π MB as Π MB/s: with minutes instead
- *    of seconds the rate at f = 40 would be 0.87 instead of 51.36 MB/s. tau = 1 s keeps the paper's curve.
+ *  - Two epsilons and a tau. The text adds the same 0.01 to MB and to MB/s and reads Π MB as Π MB/s: with minutes
+ *    instead of seconds the rate at f = 40 would be 0.87 instead of 51.36 MB/s. tau = 1 s keeps the paper's curve.
  *  - E <= f gives e_r. Literal: Π = 100, s = 100.02 -> exp(+10002), no throttle at all. See migbuf_throttle_literal.
  *  - E and f count every open bin and everybody's data in it, so that two migrations never see the same room twice.
  *
@@ -60,11 +60,11 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
  * Highest rate that cannot outgrow `room_bytes` before the next decision lands, whatever the guest does.
  *
  *   cap = max(0, (room / A - r) / (T + b))
- *     A  amplification  file bytes per byte let through, > 0        T  interval_s  until the next decision, late ones too
+ *     A  amplification  file bytes per byte let through, > 0        T  interval_s  longest time to the next decision
  *     r  request_bytes  one whole request passes a bucket that is not full       b  burst_s  QEMU's bucket: 0.1 s
  *
- * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below the
- * curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
+ * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below
+ * the curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
  */
 MIGBUF_API int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
                                         double request_bytes, double *rate_bytes_per_s);
