@@ -108,7 +108,7 @@ struct migbuf_buffer;
 /** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
 #define MIGBUF_PHASE_DRAIN 2
 
-/** What to do with one migration. */
+/* What to do with one migration. */
 #define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
 #define MIGBUF_ACTION_LOWER 2      /**< set the new, lower limits (or the first ones) */
 #define MIGBUF_ACTION_RAISE 3      /**< set the new, higher limits so that a waiting write feels them */
@@ -117,7 +117,7 @@ struct migbuf_buffer;
 #define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; and Ω cannot hold even the reserves: extend it or abort somebody */
 #define MIGBUF_ACTION_AGAIN 7      /**< set the same limits once more (migbuf_disk_again): see max_stall_ms */
 
-/** What determined the budget. */
+/* What determined the budget. */
 #define MIGBUF_REASON_RATE 1    /**< the policy's curve */
 #define MIGBUF_REASON_SHARE 2   /**< its share of the link */
 #define MIGBUF_REASON_ROOM 3    /**< the hard cap of the bins it lies in */

@@ -4,8 +4,8 @@
 /**
  * @file migbuf.h
  * migbuf keeps live migrations of VMs with local disks from filling the volume their writes pile up in, and from
- * starving a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h) are included
- * by name.
+ * starving a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h, lxd.h) are
+ * included by name. Begin with buffer.h and disk.h.
  *
  * Conventions, the same everywhere:
  *  - Returns: 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.

@@ -57,7 +57,7 @@ extern "C" {
 /** Not a message, see above: text says why in an English sentence; id is the command that it answered, or 0. */
 #define MIGBUF_QMP_INVALID 5
 
-/** The members `id` of a message as migbuf_qmp_parse() finds them. */
+/* The member `id` of a message as migbuf_qmp_parse() finds it. */
 #define MIGBUF_QMP_ID_NONE 0   /**< there is none */
 #define MIGBUF_QMP_ID_NUMBER 1 /**< an integer of 0 or more */
 #define MIGBUF_QMP_ID_OTHER 2  /**< anything else; text commands of other programs may use strings */
