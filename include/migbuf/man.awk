@@ -83,7 +83,7 @@ END {
             if (!shown++) print ".SH " title[k]
             print ".SS \"" name[i] "\"\n.nf"
             m = split(what[i], part, "\n")
-            for (j = 1; j <= m; j++) { gsub(/\/\*\*< ?/, "/* ", part[j]); print part[j] == "" ? ".sp" : quote(part[j]) }
+            for (j = 1; j <= m; j++) { gsub(/\/\*\*<? ?/, "/* ", part[j]); print part[j] == "" ? ".sp" : quote(part[j]) }
             print ".fi"
             if (says[i] != "") { gap = 1; text(says[i]) }
         }
