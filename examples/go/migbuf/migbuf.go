@@ -18,7 +18,8 @@
 //   - Errors are [*Error] with the library's code and text; errors.Is compares with the codes ([ErrNoSpace] …).
 //   - Floats that are not a number or out of range are refused, not computed with.
 //
-// It is found by pkg-config: installed, or in the build tree with PKG_CONFIG_PATH=build/lib (and LD_LIBRARY_PATH the same).
+// It is found by pkg-config: installed, or in the build tree with PKG_CONFIG_PATH the absolute path of build/lib, and
+// LD_LIBRARY_PATH the same.
 package migbuf
 
 // #cgo pkg-config: migbuf
