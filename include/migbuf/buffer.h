@@ -125,8 +125,8 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
 #define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
-#define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_WAIT 8    /**< paused a moment ago: it stays so, because `stop` itself costs a drain */
+#define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
 
@@ -151,9 +151,9 @@ struct migbuf_options {
                                         warning; 0: neither */
     uint32_t reserved;             /**< 0 */
     uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters */
-    uint64_t epsilon_bytes;        /**< 10'000, >= 1 */
-    uint64_t epsilon_bytes_per_s;  /**< 10'000 */
-    uint64_t tau_ms;               /**< 1000, >= 1 */
+    uint64_t epsilon_bytes;        /**< throttle.h: softens the pole at a full bin; 10'000; 1 .. 2^62 */
+    uint64_t epsilon_bytes_per_s;  /**< throttle.h: the rate of a full bin; 10'000; 0 .. 2^62 */
+    uint64_t tau_ms;               /**< throttle.h: in which a bin's bytes become a rate; 1000; 1 .. 2^62 */
 };
 
 /** Defaults as said above. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
@@ -263,10 +263,7 @@ MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
 MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
-/**
- * Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID,
- * _RANGE.
- */
+/** Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID. */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
 /** An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM. */
@@ -287,7 +284,8 @@ MIGBUF_API int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64
 /**
  * Decides for all migrations, in order of start. `out` holds `capacity` decisions; returns how many were written, or
  * MIGBUF_E_RANGE when there are more migrations than that. now_ms may equal the last one, never be less
- * (MIGBUF_E_CLOCK). The buffer takes it that every decision is carried out; see migbuf_buffer_refused.
+ * (MIGBUF_E_CLOCK). The buffer takes it that every decision is carried out; see migbuf_buffer_refused. After
+ * MIGBUF_E_NOMEM nothing was decided: tick again, for a late tick's time the limits in force suffice.
  */
 MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
                                   size_t capacity);

@@ -88,8 +88,8 @@ MIGBUF_API void migbuf_disk_free(struct migbuf_disk *d);
 
 /**
  * Adds a disk by the node name of what the device sees (the top node) now: 1 .. 31 bytes, as QEMU allows. At most 16.
- * The device stays known when a snapshot puts another node on top. Errors: MIGBUF_E_INVALID, _EXISTS, _TOO_BIG,
- * MIGBUF_E_STATE after the first limit was set.
+ * The device stays known when a snapshot puts another node on top. Errors: MIGBUF_E_INVALID, _EXISTS, _NOMEM, _TOO_BIG
+ * for a 17th, MIGBUF_E_STATE after the first limit was set and while a command is under way.
  */
 MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
 
@@ -107,7 +107,7 @@ MIGBUF_API int migbuf_disk_typed(struct migbuf_disk *d);
  * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group
  * when limits are set without naming one: it goes back to the group it had before, or to one of its device's name,
  * which is what QEMU would have made. With several disks in it nobody can tell whose they are, and what was saved
- * stays.)
+ * stays.) Errors: MIGBUF_E_STATE when no disk is watched.
  */
 MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
@@ -126,10 +126,16 @@ MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits
  */
 MIGBUF_API int migbuf_disk_again(struct migbuf_disk *d);
 
-/** Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE. */
+/**
+ * Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE before
+ * everything is learnt.
+ */
 MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
 
-/** The next command: 1 and *command, or 0 when there is nothing to do. The same one until done or failed is said. */
+/**
+ * The next command: 1 and *command, or 0 when there is nothing to do. The same one until done or failed is said.
+ * Errors: MIGBUF_E_INVALID.
+ */
 MIGBUF_API int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command);
 
 /**
@@ -148,7 +154,8 @@ MIGBUF_API int migbuf_disk_done(struct migbuf_disk *d);
 
 /**
  * QEMU answered with an error. Returns 0 when there is another way (next has it), or MIGBUF_E_PEER: nothing more is
- * sent until set, learn or restore is called again, and what was in force before still is.
+ * sent until set, learn or restore is called again, and what was in force before still is. MIGBUF_E_STATE when no
+ * command was under way.
  */
 MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
 

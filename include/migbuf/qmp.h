@@ -77,8 +77,7 @@ struct migbuf_qmp_message {
     uint64_t text_bytes;  /**< its length without the NUL; a description may hold a NUL inside */
     int64_t seconds;      /**< an event's timestamp, since 1970; -1 where QEMU had none or the message is no event */
     int64_t microseconds; /**< 0 … 999999, or -1 as above */
-    uint64_t
-        lost_events; /**< on an event: how many older ones were dropped since the event delivered before this one */
+    uint64_t lost_events; /**< on an event: how many older ones were dropped since the one delivered before it */
 };
 
 /** Bounds. Fill with migbuf_qmp_options_init(), then change what must be. */
