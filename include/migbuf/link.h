@@ -60,7 +60,7 @@ struct migbuf_link_flow {
 
 /**
  * Nothing measured. `nominal` > 0 (bytes/s; a card's speed, a setting) is taken until then; 0: nothing known. Where the
- * card is not the bottleneck (a WAN), give 0.
+ * card is not the bottleneck (a WAN), give 0. Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE below 0.
  */
 MIGBUF_API int migbuf_link_init(struct migbuf_link *l, double nominal_bytes_per_s);
 
@@ -107,8 +107,7 @@ MIGBUF_API int migbuf_link_processed(const char *text, size_t length, uint64_t *
 /** What the kernel knows about a TCP connection. A record. */
 struct migbuf_link_tcp {
     uint64_t acked_bytes; /**< tcpi_bytes_acked: a counter for migbuf_link_flow_update */
-    uint64_t
-        delivery_bytes_per_s; /**< tcpi_delivery_rate: the kernel's own estimate, for the last flight of segments */
+    uint64_t delivery_bytes_per_s; /**< tcpi_delivery_rate: the kernel's own estimate, of the last flight of segments */
     uint64_t unsent_bytes;    /**< waiting in the socket: > 0 says that the link, not the sender, is the limit */
     uint64_t busy_us; /**< tcpi_busy_time: how long it has had something to send, since it exists; not in a pause */
     uint32_t flags;   /**< MIGBUF_LINK_AT_LEAST: the sender was slower than the connection (app_limited) */

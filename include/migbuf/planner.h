@@ -103,7 +103,7 @@ struct migbuf_planner_guest {
     double peak;         /**< vpk */
 };
 
-/** What is planned for one migration. A record; the steps of E4 in the order they are made. */
+/** What is planned for one migration. A record; the steps of migbuf_planner_tick() in the order they are made. */
 struct migbuf_planner_plan {
     double send_bytes; /**< x: still to send, with what the guest adds meanwhile */
     double release_s;  /**< T: seconds from now until its file is deleted, at least one interval */
@@ -199,7 +199,7 @@ MIGBUF_API int migbuf_planner_chain(const double *wish, const double *line, cons
  * The value to set in QEMU so that the mean over an interval is `rate`: rate * T / (T + b), because a set empties the
  * bucket, which holds b = 0.1 s of the rate. For a tick that really sets; a limit that is kept needs no such care.
  * INFINITY stays. Example: 20, T 1 -> 18.1818182; T 0.1 -> 10. Source: measured on QEMU 7.2 (same limit set every 0.1
- * s: ratio 2.04).
+ * s: ratio 2.04). Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE.
  */
 MIGBUF_API int migbuf_planner_set_value(double rate, double interval_s, double burst_s, double *value);
 
