@@ -117,6 +117,22 @@ run 0 $small --policy planner --admission sjf --trace "$dir/trace" && whole && [
     "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 && grep -q '"remaining_bytes":[1-9]' "$dir/trace"
 report $? "planned, one after the other: all moved, nothing lost, and the log replays identically"
 
+run 0 $small --policy mirror --window 6 && whole && [ "$(value moved)$(value policy)" = 3mirror ] && [ "$(value buffer_peak_bytes)" -lt 1000000 ] &&
+    ! grep -q "putting the overlay on top" "$dir/said" && [ "$(value window_delivered_bytes)" -gt 1000000 ] &&
+    [ "$(value window_delivered_bytes)" -lt "$(value window_demanded_bytes)" ] && python3 - "$dir/summary" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+pace = {"sequential": 110 * 65536, "random": 130 * 4096, "bursty": 16 / 3 * 1048576}
+for v in d["vm"]: # the pace varies by a fifth
+    wanted = 6 * pace[v["name"].split()[2]]
+    assert 0.95 * wanted < v["window_demanded_bytes"] < 1.25 * wanted, v["name"]
+    assert 0 < v["move_seconds"] < 30 and v["seconds"] > 6, v["name"]
+END
+report $? "write-through: all moved without overlays; who has moved writes on until the window ends"
+
+run 1 $small --policy mirror --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+report $? "write-through: Ctrl-C takes the guests back"
+
 # Link K carried its VMs' disks, and the buffer was told how fast it was.
 carried() {
     [ "$(value link "$1" bytes_sent)" -gt "$2" ] && [ "$(value link "$1" measured_bytes_per_s)" -gt 0 ] &&
@@ -311,7 +327,7 @@ done
 
 # Options.
 for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
-    "--overlay both" "--links 9"; do
+    "--overlay both" "--links 9" "--window 0"; do
     "$evacuate" $wrong >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
     report $? "$wrong is refused by name"

@@ -308,6 +308,22 @@ START_TEST(checker_refuses_nonsense)
 }
 END_TEST
 
+START_TEST(a_writers_demand_counts_its_bursts)
+{
+    struct writer_params p;
+
+    writer_params_init(&p);
+    ck_assert_uint_eq(writer_demand(&p, 0, 60000), 0);
+    p.pace = 16;
+    ck_assert_uint_eq(writer_demand(&p, 12345, 2000), 32);
+    p.on_ms = 1000, p.off_ms = 2000;
+    ck_assert_uint_eq(writer_demand(&p, 500, 2500), 8);
+    ck_assert_uint_eq(writer_demand(&p, 500, 3000), 16);
+    ck_assert_uint_eq(writer_demand(&p, 1000, 2000), 0);
+    ck_assert_uint_eq(writer_demand(&p, UINT32_MAX, 30000), 160);
+}
+END_TEST
+
 START_TEST(writer_parameters_have_limits)
 {
     struct writer_params good, p;
@@ -1283,6 +1299,7 @@ static Suite *parts_suite(void)
     tcase_add_test(checker, checker_judges_a_write_in_flight);
     tcase_add_test(checker, checker_is_exact_above_the_watermark);
     tcase_add_test(checker, checker_refuses_nonsense);
+    tcase_add_test(checker, a_writers_demand_counts_its_bursts);
     tcase_add_test(checker, writer_parameters_have_limits);
     tcase_add_test(checker, checker_is_fast);
     suite_add_tcase(s, checker);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop around the library. Where the policy is `none` or `fixed` there is no buffer to ask, and the first limit, if
+/* The loop around the library. Where the policy is `none`, `mirror` or `fixed` there is no buffer to ask, and the first limit, if
  * any, is the last. */
 #include "control.h"
 #include "migbuf/report.h"
@@ -220,7 +220,7 @@ void control_look(struct control *c)
 {
     for (size_t i = 0; i < c->members; i++) {
         watch_ask(&c->member[i]->watch);
-        if (c->policy != POLICY_NONE)
+        if (policy_throttles(c->policy))
             migbuf_disk_learn(c->member[i]->disk);
     }
 }
@@ -295,7 +295,7 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
                                  .action = MIGBUF_ACTION_LOWER,
                                  .growth_bytes_per_s = c->fixed_bytes_per_s };
 
-    if (c->policy == POLICY_NONE)
+    if (!policy_throttles(c->policy))
         return 1;
     if (migbuf_limits_from_budget(t->geometry, t->disks, c->fixed_bytes_per_s, &d.limits) != 1)
         return fail(error, "a fixed rate of %llu bytes/s is below one unit (%llu bytes) a second",
@@ -440,7 +440,7 @@ bool throttle_holds(const struct control *c, const struct throttle *t)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
 
-    if (c->policy == POLICY_NONE)
+    if (!policy_throttles(c->policy))
         return true;
     if (t->stop_wanted)
         return !t->monitor->facts.running;

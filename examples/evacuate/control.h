@@ -21,7 +21,14 @@
 #include "watch.h"
 #include "vm.h"
 
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER };
+/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. */
+enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR };
+
+/* Does it limit anybody? */
+static inline bool policy_throttles(enum policy policy)
+{
+    return policy != POLICY_NONE && policy != POLICY_MIRROR;
+}
 
 /* One VM under control. */
 struct throttle {

@@ -86,6 +86,7 @@ static int make_site(struct run *r, const char *kernel)
         .disk_bytes = o->disk_bytes,
         .start_ns = r->begun_ns,
         .transfer_ms = transfer_ms(o),
+        .window_ms = o->window_ms,
         .second_monitor = o->injection == INJECT_WIPE || o->injection == INJECT_CHANGE,
         .named = o->named_overlays,
         .recorded = r->state != NULL,
@@ -243,7 +244,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         .action = t->last.action,
         .reason = t->last.reason,
     };
-    if (t->added && r->policy != POLICY_NONE)
+    if (t->added && policy_throttles(r->policy))
         f->limit_bytes_per_s = t->stop_wanted ? 0 : t->last.growth_bytes_per_s;
     if (f->limit_bytes_per_s > UINT64_C(1) << 50) /* its file is as large as it can get */
         f->limit_bytes_per_s = UINT64_MAX;
@@ -326,6 +327,18 @@ static void open_gate(struct run *r, uint64_t now)
     r->site.go = true;
     r->site.start_ns = now;
     r->next_tick_ns = now;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_open_window(&r->vm[i]);
+}
+
+/* A run that is over before delivers nothing more. */
+static void close_window(struct run *r, bool over, uint64_t now)
+{
+    if (!r->site.go || r->window_closed || (!over && now < r->site.start_ns + r->site.window_ms * MS))
+        return;
+    r->window_closed = true;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_close_window(&r->vm[i]);
 }
 
 static void measure_volume(struct run *r, uint64_t now)
@@ -395,7 +408,7 @@ static void tick(struct run *r, uint64_t now)
 
 static void look_at_clock(struct run *r, uint64_t now)
 {
-    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + UINT64_C(60000)) * MS)
+    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + r->site.window_ms + UINT64_C(60000)) * MS)
         give_up(r, "it takes too long", now);
     for (uint32_t i = 0; i < r->vms && r->contrast; i++)
         if (r->vm[i].overflow_ns && now - r->vm[i].overflow_ns > AFTER_OVERFLOW_MS * MS && !r->interrupted)
@@ -564,11 +577,13 @@ void run_loop(struct run *r)
         }
         measure_volume(r, now);
         open_gate(r, now);
+        close_window(r, false, now);
         tick(r, now);
         look_at_clock(r, now);
         save(r, now);
     }
     free(fds);
+    close_window(r, true, now);
     if (r->site.go)
         put_frame(r, now);
     r->ended_ns = now;

@@ -44,6 +44,7 @@ struct run {
     uint64_t filling_ns, late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
     bool in_a_hurry;                                /* the state was saved: what waited for that may begin */
     bool abandoned;                                 /* the contrast has shown what it was to show */
+    bool window_closed;                             /* what was delivered in it is known */
     char error[FAIL_SIZE];                          /* of the run itself */
 };
 

@@ -275,6 +275,7 @@ static int report(struct program *p)
     summary_failures(&p->run, p->out);
     summary_warnings(&p->run, p->out);
     summary_throttle(&p->run, p->out);
+    summary_window(&p->run, p->out);
     remove_directory(p);
     summary_line(&p->run, p->out);
     return good && !rc ? 0 : EXIT_FAILED;

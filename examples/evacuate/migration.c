@@ -200,8 +200,35 @@ static int start_source(struct migration *m, uint64_t now)
     return start_qemu(m, SOURCE, now);
 }
 
+/* Everything is mirrored while the guest writes: no overlay, no copy of a base, no buffer. */
+static bool is_write_through(const struct migration *m)
+{
+    return m->site->control->policy == POLICY_MIRROR;
+}
+
+static bool has_overlay(const struct migration *m)
+{
+    return !is_write_through(m);
+}
+
+/* What is copied into nothing else makes. */
+static int make_empty_disk(struct migration *m, uint32_t k)
+{
+    const char *image = m->disk[k].image[TARGET];
+    int fd = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), rc;
+
+    if (fd < 0)
+        return failed(m, "%s: %s", image, strerror(errno));
+    rc = ftruncate(fd, (off_t)m->site->disk_bytes) ? failed(m, "%s: %s", image, strerror(errno)) : 0;
+    close(fd);
+    return rc;
+}
+
 static int start_target(struct migration *m, uint64_t now)
 {
+    for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
+        if (make_empty_disk(m, k))
+            return FAILED;
     return start_qemu(m, TARGET, now);
 }
 
@@ -478,7 +505,7 @@ static int overlay_created(struct migration *m, const struct call *answer, uint6
 
 static bool is_nameless(const struct migration *m)
 {
-    return !m->site->named;
+    return has_overlay(m) && !m->site->named;
 }
 
 /* Ours, to measure it. */
@@ -615,7 +642,7 @@ static int copied(struct migration *m, const struct call *answer, uint64_t now)
 
 static bool not_copied(const struct migration *m)
 {
-    return !m->disk[m->d].copied;
+    return has_overlay(m) && !m->disk[m->d].copied;
 }
 
 /* Mirror. Each connection crosses the link by a proxy: the source knows the near socket, the target the far one. */
@@ -667,6 +694,18 @@ static int new_job(struct migration *m, uint64_t now)
     snprintf(name, sizeof name, "%s_snapshot", node(m));
     monitor_new_job(monitor_of(m, SOURCE), m->d, name);
     return 0;
+}
+
+/* The overlay, on top of a base that is there already; or the whole disk. */
+static int put_mirror(struct migration *m, uint64_t now)
+{
+    bool whole = is_write_through(m);
+
+    put(m,
+        "{\"job-id\":\"%s_snapshot\",\"device\":\"%s%s\",\"target\":\"%s_nbd\",\"sync\":\"%s\","
+        "\"copy-mode\":\"write-blocking\"}",
+        node(m), node(m), whole ? "" : "_snapshot", node(m), whole ? "full" : "top");
+    return new_job(m, now);
 }
 
 /* Each mirror drained its own disk: the reserve is given back when all have. */
@@ -1037,13 +1076,15 @@ static int begin_going_on(struct migration *m, uint64_t now)
     for (uint32_t k = 0; k < m->load->disks; k++)
         m->disk[k].acked_at_arrival = m->disk[k].status.acknowledged;
     m->arrived_ns = now;
+    if (m->deadline_ns < m->site->start_ns + m->site->window_ms * MS + GO_ON_MS * MS)
+        m->deadline_ns = m->site->start_ns + m->site->window_ms * MS + 30000 * MS;
     return 0;
 }
 
 static int went_on(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
-    if (now < m->arrived_ns + GO_ON_MS * MS)
+    if (now < m->arrived_ns + GO_ON_MS * MS || now < m->site->start_ns + m->site->window_ms * MS)
         return WAIT;
     for (uint32_t k = 0; k < m->load->disks; k++)
         if (m->disk[k].status.acknowledged == m->disk[k].acked_at_arrival)
@@ -1311,14 +1352,14 @@ static const struct step steps[] = {
                            "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}",
                        .timeout_ms = T(10) },
 
-    [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .begin = create_overlay,
+    [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .needed = has_overlay, .begin = create_overlay,
                          .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST | EACH },
     [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .needed = is_nameless,
                        .begin = open_overlay, .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10),
                        .flags = FINISH_FIRST | EACH },
-    [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .begin = put_overlay,
+    [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .needed = has_overlay, .begin = put_overlay,
                       .makes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
-    [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .begin = put_snapshots,
+    [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .needed = has_overlay, .begin = put_snapshots,
                    .finished = snapshot_taken,
                    .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = DRAINS | FINISH_FIRST, .event = "overlay in use" },
     [COPY] = { "copying the base", PHASE_BASE, SOURCE, .needed = not_copied, .begin = begin_copy, .finished = copied, .flags = EACH,
@@ -1340,8 +1381,7 @@ static const struct step steps[] = {
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
                    .makes = MADE_NBD, .timeout_ms = T(60), .flags = EACH },
-    [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror",
-                 "{" JOB ",\"target\":\"$N\",\"sync\":\"top\",\"copy-mode\":\"write-blocking\"}", .begin = new_job,
+    [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .begin = put_mirror,
                  .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60), .flags = DRAINS | EACH },
     [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH,
                 .event = "mirror ready" },
@@ -1868,6 +1908,27 @@ void migration_watch(struct migration *m, uint64_t now)
         watch_disk(m, k, now);
 }
 
+void migration_open_window(struct migration *m)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        m->disk[k].window_from = m->disk[k].status.acknowledged;
+        m->disk[k].window_from_ms = m->disk[k].status.uptime_ms;
+    }
+}
+
+void migration_close_window(struct migration *m)
+{
+    uint64_t bytes = m->load->writer.sectors * UINT64_C(512);
+
+    m->delivered_bytes = m->demanded_bytes = 0;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        const struct disk *d = &m->disk[k];
+
+        m->delivered_bytes += (d->status.acknowledged - d->window_from) * bytes;
+        m->demanded_bytes += writer_demand(&m->load->writer, d->window_from_ms, m->site->window_ms) * bytes;
+    }
+}
+
 uint64_t migration_acknowledged(const struct migration *m)
 {
     uint64_t sum = 0;
@@ -1967,7 +2028,7 @@ int32_t migration_phase(const struct migration *m)
 uint32_t migration_progress_permille(const struct migration *m)
 {
     bool mirror = m->at >= NBD_NODE;
-    uint64_t all = mirror ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
+    uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
     if (m->at >= ARRIVAL)
         return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;

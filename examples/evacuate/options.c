@@ -25,6 +25,8 @@ static bool read_policy(struct options *o, const char *text)
         o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "none"))
         o->policy = POLICY_NONE;
+    else if (!strcmp(text, "mirror"))
+        o->policy = POLICY_MIRROR;
     else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
         o->policy = POLICY_FIXED;
     else
@@ -114,6 +116,7 @@ enum {
     OPTION_TICK,
     OPTION_POLICY,
     OPTION_ADMISSION,
+    OPTION_WINDOW,
     OPTION_SEED,
     OPTION_PATTERN,
     OPTION_QD,
@@ -147,6 +150,7 @@ static const struct option names[] = {
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "admission", required_argument, NULL, OPTION_ADMISSION },
+    { "window", required_argument, NULL, OPTION_WINDOW },
     { "seed", required_argument, NULL, OPTION_SEED },
     { "pattern", required_argument, NULL, OPTION_PATTERN },
     { "qd", required_argument, NULL, OPTION_QD },
@@ -224,11 +228,17 @@ static int read_option(struct options *o, int option, const char *value, char er
         break;
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return wrong(error, "policy", value, "paper, planner, literal, none, or fixed:RATE with 64KiB or more a second");
+            return wrong(error, "policy", value,
+                         "paper, planner, literal, none, mirror, or fixed:RATE with 64KiB or more a second");
         break;
     case OPTION_ADMISSION:
         if (!read_admission(o, value))
             return wrong(error, "admission", value, "off, sjf or fifo");
+        break;
+    case OPTION_WINDOW:
+        if (!read_count(value, 1, 3600, &number))
+            return wrong(error, "window", value, "1 to 3600 seconds");
+        o->window_ms = (uint32_t)number * 1000;
         break;
     case OPTION_SEED:
         if (!read_count(value, 0, INT64_MAX, &o->seed))
@@ -338,6 +348,10 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
         fail(error, "--volume and --state: not both");
         return OPTIONS_WRONG;
     }
+    if (o->window_ms && o->state) {
+        fail(error, "--window and --state: not both");
+        return OPTIONS_WRONG;
+    }
     if (optind < argc) {
         fail(error, "%s: there are options only, see --help", argv[optind]);
         return OPTIONS_WRONG;
@@ -375,11 +389,15 @@ void options_help(FILE *out, const char *program)
         "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
         "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
         "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's text\n"
-        "                   unchanged: overflows); fixed:RATE (growth for each); none.\n"
+        "                   unchanged: overflows); fixed:RATE (growth for each); none; mirror: write-through, that is\n"
+        "                   no overlay and no buffer, each write goes to both hosts before the guest is told of it.\n"
         "                   Without this option the load first runs with none, for the contrast, then with paper\n"
         "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, the smallest disks "
         "first;\n"
         "                   fifo: in order (off)\n"
+        "  --window S       for comparisons: all guests write for S seconds from the start of the evacuation at least,\n"
+        "                   at the target after their move, and what was delivered of what they demanded (at the pace of\n"
+        "                   their loads) in these S seconds is told, whatever became of the migrations\n"
         "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
         "  --seed N         of the random writes and small variations of the loads (1)\n"
         "  --json[=FILE]    the summary as one JSON object, on standard output without FILE\n"
@@ -424,7 +442,7 @@ bool options_same_run(const struct options *a, const struct options *b)
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
 {
-    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner" };
+    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror" };
 
     if (policy == POLICY_FIXED)
         snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);

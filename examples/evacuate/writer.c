@@ -69,6 +69,22 @@ int writer_append(const struct writer_params *p, char *text, size_t size)
     return n < 0 || (size_t)n >= size ? -1 : 0;
 }
 
+/* Of the guest's time up to t, what it was on. */
+static uint64_t on_time(const struct writer_params *p, uint64_t t)
+{
+    uint64_t period = (uint64_t)p->on_ms + p->off_ms, rest;
+
+    if (!p->off_ms)
+        return t;
+    rest = t % period;
+    return t / period * p->on_ms + (rest < p->on_ms ? rest : p->on_ms);
+}
+
+uint64_t writer_demand(const struct writer_params *p, uint32_t from_ms, uint32_t ms)
+{
+    return (on_time(p, (uint64_t)from_ms + ms) - on_time(p, from_ms)) * p->pace / 1000;
+}
+
 /* One sector of base data: a function of its place and the guest, never zero, and it does not compress. */
 static void base_sector(uint32_t id, uint32_t lba, uint64_t sector[SECTOR / 8])
 {
