@@ -291,7 +291,12 @@ static double claim_of(const struct migbuf_buffer *b, const struct entry *e, dou
 }
 
 /* Files, reserves and the smallest limit: what must fit for a migration to be admitted. */
-static double least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
+double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes)
+{
+    return reserve_of(e, fmax(0, e->whole - file_bytes));
+}
+
+double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
 {
     double slope, missing_bytes = fmax(0, e->whole - file_bytes);
     double least = (double)(e->least_units * e->step), fixed = claim_of(b, e, least, missing_bytes, &slope);
@@ -407,36 +412,54 @@ int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, co
     return 0;
 }
 
+double migbuf__buffer_room(const struct migbuf_buffer *b)
+{
+    double have = (double)migbuf__bins_capacity(b->bins);
+
+    for (uint32_t i = 0; i < b->count; i++)
+        have -= migbuf__buffer_least_room(b, &b->e[i], (double)files_of(&b->e[i]));
+    return have;
+}
+
 static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t file_bytes, struct migbuf_error *error)
 {
-    double need = least_room(b, e, (double)file_bytes), have = (double)migbuf__bins_capacity(b->bins);
+    double need = migbuf__buffer_least_room(b, e, (double)file_bytes), have = migbuf__buffer_room(b);
 
-    if (b->o.policy == MIGBUF_POLICY_LITERAL)
-        return 0;
-    for (uint32_t i = 0; i < b->count; i++)
-        have -= least_room(b, &b->e[i], (double)files_of(&b->e[i]));
-    if (need <= have)
+    if (b->o.policy == MIGBUF_POLICY_LITERAL || need <= have)
         return 0;
     return migbuf__fail_numbers(error, MIGBUF_E_NOSPACE,
                                 "its files, its reserve for drains and one unit per second do not fit beside the others'",
                                 (uint64_t)need, have > 0 ? (uint64_t)have : 0);
 }
 
+int migbuf__buffer_check_migration(const struct migbuf_migration *migration, size_t disk_count,
+                                   struct migbuf_migration *given, struct migbuf_error *error)
+{
+    int rc;
+
+    *given = default_migration;
+    rc = migbuf__struct_take(given, sizeof *given, migration, MIGRATION_FIRST);
+    if (rc)
+        return migbuf__fail(error, rc, "struct migbuf_migration is of another version");
+    if (disk_count > MIGBUF__MAX_DISKS || given->weight < 1 || given->weight > 1000000 ||
+        given->file_bytes > MIGBUF_BYTES_MAX)
+        return migbuf__fail(error, MIGBUF_E_RANGE, "1 to 64 disks, weight 1 to 1000000, files up to 2^62 bytes");
+    return 0;
+}
+
 int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *migration,
                       const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error)
 {
-    struct migbuf_migration given = default_migration;
+    struct migbuf_migration given;
     const struct migbuf_migration *m = &given;
     struct entry e;
     int rc;
 
     if (!b || !migration || !disks || !disk_count)
         return migbuf__fail(error, MIGBUF_E_INVALID, "buffer, migration and disks are needed");
-    rc = migbuf__struct_take(&given, sizeof given, migration, MIGRATION_FIRST);
+    rc = migbuf__buffer_check_migration(migration, disk_count, &given, error);
     if (rc)
-        return migbuf__fail(error, rc, "struct migbuf_migration is of another version");
-    if (disk_count > MIGBUF__MAX_DISKS || m->weight < 1 || m->weight > 1000000 || m->file_bytes > MIGBUF_BYTES_MAX)
-        return migbuf__fail(error, MIGBUF_E_RANGE, "1 to 64 disks, weight 1 to 1000000, files up to 2^62 bytes");
+        return rc;
     if (migbuf__bins_find(b->bins, m->id) != NONE)
         return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
     rc = migbuf__buffer_entry(&b->o, &e, m, disks, disk_count);
@@ -784,27 +807,38 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
     e->budget = fmin(e->budget, fmax(0, free_bytes) / (e->amplification * (b->late_interval_s + e->burst_s)));
 }
 
+/* U to plan with: its mean, before the first tick what was told. */
+static double planned_speed(const struct link *l)
+{
+    return l->mean.mean > 0 ? migbuf_link_mean(&l->mean) : fmax((double)l->bytes_per_s, MIGBUF_LINK_LEAST);
+}
+
+void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
+                             struct migbuf_planner_link *links, struct migbuf_planner_guest *guests)
+{
+    migbuf_planner_options_init(o, sizeof *o);
+    o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
+    o->interval_s = b->o.interval_ms / 1000.0;
+    o->floor = (double)b->o.floor_bytes_per_s;
+    for (uint32_t k = 0; k < b->links_count; k++)
+        links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->e[i];
+
+        describe_guest(e, &guests[i]);
+        links[e->link_at].flow_bytes_per_s = fmax(links[e->link_at].flow_bytes_per_s, e->flow);
+        o->capacity_bytes = fmax(0, o->capacity_bytes - reserve_of(e, missing(e)));
+    }
+}
+
 static int planner_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
 {
     struct migbuf_planner_options o;
     int rc;
 
-    migbuf_planner_options_init(&o, sizeof o);
-    o.capacity_bytes = (double)migbuf__bins_capacity(b->bins);
-    o.interval_s = b->o.interval_ms / 1000.0;
-    o.floor = (double)b->o.floor_bytes_per_s;
-    for (uint32_t k = 0; k < b->links_count; k++) {
-        migbuf_link_update(&b->links[k].mean, b->now_ms, (double)b->links[k].bytes_per_s, 0);
-        s->link[k] = (struct migbuf_planner_link){ .bytes_per_s = migbuf_link_mean(&b->links[k].mean) };
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
-
-        learn_demand(b, e);
-        describe_guest(e, &s->guest[i]);
-        s->link[e->link_at].flow_bytes_per_s = fmax(s->link[e->link_at].flow_bytes_per_s, e->flow);
-        o.capacity_bytes = fmax(0, o.capacity_bytes - reserve_of(e, missing(e)));
-    }
+    for (uint32_t i = 0; i < n; i++)
+        learn_demand(b, &b->e[i]);
+    migbuf__buffer_describe(b, &o, s->link, s->guest);
     rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, n, s->slot, s->plan);
     if (rc < 0)
         return rc;
@@ -955,6 +989,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         return 0;
     s = scratch_of(b);
     update_ledger(b);
+    for (uint32_t k = 0; k < b->links_count; k++)
+        migbuf_link_update(&b->links[k].mean, b->now_ms, (double)b->links[k].bytes_per_s, 0);
     if (b->o.policy == MIGBUF_POLICY_PLANNER) {
         rc = planner_budgets(b, n, &s);
         if (rc)

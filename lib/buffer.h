@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer, inside: the handle, for the two files that work on it. buffer.c decides, buffer_text.c saves and loads. */
+/* buffer, inside: the handle, for the files that work on it. buffer.c decides, buffer_text.c saves and loads, admission.c
+ * only looks. */
 #ifndef MIGBUF_LIB_BUFFER_H
 #define MIGBUF_LIB_BUFFER_H
 #include "bins.h"
@@ -90,6 +91,19 @@ int migbuf__buffer_check_options(const struct migbuf_options *o);
 /* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
 int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m,
                          const struct migbuf_geometry *disks, size_t disk_count);
+
+/* The host's struct with today's fields, and in their ranges. */
+int migbuf__buffer_check_migration(const struct migbuf_migration *migration, size_t disk_count,
+                                   struct migbuf_migration *given, struct migbuf_error *error);
+
+/* What must fit for it beside the others: files of so many bytes, its reserve and the smallest limit. And what there is. */
+double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
+double migbuf__buffer_room(const struct migbuf_buffer *b);
+double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes);
+
+/* All that run, as the planner wants them: room for `count` guests and `links_count` links. */
+void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
+                             struct migbuf_planner_link *links, struct migbuf_planner_guest *guests);
 
 /* Its own copy of the geometry; files are empty. */
 int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks);

@@ -514,9 +514,10 @@ int migbuf_planner_set_value(double rate, double interval_s, double burst_s, dou
 
 const char *migbuf_verdict_text(int32_t verdict)
 {
-    static const char *const text[] = { "unknown", "start", "its link is busy", "another one is before it" };
+    static const char *const text[] = { "unknown", "start", "its link is busy", "another one is before it",
+                                        "the buffer has no room for it now" };
 
-    return text[verdict >= 1 && verdict <= MIGBUF_VERDICT_NOT_ITS_TURN ? verdict : 0];
+    return text[verdict >= 1 && verdict <= MIGBUF_VERDICT_NO_ROOM ? verdict : 0];
 }
 
 /* The queue of one order: by key a, then as here. */

@@ -42,29 +42,31 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     c->sample = calloc(room * VM_DISKS_MAX, sizeof *c->sample);
     c->decision = calloc(room, sizeof *c->decision);
     c->waiting = calloc(room, sizeof *c->waiting);
-    c->flow = calloc(room * 2, sizeof *c->flow);
-    c->slot = calloc(room * 3, sizeof *c->slot);
+    c->in_line = calloc(room, sizeof *c->in_line);
     c->turn = calloc(room, sizeof *c->turn);
-    if (!c->member || !c->sample || !c->decision || !c->waiting || !c->flow || !c->slot || !c->turn)
+    if (!c->member || !c->sample || !c->decision || !c->waiting || !c->in_line || !c->turn)
         return fail(error, "out of memory");
     migbuf_options_init(&options, sizeof options);
     options.policy = library_policy(policy);
-    if (!options.policy)
-        return 0;
     options.interval_ms = tick_ms;
-    rc = trace_new(trace, omega_bytes, &options, &c->buffer);
+    if (options.policy) {
+        rc = trace_new(trace, omega_bytes, &options, &c->buffer);
+        c->queue = c->buffer;
+    } else { /* literal refuses nobody; its limits are not asked for */
+        options.policy = MIGBUF_POLICY_LITERAL;
+        rc = migbuf_buffer_new(omega_bytes, &options, NULL, &c->queue);
+    }
     return rc ? fail(error, "migbuf_buffer_new: %s", migbuf_strerror(rc)) : 0;
 }
 
 void control_free(struct control *c)
 {
-    migbuf_buffer_free(c->buffer);
+    migbuf_buffer_free(c->queue);
     free(c->member);
     free(c->sample);
     free(c->decision);
     free(c->waiting);
-    free(c->flow);
-    free(c->slot);
+    free(c->in_line);
     free(c->turn);
     *c = (struct control){ .policy = POLICY_NONE };
 }
@@ -111,7 +113,7 @@ int control_load(struct control *c, const char *text, size_t length, uint64_t no
     if (rc)
         return fail(error, "migbuf_buffer_load: %s", migbuf_strerror(rc));
     migbuf_buffer_free(c->buffer);
-    c->buffer = loaded;
+    c->buffer = c->queue = loaded;
     return 0;
 }
 
@@ -166,6 +168,14 @@ static struct throttle *find(const struct control *c, uint64_t id)
     return NULL;
 }
 
+static void tell_link(struct control *c, uint32_t route, uint64_t bytes_per_s)
+{
+    if (c->buffer)
+        trace_link(c->trace, c->buffer, LINK(route), bytes_per_s);
+    else
+        migbuf_buffer_link(c->queue, LINK(route), bytes_per_s);
+}
+
 /* U is what the link carried, but only when somebody waited for it all the time: an idle link is not a slow one. */
 static void measure_link(struct control *c, uint32_t route, uint64_t now)
 {
@@ -174,8 +184,8 @@ static void measure_link(struct control *c, uint32_t route, uint64_t now)
 
     if (r->since_ns && passed >= 10 * MS && (waited - r->waited_ns) * 10 >= passed * 9) {
         r->bytes_per_s = (uint64_t)((double)(bytes - r->bytes) * 1e9 / (double)passed);
-        if (c->buffer && r->bytes_per_s)
-            trace_link(c->trace, c->buffer, LINK(route), r->bytes_per_s);
+        if (r->bytes_per_s)
+            tell_link(c, route, r->bytes_per_s);
     }
     r->bytes = bytes;
     r->waited_ns = waited;
@@ -304,6 +314,35 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
     return 1;
 }
 
+static void describe(const struct throttle *t, struct migbuf_migration *m)
+{
+    migbuf_migration_init(m, sizeof *m);
+    m->id = t->id;
+    m->link = LINK(t->route);
+}
+
+/* It runs; and the speed of its link, if it is known, is news to a buffer that had nobody on it. 1: yes, 0: no room. */
+static int start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
+{
+    uint64_t u = c->route[t->route].bytes_per_s;
+    struct migbuf_migration m;
+    struct migbuf_error e;
+    int rc;
+
+    describe(t, &m);
+    if (c->buffer)
+        rc = trace_add(c->trace, c->buffer, &m, t->geometry, t->disks, &e);
+    else
+        rc = migbuf_buffer_add(c->queue, &m, t->geometry, t->disks, &e);
+    if (rc == MIGBUF_E_NOSPACE)
+        return 0;
+    if (rc)
+        return fail(error, "migbuf_buffer_add: %s", e.text);
+    if (u)
+        tell_link(c, t->route, u);
+    return 1;
+}
+
 /* A guest that stands although nobody decided it should (held for its memory, without room, or its cont never left) is
  * no paused one for the buffer: it goes on as soon as it may. */
 int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -314,7 +353,7 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     if (!t->added)
         return 0;
     if (!c->buffer)
-        return first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
+        return start(c, t, error) < 0 || first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
     if (migbuf_disk_info(t->disk, &info) || migbuf_buffer_view(c->buffer, t->id, &view))
         return fail(error, "the buffer knows no VM %llu", (unsigned long long)t->id);
     t->stop_wanted = view.paused && !t->monitor->facts.running;
@@ -344,65 +383,40 @@ static void join_queue(struct control *c, struct throttle *t)
     c->waiting[c->waits++] = t;
 }
 
-/* Is it its turn? Everybody's flow may take the whole of its link. */
-static bool may_start(struct control *c, struct throttle *t)
+/* Is it its turn? 1: yes, 0: not yet. */
+static int may_start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
-    struct migbuf_planner_link links[CONTROL_LINKS_MAX];
-    struct migbuf_planner_flow *waiting = c->flow + c->room;
-    bool starts = false;
+    int rc = 0;
 
     if (!c->admission)
-        return true;
+        return 1;
     join_queue(c, t);
-    for (uint32_t k = 0; k < c->routes; k++)
-        links[k] = (struct migbuf_planner_link){
-            .bytes_per_s = c->route[k].bytes_per_s ? (double)c->route[k].bytes_per_s : MIGBUF_LINK_LEAST,
-            .flow_bytes_per_s = INFINITY
-        };
-    for (size_t k = 0; k < c->members; k++) {
-        struct migbuf_buffer_view view = { .size = sizeof view, .release_s = INFINITY };
-
-        if (c->buffer)
-            migbuf_buffer_view(c->buffer, c->member[k]->id, &view);
-        c->flow[k] = (struct migbuf_planner_flow){ .id = c->member[k]->id,
-                                                   .link = c->member[k]->route,
-                                                   .flow_bytes_per_s = INFINITY,
-                                                   .seconds = view.release_s };
-    }
-    for (size_t k = 0; k < c->waits; k++) {
+    for (size_t k = 0; k < c->waits && !rc; k++) {
         const struct throttle *w = c->waiting[k];
+        struct migbuf_migration m;
 
-        waiting[k] = (struct migbuf_planner_flow){
-            .id = w->id, .link = w->route, .flow_bytes_per_s = INFINITY, .arrival = k
-        };
-        for (uint32_t d = 0; d < w->disks; d++)
-            waiting[k].disk_bytes += (double)w->geometry[d].virtual_bytes;
+        describe(w, &m);
+        rc = migbuf_admission_waiting(c->queue, &m, w->geometry, w->disks, &c->in_line[k]);
+        c->in_line[k].arrival = k;
     }
-    if (migbuf_planner_admit(c->admission, links, c->routes, c->flow, c->members, waiting, c->waits, c->slot, c->turn) < 0)
-        return true;
+    if (!rc)
+        rc = migbuf_admission_turns(c->queue, c->admission, c->in_line, c->waits, c->turn);
+    if (rc < 0)
+        return fail(error, "migbuf_admission_turns: %s", migbuf_strerror(rc));
     for (size_t k = 0; k < c->waits; k++)
-        starts |= c->turn[k].id == t->id && c->turn[k].verdict == MIGBUF_VERDICT_START;
-    return starts;
+        if (c->turn[k].id == t->id)
+            return c->turn[k].verdict == MIGBUF_VERDICT_START;
+    return 0;
 }
 
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
 {
-    struct migbuf_migration m;
-    struct migbuf_error e;
-    int rc;
+    int rc = may_start(c, t, error);
 
-    if (!may_start(c, t))
-        return 0;
-    if (c->buffer) {
-        migbuf_migration_init(&m, sizeof m);
-        m.id = t->id;
-        m.link = LINK(t->route);
-        rc = trace_add(c->trace, c->buffer, &m, t->geometry, t->disks, &e);
-        if (rc == MIGBUF_E_NOSPACE)
-            return 0;
-        if (rc)
-            return fail(error, "migbuf_buffer_add: %s", e.text);
-    }
+    if (rc > 0)
+        rc = start(c, t, error);
+    if (rc <= 0)
+        return rc;
     leave_queue(c, t);
     control_join(c, t);
     if (!c->buffer)
@@ -426,6 +440,8 @@ void control_remove(struct control *c, struct throttle *t)
         return;
     if (c->buffer)
         trace_remove(c->trace, c->buffer, t->id);
+    else
+        migbuf_buffer_remove(c->queue, t->id);
     while (c->member[k] != t)
         k++;
     memmove(c->member + k, c->member + k + 1, (--c->members - k) * sizeof *c->member);

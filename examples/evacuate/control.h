@@ -72,7 +72,8 @@ struct route {
 struct control {
     enum policy policy;
     uint64_t fixed_bytes_per_s;   /* POLICY_FIXED: growth */
-    struct migbuf_buffer *buffer; /* NULL: fixed, none */
+    struct migbuf_buffer *buffer; /* NULL: fixed, none, mirror */
+    struct migbuf_buffer *queue;  /* knows who runs, so that it can tell who is next: the buffer, or one for this alone */
     struct trace *trace;
     struct route route[CONTROL_LINKS_MAX];
     uint32_t routes;
@@ -80,8 +81,7 @@ struct control {
     struct throttle **member;  /* in the buffer, in order of start */
     struct throttle **waiting; /* for their turn, in the order of asking */
     size_t waits;
-    struct migbuf_planner_flow *flow; /* for admission: `room` that run, `room` that wait */
-    struct migbuf_planner_slot *slot;
+    struct migbuf_waiting *in_line;    /* the same, described */
     struct migbuf_planner_turn *turn;
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;

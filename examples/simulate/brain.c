@@ -8,7 +8,8 @@
 #define LAG_S STEP_S
 
 struct brain {
-    struct migbuf_buffer *buffer; /* NULL: a policy without one */
+    struct migbuf_buffer *buffer;
+    bool limits; /* a policy of the library's */
     struct migbuf_decision *decisions;
     uint32_t room;
     uint64_t u; /* of the link, bytes/s */
@@ -24,7 +25,7 @@ static int32_t library_policy(enum policy p)
     case POLICY_PLANNER:
         return MIGBUF_POLICY_PLANNER;
     default:
-        return 0;
+        return MIGBUF_POLICY_LITERAL; /* refuses nobody, and is not asked for limits */
     }
 }
 
@@ -43,7 +44,8 @@ struct brain *brain_new(const struct run *run, uint32_t most_members)
     o.interval_ms = (uint32_t)lround(run->interval_s * 1000);
     o.late_factor_percent = LATE;
     o.lag_ms = (uint32_t)lround(LAG_S * 1000);
-    rc = o.policy ? migbuf_buffer_new((uint64_t)run->omega, &o, NULL, &b->buffer) : 0;
+    b->limits = o.policy != MIGBUF_POLICY_LITERAL || run->policy == POLICY_LITERAL;
+    rc = migbuf_buffer_new((uint64_t)run->omega, &o, NULL, &b->buffer);
     if (rc || !b->decisions) {
         brain_free(b);
         return NULL;
@@ -60,18 +62,23 @@ void brain_free(struct brain *b)
     free(b);
 }
 
-int brain_add(struct brain *b, const struct member *m)
+static struct migbuf_migration migration_of(const struct member *m)
 {
     struct migbuf_migration migration;
-    int rc;
 
-    if (!b->buffer)
-        return 0;
     migbuf_migration_init(&migration, sizeof migration);
     migration.id = m->id;
     migration.flow_bytes_per_s = (uint64_t)m->flow;
     migration.device_write_bytes_per_s = (uint64_t)DEVICE;
     migration.rate_bytes_per_s = (uint64_t)m->rate_before;
+    return migration;
+}
+
+int brain_add(struct brain *b, const struct member *m)
+{
+    struct migbuf_migration migration = migration_of(m);
+    int rc;
+
     rc = migbuf_buffer_add(b->buffer, &migration, &m->geometry, 1, NULL);
     if (!rc && b->u)
         rc = migbuf_buffer_link(b->buffer, 0, b->u);
@@ -80,7 +87,7 @@ int brain_add(struct brain *b, const struct member *m)
 
 int brain_remove(struct brain *b, uint64_t id)
 {
-    return b->buffer ? migbuf_buffer_remove(b->buffer, id) : 0;
+    return migbuf_buffer_remove(b->buffer, id);
 }
 
 int brain_sample(struct brain *b, const struct measured *s)
@@ -92,8 +99,6 @@ int brain_sample(struct brain *b, const struct measured *s)
                                     .remaining_bytes = (uint64_t)s->left_bytes };
     int rc;
 
-    if (!b->buffer)
-        return 0;
     rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, s->drains_ahead);
     return rc ? rc : migbuf_buffer_sample(b->buffer, &sample, 1);
 }
@@ -103,14 +108,16 @@ int brain_link(struct brain *b, double bytes_per_s)
     int rc;
 
     b->u = (uint64_t)bytes_per_s;
-    rc = b->buffer ? migbuf_buffer_link(b->buffer, 0, b->u) : 0;
+    rc = migbuf_buffer_link(b->buffer, 0, b->u);
     return rc == MIGBUF_E_NOTFOUND ? 0 : rc; /* nobody uses it now */
 }
 
 int brain_tick(struct brain *b, double now_s, struct order *orders)
 {
-    int n = b->buffer ? migbuf_buffer_tick(b->buffer, (uint64_t)lround(now_s * 1000), b->decisions, b->room) : 0;
+    int n = migbuf_buffer_tick(b->buffer, (uint64_t)lround(now_s * 1000), b->decisions, b->room);
 
+    if (!b->limits)
+        return n < 0 ? n : 0;
     for (int k = 0; k < n; k++) {
         const struct migbuf_decision *d = &b->decisions[k];
         const struct migbuf_limits *l = &d->limits;
@@ -123,9 +130,22 @@ int brain_tick(struct brain *b, double now_s, struct order *orders)
     return n;
 }
 
-double brain_release(const struct brain *b, uint64_t id)
+int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w)
 {
-    struct migbuf_buffer_view view = { .size = sizeof view };
+    struct migbuf_migration migration = migration_of(m);
 
-    return b->buffer && !migbuf_buffer_view(b->buffer, id, &view) ? view.release_s : INFINITY;
+    return migbuf_admission_waiting(b->buffer, &migration, &m->geometry, 1, w);
+}
+
+int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
+                struct migbuf_planner_turn *turns)
+{
+    return migbuf_admission_turns(b->buffer, admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO,
+                                  w, count, turns);
+}
+
+int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o)
+{
+    o->size = sizeof *o;
+    return migbuf_outlook_running(b->buffer, id, o);
 }

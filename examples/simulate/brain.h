@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What decides, as a host would embed it: one buffer per host and Ω for the policies that are the library's, nothing for
- * the others (which are a matter of the model).
+ * What decides, as a host would embed it: one buffer per host and Ω. For the policies that are not the library's it knows
+ * who runs and who may start next, and its limits are not asked for (what they do is a matter of the model).
  */
 #ifndef SIMULATE_BRAIN_H
 #define SIMULATE_BRAIN_H
 #include "model.h"
-#include "migbuf/buffer.h"
+#include "migbuf/admission.h"
 
 struct brain;
 
@@ -42,6 +42,10 @@ int brain_sample(struct brain *b, const struct measured *s);
 int brain_link(struct brain *b, double bytes_per_s);
 /* Returns the number of orders, in the order of the members; -1 when something is wrong. */
 int brain_tick(struct brain *b, double now_s, struct order *orders);
-/* Seconds until its files are planned to be deleted, INFINITY when nothing is planned. */
-double brain_release(const struct brain *b, uint64_t id);
+/* For the queue: who waits, and which of them start now. Returns how many, -1 when something is wrong. */
+int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w);
+int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
+                struct migbuf_planner_turn *turns);
+/* What is expected of one that runs. */
+int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o);
 #endif

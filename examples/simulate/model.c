@@ -4,7 +4,6 @@
 #include "brain.h"
 #include "random.h"
 #include "migbuf/link.h"
-#include "migbuf/planner.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +15,7 @@
 #define BRADFORD_WRITES 16384.0
 #define BRADFORD_DELAY_S 2.048e-3
 #define MIRROR_LATENCY_S 0.5e-3
-#define MIRROR_PART 0.5  /* of a flow that guest writes may take while the disk is copied */
+#define MIRROR_TURN 131072.0 /* bytes of the copy that pass for each guest write: measured, migbuf/admission.h */
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
 const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
@@ -56,6 +55,13 @@ struct bucket {
     double rate, level; /* INFINITY: no limit */
 };
 
+/* What was expected of a migration at one time. */
+struct said {
+    double at_s, finish_least_s, finish_most_s, peak_least_bytes, peak_most_bytes;
+};
+#define SAID 16
+#define FIRST_SAID_S 10 /* after its start; then at twice the age each time */
+
 struct vm {
     /* Given */
     uint64_t id, stream;
@@ -77,7 +83,9 @@ struct vm {
     /* Counted */
     double wanted, written, writes, wanted_units, interval_units;
     double window_wanted, window_done; /* requests since the last slowdown was noted */
-    double start_s, end_s, grown_now;
+    double start_s, end_s, grown_now, peak;
+    struct said said[SAID];
+    uint32_t said_count;
 };
 
 struct host {
@@ -98,8 +106,7 @@ struct model {
     uint32_t count;
     struct host *hosts;
     struct order *orders;
-    struct migbuf_planner_flow *flows;
-    struct migbuf_planner_slot *slots;
+    struct migbuf_waiting *queue;
     struct migbuf_planner_turn *turns;
     double *growth;
     double now, flow_limit, horizon_s;
@@ -304,7 +311,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
         return pass(&v->by_units, v->units, most);
     }
     if (m->run->policy == POLICY_MIRROR)
-        return fmin(most, floor(fmin((v->left > 0 ? MIRROR_PART : 1) * share / v->request,
+        return fmin(most, floor(fmin(share / (v->request + (v->left > 0 ? MIRROR_TURN : 0)),
                                      v->depth / (v->request / share + MIRROR_LATENCY_S)) *
                                     STEP_S +
                                 random_at(v->stream ^ 2, m->step)));
@@ -373,11 +380,26 @@ static int close_interval(struct model *m, uint32_t host)
     return bound_interval(m->hosts[host].bound, m->growth);
 }
 
+/* Did it end, and grow, as it was said to? */
+static void hold_to_account(const struct vm *v, double now, struct outcome *out)
+{
+    for (uint32_t k = 0; k < v->said_count; k++) {
+        const struct said *s = &v->said[k];
+        double took = now - s->at_s;
+
+        out->forecasts++;
+        out->finish_within += took >= s->finish_least_s && took <= s->finish_most_s;
+        out->peak_within += v->peak >= s->peak_least_bytes && v->peak <= s->peak_most_bytes;
+    }
+}
+
 static int leave(struct model *m, struct vm *v, enum state state)
 {
     struct host *h = &m->hosts[v->host];
 
     note_slowdown(v, &m->out->slowdowns, true);
+    if (state == DONE)
+        hold_to_account(v, m->now, m->out);
     v->end_s = m->now;
     v->state = state;
     h->active--;
@@ -396,14 +418,12 @@ static void obey(struct vm *v, const struct order *o)
     v->by_bytes = (struct bucket){ .rate = o->bytes_per_s };
 }
 
-static int start(struct model *m, struct vm *v)
+static struct member member_of(const struct model *m, const struct vm *v)
 {
-    struct host *h = &m->hosts[v->host];
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
     struct member member = {
         .id = v->id, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
     };
-    int rc;
 
     member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
                                                 .cluster_bytes = 65536,
@@ -411,6 +431,15 @@ static int start(struct model *m, struct vm *v)
                                                 .request_bytes = 1 << 20,
                                                 .flags = flags };
     migbuf_limits_drain(&member.geometry, (uint64_t)v->depth, (uint64_t)v->request, &member.geometry.queue_bytes);
+    return member;
+}
+
+static int start(struct model *m, struct vm *v)
+{
+    struct host *h = &m->hosts[v->host];
+    struct member member = member_of(m, v);
+    int rc;
+
     rc = brain_add(h->brain, &member);
     if (rc)
         return rc;
@@ -429,36 +458,46 @@ static int start(struct model *m, struct vm *v)
 static int admit(struct model *m, uint32_t host)
 {
     struct host *h = &m->hosts[host];
-    struct migbuf_planner_link link = { migbuf_link_mean(&h->link), m->flow_limit };
-    size_t running = 0, waiting = 0;
-    struct migbuf_planner_flow *queue = m->flows + m->count;
+    size_t waiting = 0;
     int rc = 0;
 
     for (uint32_t k = 0; k < m->count; k++) {
-        struct vm *v = &m->vms[k];
-        struct migbuf_planner_flow f = { .id = k, .flow_bytes_per_s = m->flow_limit };
+        const struct vm *v = &m->vms[k];
+        struct member member;
 
-        if (v->host != host)
+        if (v->host != host || v->state != WAITING || v->arrival_s > m->now)
             continue;
-        if (runs(v)) {
-            f.seconds = brain_release(h->brain, v->id);
-            m->flows[running++] = f;
-        } else if (v->state == WAITING && v->arrival_s <= m->now) {
-            f.disk_bytes = v->disk;
-            f.arrival = (uint64_t)(v->arrival_s * 1000);
-            queue[waiting++] = f;
-        }
+        member = member_of(m, v);
+        if (brain_waiting(h->brain, &member, &m->queue[waiting]))
+            return -1;
+        m->queue[waiting++].arrival = (uint64_t)(v->arrival_s * 1000);
     }
     if (!waiting)
         return 0;
     if (m->run->admission != ADMISSION_OFF)
-        rc =
-            migbuf_planner_admit(m->run->admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO,
-                                 &link, 1, m->flows, running, queue, waiting, m->slots, m->turns);
+        rc = brain_turns(h->brain, m->run->admission, m->queue, waiting, m->turns);
     for (size_t k = 0; k < waiting && rc >= 0; k++)
         if (m->run->admission == ADMISSION_OFF || m->turns[k].verdict == MIGBUF_VERDICT_START)
-            rc = start(m, &m->vms[queue[k].id]);
+            rc = start(m, &m->vms[m->queue[k].id]);
     return rc < 0 ? -1 : 0;
+}
+
+/* What the library says of those that run, now and then, to be compared with what becomes of them. */
+static int ask_outlooks(struct model *m, uint32_t host)
+{
+    for (uint32_t k = 0; k < m->count; k++) {
+        struct vm *v = &m->vms[k];
+        struct migbuf_outlook o;
+
+        if (v->host != host || !runs(v) || v->said_count == SAID ||
+            m->now - v->start_s < FIRST_SAID_S * exp2(v->said_count))
+            continue;
+        if (brain_outlook(m->hosts[host].brain, v->id, &o))
+            return -1;
+        v->said[v->said_count++] = (struct said){ m->now, o.finish_least_s, o.finish_most_s, o.peak_least_bytes,
+                                                  o.peak_most_bytes };
+    }
+    return 0;
 }
 
 /* A tick of one host's controller. */
@@ -489,7 +528,7 @@ static int control(struct model *m, uint32_t host)
         if (brain_sample(h->brain, &s))
             return -1;
     }
-    n = brain_tick(h->brain, m->now, m->orders);
+    n = ask_outlooks(m, host) ? -1 : brain_tick(h->brain, m->now, m->orders);
     for (int k = 0; k < n; k++) {
         struct vm *v = &m->vms[m->orders[k].id];
 
@@ -516,6 +555,7 @@ static int enforce_space(struct model *m, uint32_t host)
         if (v->host != host || !runs(v))
             continue;
         h->used += v->file;
+        v->peak = fmax(v->peak, v->file);
         if (v->file > limit_most(m, v)) {
             h->used -= v->file;
             if (leave(m, v, FAILED))
@@ -655,11 +695,10 @@ static int prepare(struct model *m)
     m->vms = calloc(m->count, sizeof *m->vms);
     m->hosts = calloc(m->run->hosts, sizeof *m->hosts);
     m->orders = calloc(m->count, sizeof *m->orders);
-    m->flows = calloc(2 * m->count, sizeof *m->flows);
-    m->slots = calloc(3 * m->count, sizeof *m->slots);
+    m->queue = calloc(m->count, sizeof *m->queue);
     m->turns = calloc(m->count, sizeof *m->turns);
     m->growth = calloc(m->count, sizeof *m->growth);
-    if (!m->vms || !m->hosts || !m->orders || !m->flows || !m->slots || !m->turns || !m->growth)
+    if (!m->vms || !m->hosts || !m->orders || !m->queue || !m->turns || !m->growth)
         return -1;
     for (uint32_t k = 0; k < m->count; k++) {
         make_vm(m, &m->vms[k], k);
@@ -758,8 +797,7 @@ int model_run(const struct run *run, struct outcome *out, struct recording *reco
     free(m.vms);
     free(m.hosts);
     free(m.orders);
-    free(m.flows);
-    free(m.slots);
+    free(m.queue);
     free(m.turns);
     free(m.growth);
     return rc;

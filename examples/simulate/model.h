@@ -83,6 +83,7 @@ struct outcome {
     double p99;          /* slowdown */
     double completion_s; /* mean, from arrival to the file's deletion, of those that finished */
     double peak;         /* of the files, as a part of Ω */
+    uint32_t forecasts, finish_within, peak_within; /* outlooks of migrations that ended, and those that held */
     double makespan_s;
     struct slowdowns slowdowns;
 };

@@ -13,7 +13,7 @@ static bool same_row(const struct row *r, const struct run *run)
 static void fill_row(struct row *row, const struct result *results, size_t count)
 {
     struct slowdowns all = { { 0 } };
-    double wanted = 0, written = 0, finished = 0, vms = 0, lost = 0;
+    double wanted = 0, written = 0, finished = 0, vms = 0, lost = 0, forecasts = 0;
 
     for (size_t k = 0; k < count; k++) {
         const struct outcome *o = &results[k].outcome;
@@ -30,6 +30,9 @@ static void fill_row(struct row *row, const struct result *results, size_t count
         row->bound_pct += 100 * o->bound;
         row->completion_s += o->completion_s * o->finished;
         finished += o->finished;
+        forecasts += o->forecasts;
+        row->finish_within_pct += 100 * (double)o->finish_within;
+        row->peak_within_pct += 100 * (double)o->peak_within;
         row->peak = fmax(row->peak, o->peak);
         for (int b = 0; b < BUCKETS; b++)
             all.writes[b] += o->slowdowns.writes[b];
@@ -39,6 +42,8 @@ static void fill_row(struct row *row, const struct result *results, size_t count
     row->vm_delivered_pct /= fmax(1, row->seeds);
     row->bound_pct /= fmax(1, row->seeds);
     row->completion_s /= fmax(1, finished);
+    row->finish_within_pct /= fmax(1, forecasts);
+    row->peak_within_pct /= fmax(1, forecasts);
     row->p99 = slowdowns_quantile(&all, 0.99);
 }
 
@@ -64,15 +69,16 @@ size_t rows_of(const struct result *results, size_t count, struct row *rows)
 void report_table(const struct row *rows, size_t count, FILE *out)
 {
     fprintf(out, "scenario  policy    admission seeds  failed  overflows  delivered  per VM   bound  p99 slowdown  "
-                 "completion   peak\n");
+                 "completion   peak  bars: finish  peak\n");
     for (size_t k = 0; k < count; k++) {
         const struct row *r = &rows[k];
 
         if (k && r->scenario != rows[k - 1].scenario)
             fputc('\n', out);
-        fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f\n",
+        fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f %12.0f%% %4.0f%%\n",
                 r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds, r->failed_pct,
-                r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak);
+                r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak,
+                r->finish_within_pct, r->peak_within_pct);
     }
 }
 
@@ -123,10 +129,11 @@ void report_json(const struct row *rows, size_t count, FILE *out)
                 "\"failed_pct\": %.3f, "
                 "\"overflows\": %" PRIu64
                 ", \"delivered_pct\": %.3f, \"vm_delivered_pct\": %.3f, \"p99_slowdown\": %.3f, "
-                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f}",
+                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f, \"finish_within_pct\": %.2f, "
+                "\"peak_within_pct\": %.2f}",
                 k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
                 r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
-                r->bound_pct);
+                r->bound_pct, r->finish_within_pct, r->peak_within_pct);
     }
     fputs("\n]\n", out);
 }
@@ -146,9 +153,9 @@ void resume_write(const struct result *r, FILE *out)
     char key[256];
 
     write_key(&r->run, key, sizeof key);
-    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g :", key, o->vms,
+    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %u %u %u :", key, o->vms,
             o->finished, o->failed, o->stuck, o->overflows, o->wanted_bytes, o->written_bytes, o->vm_delivered,
-            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s);
+            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s, o->forecasts, o->finish_within, o->peak_within);
     for (int k = 0; k < BUCKETS; k++)
         if (o->slowdowns.writes[k] > 0)
             fprintf(out, " %d %.17g", k, o->slowdowns.writes[k]);
@@ -161,9 +168,10 @@ static bool read_outcome(const char *text, struct outcome *o)
     double writes;
 
     *o = (struct outcome){ 0 };
-    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg :%n", &o->vms, &o->finished,
+    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u :%n", &o->vms, &o->finished,
                &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes, &o->vm_delivered, &o->bound,
-               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &at) != 13 ||
+               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &o->forecasts, &o->finish_within, &o->peak_within,
+               &at) != 16 ||
         !at)
         return false;
     text += at;

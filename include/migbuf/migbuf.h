@@ -32,6 +32,7 @@
 #include "migbuf/planner.h"
 #include "migbuf/link.h"
 #include "migbuf/buffer.h"
+#include "migbuf/admission.h"
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"
 #include "migbuf/state.h"

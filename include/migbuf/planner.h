@@ -216,6 +216,8 @@ MIGBUF_API int migbuf_planner_set_value(double rate, double interval_s, double b
 #define MIGBUF_VERDICT_LINK_BUSY 2
 /** Another one on the same link is before it. */
 #define MIGBUF_VERDICT_NOT_ITS_TURN 3
+/** Its turn, and the link is idle enough, but the buffer has no room for it: of admission.h only. */
+#define MIGBUF_VERDICT_NO_ROOM 4
 
 /** "start", …; "unknown" otherwise. Static storage, never NULL. */
 MIGBUF_API const char *migbuf_verdict_text(int32_t verdict);

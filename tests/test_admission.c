@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* Who starts next, and what will become of one: the header's examples, and that nothing is changed by asking. */
+#include "unit.h"
+#include "migbuf/admission.h"
+#include <string.h>
+
+#define MB UINT64_C(1000000)
+#define GB UINT64_C(1000000000)
+#define GIB (UINT64_C(1) << 30)
+
+static struct migbuf_geometry disk_of(uint64_t bytes)
+{
+    return (struct migbuf_geometry){ .virtual_bytes = bytes, .cluster_bytes = 65536, .subcluster_bytes = 65536,
+                                     .request_bytes = 65536, .queue_bytes = 1 << 20, .flags = MIGBUF_GEOMETRY_ALIGNED };
+}
+
+static struct migbuf_migration migration(uint64_t id, uint64_t rate)
+{
+    struct migbuf_migration m;
+
+    migbuf_migration_init(&m, sizeof m);
+    m.id = id;
+    m.rate_bytes_per_s = rate;
+    return m;
+}
+
+static struct migbuf_buffer *buffer_of(uint64_t omega, int32_t policy)
+{
+    struct migbuf_options o;
+    struct migbuf_buffer *b;
+
+    migbuf_options_init(&o, sizeof o);
+    o.policy = policy;
+    ck_assert_int_eq(migbuf_buffer_new(omega, &o, NULL, &b), 0);
+    return b;
+}
+
+static int add(struct migbuf_buffer *b, uint64_t id, uint64_t disk_bytes, uint64_t rate)
+{
+    struct migbuf_migration m = migration(id, rate);
+    struct migbuf_geometry g = disk_of(disk_bytes);
+
+    return migbuf_buffer_add(b, &m, &g, 1, NULL);
+}
+
+static struct migbuf_waiting waiting(const struct migbuf_buffer *b, uint64_t id, uint64_t disk_bytes, uint64_t rate)
+{
+    struct migbuf_migration m = migration(id, rate);
+    struct migbuf_geometry g = disk_of(disk_bytes);
+    struct migbuf_waiting w;
+
+    ck_assert_int_eq(migbuf_admission_waiting(b, &m, &g, 1, &w), 0);
+    w.arrival = id;
+    return w;
+}
+
+/* One runs with 10 GB to send over 100 MB/s; its guest writes nothing. */
+static struct migbuf_buffer *one_runs(uint64_t omega, int32_t policy)
+{
+    struct migbuf_buffer *b = buffer_of(omega, policy);
+
+    ck_assert_int_eq(add(b, 1, 10 * GB, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    return b;
+}
+
+START_TEST(the_header_s_example)
+{
+    static const int32_t policies[] = { MIGBUF_POLICY_PAPER, MIGBUF_POLICY_PLANNER, MIGBUF_POLICY_LITERAL };
+
+    for (size_t k = 0; k < 3; k++) {
+        struct migbuf_buffer *b = one_runs(10 * GIB, policies[k]);
+        struct migbuf_waiting w[] = { waiting(b, 2, 5 * GB, 0), waiting(b, 3, 2 * GB, 0) };
+        struct migbuf_planner_turn t[2];
+
+        ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 0);
+        ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_LINK_BUSY);
+        ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_NOT_ITS_TURN);
+        ck_near(t[1].earliest_s, 100);
+        ck_near(t[0].earliest_s, 120);
+        ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_FIFO, w, 2, t), 0);
+        ck_near(t[0].earliest_s, 100);
+        ck_near(t[1].earliest_s, 150);
+        ck_assert_int_eq(migbuf_buffer_remove(b, 1), 0);
+        ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 1);
+        ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_START);
+        ck_assert(isinf(t[0].earliest_s)); /* who is gone took its link along, and what was known of it */
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
+START_TEST(links_are_apart)
+{
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w[] = { waiting(b, 2, 5 * GB, 0), waiting(b, 3, 2 * GB, 0), waiting(b, 4, 3 * GB, 0) };
+    struct migbuf_planner_turn t[3];
+
+    w[0].link = w[2].link = 7;
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 3, t), 1);
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_LINK_BUSY); /* by the one that starts: one at a time until it is known */
+    ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_LINK_BUSY);
+    ck_assert_int_eq(t[2].verdict, MIGBUF_VERDICT_START);
+    ck_assert(isinf(t[0].earliest_s));
+    ck_near(t[1].earliest_s, 100);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* The same numbers as migbuf_buffer_add, which would refuse it. */
+START_TEST(no_room_is_told_with_when)
+{
+    struct migbuf_buffer *b = one_runs(8 * MB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_geometry g = disk_of(2 * GB);
+    struct migbuf_migration m = migration(2, 0);
+    struct migbuf_waiting w[3];
+    struct migbuf_planner_turn t[3];
+    struct migbuf_error e;
+
+    w[0] = waiting(b, 2, 2 * GB, 0);
+    w[1] = waiting(b, 3, 3 * GB, 0);
+    w[2] = waiting(b, 4, 1 * GB, 0);
+    w[0].link = w[1].link = 7;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, &e), MIGBUF_E_NOSPACE);
+    ck_assert_uint_eq(e.need, (uint64_t)w[0].need_bytes);
+    ck_assert(w[0].reserve_bytes > 0 && w[0].reserve_bytes < w[0].need_bytes);
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 3, t), 0);
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_assert_int_eq(t[2].verdict, MIGBUF_VERDICT_LINK_BUSY);
+    ck_assert_str_eq(migbuf_verdict_text(t[0].verdict), "the buffer has no room for it now");
+    ck_assert(t[1].earliest_s >= 100);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(who_has_no_room_is_not_overtaken)
+{
+    struct migbuf_buffer *b = buffer_of(14 * MB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_migration m = migration(1, 0);
+    struct migbuf_geometry g = disk_of(10 * GB);
+    struct migbuf_waiting w[2];
+    struct migbuf_planner_turn t[2];
+
+    m.flow_bytes_per_s = 100 * MB;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1000 * MB), 0);
+    w[0] = waiting(b, 2, 2 * GB, 0);
+    w[1] = waiting(b, 3, 3 * GB, 0);
+    w[0].flow_bytes_per_s = w[1].flow_bytes_per_s = 100e6;
+    w[0].need_bytes = 13e6; /* beside the other there is less, without it enough */
+    w[1].need_bytes = 1e6;
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 0);
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_NOT_ITS_TURN);
+    ck_near(t[0].earliest_s, 100);
+    ck_near(t[1].earliest_s, 100);
+    w[0].need_bytes = 15e6;
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 0);
+    ck_assert(isinf(t[0].earliest_s));
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_FIFO, w + 1, 1, t), 1);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(outlook_of_one_that_runs)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_sample s = { .id = 1, .file_bytes = 50 * MB, .remaining_bytes = 5 * GB };
+
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
+    ck_near(o.finish_s, 100);
+    ck_near(o.peak_bytes, 0);
+    ck_near(o.delivered, 1);
+    ck_near(o.finish_least_s, 84);
+    ck_near(o.finish_most_s, 115);
+    ck_near(o.peak_least_bytes, 0);
+    ck_near(o.peak_most_bytes, 0.02 * 10 * GIB);
+    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
+    ck_near(o.finish_s, 50.5); /* the file has to be sent, too */
+    ck_near(o.peak_bytes, 50e6);
+    ck_assert_int_eq(add(b, 2, 10 * GB, 5 * MB), 0);
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
+    ck_near(o.finish_s, 101); /* half of the link */
+    ck_assert_int_eq(migbuf_outlook_running(b, 2, &o), 0);
+    ck_assert(o.finish_s > 150 && o.finish_s < 170 && o.peak_bytes > 0.5e9 && o.peak_bytes < 1e9);
+    ck_assert_int_eq(o.mirror, 0);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* One link of 100 MB/s, 100 GB to send, 20 MB/s on new ground: the file would need 20 GB, and there are 2. */
+START_TEST(write_through_for_who_cannot_fit)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(2 * GB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
+
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_near(o.start_s, 100);
+    ck_assert(o.finish_s > 1100 && o.finish_s < 1500);
+    ck_assert(o.delivered < 0.25);
+    ck_near(o.mirror_delivered, 1); /* 100 * 65536 / (65536 + 131072) = 33 MB/s */
+    ck_assert_int_eq(o.mirror, 1);
+    w.write_bytes_per_s = 20e6 / 16; /* 4 KiB each: 100 * 4096 / (4096 + 131072) = 3.03 MB/s of 1.25 */
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_assert_int_eq(o.mirror, 1);
+    w.rate = 80e6;
+    w.write_bytes_per_s = 5e6; /* 3.03 of 5 */
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_near(o.mirror_delivered, 100e6 * 4096 / (4096 + 131072) / 5e6);
+    w = waiting(b, 2, 100 * GB, 1 * MB); /* 1 GB of 2 */
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_near(o.delivered, 1);
+    ck_assert_int_eq(o.mirror, 0);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, INFINITY, &o), 0);
+    ck_assert(isinf(o.finish_s) && isfinite(o.peak_bytes));
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+START_TEST(asking_changes_nothing)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
+    struct migbuf_planner_turn t = { .id = 42 };
+    struct migbuf_migration m = migration(2, 0);
+    struct migbuf_geometry g = disk_of(10 * GB);
+    struct migbuf_decision d;
+    char before[4096], after[4096];
+    size_t length;
+
+    ck_assert_int_eq(migbuf_buffer_tick(b, 1000, &d, 1), 1);
+    ck_assert_int_eq(migbuf_buffer_save(b, before, sizeof before, &length), 0);
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_FIFO, &w, 1, &t), 0);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 1, &o), 0);
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
+    t.id = 42, o.finish_s = 42;
+    ck_assert_int_eq(migbuf_admission_turns(b, 3, &w, 1, &t), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_admission_turns(NULL, 1, &w, 1, &t), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, NULL, 1, &t), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, NULL, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_outlook_running(b, 9, &o), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, -1, &o), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, NAN, &o), MIGBUF_E_INVALID);
+    w.rate = NAN;
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, 1, &t), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 1, &o), MIGBUF_E_INVALID);
+    w.rate = -1;
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, 1, &t), MIGBUF_E_RANGE);
+    w.rate = 1, w.unit_bytes = 0;
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, 1, &t), MIGBUF_E_RANGE);
+    o.size = 8;
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), MIGBUF_E_STRUCT);
+    g.cluster_bytes = 3;
+    w.id = 42;
+    ck_assert_int_lt(migbuf_admission_waiting(b, &m, &g, 1, &w), 0);
+    m.weight = 0;
+    ck_assert_int_eq(migbuf_admission_waiting(b, &m, &g, 1, &w), MIGBUF_E_RANGE);
+    ck_assert_uint_eq(t.id, 42);
+    ck_assert_uint_eq(w.id, 42);
+    ck_near(o.finish_s, 42);
+    ck_assert_int_eq(migbuf_buffer_save(b, after, sizeof after, &length), 0);
+    ck_assert_str_eq(before, after);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { the_header_s_example,
+                                   links_are_apart,
+                                   no_room_is_told_with_when,
+                                   who_has_no_room_is_not_overtaken,
+                                   outlook_of_one_that_runs,
+                                   write_through_for_who_cannot_fit,
+                                   asking_changes_nothing,
+                                   NULL };
+
+    return unit_run("admission", tests, 60);
+}
