@@ -458,6 +458,31 @@ static void free_buffer(void)
     buffer = NULL;
 }
 
+/* Asking leaves nothing behind, and changes nothing. */
+static int buffer_turns(void)
+{
+    struct migbuf_planner_turn turns[2];
+    const struct migbuf_waiting w[2] = {
+        { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 },
+        { .id = 9, .link = 7, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 },
+    };
+
+    return migbuf_admission_turns(buffer, MIGBUF_ADMISSION_SHORTEST, w, 2, turns);
+}
+static int buffer_outlook(void)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+
+    return migbuf_outlook_running(buffer, 1, &o);
+}
+static int buffer_outlook_waiting(void)
+{
+    const struct migbuf_waiting w = { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 };
+    struct migbuf_outlook o = { .size = sizeof o };
+
+    return migbuf_outlook_waiting(buffer, &w, 10, &o);
+}
+
 static const struct step buffer_steps[] = {
     { "migbuf_buffer_new", buffer_new },       { "migbuf_buffer_add", buffer_add },
     { "migbuf_buffer_add", buffer_add },       { "migbuf_buffer_add", buffer_add },
@@ -465,6 +490,8 @@ static const struct step buffer_steps[] = {
     { "migbuf_buffer_sample", buffer_sample }, { "migbuf_buffer_tick", buffer_tick },
     { "migbuf_buffer_add", buffer_add },       { "migbuf_buffer_sample", buffer_sample_more },
     { "migbuf_buffer_phase", buffer_phase },   { "migbuf_buffer_weight", buffer_weight },
+    { "migbuf_admission_turns", buffer_turns }, { "migbuf_outlook_running", buffer_outlook },
+    { "migbuf_outlook_waiting", buffer_outlook_waiting },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_refused", buffer_refused },
     { "migbuf_buffer_found", buffer_found },   { "migbuf_buffer_resize", buffer_resize },
     { "migbuf_buffer_load", buffer_load },     { "migbuf_buffer_tick", buffer_tick },

@@ -485,6 +485,8 @@ static int admit(struct model *m, uint32_t host)
 /* What the library says of those that run, now and then, to be compared with what becomes of them. */
 static int ask_outlooks(struct model *m, uint32_t host)
 {
+    if (m->run->policy != POLICY_PAPER && m->run->policy != POLICY_PLANNER)
+        return 0;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
         struct migbuf_outlook o;

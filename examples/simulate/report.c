@@ -42,8 +42,8 @@ static void fill_row(struct row *row, const struct result *results, size_t count
     row->vm_delivered_pct /= fmax(1, row->seeds);
     row->bound_pct /= fmax(1, row->seeds);
     row->completion_s /= fmax(1, finished);
-    row->finish_within_pct /= fmax(1, forecasts);
-    row->peak_within_pct /= fmax(1, forecasts);
+    row->finish_within_pct = forecasts > 0 ? row->finish_within_pct / forecasts : -1;
+    row->peak_within_pct = forecasts > 0 ? row->peak_within_pct / forecasts : -1;
     row->p99 = slowdowns_quantile(&all, 0.99);
 }
 
@@ -75,10 +75,12 @@ void report_table(const struct row *rows, size_t count, FILE *out)
 
         if (k && r->scenario != rows[k - 1].scenario)
             fputc('\n', out);
-        fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f %12.0f%% %4.0f%%\n",
+        fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f ",
                 r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds, r->failed_pct,
-                r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak,
-                r->finish_within_pct, r->peak_within_pct);
+                r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak);
+        if (r->finish_within_pct >= 0)
+            fprintf(out, "%12.0f%% %4.0f%%", r->finish_within_pct, r->peak_within_pct);
+        fputc('\n', out);
     }
 }
 
@@ -129,11 +131,14 @@ void report_json(const struct row *rows, size_t count, FILE *out)
                 "\"failed_pct\": %.3f, "
                 "\"overflows\": %" PRIu64
                 ", \"delivered_pct\": %.3f, \"vm_delivered_pct\": %.3f, \"p99_slowdown\": %.3f, "
-                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f, \"finish_within_pct\": %.2f, "
-                "\"peak_within_pct\": %.2f}",
+                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f",
                 k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
                 r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
-                r->bound_pct, r->finish_within_pct, r->peak_within_pct);
+                r->bound_pct);
+        if (r->finish_within_pct >= 0)
+            fprintf(out, ", \"finish_within_pct\": %.2f, \"peak_within_pct\": %.2f", r->finish_within_pct,
+                    r->peak_within_pct);
+        fputc('}', out);
     }
     fputs("\n]\n", out);
 }

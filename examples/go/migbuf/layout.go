@@ -33,6 +33,8 @@ func layouts() [][2]reflect.Type {
 		pair(PlannerOptions{}, C.struct_migbuf_planner_options{}),
 		pair(PlannerFlow{}, C.struct_migbuf_planner_flow{}),
 		pair(PlannerTurn{}, C.struct_migbuf_planner_turn{}),
+		pair(Waiting{}, C.struct_migbuf_waiting{}),
+		pair(Outlook{}, C.struct_migbuf_outlook{}),
 		pair(Link{}, C.struct_migbuf_link{}),
 		pair(LinkFlow{}, C.struct_migbuf_link_flow{}),
 		pair(TCP{}, C.struct_migbuf_link_tcp{}),

@@ -880,3 +880,50 @@ func TestLXD(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The example of admission.h, and write-through for a guest that cannot fit.
+func TestAdmission(t *testing.T) {
+	b := newBuffer(t, 10<<30)
+	if err := b.Add(NewMigration(1), vm(10e9)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Link(0, 100e6); err != nil {
+		t.Fatal(err)
+	}
+	var queue []Waiting
+	for id, disk := range map[uint64]uint64{2: 5e9, 3: 2e9} {
+		w, err := b.Waiting(NewMigration(id), vm(disk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue = append(queue, w)
+	}
+	turns, err := b.Turns(ShortestFirst, queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, turn := range turns {
+		want, earliest := LinkBusy, 100.0
+		if turn.ID == 2 {
+			want, earliest = NotItsTurn, 120
+		}
+		if turn.Verdict != want || math.Abs(turn.EarliestS-earliest) > 1e-6 {
+			t.Errorf("%d: %v, earliest in %g s", turn.ID, turn.Verdict, turn.EarliestS)
+		}
+	}
+	if o, err := b.Outlook(1); err != nil || math.Abs(o.FinishS-100) > 1e-6 || o.Mirror() {
+		t.Error(o, err)
+	}
+	hog := NewMigration(4)
+	hog.RateBytesPerS = 30e6
+	w, err := b.Waiting(hog, vm(200e9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := b.OutlookWaiting(w, 120); err != nil || o.Delivered > 0.5 || !o.Mirror() {
+		t.Error(o, err)
+	}
+	if _, err := b.Outlook(9); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}

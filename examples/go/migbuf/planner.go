@@ -142,6 +142,7 @@ const (
 	Start      Verdict = C.MIGBUF_VERDICT_START
 	LinkBusy   Verdict = C.MIGBUF_VERDICT_LINK_BUSY
 	NotItsTurn Verdict = C.MIGBUF_VERDICT_NOT_ITS_TURN
+	NoRoom     Verdict = C.MIGBUF_VERDICT_NO_ROOM
 )
 
 func (v Verdict) String() string { return C.GoString(C.migbuf_verdict_text(C.int32_t(v))) }
