@@ -126,10 +126,13 @@ static int hold(struct trial *t)
 {
     for (size_t i = 0; i < t->guests; i++) {
         struct migbuf_planner_guest *g = &t->guest[i];
+        double part = delivered(t, i);
 
-        g->rate *= delivered(t, i);
+        if (g->need_bytes * part > t->o.capacity_bytes) /* a plan hopes for rewrites: its front factor */
+            part = t->o.capacity_bytes / g->need_bytes;
+        g->rate *= part;
         g->peak = migbuf__least(g->peak, migbuf__most(g->rate, t->plan[i].rate));
-        g->need_bytes *= delivered(t, i);
+        g->need_bytes *= part;
     }
     return settle(t);
 }
@@ -278,13 +281,14 @@ static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct tr
     const struct migbuf_planner_plan *p = &t->plan[i];
     double grown = p->cut ? migbuf__least(p->need_bytes, (p->growth + t->o.floor) * p->release_s) : p->need_bytes;
     double end = known ? start_s + p->release_s : INFINITY, omega = (double)migbuf__bins_capacity(b->bins);
+    double most = migbuf__most(omega, g->file_bytes);
     struct migbuf_outlook o = { .start_s = start_s, .finish_s = end };
 
     o.finish_least_s = isinf(end) ? start_s : migbuf__most(0, FINISH_LEAST * end - t->o.interval_s);
     o.finish_most_s = FINISH_MOST * end + FINISH_MORE_S;
-    o.peak_bytes = g->file_bytes + grown;
-    o.peak_least_bytes = g->file_bytes + PEAK_LEAST * grown;
-    o.peak_most_bytes = g->file_bytes + PEAK_MOST * grown + PEAK_MORE * omega;
+    o.peak_bytes = migbuf__least(g->file_bytes + grown, most);
+    o.peak_least_bytes = migbuf__least(g->file_bytes + PEAK_LEAST * grown, most);
+    o.peak_most_bytes = migbuf__least(g->file_bytes + PEAK_MOST * grown + PEAK_MORE * omega, most);
     return o;
 }
 

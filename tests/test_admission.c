@@ -200,6 +200,7 @@ START_TEST(write_through_for_who_cannot_fit)
     ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
     ck_near(o.start_s, 100);
     ck_assert(o.finish_s > 1100 && o.finish_s < 1130); /* held back: without that 20 GB more to send */
+    ck_assert(o.peak_bytes > 1.5e9 && o.peak_most_bytes <= 2e9);
     ck_assert(o.delivered < 0.25);
     ck_near(o.mirror_delivered, 1); /* 100 * 65536 / (65536 + 131072) = 33 MB/s */
     ck_assert_int_eq(o.mirror, 1);

@@ -93,7 +93,7 @@ struct migbuf_outlook {
  * ## The error bars
  *
  *   finish  0.85 T - interval .. 1.1 T + 5 s
- *   peak    file + 0.33 (peak - file) .. file + 1.9 (peak - file) + 0.02 Ω, at most all that is missing of its disks
+ *   peak    file + 0.33 (peak - file) .. file + 1.9 (peak - file) + 0.02 Ω, at most its whole disks, and Ω
  *
  * The factors are what became true divided by what was forecast, at the 10th and the 90th percentile, of 12'000 forecasts
  * in examples/simulate (planner, shortest first, five scenarios, seeds 1 to 20); its table tells how often the bars hold
