@@ -136,7 +136,8 @@ func (b *Bins) Shards() ([]Shard, error) {
 
 func viewBins(b *C.struct_migbuf_bins, id uint64) (BinsView, error) {
 	v := BinsView{size: uint64(unsafe.Sizeof(BinsView{}))}
-	return v, failed("bins_view", C.migbuf_bins_view(b, C.uint64_t(id), (*C.struct_migbuf_bins_view)(unsafe.Pointer(&v))))
+	rc := C.migbuf_bins_view(b, C.uint64_t(id), (*C.struct_migbuf_bins_view)(unsafe.Pointer(&v)))
+	return v, failed("bins_view", rc)
 }
 
 func listBins(b *C.struct_migbuf_bins) ([]Bin, error) {

@@ -346,7 +346,8 @@ func (b *Buffer) Stats() (BufferStats, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := BufferStats{size: uint64(unsafe.Sizeof(BufferStats{}))}
-	return s, failed("buffer_stats", C.migbuf_buffer_stats(b.b, (*C.struct_migbuf_buffer_stats)(unsafe.Pointer(&s))))
+	rc := C.migbuf_buffer_stats(b.b, (*C.struct_migbuf_buffer_stats)(unsafe.Pointer(&s)))
+	return s, failed("buffer_stats", rc)
 }
 
 // Bins lists the bins of the buffer's ledger, in order of start.
