@@ -102,24 +102,30 @@ static void look(struct migbuf_buffer *b)
     FENCED(struct migbuf_buffer_view, v);
     FENCED(struct migbuf_buffer_stats, s);
     FENCED(struct migbuf_bins_view, bins);
+    FENCED(struct migbuf_outlook, o);
 
     REQUIRE(migbuf_buffer_tick(b, 1000, &d, 1) == 1);
     printf("decision %d %d %" PRIu64 "\n", d.action, d.reason, d.growth_bytes_per_s);
     v.it.size = sizeof v.it;
     s.it.size = sizeof s.it;
     bins.it.size = sizeof bins.it;
+    o.it.size = sizeof o.it;
     REQUIRE(migbuf_buffer_view(b, 7, &v.it) == 0 && v.it.size == sizeof v.it);
     REQUIRE(migbuf_buffer_stats(b, &s.it) == 0 && s.it.size == sizeof s.it);
     REQUIRE(migbuf_bins_view(migbuf_buffer_bins(b), 7, &bins.it) == 0 && bins.it.size == sizeof bins.it);
     whole(v.fence);
     whole(s.fence);
+    REQUIRE(migbuf_outlook_running(b, 7, &o.it) == 0 && o.it.size == sizeof o.it);
     whole(bins.fence);
+    whole(o.fence);
     NEW_FIELD_READS_0(v.it);
     NEW_FIELD_READS_0(s.it);
     NEW_FIELD_READS_0(bins.it);
+    NEW_FIELD_READS_0(o.it);
     printf("view %.17g %" PRIu64 " %d\n", v.it.curve, v.it.claim_bytes, v.it.reason);
     printf("stats %" PRIu64 " %" PRIu64 " %.17g\n", s.it.capacity_bytes, s.it.ticks, s.it.level);
     printf("bins %" PRIu64 " %.17g %u\n", bins.it.share_bytes, bins.it.priority, bins.it.shards);
+    printf("outlook %.17g %.17g %d\n", o.it.finish_s, o.it.peak_bytes, o.it.mirror);
     s.it.size = 8;
     REQUIRE(migbuf_buffer_stats(b, &s.it) == MIGBUF_E_STRUCT);
 }
