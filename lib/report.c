@@ -11,7 +11,7 @@
 
 #define MAX_KEY_BYTES 64
 
-enum field_type { U64, DOUBLE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED };
+enum field_type { U64, DOUBLE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED, IS_NOT_OK };
 
 /* One member: where it is ("a.b" is member b of member a), where it goes, and what to say when it is not right. */
 struct field {
@@ -124,6 +124,8 @@ static int put(const struct migbuf__json *value, const struct field *f, char *re
         return put_flag(true, is_text(value, "nospace"), out);
     case IS_FAILED:
         return put_flag(true, is_text(value, "failed"), out);
+    case IS_NOT_OK:
+        return put_flag(true, !is_text(value, "ok"), out);
     default:
         return put_text(value, f, out);
     }
@@ -416,6 +418,7 @@ int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device,
         NEED(migbuf_job_report, device, "device", TEXT), NEED(migbuf_job_report, status, "status", TEXT),
         NEED(migbuf_job_report, type, "type", TEXT),     NEED(migbuf_job_report, length, "len", U64),
         NEED(migbuf_job_report, offset, "offset", U64),  NEED(migbuf_job_report, ready, "ready", BOOLEAN),
+        MAY(migbuf_job_report, stopped, "io-status", IS_NOT_OK),
     };
     const struct condition wanted[] = { { "device", device } };
     struct migbuf_job_report r = { .length = 0 };
@@ -578,6 +581,25 @@ int migbuf_report_job_event(const char *text, uint64_t text_bytes, struct migbuf
         MAY(migbuf_job_event_report, error, "error", CUT_TEXT),
     };
     struct migbuf_job_event_report r = { .length = 0 };
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = READ_OBJECT(fields);
+    if (rc == 0)
+        *out = r;
+    return rc;
+}
+
+int migbuf_report_job_error(const char *text, uint64_t text_bytes, struct migbuf_job_error_report *out,
+                            struct migbuf_error *error)
+{
+    static const struct field fields[] = {
+        NEED(migbuf_job_error_report, device, "device", TEXT),
+        NEED(migbuf_job_error_report, operation, "operation", TEXT),
+        NEED(migbuf_job_error_report, action, "action", TEXT),
+    };
+    struct migbuf_job_error_report r = { .device = "" };
     int rc;
 
     if (!text || !out)

@@ -1002,6 +1002,7 @@ READ(status, "{\"status\": \"prelaunch\", \"singlestep\": false, \"running\": fa
 READ(migrate, "{\"status\": \"active\", \"ram\": {\"transferred\": 1, \"remaining\": 2, \"total\": 3, \"mbps\": 1.5}}")
 READ(fdset, "{\"fd\": 20, \"fdset-id\": 0}")
 READ(io_error, "{\"device\": \"\", \"nospace\": true, \"node-name\": \"o\", \"operation\": \"write\", \"action\": \"stop\"}")
+READ(job_error, "{\"device\": \"j\", \"operation\": \"write\", \"action\": \"stop\"}")
 READ(job_event, "{\"device\": \"j\", \"len\": 8, \"offset\": 4, \"speed\": 0, \"type\": \"mirror\"}")
 READ(threshold, "{\"node-name\": \"f\", \"amount-exceeded\": 512, \"write-threshold\": 4096}")
 
@@ -1062,6 +1063,7 @@ static const struct step report_steps[] = {
     { "migbuf_report_migrate", report_migrate },
     { "migbuf_report_fdset", report_fdset },
     { "migbuf_report_io_error", report_io_error },
+    { "migbuf_report_job_error", report_job_error },
     { "migbuf_report_job_event", report_job_event },
     { "migbuf_report_threshold", report_threshold },
     { "migbuf_report_migration_status", report_migration_status },

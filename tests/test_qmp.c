@@ -58,6 +58,7 @@ static void read_all(const char *text, uint64_t bytes)
     struct migbuf_fdset_report fdset;
     struct migbuf_io_error_report io;
     struct migbuf_job_event_report event;
+    struct migbuf_job_error_report job_error;
     struct migbuf_threshold_report threshold;
 
     migbuf_report_block(text, bytes, "n0", &block, NULL);
@@ -69,6 +70,7 @@ static void read_all(const char *text, uint64_t bytes)
     migbuf_report_fdset(text, bytes, &fdset, NULL);
     migbuf_report_io_error(text, bytes, &io, NULL);
     migbuf_report_job_event(text, bytes, &event, NULL);
+    migbuf_report_job_error(text, bytes, &job_error, NULL);
     migbuf_report_threshold(text, bytes, &threshold, NULL);
 }
 

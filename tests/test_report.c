@@ -223,6 +223,12 @@ START_TEST(a_block_job)
     ck_assert_int_eq(r.ready, 1);
     ck_assert_str_eq(r.status, "ready");
     ck_assert_str_eq(r.type, "mirror");
+    ck_assert_int_eq(r.stopped, 0);
+    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 1, "
+                                             "\"offset\": 0, \"ready\": true, \"io-status\": \"nospace\"}]"),
+                                       "j", &r, NULL),
+                     0);
+    ck_assert_int_eq(r.stopped, 1);
     ck_assert_int_eq(migbuf_report_job("[]", 2, "j", &r, NULL), MIGBUF_E_NOTFOUND);
 }
 END_TEST
@@ -307,6 +313,7 @@ START_TEST(events)
 {
     struct migbuf_io_error_report io;
     struct migbuf_job_event_report job;
+    struct migbuf_job_error_report job_error;
     struct migbuf_threshold_report threshold;
     char status[16] = "untouched";
     char text[1024], reason[300];
@@ -336,6 +343,14 @@ START_TEST(events)
              "{\"device\": \"j\", \"len\": 8, \"offset\": 4, \"type\": \"mirror\", \"error\": \"%s\"}", reason);
     ck_assert_int_eq(migbuf_report_job_event(BYTES(text), &job, NULL), 0);
     ck_assert_uint_eq(strlen(job.error), 254);
+
+    ck_assert_int_eq(migbuf_report_job_error(
+                         BYTES("{\"device\": \"j\", \"operation\": \"write\", \"action\": \"stop\"}"), &job_error, NULL),
+                     0);
+    ck_assert_str_eq(job_error.device, "j");
+    ck_assert_str_eq(job_error.operation, "write");
+    ck_assert_str_eq(job_error.action, "stop");
+    ck_assert_int_eq(migbuf_report_job_error(BYTES("{\"device\": \"j\"}"), &job_error, NULL), MIGBUF_E_PROTOCOL);
 
     ck_assert_int_eq(
         migbuf_report_threshold(BYTES("{\"node-name\": \"f\", \"amount-exceeded\": 512, \"write-threshold\": 4096}"),

@@ -703,7 +703,7 @@ static int put_mirror(struct migration *m, uint64_t now)
 
     put(m,
         "{\"job-id\":\"%s_snapshot\",\"device\":\"%s%s\",\"target\":\"%s_nbd\",\"sync\":\"%s\","
-        "\"copy-mode\":\"write-blocking\"}",
+        "\"copy-mode\":\"write-blocking\",\"on-target-error\":\"stop\"}",
         node(m), node(m), whole ? "" : "_snapshot", node(m), whole ? "full" : "top");
     return new_job(m, now);
 }
@@ -721,14 +721,14 @@ static int job_failed(struct migration *m)
 {
     const struct job *j = job(m);
 
-    return failed(m, "the job %s %s%s%s", j->name, j->cancelled ? "was cancelled" : "ended",
+    return failed(m, "the job %s %s%s%s", j->name, j->cancelled ? "was cancelled" : j->ended ? "ended" : "stopped",
                   j->error[0] ? ": " : " too early", j->error);
 }
 
 static int job_ready(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    if (job(m)->ended)
+    if (job(m)->ended || job(m)->stopped)
         return job_failed(m);
     return job(m)->ready ? DONE : WAIT;
 }
@@ -737,7 +737,7 @@ static int job_completed(struct migration *m, const struct call *answer, uint64_
 {
     (void)answer, (void)now;
     if (!job(m)->ended)
-        return WAIT;
+        return job(m)->stopped ? job_failed(m) : WAIT;
     return job(m)->cancelled || job(m)->error[0] ? job_failed(m) : DONE;
 }
 
@@ -911,8 +911,9 @@ static bool made_job(const struct migration *m)
     return m->disk[m->d].made & MADE_JOB && !job(m)->ended;
 }
 
-/* Cancelled by force while its guest wrote, the mirror took QEMU 7.2 with it (signal 11). Without force, and with the
- * guest stopped for a moment, it ends by itself. */
+/* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with 7.2;
+ * see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error "stop",
+ * and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
 static bool must_hold(const struct migration *m)
 {
     return made_any(m, MADE_JOB) && is_running(m);
@@ -1162,6 +1163,7 @@ static int found_jobs(struct migration *m, const struct call *answer, uint64_t n
         if (migbuf_report_job(answer->text, answer->text_bytes, job->name, &report, NULL))
             continue;
         job->ready = report.ready;
+        job->stopped = report.stopped;
         m->disk[k].made |= strcmp(report.type, "commit") ? MADE_JOB : MADE_COMMIT;
     }
     return DONE;
@@ -1416,8 +1418,8 @@ static const struct step steps[] = {
                     .flags = TOLERANT },
     [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
                     .begin = take_over, .timeout_ms = T(60), .flags = DRAINS },
-    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel", DEVICE("$O"),
-                   .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = DRAINS | TOLERANT | EACH },
+    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
+                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = DRAINS | TOLERANT | EACH },
     [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
                    "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
                    .flags = EACH },

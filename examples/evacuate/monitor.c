@@ -95,6 +95,20 @@ static void take_job_event(struct facts *f, const struct migbuf_qmp_message *eve
     }
 }
 
+static void take_job_error(struct facts *f, const struct migbuf_qmp_message *event)
+{
+    struct migbuf_job_error_report report;
+
+    if (migbuf_report_job_error(event->text, event->text_bytes, &report, NULL) || strcmp(report.action, "stop"))
+        return;
+    for (struct job *job = f->job; job < f->job + MONITOR_JOBS; job++) {
+        if (strcmp(job->name, report.device) || job->stopped)
+            continue;
+        job->stopped = true;
+        snprintf(job->error, sizeof job->error, "a %s failed", report.operation);
+    }
+}
+
 static void take_io_error(struct facts *f, const struct migbuf_qmp_message *event)
 {
     struct migbuf_io_error_report io;
@@ -120,7 +134,9 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
         f->running = true;
         f->no_space = false;
     } else if (!strncmp(event->name, "BLOCK_JOB_", 10)) {
-        if (strcmp(event->name, "BLOCK_JOB_ERROR") && strcmp(event->name, "BLOCK_JOB_PENDING"))
+        if (!strcmp(event->name, "BLOCK_JOB_ERROR"))
+            take_job_error(f, event);
+        else if (strcmp(event->name, "BLOCK_JOB_PENDING"))
             take_job_event(f, event);
     } else if (!strcmp(event->name, "BLOCK_IO_ERROR")) {
         take_io_error(f, event);

@@ -32,7 +32,8 @@ struct call {
 struct job {
     char name[64]; /* "": none yet */
     bool ready, ended, cancelled;
-    char error[256]; /* of one that ended badly */
+    bool stopped;    /* by a write that failed; it does not end by itself */
+    char error[256]; /* of one that ended badly, or stopped */
 };
 #define MONITOR_JOBS 2
 
