@@ -102,8 +102,8 @@ MIGBUF_API void migbuf_bins_free(struct migbuf_bins *b);
 MIGBUF_API int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint64_t bytes);
 
 /**
- * Its files now weigh `bytes`, more or less than before. What there is less is taken from home
- * where that is over its share, then from its smallest shards, home last.
+ * Its files now weigh `bytes`, more or less than before. What there is less is taken from home where that is over its
+ * share, then from its smallest shards, home last. Errors: MIGBUF_E_NOTFOUND, _RANGE, _NOMEM, _INVALID.
  */
 MIGBUF_API int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes);
 
@@ -128,11 +128,12 @@ MIGBUF_API int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct
 
 /**
  * All bins in order of start: returns how many there are; writes them when `capacity` is enough for all, else nothing
- * (ask with capacity 0 first).
+ * (ask with capacity 0 first). Errors: MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t capacity);
 
-/** All shards, bin by bin in order of start, each from the bottom to the top. Counts and capacity as above. */
+/** All shards, bin by bin in order of start, each from the bottom to the top. Counts, capacity and errors as
+ * above. */
 MIGBUF_API int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, size_t capacity);
 
 #ifdef __cplusplus

@@ -96,7 +96,7 @@ MIGBUF_API int migbuf_limits_request_growth(const struct migbuf_geometry *g, uin
  *
  * Why 3: a request of one unit plus two bytes costs 1.00003 units and may touch three clusters. Source: ours (the
  * reference text uses 16 or 128 for byte limits; in units 3 is enough for any length and alignment). Metadata comes
- * on top: migbuf_limits_metadata. Any thread.
+ * on top: migbuf_limits_metadata. Errors: those of migbuf_geometry_check. Any thread.
  */
 MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, double *factor);
 
@@ -106,7 +106,7 @@ MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, doub
  *
  * Example: 1 GiB in 64 KiB clusters: 2 L2 tables + 1 L1 + header + 1 refcount table + 1 refcount block = 6 clusters
  * = 393216 bytes (the file as created has four of them, sparse ones counted).
- * Source: docs/interop/qcow2.txt of QEMU. Rounded up. Any thread.
+ * Source: docs/interop/qcow2.txt of QEMU. Rounded up. Errors: those of migbuf_geometry_check. Any thread.
  */
 MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes);
 
@@ -123,7 +123,8 @@ MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t 
 MIGBUF_API int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_bytes, uint64_t *bytes);
 
 /**
- * The most an overlay can ever weigh: the virtual size in whole clusters plus migbuf_limits_metadata. Any thread.
+ * The most an overlay can ever weigh: the virtual size in whole clusters plus migbuf_limits_metadata. Errors: those of
+ * migbuf_geometry_check. Any thread.
  */
 MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes);
 
@@ -134,7 +135,8 @@ MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_
  *
  * `in_flight`: the device's queue depth, or what the host knows to be the most in flight. Example: 32 aligned writes
  * of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) = 4194304. Source: ours; QEMU suspends a disk's limits while it
- * drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. Any thread.
+ * drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. Errors: those of
+ * migbuf_geometry_check, MIGBUF_E_RANGE beyond 2^50. Any thread.
  */
 MIGBUF_API int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes,
                                    uint64_t *bytes);
@@ -172,7 +174,7 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  * not).
  *
  * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 2 * 65536 * 16 * 1.1 + 65536 + 327680.
- * Any thread.
+ * Errors: those of migbuf_geometry_check, MIGBUF_E_INVALID, MIGBUF_E_RANGE for a negative interval. Any thread.
  */
 MIGBUF_API int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits,
                                           double interval_s, double *bytes);

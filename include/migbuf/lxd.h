@@ -202,7 +202,8 @@ MIGBUF_API int migbuf_lxd_volume_create(struct migbuf_lxd *lxd, const char *pool
 MIGBUF_API int migbuf_lxd_volume_resize(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
-/** Deletes it with all it holds. A volume that is attached to something is refused by the server. */
+/** Deletes it with all it holds. One that is attached to something is refused: MIGBUF_E_PEER. Errors: the shared
+ * ones. */
 MIGBUF_API int migbuf_lxd_volume_delete(struct migbuf_lxd *lxd, const char *pool, const char *name,
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
@@ -236,7 +237,8 @@ MIGBUF_API int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struc
 MIGBUF_API int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const char *name, uint32_t timeout_ms,
                              struct migbuf_lxd_vm *vm, struct migbuf_error *error);
 
-/** One key of its configuration with that of its profiles, "raw.qemu" for instance; as migbuf_lxd_key(). */
+/** One key of its configuration with that of its profiles, "raw.qemu" for instance. Errors: as
+ * migbuf_lxd_key() and migbuf_lxd_vm(). */
 MIGBUF_API int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, const char *name, const char *key,
                                  uint32_t timeout_ms, char *value, uint64_t value_bytes, struct migbuf_error *error);
 
@@ -283,7 +285,7 @@ struct migbuf_lxd_migration {
     uint64_t processed_bytes;       /**< of that stage */
     uint64_t speed_bytes_per_s;     /**< the mean since the stage began; 0 where nothing is said */
     int32_t percent;                /**< 0 … 100, -1 where nothing is said */
-    uint32_t flags; /**< MIGBUF_LXD_MAY_CANCEL or 0 */
+    uint32_t flags;                 /**< MIGBUF_LXD_MAY_CANCEL | _HAS_PROCESSED, each where it is so */
 };
 
 /**

@@ -33,7 +33,8 @@ MIGBUF_API int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *
  *
  * The whole amount goes into one bin whenever the least used one can hold it, as in the paper.
  * Example: amount 90, rooms {60, 30} -> {60, 30}. The paper's halving never ends on it: see the next function.
- * Source: ours, in place of "divide Δ in 2 … until we can move Δ". O(n log n). Any thread.
+ * Source: ours, in place of "divide Δ in 2 … until we can move Δ". O(n log n). Errors: MIGBUF_E_INVALID,
+ * MIGBUF_E_RANGE. Any thread.
  */
 MIGBUF_API int migbuf_placement_pour(const double *used_bytes, const double *share_bytes, size_t n, double amount_bytes,
                                      size_t *scratch, double *placed_bytes, double *rest_bytes);

@@ -116,7 +116,7 @@ struct migbuf_job_report {
     uint64_t length;  /**< len; for mirror and commit in bytes, and it rises with the guest's writes */
     uint64_t offset;  /**< done so far, in the same unit */
     int32_t ready;    /**< 1: may be completed */
-    int32_t stopped;  /**< 1: a failed read or write has stopped it (io-status is not "ok"); it does not end by itself */
+    int32_t stopped;  /**< 1: a failed read or write has stopped it (io-status is not "ok"); it does not end */
 };
 
 /** One job out of what query-block-jobs returned. MIGBUF_E_NOTFOUND: it has ended, or never was. */
@@ -214,8 +214,8 @@ struct migbuf_job_error_report {
 /**
  * Example: {"device": "j", "operation": "write", "action": "stop"} -> operation "write", action "stop".
  *
- * A mirror with copy-mode write-blocking is best started with on-target-error "stop". Ended by QEMU itself ("report", the
- * default) while a write of the guest is on its way to the target, it frees memory that this write still uses
+ * A mirror with copy-mode write-blocking is best started with on-target-error "stop". Ended by QEMU itself ("report",
+ * the default) while a write of the guest is on its way to the target, it frees memory that this write still uses
  * (mirror_run() against active_write_settle() in block/mirror.c): of 75 guests whose target died so, 4 took QEMU 7.2
  * with them. Stopped, it is cancelled once the guest stands still.
  */
