@@ -161,7 +161,8 @@ static int link_is_known(const struct migbuf_buffer *b, uint32_t at)
 
 static int check_waiting(const struct migbuf_waiting *w)
 {
-    const double amounts[] = { w->disk_bytes, w->whole_bytes, w->need_bytes, w->reserve_bytes, w->rate, w->write_bytes_per_s };
+    const double amounts[] = { w->disk_bytes,    w->whole_bytes, w->need_bytes,
+                               w->reserve_bytes, w->rate,        w->write_bytes_per_s };
     int rc = migbuf__number(w->flow_bytes_per_s, 4.9e-324, INFINITY);
 
     for (size_t k = 0; k < sizeof amounts / sizeof *amounts && !rc; k++)
@@ -228,8 +229,8 @@ static int fit(const struct migbuf_buffer *b, const struct trial *t, const struc
     return starts;
 }
 
-int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const struct migbuf_waiting *waiting, size_t count,
-                           struct migbuf_planner_turn *turns)
+int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const struct migbuf_waiting *waiting,
+                           size_t count, struct migbuf_planner_turn *turns)
 {
     struct migbuf_planner_flow *queue;
     struct trial t;
@@ -275,7 +276,8 @@ static int take_size(const struct migbuf_outlook *o)
 }
 
 /* Guest i of a plan that has settled, `start_s` from now. */
-static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct trial *t, size_t i, double start_s, int known)
+static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct trial *t, size_t i, double start_s,
+                                  int known)
 {
     const struct migbuf_planner_guest *g = &t->guest[i];
     const struct migbuf_planner_plan *p = &t->plan[i];

@@ -39,7 +39,7 @@
  * fast the link is. It lets guests fill the buffer by the time their files are deleted, where `paper` holds them back
  * because a bin looks full now. In the model of examples/simulate, sixteen VMs leaving at once get 53 % of their writes
  * through instead of 40, and wait a hundredth of the time where it is longest; started one after the other
- * (migbuf_planner_admit) 95 instead of 91. `paper` is there because its rule was agreed on, needs nothing but file
+ * (admission.h) 95 instead of 91. `paper` is there because its rule was agreed on, needs nothing but file
  * sizes, and can be followed on a sheet of paper. Both are held by the same clamps: what is promised above does not
  * depend on a forecast.
  *
