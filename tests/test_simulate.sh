@@ -70,6 +70,16 @@ replays() {
         grep -q '"scenario": "light"'
 }
 
+# Who cannot fit is mirrored: more is delivered, to all together and to each, and nobody waits longer.
+mirrors_who_cannot_fit() {
+    "$simulate" --quiet --scenario evac16 --policy planner,hybrid --admission sjf --seeds 2 --json "$dir/hybrid.json" >/dev/null
+    python3 -c 'import json, sys
+p, h = json.load(open(sys.argv[1]))
+sys.exit(not (h["delivered_pct"] > p["delivered_pct"] + 10 and h["vm_delivered_pct"] > p["vm_delivered_pct"] and
+              h["p99_slowdown"] < p["p99_slowdown"] and not h["overflows"] and h["failed_pct"] == 0 and
+              p["finish_within_pct"] > 60 and p["peak_within_pct"] > 60))' "$dir/hybrid.json"
+}
+
 check "runs" run "$dir/a.json"
 check "same seeds, one process, keeping a file: the same" run "$dir/b.json" --jobs 1 --resume "$dir/all.txt"
 check "to the last digit" cmp "$dir/a.json" "$dir/b.json"
@@ -83,6 +93,7 @@ check "JSON: an array of rows" shape "$dir/a.json" 4
 check "paper and planner: no overflow, nobody fails" no_overflow "$dir/a.json"
 check "nothing above its bound" below_bound "$dir/a.json"
 check "without throttle it overflows" overflows_without_throttle
+check "who cannot fit is mirrored, and forecasts hold" mirrors_who_cannot_fit
 check "a picture" sh -c "'$simulate' --quiet --scenario evac16 --admission sjf --seeds 1 --svg '$dir/a.svg' && grep -q '</svg>' '$dir/a.svg'"
 check "several hosts" "$simulate" --quiet --scenario evac16 --hosts 3 --seeds 1 --policy planner,paper
 check "replays a trace" replays

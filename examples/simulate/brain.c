@@ -23,6 +23,7 @@ static int32_t library_policy(enum policy p)
     case POLICY_LITERAL:
         return MIGBUF_POLICY_LITERAL;
     case POLICY_PLANNER:
+    case POLICY_HYBRID:
         return MIGBUF_POLICY_PLANNER;
     default:
         return MIGBUF_POLICY_LITERAL; /* refuses nobody, and is not asked for limits */
@@ -142,6 +143,18 @@ int brain_turns(const struct brain *b, enum admission admission, const struct mi
 {
     return migbuf_admission_turns(b->buffer, admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO,
                                   w, count, turns);
+}
+
+int brain_mirrors(const struct brain *b, const struct member *m)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_waiting w;
+    int rc = brain_waiting(b, m, &w);
+
+    w.write_bytes_per_s = m->bytes_before;
+    if (!rc)
+        rc = migbuf_outlook_waiting(b->buffer, &w, 0, &o);
+    return rc ? rc : o.mirror;
 }
 
 int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o)

@@ -20,7 +20,8 @@ struct order {
 
 struct member {
     uint64_t id;
-    double rate_before; /* unit bytes/s, measured before the start */
+    double rate_before; /* unit bytes/s, measured before the start; and plain bytes/s */
+    double bytes_before;
     double flow;        /* most it gets on the link */
     struct migbuf_geometry geometry;
 };
@@ -46,6 +47,8 @@ int brain_tick(struct brain *b, double now_s, struct order *orders);
 int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w);
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
                 struct migbuf_planner_turn *turns);
+/* Is write-through recommended for one that starts now? 1, 0, or -1 when something is wrong. */
+int brain_mirrors(const struct brain *b, const struct member *m);
 /* What is expected of one that runs. */
 int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o);
 #endif

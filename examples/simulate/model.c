@@ -19,7 +19,7 @@
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
 const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
-                                             "literal", "paper", "planner", "mirror" };
+                                             "literal", "paper", "planner", "mirror", "hybrid" };
 const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
 
 const struct scenario scenarios[] = {
@@ -74,7 +74,7 @@ struct vm {
     enum state state;
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
-    bool on, paused;
+    bool on, paused, mirrored;
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
     struct order order; /* on its way to QEMU */
@@ -310,7 +310,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
         v->by_units.rate = v->units / (BRADFORD_DELAY_S * exp2(floor(v->writes / BRADFORD_WRITES) - 1));
         return pass(&v->by_units, v->units, most);
     }
-    if (m->run->policy == POLICY_MIRROR)
+    if (v->mirrored)
         return fmin(most, floor(fmin(share / (v->request + (v->left > 0 ? MIRROR_TURN : 0)),
                                      v->depth / (v->request / share + MIRROR_LATENCY_S)) *
                                     STEP_S +
@@ -330,7 +330,7 @@ static void guest_step(const struct model *m, struct vm *v, double share)
     n = let_through(m, v, share);
     v->want -= n;
     v->want = fmin(v->want, v->depth); /* a guest waits for its requests before it makes others */
-    if (m->run->policy == POLICY_MIRROR) {
+    if (v->mirrored) {
         v->sent = n * v->request;
         v->written += v->sent;
         v->writes += n;
@@ -425,6 +425,7 @@ static struct member member_of(const struct model *m, const struct vm *v)
         .id = v->id, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
     };
 
+    member.bytes_before = member.rate_before * v->request / (v->units * CLUSTER);
     member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
                                                 .cluster_bytes = 65536,
                                                 .subcluster_bytes = 65536,
@@ -438,8 +439,15 @@ static int start(struct model *m, struct vm *v)
 {
     struct host *h = &m->hosts[v->host];
     struct member member = member_of(m, v);
-    int rc;
+    int rc = m->run->policy == POLICY_HYBRID ? brain_mirrors(h->brain, &member) : m->run->policy == POLICY_MIRROR;
 
+    if (rc < 0)
+        return rc;
+    v->mirrored = rc;
+    if (v->mirrored) { /* it has no files, and counts on its link all the same */
+        member.geometry.virtual_bytes = (uint64_t)CLUSTER;
+        member.geometry.queue_bytes = 0;
+    }
     rc = brain_add(h->brain, &member);
     if (rc)
         return rc;
@@ -447,7 +455,7 @@ static int start(struct model *m, struct vm *v)
         return -1;
     v->state = BASE;
     v->start_s = m->now;
-    v->drains = 4;
+    v->drains = v->mirrored ? 0 : 4;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
     h->active++;
@@ -485,13 +493,13 @@ static int admit(struct model *m, uint32_t host)
 /* What the library says of those that run, now and then, to be compared with what becomes of them. */
 static int ask_outlooks(struct model *m, uint32_t host)
 {
-    if (m->run->policy != POLICY_PAPER && m->run->policy != POLICY_PLANNER)
+    if (m->run->policy != POLICY_PAPER && m->run->policy != POLICY_PLANNER && m->run->policy != POLICY_HYBRID)
         return 0;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
         struct migbuf_outlook o;
 
-        if (v->host != host || !runs(v) || v->said_count == SAID ||
+        if (v->host != host || !runs(v) || v->mirrored || v->said_count == SAID ||
             m->now - v->start_s < FIRST_SAID_S * exp2(v->said_count))
             continue;
         if (brain_outlook(m->hosts[host].brain, v->id, &o))
@@ -534,6 +542,8 @@ static int control(struct model *m, uint32_t host)
     for (int k = 0; k < n; k++) {
         struct vm *v = &m->vms[m->orders[k].id];
 
+        if (v->mirrored)
+            continue;
         if (v->start_s >= m->now) { /* the first limit is there before the overlay is */
             obey(v, &m->orders[k]);
             drain(v);
@@ -588,7 +598,7 @@ static int vm_step(struct model *m, struct vm *v, double share)
     budget = fmax(0, budget - v->sent);
     m->hosts[v->host].pushed += v->sent + fmin(budget, v->left);
     v->left -= fmin(budget, v->left);
-    if (m->run->policy == POLICY_MIRROR)
+    if (v->mirrored)
         return v->left > 0 ? 0 : leave(m, v, DONE);
     v->grown_now = -v->file;
     v->file = file_bytes(v);
@@ -766,7 +776,7 @@ static int sum_up(struct model *m)
         bound += here * bound_value(m->hosts[h].bound, m->growth, here);
     }
     o->vm_delivered = wrote ? delivered / wrote : 1;
-    o->bound = wrote && m->run->policy != POLICY_MIRROR ? bound / wrote : 1;
+    o->bound = wrote && m->run->policy != POLICY_MIRROR && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
     o->completion_s = o->finished ? completion / o->finished : 0;
     o->p99 = slowdowns_quantile(&o->slowdowns, 0.99);
     return 0;

@@ -78,7 +78,7 @@ static void put_row(FILE *out, const struct row *r, double y)
              r->admission == ADMISSION_OFF ? "" : admission_names[r->admission]);
     text(out, "t", "end", LEFT - 8, y + 12, words);
     bar(out, colour_of(r->policy), 0.85, LEFT, y + 2, (MIDDLE - LEFT) * r->vm_delivered_pct / 100, ROW - 6);
-    if (r->policy != POLICY_MIRROR) {
+    if (r->policy != POLICY_MIRROR && r->policy != POLICY_HYBRID) {
         double x = LEFT + (MIDDLE - LEFT) * r->bound_pct / 100;
 
         stroke(out, "b", x, y, x, y + ROW - 2);

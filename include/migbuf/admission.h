@@ -129,6 +129,10 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
  * in it: each write takes the round trip longer, all the time; LXD would have to mirror whole disks instead of
  * copying volumes.
  *
+ * In the model of examples/simulate (policy hybrid) that delivers more, and waits less, than the planner alone.
+ * A migration that is mirrored has no files, but takes part in its link: add it with virtual_bytes of one cluster,
+ * queue_bytes 0 and drains_ahead 0, sample what remains, leave its decisions alone, remove it when it is over.
+ *
  * Errors: MIGBUF_E_RANGE (a number below 0), MIGBUF_E_INVALID (NaN), MIGBUF_E_STRUCT, MIGBUF_E_NOMEM.
  */
 MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
