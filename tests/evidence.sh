@@ -182,6 +182,6 @@ if "paper:off" in sums and "planner:sjf" in sums:
     good = good and ratio >= 2
 missing = len(policies) * len(seeds) - sum(len(r) for r in rows.values())
 if missing:
-    print("%d evacuations are missing" % missing)
+    print("evacuations missing: %d" % missing)
 sys.exit(0 if good and not missing else 1)
 END
