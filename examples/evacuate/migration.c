@@ -1623,7 +1623,9 @@ static int look(struct migration *m, const struct step *s, uint64_t now)
             ask(m, s, now);
         return WAIT;
     }
-    if (s->command && call->state == CALL_WAITING && !(s->flags & HANGS_UP) && !monitor_of(m, s->side)->lost)
+    /* No answer is none, even when none can come any more: is_cut_off() sees to that. The target may tell instead. */
+    if (s->command && call->state == CALL_WAITING && !(s->flags & HANGS_UP) &&
+        !(m->at == CONTINUE && monitor_of(m, s->side)->lost))
         return WAIT;
     if (s->command && call->state == CALL_REFUSED && !(s->flags & TOLERANT))
         return failed(m, "QEMU said: %s", call->text);
