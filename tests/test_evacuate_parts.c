@@ -868,7 +868,7 @@ END_TEST
 
 START_TEST(process_inherits_nothing)
 {
-    const char *const list[] = { "sh", "-c", "ls -l /proc/$$/fd | grep -c ' -> '", NULL };
+    const char *const list[] = { "sh", "-c", "ls -m /proc/$$/fd; :", NULL }; /* no pipe: the shell itself may still hold it */
     int leak = open("/dev/null", O_RDONLY), out = new_file("out"); /* leak: not close-on-exec */
     struct process p;
     char text[16];
@@ -877,7 +877,7 @@ START_TEST(process_inherits_nothing)
     while (process_runs(&p))
         usleep(1000);
     process_tail(out, text, sizeof text);
-    ck_assert_str_eq(text, "3");
+    ck_assert_str_eq(text, "0, 1, 2");
     close(leak);
     close(out);
 }
