@@ -202,6 +202,10 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
             falsefalsefalse ] && grep -q "something else took" "$dir/said"
     report $? "a full volume stops the guests, room lets them go on, nothing is lost"
 
+    run 0 $small --inject "fill@setting the first limit" && whole && [ "$(value moved)" = 3 ] &&
+        grep -q "something else fills the volume" "$dir/said"
+    report $? "an overlay is not begun on a full volume"
+
     run 1 $small --inject "fill-for-good@sending the overlay" && [ "$(value overflows)" -ge 1 ] &&
         [ "$(value moved)" = 3 ] && [ "$(value writes_lost)$(value guest_errors)$(value io_errors)" = 000 ]
     report $? "a guest that a full volume stopped goes on at the target"

@@ -34,7 +34,8 @@ for tool in "qemu-system-x86_64", "qemu-img", "mkfs.ext4":
 PHASES = {
     "set-up": {"starting the source": 300, "setting the host's own limits": 2, "waiting for the other guests": 20,
                "learning the disk": 2, "waiting for room in the buffer": 2, "setting the first limit": 3,
-               "setting capabilities": 2, "creating the overlay": 30, "opening the overlay": 2,
+               "setting capabilities": 2, "waiting for room on the volume": 2,
+               "creating the overlay": 30, "opening the overlay": 2,
                "putting the overlay on top": 5},
     "base": {"copying the base": 1200},
     "mirror": {"starting the target": 150, "starting the NBD server": 2, "exporting the target's disk": 2,

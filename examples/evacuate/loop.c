@@ -501,8 +501,9 @@ static void inject(struct run *r, const struct migration *m, uint64_t now)
         die_in(r->options->inject_after_ms);
         return;
     }
-    if ((what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD) && !all_write_to_overlays(r))
-        return; /* an overlay that cannot be made is another test */
+    if ((what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD) && migration_phase(m) != PHASE_WAITING &&
+        !all_write_to_overlays(r))
+        return; /* who waits for room on the volume is another test */
     if (!r->inject_ns)
         r->inject_ns = now;
     if (now < r->inject_ns + r->options->inject_after_ms * MS)

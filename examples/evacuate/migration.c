@@ -475,6 +475,23 @@ static int first_limit(struct migration *m, const struct call *answer, uint64_t 
 
 /* Overlay */
 
+#define EMPTY_OVERLAY_BYTES (256 << 10) /* header, refcounts, L1 table: what qemu-img writes, 192 KiB and rounded up */
+
+/* Admission is on paper. Something else, or guests after a long absence of ours, may have filled the volume meanwhile. */
+static int volume_has_room(struct migration *m, const struct call *answer, uint64_t now)
+{
+    char error[FAIL_SIZE];
+    uint64_t used, available;
+
+    (void)answer;
+    if (now < m->again_ns)
+        return WAIT;
+    m->again_ns = now + 100 * MS;
+    if (volume_usage(m->site->volume, &used, &available, error))
+        return failed(m, "%s", error);
+    return available < m->load->disks * (uint64_t)EMPTY_OVERLAY_BYTES ? WAIT : DONE;
+}
+
 static int create_overlay(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE], size[24];
@@ -1294,7 +1311,7 @@ enum {
     ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_MIGRATE, ASK_TARGET, ASK_LIMITS, ASK_END,
     SOURCE_START, MAY_MIGRATE, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
     LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES,
-    OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
+    OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
     NBD_NODE, MIRROR, READY,
     HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
@@ -1354,6 +1371,8 @@ static const struct step steps[] = {
                            "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}",
                        .timeout_ms = T(10) },
 
+    [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,
+                       .finished = volume_has_room },
     [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .needed = has_overlay,
                          .begin = create_overlay,
                          .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST | EACH },
