@@ -520,12 +520,29 @@ const char *migbuf_verdict_text(int32_t verdict)
     return text[verdict >= 1 && verdict <= MIGBUF_VERDICT_NO_ROOM ? verdict : 0];
 }
 
-/* The queue of one order: by key a, then as here. */
+/* The queue of one link, in either order; and what runs, in any. */
 static int earlier(const void *items, uint64_t i, uint64_t j)
 {
     const struct migbuf_planner_flow *w = items;
 
     return w[i].arrival < w[j].arrival || (w[i].arrival == w[j].arrival && w[i].id < w[j].id);
+}
+
+static int smaller(const void *items, uint64_t i, uint64_t j)
+{
+    const struct migbuf_planner_flow *w = items;
+
+    return w[i].disk_bytes < w[j].disk_bytes || (w[i].disk_bytes <= w[j].disk_bytes && earlier(items, i, j));
+}
+
+/* Link by link. */
+static void line_up_flows(slot *s, const struct migbuf_planner_flow *flows, size_t n, tie_break *tie)
+{
+    for (size_t k = 0; k < n; k++) {
+        s[k].a = flows[k].link;
+        s[k].i = k;
+    }
+    sort_slots(s, n, tie, flows);
 }
 
 static int check_flows(const struct migbuf_planner_flow *f, size_t n, size_t link_count)
@@ -562,32 +579,34 @@ static void let_one_end(struct link_at *at)
         h->sum = 0;
 }
 
-/* Serves the queue of link l in order; returns how many start now. */
-static int serve(const struct migbuf_planner_link *link, uint32_t l, const struct migbuf_planner_flow *running,
-                 size_t n, const struct migbuf_planner_flow *waiting, size_t m, const slot *queue, slot *scratch,
-                 struct migbuf_planner_turn *turns)
+/* What serves one link: those that run on it and its queue, both as slots whose i says which. */
+struct service {
+    const struct migbuf_planner_link *link;
+    const struct migbuf_planner_flow *running, *waiting;
+    const slot *runs, *queue;
+    size_t n, m;
+};
+
+/* Serves a link's queue in order; returns how many start now. */
+static int serve(const struct service *s, slot *heap, struct migbuf_planner_turn *turns)
 {
-    struct link_at at = { .ends = { .s = scratch } };
-    uint32_t place = 0;
+    const double u = s->link->bytes_per_s;
+    struct link_at at = { .ends = { .s = heap } };
     int starts = 0, open = 1;
 
-    for (size_t k = 0; k < n; k++)
-        if (running[k].link == l) {
-            double flow = migbuf__least(running[k].flow_bytes_per_s, link->bytes_per_s);
+    for (size_t k = 0; k < s->n; k++) {
+        const struct migbuf_planner_flow *r = &s->running[s->runs[k].i];
+        double flow = migbuf__least(r->flow_bytes_per_s, u);
 
-            heap_add(&at.ends, -running[k].seconds, flow);
-            at.ends.sum += flow;
-        }
-    for (size_t q = 0; q < m; q++) {
-        const struct migbuf_planner_flow *w = &waiting[queue[q].i];
-        struct migbuf_planner_turn *turn = &turns[queue[q].i];
-        double flow = migbuf__least(w->flow_bytes_per_s, link->bytes_per_s);
+        heap_add(&at.ends, -r->seconds, flow);
+        at.ends.sum += flow;
+    }
+    for (size_t q = 0; q < s->m; q++) {
+        const struct migbuf_planner_flow *w = &s->waiting[s->queue[q].i];
+        struct migbuf_planner_turn *turn = &turns[s->queue[q].i];
+        double flow = migbuf__least(w->flow_bytes_per_s, u);
 
-        if (w->link != l)
-            continue;
-        *turn = (struct migbuf_planner_turn){ .id = w->id,
-                                              .place = place++,
-                                              .link_bytes_per_s = LINK_NOISE * link->bytes_per_s };
+        *turn = (struct migbuf_planner_turn){ .id = w->id, .place = (uint32_t)q, .link_bytes_per_s = LINK_NOISE * u };
         turn->wanted_bytes_per_s = at.ends.sum + IDLE_PART * flow;
         turn->verdict = open ? MIGBUF_VERDICT_START : MIGBUF_VERDICT_NOT_ITS_TURN;
         while (at.ends.groups && at.ends.sum + IDLE_PART * flow > turn->link_bytes_per_s) {
@@ -610,6 +629,7 @@ int migbuf_planner_admit(int32_t order, const struct migbuf_planner_link *links,
                          struct migbuf_planner_turn *turns)
 {
     int starts = 0, rc = order == MIGBUF_ADMISSION_SHORTEST || order == MIGBUF_ADMISSION_FIFO ? 0 : MIGBUF_E_INVALID;
+    slot *queue = scratch, *runs = scratch + waiting_count;
 
     if ((link_count && !links) || (running_count && !running) || (waiting_count && (!waiting || !scratch || !turns)))
         return MIGBUF_E_INVALID;
@@ -621,13 +641,22 @@ int migbuf_planner_admit(int32_t order, const struct migbuf_planner_link *links,
         rc = check_flows(waiting, waiting_count, link_count);
     if (rc || !waiting_count)
         return rc;
-    for (size_t k = 0; k < waiting_count; k++) {
-        scratch[k].a = order == MIGBUF_ADMISSION_SHORTEST ? waiting[k].disk_bytes : 0;
-        scratch[k].i = k;
+    line_up_flows(queue, waiting, waiting_count, order == MIGBUF_ADMISSION_SHORTEST ? smaller : earlier);
+    line_up_flows(runs, running, running_count, earlier);
+    for (size_t from = 0, q = 0, r = 0; q < waiting_count; from = q) {
+        uint32_t l = waiting[queue[q].i].link;
+        struct service s = { .link = &links[l], .running = running, .waiting = waiting, .queue = queue + q };
+
+        while (q < waiting_count && waiting[queue[q].i].link == l)
+            q++;
+        s.m = q - from;
+        while (r < running_count && running[runs[r].i].link < l)
+            r++;
+        s.runs = runs + r;
+        while (r < running_count && running[runs[r].i].link == l)
+            r++;
+        s.n = (size_t)(runs + r - s.runs);
+        starts += serve(&s, runs, turns); /* a heap moves a and b, and leaves i where it is */
     }
-    sort_slots(scratch, waiting_count, earlier, waiting);
-    for (size_t l = 0; l < link_count; l++)
-        starts += serve(&links[l], (uint32_t)l, running, running_count, waiting, waiting_count, scratch,
-                        scratch + waiting_count, turns);
     return starts;
 }

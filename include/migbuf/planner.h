@@ -259,8 +259,8 @@ struct migbuf_planner_turn {
  * Returns how many start. A START is advice: if the buffer then refuses (no room, migbuf_buffer_add), ask again later.
  * Examples (running flows; new; U): {500}; 500; 1000 -> start. {500, 500}; 500; 1000 -> wait. {900}; 900; 1000 -> wait.
  * {}; 5000; 1000 -> start. {400, 400}; 400; 1000 -> start.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O((n + m) (links + log (n + m))). Source: ours; lost
- * writes per migration fall by two thirds, more than any throttle achieves, and mean completion by 15 %.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O(links + (n + m) log (n + m)). Source: ours; lost writes
+ * per migration fall by two thirds, more than any throttle achieves, and mean completion by 15 %.
  */
 MIGBUF_API int migbuf_planner_admit(int32_t order, const struct migbuf_planner_link *links, size_t link_count,
                                     const struct migbuf_planner_flow *running, size_t running_count,
