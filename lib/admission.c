@@ -16,6 +16,7 @@
 
 #define MIRROR_TURN 131072.0 /* bytes of the copy that pass for each write that is mirrored */
 #define MIRROR_GAIN 0.1      /* write-through must deliver so much more */
+#define MOST_WAITING (UINT32_C(1) << 30) /* as the planner */
 #define SETTLED 3            /* plans after which what is sent and what grows fit each other */
 
 #define OUTLOOK_FIRST MIGBUF__FIRST(struct migbuf_outlook, reserved)
@@ -52,15 +53,16 @@ struct trial {
     struct migbuf_planner_slot *slot;
     struct migbuf_planner_link *link;
     struct migbuf_planner_flow *flow; /* those that run, then those that wait */
-    size_t guests, links, bytes;
+    size_t guests, links, slots, bytes;
     void *block;
 };
 
+/* Where the next part of the block begins; *at becomes SIZE_MAX when the block would be larger than that. */
 static size_t carve(size_t *at, size_t count, size_t item)
 {
     size_t here = *at;
 
-    *at += count * item;
+    *at = count > (SIZE_MAX - here) / item ? SIZE_MAX : here + count * item;
     return here;
 }
 
@@ -70,17 +72,16 @@ static int trial_new(const struct migbuf_buffer *b, size_t more, struct trial *t
     size_t n = b->count + more, links = b->links_count + more, at = 0, guest, plan, slot, link, flow;
     char *block;
 
-    if (more > UINT32_C(1) << 30)
-        return MIGBUF_E_NOMEM;
     guest = carve(&at, n, sizeof *t->guest);
     plan = carve(&at, n, sizeof *t->plan);
     slot = carve(&at, 2 * n + links, sizeof *t->slot);
     link = carve(&at, links, sizeof *t->link);
     flow = carve(&at, n, sizeof *t->flow);
-    block = migbuf__resize(&b->allocator, NULL, 0, at + 1, 1);
+    block = at < SIZE_MAX ? migbuf__resize(&b->allocator, NULL, 0, at + 1, 1) : NULL;
     if (!block)
         return MIGBUF_E_NOMEM;
-    *t = (struct trial){ .guests = b->count, .links = b->links_count, .bytes = at + 1, .block = block };
+    *t = (struct trial){ .guests = b->count, .links = b->links_count, .slots = 2 * n + links, .bytes = at + 1,
+                         .block = block };
     t->guest = (struct migbuf_planner_guest *)(void *)(block + guest);
     t->plan = (struct migbuf_planner_plan *)(void *)(block + plan);
     t->slot = (struct migbuf_planner_slot *)(void *)(block + slot);
@@ -137,21 +138,39 @@ static int hold(struct trial *t)
     return settle(t);
 }
 
-/* The index of a link, new ones behind the buffer's. */
-static uint32_t link_index(const struct migbuf_buffer *b, struct trial *t, uint64_t *names, uint64_t id)
+/* Links by id: a hash table in the slots, of which there are at least two per link. i: the id, j: 1 + its index. */
+static struct migbuf_planner_slot *link_slot(const struct trial *t, uint64_t id)
 {
-    const struct link *l = migbuf__buffer_link(b, id);
-    size_t k = b->links_count;
+    size_t at = (size_t)((id * UINT64_C(0x9E3779B97F4A7C15) >> 32) % t->slots);
 
-    if (l)
-        return (uint32_t)(l - b->links);
-    while (k < t->links && names[k - b->links_count] != id)
-        k++;
-    if (k == t->links) {
-        names[k - b->links_count] = id;
-        t->link[t->links++] = (struct migbuf_planner_link){ MIGBUF_LINK_LEAST, INFINITY };
+    while (t->slot[at].j && t->slot[at].i != id)
+        at = at + 1 < t->slots ? at + 1 : 0;
+    return &t->slot[at];
+}
+
+static void link_table(const struct migbuf_buffer *b, struct trial *t)
+{
+    for (size_t k = 0; k < t->slots; k++)
+        t->slot[k] = (struct migbuf_planner_slot){ 0 };
+    for (uint32_t l = 0; l < b->links_count; l++) {
+        struct migbuf_planner_slot *s = link_slot(t, b->links[l].id);
+
+        s->i = b->links[l].id;
+        s->j = l + UINT64_C(1);
     }
-    return (uint32_t)k;
+}
+
+/* The index of a link, new ones behind the buffer's. */
+static uint32_t link_index(struct trial *t, uint64_t id)
+{
+    struct migbuf_planner_slot *s = link_slot(t, id);
+
+    if (!s->j) {
+        t->link[t->links++] = (struct migbuf_planner_link){ MIGBUF_LINK_LEAST, INFINITY };
+        s->i = id;
+        s->j = t->links;
+    }
+    return (uint32_t)(s->j - 1);
 }
 
 static int link_is_known(const struct migbuf_buffer *b, uint32_t at)
@@ -170,61 +189,106 @@ static int check_waiting(const struct migbuf_waiting *w)
     return rc ? rc : migbuf__positive(w->unit_bytes);
 }
 
-/* Seconds until so many bytes more are free than now; INFINITY: never. */
-static double room_after(const struct migbuf_buffer *b, const struct trial *t, double bytes)
+/* Room */
+
+/* Those that run on known links, by the time they end. a: in so many seconds, b: bytes that are free then. Their number. */
+static size_t releases(const struct migbuf_buffer *b, struct trial *t, struct migbuf_planner_slot *ends)
 {
-    double at = 0;
+    size_t known = 0;
 
     for (size_t i = 0; i < t->guests; i++)
         t->slot[t->plan[i].place].i = i;
-    for (size_t place = 0; place < t->guests && bytes > 0; place++) {
+    for (size_t place = 0; place < t->guests; place++) {
         size_t i = t->slot[place].i;
 
-        bytes -= migbuf__buffer_least_room(b, &b->e[i], t->guest[i].file_bytes);
-        at = t->plan[i].release_s;
-    }
-    return bytes > 0 ? INFINITY : at;
-}
-
-/* Nobody on its link overtakes who has no room. */
-static void hold_back(const struct migbuf_waiting *w, size_t count, size_t k, struct migbuf_planner_turn *turns)
-{
-    for (size_t j = 0; j < count; j++)
-        if (w[j].link == w[k].link && turns[j].place > turns[k].place) {
-            if (turns[j].verdict == MIGBUF_VERDICT_START)
-                turns[j].verdict = MIGBUF_VERDICT_NOT_ITS_TURN;
-            turns[j].earliest_s = migbuf__most(turns[j].earliest_s, turns[k].earliest_s);
+        if (link_is_known(b, b->e[i].link_at)) {
+            ends[known].a = t->plan[i].release_s;
+            ends[known++].b = migbuf__buffer_least_room(b, &b->e[i], t->guest[i].file_bytes);
         }
+    }
+    return known;
 }
 
-/* Of those that may start, the first behind `last`; count when there is none. */
-static size_t next_start(const struct migbuf_planner_turn *turns, size_t count, size_t last)
+/* Those that wait, by place, then as they were given: in the slots' j. */
+static void by_place(const struct migbuf_planner_turn *turns, size_t count, struct migbuf_planner_slot *s)
 {
-    size_t next = count;
+    size_t before = 0;
 
     for (size_t k = 0; k < count; k++)
-        if (turns[k].verdict == MIGBUF_VERDICT_START && (next == count || turns[k].place < turns[next].place) &&
-            (last == count || turns[k].place > turns[last].place || (turns[k].place == turns[last].place && k > last)))
-            next = k;
-    return next;
+        s[k].i = 0;
+    for (size_t k = 0; k < count; k++)
+        s[turns[k].place].i++;
+    for (size_t place = 0; place < count; place++) {
+        size_t here = (size_t)s[place].i;
+
+        s[place].i = before;
+        before += here;
+    }
+    for (size_t k = 0; k < count; k++)
+        s[s[turns[k].place].i++].j = k;
 }
 
-/* Room for those whose turn it is, in the order of their places. Returns how many have it. */
-static int fit(const struct migbuf_buffer *b, const struct trial *t, const struct migbuf_waiting *w, size_t count,
-               struct migbuf_planner_turn *turns)
+/* Room that comes free, and what of it is not promised yet. */
+struct future {
+    const struct migbuf_planner_slot *ends;
+    size_t count, next;
+    double at, have, rest; /* have: at that time; rest: of those that end later */
+};
+
+/* Seconds until so much is free for one more; INFINITY: nobody knows. */
+static double promise(struct future *f, double bytes)
 {
-    double have = migbuf__buffer_room(b);
+    if (bytes > f->have + f->rest + 1) /* sums of fractions of bytes */
+        return INFINITY;
+    while (bytes > f->have && f->next < f->count) {
+        f->have += f->ends[f->next].b;
+        f->rest -= f->ends[f->next].b;
+        f->at = f->ends[f->next++].a;
+    }
+    f->have -= bytes;
+    return f->at;
+}
+
+/* Room for those whose turn it is, in the order of their places. Returns how many have it. Who has none is told when it
+ * may have some, and nobody on its link overtakes it. A link's slot, c: its head has no room; d: when it will, -1 before. */
+static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migbuf_waiting *w,
+               const struct migbuf_planner_flow *queue, size_t count, struct migbuf_planner_turn *turns)
+{
+    struct future f = { .ends = t->slot + t->guests, .have = migbuf__buffer_room(b) };
+    struct migbuf_planner_slot *s = t->slot;
     int starts = 0;
 
-    for (size_t k = next_start(turns, count, count); k < count; k = next_start(turns, count, k)) {
-        if (w[k].need_bytes <= have) {
-            have -= w[k].need_bytes;
-            starts++;
+    f.count = releases(b, t, t->slot + t->guests);
+    for (size_t k = 0; k < f.count; k++)
+        f.rest += f.ends[k].b;
+    by_place(turns, count, s);
+    for (size_t l = 0; l < t->links; l++) {
+        s[l].c = 0;
+        s[l].d = -1;
+    }
+    for (size_t q = 0; q < count; q++) {
+        size_t k = (size_t)s[q].j;
+
+        if (turns[k].verdict != MIGBUF_VERDICT_START || s[queue[k].link].c > 0)
             continue;
+        if (w[k].need_bytes <= f.have) {
+            f.have -= w[k].need_bytes;
+            starts++;
+        } else {
+            turns[k].verdict = MIGBUF_VERDICT_NO_ROOM;
+            s[queue[k].link].c = 1;
         }
-        turns[k].verdict = MIGBUF_VERDICT_NO_ROOM;
-        turns[k].earliest_s = room_after(b, t, w[k].need_bytes - have);
-        hold_back(w, count, k, turns);
+    }
+    for (size_t q = 0; q < count; q++) {
+        size_t k = (size_t)s[q].j;
+        double *head = &s[queue[k].link].d;
+
+        if (turns[k].verdict == MIGBUF_VERDICT_NO_ROOM) {
+            turns[k].earliest_s = *head = promise(&f, w[k].need_bytes);
+        } else if (*head >= 0) {
+            turns[k].verdict = MIGBUF_VERDICT_NOT_ITS_TURN;
+            turns[k].earliest_s += *head;
+        }
     }
     return starts;
 }
@@ -238,6 +302,8 @@ int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const s
 
     if (!b || (order != MIGBUF_ADMISSION_SHORTEST && order != MIGBUF_ADMISSION_FIFO) || (count && (!waiting || !turns)))
         return MIGBUF_E_INVALID;
+    if (count > MOST_WAITING)
+        return MIGBUF_E_RANGE;
     for (size_t k = 0; k < count && !rc; k++)
         rc = check_waiting(&waiting[k]);
     if (!rc && count)
@@ -251,9 +317,10 @@ int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const s
         t.flow[i] = (struct migbuf_planner_flow){ .id = b->e[i].id, .link = b->e[i].link_at,
                                                   .flow_bytes_per_s = b->e[i].flow, .seconds = t.plan[i].release_s };
     queue = t.flow + t.guests;
+    link_table(b, &t);
     for (size_t k = 0; k < count && !rc; k++)
         queue[k] = (struct migbuf_planner_flow){ .id = waiting[k].id,
-                                                 .link = link_index(b, &t, (uint64_t *)(void *)t.slot, waiting[k].link),
+                                                 .link = link_index(&t, waiting[k].link),
                                                  .flow_bytes_per_s = waiting[k].flow_bytes_per_s,
                                                  .disk_bytes = waiting[k].disk_bytes, .arrival = waiting[k].arrival };
     if (!rc)
@@ -262,7 +329,7 @@ int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const s
         for (size_t k = 0; k < count; k++)
             if (turns[k].verdict != MIGBUF_VERDICT_START && !link_is_known(b, queue[k].link))
                 turns[k].earliest_s = INFINITY;
-        rc = b->o.policy == MIGBUF_POLICY_LITERAL ? rc : fit(b, &t, waiting, count, turns);
+        rc = b->o.policy == MIGBUF_POLICY_LITERAL ? rc : fit(b, &t, waiting, queue, count, turns);
     }
     trial_free(b, &t);
     return rc;
@@ -368,7 +435,6 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
     struct migbuf_outlook o;
     struct trial t;
     double part = 1;
-    uint64_t name;
     uint32_t link;
     int rc = b && w ? take_size(outlook) : MIGBUF_E_INVALID;
 
@@ -385,7 +451,8 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
         rc = hold(&t);
     if (!rc) {
         go_on(b, &t, start_s);
-        link = link_index(b, &t, &name, w->link);
+        link_table(b, &t);
+        link = link_index(&t, w->link);
         t.link[link].flow_bytes_per_s = migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s);
         t.o.capacity_bytes = migbuf__most(0, t.o.capacity_bytes - w->reserve_bytes);
         t.guest[t.guests++] = (struct migbuf_planner_guest){ .id = w->id, .link = link, .weight = 100,

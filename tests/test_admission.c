@@ -128,7 +128,8 @@ START_TEST(no_room_is_told_with_when)
     ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_NO_ROOM);
     ck_assert_int_eq(t[2].verdict, MIGBUF_VERDICT_LINK_BUSY);
     ck_assert_str_eq(migbuf_verdict_text(t[0].verdict), "the buffer has no room for it now");
-    ck_assert(t[1].earliest_s >= 100);
+    ck_near(t[0].earliest_s, 100);
+    ck_near(t[1].earliest_s, INFINITY); /* behind one on a link of which nothing is known */
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -158,6 +159,91 @@ START_TEST(who_has_no_room_is_not_overtaken)
     ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 0);
     ck_assert(isinf(t[0].earliest_s));
     ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_FIFO, w + 1, 1, t), 1);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* They count from the head's start: with it the link is full until it is over, 20 s later. */
+START_TEST(who_follows_waits_for_room_and_link)
+{
+    struct migbuf_buffer *b = buffer_of(14 * MB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_migration m = migration(1, 0);
+    struct migbuf_geometry g = disk_of(10 * GB);
+    struct migbuf_waiting w[3];
+    struct migbuf_planner_turn t[3];
+
+    m.flow_bytes_per_s = 100 * MB;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 200 * MB), 0);
+    for (uint64_t k = 0; k < 3; k++) {
+        w[k] = waiting(b, 2 + k, (2 + k) * GB, 0);
+        w[k].flow_bytes_per_s = 100e6;
+        w[k].need_bytes = k ? 1e6 : 13e6;
+    }
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 3, t), 0);
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_near(t[0].earliest_s, 100);
+    for (int k = 1; k < 3; k++)
+        ck_assert_int_eq(t[k].verdict, MIGBUF_VERDICT_NOT_ITS_TURN);
+    ck_near(t[1].earliest_s, 120);
+    ck_near(t[2].earliest_s, 150);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* Two run: 1 is over after 100 s, 2 after 200 s; each leaves about 5 MB. What one is promised the next cannot have. */
+START_TEST(the_same_room_is_promised_once)
+{
+    struct migbuf_buffer *b = buffer_of(22 * MB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_geometry g[] = { disk_of(10 * GB), disk_of(20 * GB) };
+    struct migbuf_waiting w[4];
+    struct migbuf_planner_turn t[4];
+    double held, free_bytes;
+
+    for (uint64_t k = 0; k < 2; k++) {
+        struct migbuf_migration m = migration(1 + k, 0);
+
+        m.link = k;
+        ck_assert_int_eq(migbuf_buffer_add(b, &m, &g[k], 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, k, 100 * MB), 0);
+    }
+    for (uint64_t k = 0; k < 4; k++) {
+        w[k] = waiting(b, 3 + k, 1 * GB, 0);
+        w[k].link = 7 + k;
+    }
+    held = w[0].need_bytes; /* what each of the two has */
+    free_bytes = 22e6 - 2 * held;
+    w[0].need_bytes = w[1].need_bytes = free_bytes / 2 + 0.45 * held;
+    w[2].need_bytes = 22e6;
+    w[3].need_bytes = 0.9 * held;
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_FIFO, w, 4, t), 1);
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_START);
+    ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_assert_int_eq(t[3].verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_near(t[1].earliest_s, 100);
+    ck_near(t[2].earliest_s, INFINITY); /* all of Ω, and one starts now */
+    ck_near(t[3].earliest_s, 200);      /* alone it would be 100, too */
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* When one is over on a link that is not known, nobody knows. */
+START_TEST(room_of_an_unknown_link_is_promised_to_nobody)
+{
+    struct migbuf_buffer *b = buffer_of(8 * MB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w;
+    struct migbuf_planner_turn t;
+
+    ck_assert_int_eq(add(b, 1, 10 * GB, 0), 0);
+    w = waiting(b, 2, 1 * GB, 0);
+    w.link = 7;
+    w.need_bytes = 8e6;
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, &w, 1, &t), 0);
+    ck_assert_int_eq(t.verdict, MIGBUF_VERDICT_NO_ROOM);
+    ck_assert(isinf(t.earliest_s)); /* not 10 GB / 100 kB/s */
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, &w, 1, &t), 0);
+    ck_near(t.earliest_s, 100);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -243,6 +329,7 @@ START_TEST(asking_changes_nothing)
     ck_assert_int_eq(migbuf_admission_turns(NULL, 1, &w, 1, &t), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_admission_turns(b, 1, NULL, 1, &t), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_admission_turns(b, 1, NULL, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, (UINT64_C(1) << 30) + 1, &t), MIGBUF_E_RANGE);
     ck_assert_int_eq(migbuf_outlook_running(b, 9, &o), MIGBUF_E_NOTFOUND);
     ck_assert_int_eq(migbuf_outlook_waiting(b, &w, -1, &o), MIGBUF_E_RANGE);
     ck_assert_int_eq(migbuf_outlook_waiting(b, &w, NAN, &o), MIGBUF_E_INVALID);
@@ -275,6 +362,9 @@ int main(void)
                                    links_are_apart,
                                    no_room_is_told_with_when,
                                    who_has_no_room_is_not_overtaken,
+                                   who_follows_waits_for_room_and_link,
+                                   the_same_room_is_promised_once,
+                                   room_of_an_unknown_link_is_promised_to_nobody,
                                    outlook_of_one_that_runs,
                                    write_through_for_who_cannot_fit,
                                    asking_changes_nothing,

@@ -41,7 +41,7 @@ struct migbuf_waiting {
 
 /**
  * Describes a migration that waits, from the arguments of migbuf_buffer_add. Errors: the same but EXISTS and NOSPACE;
- * all but the arrival and write_bytes_per_s are set, these are 0.
+ * all but the arrival and write_bytes_per_s are set, these are 0. O(disks).
  */
 MIGBUF_API int migbuf_admission_waiting(const struct migbuf_buffer *b, const struct migbuf_migration *m,
                                         const struct migbuf_geometry *disks, size_t disk_count,
@@ -52,11 +52,16 @@ MIGBUF_API int migbuf_admission_waiting(const struct migbuf_buffer *b, const str
  *
  * U is the mean the buffer plans with, else what was told last. A link of which nothing is known carries one
  * migration at a time; when the next can start is INFINITY then. Those that run end as they are forecast to (below).
- * Who has its turn but no room gets NO_ROOM, with earliest_s when enough of those that run are over (INFINITY: never,
- * Ω is too small), and nobody on its link overtakes it.
+ *
+ * Who has its turn but no room gets NO_ROOM; nobody on its link overtakes it: those behind it are NOT_ITS_TURN, and
+ * their earliest_s counts from its start. Small ones on other links may, as long as they find room. earliest_s of
+ * NO_ROOM is when enough of those that run are over; what one is promised, in the order of the places, the next cannot
+ * have. INFINITY: nobody knows, because it takes room of a migration whose link is not known, of one that starts now or
+ * was promised room itself (it ends, but when is not planned here), or because Ω is too small for it.
  *
  * `order`: MIGBUF_ADMISSION_…; `turns` gets one answer per waiting one, in their order. Returns how many start.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_NOMEM; turns are untouched then.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (more than 2^30 too), MIGBUF_E_NOMEM; turns are untouched then.
+ * O((n + m) log (n + m)) for n that run and m that wait.
  * Example: Ω 10 GiB, a link of 100 MB/s, one migration runs with 10 GB to send, its guest writes nothing. One of 5 GB
  * and one of 2 GB wait: 0 starts; the second is LINK_BUSY, earliest 100 s; the first NOT_ITS_TURN, earliest 120 s.
  */
@@ -106,7 +111,7 @@ struct migbuf_outlook {
  * large its file gets, because guests change their mind and links do not. Not in the bars: migrations that start
  * later on the same link (all at once: 1.65 T instead of 1.1 T), and links that fail.
  *
- * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STRUCT, MIGBUF_E_INVALID, MIGBUF_E_NOMEM.
+ * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STRUCT, MIGBUF_E_INVALID, MIGBUF_E_NOMEM. O(n log n) for n that run.
  */
 MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *o);
 
@@ -133,7 +138,8 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
  * A migration that is mirrored has no files, but takes part in its link: add it with virtual_bytes of one cluster,
  * queue_bytes 0 and drains_ahead 0, sample what remains, leave its decisions alone, remove it when it is over.
  *
- * Errors: MIGBUF_E_RANGE (a number below 0), MIGBUF_E_INVALID (NaN), MIGBUF_E_STRUCT, MIGBUF_E_NOMEM.
+ * Errors: MIGBUF_E_RANGE (a number below 0), MIGBUF_E_INVALID (NaN), MIGBUF_E_STRUCT, MIGBUF_E_NOMEM. O(n log n) for n
+ * that run.
  */
 MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
                                       struct migbuf_outlook *o);
