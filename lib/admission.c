@@ -36,7 +36,8 @@ int migbuf_admission_waiting(const struct migbuf_buffer *b, const struct migbuf_
     if (rc)
         return rc;
     *w = (struct migbuf_waiting){ .id = given.id, .link = given.link, .flow_bytes_per_s = e.flow,
-                                  .whole_bytes = e.whole, .unit_bytes = (double)e.unit,
+                                  .file_bytes = (double)given.file_bytes, .whole_bytes = e.whole,
+                                  .unit_bytes = (double)e.unit, .weight = given.weight,
                                   .need_bytes = migbuf__buffer_least_room(b, &e, (double)given.file_bytes),
                                   .reserve_bytes = migbuf__buffer_reserve_of(&e, (double)given.file_bytes),
                                   .rate = (double)given.rate_bytes_per_s };
@@ -180,13 +181,15 @@ static int link_is_known(const struct migbuf_buffer *b, uint32_t at)
 
 static int check_waiting(const struct migbuf_waiting *w)
 {
-    const double amounts[] = { w->disk_bytes,    w->whole_bytes, w->need_bytes,
-                               w->reserve_bytes, w->rate,        w->write_bytes_per_s };
+    const double amounts[] = { w->disk_bytes,    w->file_bytes, w->whole_bytes,      w->need_bytes,
+                               w->reserve_bytes, w->rate,       w->write_bytes_per_s };
     int rc = migbuf__number(w->flow_bytes_per_s, 4.9e-324, INFINITY);
 
+    if (!rc)
+        rc = w->reserved ? MIGBUF_E_INVALID : w->weight < 1 || w->weight > 1000000 ? MIGBUF_E_RANGE : 0;
     for (size_t k = 0; k < sizeof amounts / sizeof *amounts && !rc; k++)
         rc = migbuf__finite(amounts[k]);
-    return rc ? rc : migbuf__positive(w->unit_bytes);
+    return rc ? rc : migbuf__number(w->unit_bytes, 4.9e-324, (double)MIGBUF_BYTES_MAX);
 }
 
 /* Room */
@@ -342,19 +345,25 @@ static int take_size(const struct migbuf_outlook *o)
     return !o ? MIGBUF_E_INVALID : o->size < OUTLOOK_FIRST ? MIGBUF_E_STRUCT : 0;
 }
 
-/* Guest i of a plan that has settled, `start_s` from now. */
+/* What guest i of a plan that has settled grows by until it is over, as far as the plan lets it. */
+static double growth(const struct trial *t, size_t i)
+{
+    const struct migbuf_planner_plan *p = &t->plan[i];
+
+    return p->cut ? migbuf__least(p->need_bytes, (p->growth + t->o.floor) * p->release_s) : p->need_bytes;
+}
+
+/* The same guest, in `start_s` from now. */
 static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct trial *t, size_t i, double start_s,
                                   int known)
 {
     const struct migbuf_planner_guest *g = &t->guest[i];
-    const struct migbuf_planner_plan *p = &t->plan[i];
-    double grown = p->cut ? migbuf__least(p->need_bytes, (p->growth + t->o.floor) * p->release_s) : p->need_bytes;
-    double end = known ? start_s + p->release_s : INFINITY, omega = (double)migbuf__bins_capacity(b->bins);
-    double most = migbuf__most(omega, g->file_bytes);
-    struct migbuf_outlook o = { .start_s = start_s, .finish_s = end };
+    double grown = growth(t, i), takes_s = known ? t->plan[i].release_s : INFINITY;
+    double omega = (double)migbuf__bins_capacity(b->bins), most = migbuf__most(omega, g->file_bytes);
+    struct migbuf_outlook o = { .start_s = start_s, .finish_s = start_s + takes_s };
 
-    o.finish_least_s = isinf(end) ? start_s : migbuf__most(0, FINISH_LEAST * end - t->o.interval_s);
-    o.finish_most_s = FINISH_MOST * end + FINISH_MORE_S;
+    o.finish_least_s = start_s + (known ? migbuf__most(0, FINISH_LEAST * takes_s - t->o.interval_s) : 0);
+    o.finish_most_s = start_s + FINISH_MOST * takes_s + FINISH_MORE_S;
     o.peak_bytes = migbuf__least(g->file_bytes + grown, most);
     o.peak_least_bytes = migbuf__least(g->file_bytes + PEAK_LEAST * grown, most);
     o.peak_most_bytes = migbuf__least(g->file_bytes + PEAK_MOST * grown + PEAK_MORE * omega, most);
@@ -395,22 +404,27 @@ int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct mi
 /* Those that run, as they will be in start_s: some are over, others have come that far. */
 static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s)
 {
+    double capacity = (double)migbuf__bins_capacity(b->bins);
     size_t n = 0;
 
     for (size_t i = 0; i < t->guests; i++) {
         struct migbuf_planner_guest g = t->guest[i];
-        double part = start_s / t->plan[i].release_s;
+        double part = start_s / t->plan[i].release_s, grown = migbuf__least(growth(t, i) * part, g.remaining);
 
-        if (part >= 1) {
-            t->o.capacity_bytes += migbuf__buffer_reserve_of(&b->e[i], g.file_bytes);
+        if (part >= 1)
             continue;
-        }
         g.left_bytes *= 1 - part;
-        g.file_bytes += g.need_bytes * part;
+        g.file_bytes += grown;
+        if (grown > 0 && isfinite(g.remaining)) { /* as its working set fills, more and more are rewrites */
+            g.growth_ratio *= 1 - grown / g.remaining;
+            g.remaining -= grown;
+        }
         g.need_bytes *= 1 - part;
+        capacity -= migbuf__buffer_reserve_of(&b->e[i], g.file_bytes);
         t->guest[n++] = g;
     }
     t->guests = n;
+    t->o.capacity_bytes = migbuf__most(0, capacity);
 }
 
 /* How much of what it wants to write crosses the link while everything else of its disks does. */
@@ -425,8 +439,8 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w)
     for (size_t i = 0; i < t->guests; i++)
         on += t->guest[i].link == g->link;
     share = migbuf__least(w->flow_bytes_per_s, l->bytes_per_s / on);
-    r = w->unit_bytes * wanted / w->rate;
-    return migbuf__least(1, share * r / (r + MIRROR_TURN) / wanted);
+    r = w->unit_bytes * (wanted / w->rate);
+    return migbuf__least(1, share * (r / (r + MIRROR_TURN)) / wanted);
 }
 
 int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
@@ -455,9 +469,11 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
         link = link_index(&t, w->link);
         t.link[link].flow_bytes_per_s = migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s);
         t.o.capacity_bytes = migbuf__most(0, t.o.capacity_bytes - w->reserve_bytes);
-        t.guest[t.guests++] = (struct migbuf_planner_guest){ .id = w->id, .link = link, .weight = 100,
-                                                             .left_bytes = w->disk_bytes, .remaining = w->whole_bytes,
-                                                             .growth_ratio = 1, .rate = w->rate, .peak = w->rate };
+        t.guest[t.guests++] = (struct migbuf_planner_guest){
+            .id = w->id, .link = link, .weight = w->weight, .file_bytes = w->file_bytes, .left_bytes = w->disk_bytes,
+            .remaining = migbuf__most(0, w->whole_bytes - w->file_bytes), .growth_ratio = 1, .rate = w->rate,
+            .peak = w->rate
+        };
         rc = settle(&t);
     }
     if (!rc) {
@@ -466,7 +482,7 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
     }
     if (!rc) {
         o = look(b, &t, t.guests - 1, start_s, link_is_known(b, link));
-        o.peak_most_bytes = migbuf__least(o.peak_most_bytes, w->whole_bytes);
+        o.peak_most_bytes = migbuf__least(o.peak_most_bytes, migbuf__most(w->whole_bytes, w->file_bytes));
         o.delivered = part;
         o.mirror_delivered = mirrored(&t, w);
         o.mirror = o.mirror_delivered >= o.delivered + MIRROR_GAIN;

@@ -307,6 +307,139 @@ START_TEST(write_through_for_who_cannot_fit)
 }
 END_TEST
 
+/* What the migration is counts as in the buffer: its weight, and the files it brings. */
+START_TEST(outlook_of_one_with_weight_and_files)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_migration m = migration(2, 0);
+    struct migbuf_geometry g = disk_of(10 * GB);
+    struct migbuf_waiting w;
+
+    m.weight = 300;
+    ck_assert_int_eq(migbuf_admission_waiting(b, &m, &g, 1, &w), 0);
+    ck_assert_uint_eq(w.weight, 300);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 0, &o), 0);
+    ck_near(o.finish_s, 400.0 / 3); /* three quarters of the link */
+    m.file_bytes = 1 * GB;
+    ck_assert_int_eq(migbuf_admission_waiting(b, &m, &g, 1, &w), 0);
+    ck_near(w.file_bytes, 1e9);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_near(o.finish_s, 210);
+    ck_near(o.peak_bytes, 1e9);
+    ck_near(o.peak_least_bytes, 1e9);
+    w.rate = 80e6; /* whatever it writes */
+    w.whole_bytes = 2e9;
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_assert(o.peak_bytes > 1.99e9 && o.peak_bytes <= 2e9);
+    ck_near(o.peak_most_bytes, 2e9);
+    w.weight = 0;
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), MIGBUF_E_RANGE);
+    w.weight = 1, w.reserved = 1;
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), MIGBUF_E_INVALID);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* The bars are around what is still to come, and that begins with its start. */
+START_TEST(bars_begin_at_the_start)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w = waiting(b, 2, 10 * GB, 0);
+
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 1000, &o), 0);
+    ck_near(o.finish_s, 1100);
+    ck_near(o.finish_least_s, 1084);
+    ck_near(o.finish_most_s, 1115);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* When the first is over, its reserve is not free as long as the second's does not fit either: 8 GB - 5 GB, not 5 GB. */
+START_TEST(reserves_of_those_who_remain)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = buffer_of(8 * GB, MIGBUF_POLICY_LITERAL);
+    struct migbuf_waiting w;
+
+    for (uint64_t k = 0; k < 2; k++) {
+        struct migbuf_geometry g = disk_of((1 + k) * 10 * GB);
+        struct migbuf_migration m = migration(1 + k, 0);
+
+        g.queue_bytes = 1 * GB;
+        m.link = k;
+        ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, k, 100 * MB), 0);
+    }
+    w = waiting(b, 3, 100 * GB, 80 * MB);
+    w.reserve_bytes = 0;
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_assert_msg(o.peak_bytes > 2.5e9 && o.peak_bytes < 3.8e9, "peak %.9g", o.peak_bytes);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* After 160 of 239 s 4.7 GB of its disk's 10 are in the file: 5.3 can follow, and half as fast, for the other half would
+ * be rewrites. With another 10 to follow the one that starts then would be over after 878 s. */
+START_TEST(files_do_not_outgrow_their_disks)
+{
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = buffer_of(200 * GB, MIGBUF_POLICY_PLANNER);
+    struct migbuf_waiting w;
+
+    ck_assert_int_eq(add(b, 1, 10 * GB, 50 * MB), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+    ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
+    ck_assert_msg(o.finish_s > 239 && o.finish_s < 240, "finish %.9g", o.finish_s);
+    w = waiting(b, 2, 40 * GB, 0);
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 160, &o), 0);
+    ck_assert_msg(o.finish_s > 775 && o.finish_s < 785, "finish %.9g", o.finish_s);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* Nothing that is taken becomes a number that is none. */
+START_TEST(extremes)
+{
+    static const double some[] = { 0, 4.9e-324, 1, 1e18, 4e18, 5e18, 1e305, 1.7e308, INFINITY };
+    const size_t n = sizeof some / sizeof *some;
+    struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
+    unsigned rounds = 20000, taken = 0;
+    uint64_t random = 1;
+
+    for (unsigned k = 0; k < rounds; k++) {
+        struct migbuf_outlook o = { .size = sizeof o };
+        struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
+        double *field[] = { &w.flow_bytes_per_s, &w.disk_bytes, &w.file_bytes, &w.whole_bytes,      &w.need_bytes,
+                            &w.reserve_bytes,    &w.unit_bytes, &w.rate,       &w.write_bytes_per_s };
+        struct migbuf_planner_turn t;
+        double start_s = 0;
+
+        for (size_t f = 0; f < sizeof field / sizeof *field + 1; f++) {
+            random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+            if (random >> 62) /* three of four stay */
+                continue;
+            *(f < sizeof field / sizeof *field ? field[f] : &start_s) = some[(random >> 40) % n];
+        }
+        if (migbuf_outlook_waiting(b, &w, start_s, &o) == 0) {
+            const double told[] = { o.start_s,    o.finish_s,         o.finish_least_s,  o.finish_most_s,
+                                    o.peak_bytes, o.peak_least_bytes, o.peak_most_bytes, o.delivered,
+                                    o.mirror_delivered };
+
+            taken++;
+            for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+                ck_assert_msg(told[i] >= 0, "number %zu is %g", i, told[i]);
+            ck_assert(o.delivered <= 1 && o.mirror_delivered <= 1 && o.finish_least_s >= o.start_s);
+        }
+        if (migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, &w, 1, &t) >= 0)
+            ck_assert(t.earliest_s >= 0);
+    }
+    ck_assert_uint_gt(taken, rounds / 20);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(asking_changes_nothing)
 {
     struct migbuf_outlook o = { .size = sizeof o };
@@ -340,6 +473,8 @@ START_TEST(asking_changes_nothing)
     ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, 1, &t), MIGBUF_E_RANGE);
     w.rate = 1, w.unit_bytes = 0;
     ck_assert_int_eq(migbuf_admission_turns(b, 1, &w, 1, &t), MIGBUF_E_RANGE);
+    w.unit_bytes = 5e18; /* above 2^62 */
+    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 1, &o), MIGBUF_E_RANGE);
     o.size = 8;
     ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), MIGBUF_E_STRUCT);
     g.cluster_bytes = 3;
@@ -367,6 +502,11 @@ int main(void)
                                    room_of_an_unknown_link_is_promised_to_nobody,
                                    outlook_of_one_that_runs,
                                    write_through_for_who_cannot_fit,
+                                   outlook_of_one_with_weight_and_files,
+                                   bars_begin_at_the_start,
+                                   reserves_of_those_who_remain,
+                                   files_do_not_outgrow_their_disks,
+                                   extremes,
                                    asking_changes_nothing,
                                    NULL };
 

@@ -463,8 +463,8 @@ static int buffer_turns(void)
 {
     struct migbuf_planner_turn turns[2];
     const struct migbuf_waiting w[2] = {
-        { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 },
-        { .id = 9, .link = 7, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 },
+        { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536, .weight = 100 },
+        { .id = 9, .link = 7, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536, .weight = 100 },
     };
 
     return migbuf_admission_turns(buffer, MIGBUF_ADMISSION_SHORTEST, w, 2, turns);
@@ -477,7 +477,8 @@ static int buffer_outlook(void)
 }
 static int buffer_outlook_waiting(void)
 {
-    const struct migbuf_waiting w = { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536 };
+    const struct migbuf_waiting w = { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9,
+                                      .unit_bytes = 65536, .weight = 100 };
     struct migbuf_outlook o = { .size = sizeof o };
 
     return migbuf_outlook_waiting(buffer, &w, 10, &o);

@@ -24,19 +24,25 @@
 extern "C" {
 #endif
 
-/** A migration that waits: what a queue has to know of it. A record; filled by migbuf_admission_waiting. */
+/**
+ * A migration that waits: what a queue has to know of it. A record; filled by migbuf_admission_waiting. A caller who
+ * knows better may lower disk_bytes and whole_bytes (sparse disks), set arrival and write_bytes_per_s.
+ */
 struct migbuf_waiting {
     uint64_t id;       /**< the migration's */
     uint64_t link;     /**< its link */
     uint64_t arrival;  /**< order of asking, any number that rises: the caller sets it, 0 before */
     double flow_bytes_per_s; /**< most it gets on the link, INFINITY: as much as there is */
     double disk_bytes;    /**< to be sent: all its disks */
+    double file_bytes;    /**< of its files in Ω, those that it has already */
     double whole_bytes;   /**< most that its files can ever grow to */
     double need_bytes;    /**< what must be free in Ω for it to start: file, reserve for drains, one unit/s */
     double reserve_bytes; /**< of that the reserve */
-    double unit_bytes;    /**< its largest subcluster */
+    double unit_bytes;    /**< its largest subcluster, > 0, at most 2^62 */
     double rate;          /**< what its guest writes, in unit bytes/s (forecast.h); 0: not known */
     double write_bytes_per_s; /**< the same in plain bytes/s, at most `rate`: the caller may set it; 0: as `rate` */
+    uint32_t weight;      /**< an administrator's, 1 .. 1000000: its part of the link and of what is given */
+    uint32_t reserved;    /**< 0 */
 };
 
 /**
@@ -100,7 +106,7 @@ struct migbuf_outlook {
  *
  * ## The error bars
  *
- *   finish  0.85 T - interval .. 1.1 T + 5 s
+ *   finish  start + max(0, 0.85 T - interval) .. start + 1.1 T + 5 s
  *   peak    file + 0.33 (peak - file) .. file + 1.9 (peak - file) + 0.02 Ω, at most its whole disks, and Ω
  *
  * The factors are what became true divided by what was forecast, at the 10th and the 90th percentile, of 12'000
@@ -117,7 +123,8 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
 
 /**
  * A migration that waits and starts in start_s seconds (turn.earliest_s; INFINITY: everything is not known). Planned
- * as if those that run had got as far as they will by then, and it began with them.
+ * as if those that run had got as far as they will by then (their files grown, the rest of their disks smaller by that),
+ * and it began with them.
  *
  * ## Write-through
  *

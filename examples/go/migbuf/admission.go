@@ -14,12 +14,15 @@ type Waiting struct {
 	Arrival        uint64  // order of asking, any number that rises: set it
 	FlowBytesPerS  float64 // most it gets on the link; +Inf: as much as there is
 	DiskBytes      float64 // to be sent
+	FileBytes      float64 // of its files in the volume, those that it has already
 	WholeBytes     float64 // most that its files can ever grow to
 	NeedBytes      float64 // what must be free in the volume for it to start
 	ReserveBytes   float64 // of that the reserve for drains
 	UnitBytes      float64
 	Rate           float64 // unit bytes/s its guest writes; 0: not known
 	WriteBytesPerS float64 // the same in plain bytes/s, may be set; 0: as Rate
+	Weight         uint32  // its part of the link and of what is given, 1 to 1000000
+	reserved       uint32
 }
 
 // Outlook is what is expected of one migration; seconds are from now on. Nine of ten are above Least, nine of ten below Most.
