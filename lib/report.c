@@ -104,6 +104,14 @@ static bool is_text(const struct migbuf__json *value, const char *wanted)
     return migbuf__json_string(value, &text, &bytes) && bytes == strlen(wanted) && memcmp(text, wanted, bytes) == 0;
 }
 
+static bool is_string(const struct migbuf__json *value)
+{
+    const char *text;
+    size_t bytes;
+
+    return migbuf__json_string(value, &text, &bytes);
+}
+
 static int put(const struct migbuf__json *value, const struct field *f, char *record)
 {
     char *out = record + f->offset;
@@ -121,11 +129,11 @@ static int put(const struct migbuf__json *value, const struct field *f, char *re
     case OBJECT:
         return put_flag(migbuf__json_is_object(value), true, out);
     case IS_NOSPACE:
-        return put_flag(true, is_text(value, "nospace"), out);
+        return put_flag(is_string(value), is_text(value, "nospace"), out);
     case IS_FAILED:
-        return put_flag(true, is_text(value, "failed"), out);
+        return put_flag(is_string(value), is_text(value, "failed"), out);
     case IS_NOT_OK:
-        return put_flag(true, !is_text(value, "ok"), out);
+        return put_flag(is_string(value), !is_text(value, "ok"), out);
     default:
         return put_text(value, f, out);
     }

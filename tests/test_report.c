@@ -229,6 +229,12 @@ START_TEST(a_block_job)
                                        "j", &r, NULL),
                      0);
     ck_assert_int_eq(r.stopped, 1);
+    r.stopped = 7;
+    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 1, "
+                                             "\"offset\": 0, \"ready\": true, \"io-status\": 7}]"),
+                                       "j", &r, NULL),
+                     MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(r.stopped, 7);
     ck_assert_int_eq(migbuf_report_job("[]", 2, "j", &r, NULL), MIGBUF_E_NOTFOUND);
 }
 END_TEST
