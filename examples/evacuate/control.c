@@ -343,6 +343,14 @@ static int start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
     return 1;
 }
 
+/* Who ran before a restart is in the buffer that was loaded; a queue of its own begins empty. */
+static int start_again(struct control *c, struct throttle *t, char error[FAIL_SIZE])
+{
+    struct migbuf_buffer_view view = { .size = sizeof view };
+
+    return c->buffer || migbuf_buffer_view(c->queue, t->id, &view) == 0 ? 1 : start(c, t, error);
+}
+
 /* A guest that stands although nobody decided it should (held for its memory, without room, or its cont never left) is
  * no paused one for the buffer: it goes on as soon as it may. */
 int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -353,7 +361,7 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     if (!t->added)
         return 0;
     if (!c->buffer)
-        return start(c, t, error) < 0 || first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
+        return start_again(c, t, error) < 0 || first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
     if (migbuf_disk_info(t->disk, &info) || migbuf_buffer_view(c->buffer, t->id, &view))
         return fail(error, "the buffer knows no VM %llu", (unsigned long long)t->id);
     t->stop_wanted = view.paused && !t->monitor->facts.running;
@@ -386,21 +394,25 @@ static void join_queue(struct control *c, struct throttle *t)
 /* Is it its turn? 1: yes, 0: not yet. */
 static int may_start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
-    int rc = 0;
+    int rc;
 
     if (!c->admission)
         return 1;
     join_queue(c, t);
-    for (size_t k = 0; k < c->waits && !rc; k++) {
+    for (size_t i = 0; i < c->members; i++) /* before their QEMUs have answered: who waits may be quicker */
+        if (start_again(c, c->member[i], error) < 0)
+            return -1;
+    for (size_t k = 0; k < c->waits; k++) {
         const struct throttle *w = c->waiting[k];
         struct migbuf_migration m;
 
         describe(w, &m);
         rc = migbuf_admission_waiting(c->queue, &m, w->geometry, w->disks, &c->in_line[k]);
+        if (rc)
+            return fail(error, "migbuf_admission_waiting: VM %llu: %s", (unsigned long long)w->id, migbuf_strerror(rc));
         c->in_line[k].arrival = k;
     }
-    if (!rc)
-        rc = migbuf_admission_turns(c->queue, c->admission, c->in_line, c->waits, c->turn);
+    rc = migbuf_admission_turns(c->queue, c->admission, c->in_line, c->waits, c->turn);
     if (rc < 0)
         return fail(error, "migbuf_admission_turns: %s", migbuf_strerror(rc));
     for (size_t k = 0; k < c->waits; k++)
