@@ -290,12 +290,12 @@ static double claim_of(const struct migbuf_buffer *b, const struct entry *e, dou
     return fmin(fixed, missing_bytes);
 }
 
-/* Files, reserves and the smallest limit: what must fit for a migration to be admitted. */
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes)
 {
     return reserve_of(e, fmax(0, e->whole - file_bytes));
 }
 
+/* Files, reserves and the smallest limit: what must fit for a migration to be admitted. */
 double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
 {
     double slope, missing_bytes = fmax(0, e->whole - file_bytes);
