@@ -216,8 +216,8 @@ struct migbuf_job_error_report {
  *
  * A mirror with copy-mode write-blocking is best started with on-target-error "stop". Ended by QEMU itself ("report",
  * the default) while a write of the guest is on its way to the target, it frees memory that this write still uses
- * (mirror_run() against active_write_settle() in block/mirror.c): of 75 guests whose target died so, 4 took QEMU 7.2
- * with them. Stopped, it is cancelled once the guest stands still.
+ * (mirror_run() against active_write_settle() in block/mirror.c), and QEMU may crash with its guest. Stopped, it is
+ * cancelled once the guest stands still.
  */
 MIGBUF_API int migbuf_report_job_error(const char *text, uint64_t text_bytes, struct migbuf_job_error_report *out,
                                        struct migbuf_error *error);
