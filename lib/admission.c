@@ -362,8 +362,8 @@ static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct tr
     double omega = (double)migbuf__bins_capacity(b->bins), most = migbuf__most(omega, g->file_bytes);
     struct migbuf_outlook o = { .start_s = start_s, .finish_s = start_s + takes_s };
 
-    o.finish_least_s = start_s + (known ? migbuf__most(0, FINISH_LEAST * takes_s - t->o.interval_s) : 0);
-    o.finish_most_s = start_s + FINISH_MOST * takes_s + FINISH_MORE_S;
+    o.finish_least_s = migbuf__most(0, FINISH_LEAST * (known ? o.finish_s : start_s) - t->o.interval_s);
+    o.finish_most_s = FINISH_MOST * o.finish_s + FINISH_MORE_S;
     o.peak_bytes = migbuf__least(g->file_bytes + grown, most);
     o.peak_least_bytes = migbuf__least(g->file_bytes + PEAK_LEAST * grown, most);
     o.peak_most_bytes = migbuf__least(g->file_bytes + PEAK_MOST * grown + PEAK_MORE * omega, most);
@@ -432,13 +432,15 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w)
 {
     const struct migbuf_planner_guest *g = &t->guest[t->guests - 1];
     const struct migbuf_planner_link *l = &t->link[g->link];
-    double wanted = w->write_bytes_per_s > 0 ? migbuf__least(w->write_bytes_per_s, w->rate) : w->rate, on = 0, share, r;
+    double wanted = w->write_bytes_per_s > 0 ? migbuf__least(w->write_bytes_per_s, w->rate) : w->rate;
+    double weights = 0, share, r;
 
     if (!(wanted > 0))
         return 1;
     for (size_t i = 0; i < t->guests; i++)
-        on += t->guest[i].link == g->link;
-    share = migbuf__least(w->flow_bytes_per_s, l->bytes_per_s / on);
+        if (t->guest[i].link == g->link)
+            weights += t->guest[i].weight;
+    share = migbuf__least(w->flow_bytes_per_s, l->bytes_per_s * (g->weight / weights));
     r = w->unit_bytes * (wanted / w->rate);
     return migbuf__least(1, share * (r / (r + MIRROR_TURN)) / wanted);
 }

@@ -77,7 +77,8 @@ mirrors_who_cannot_fit() {
 p, h = json.load(open(sys.argv[1]))
 sys.exit(not (h["delivered_pct"] > p["delivered_pct"] + 10 and h["vm_delivered_pct"] > p["vm_delivered_pct"] and
               h["p99_slowdown"] < p["p99_slowdown"] and not h["overflows"] and h["failed_pct"] == 0 and
-              p["finish_within_pct"] > 60 and p["peak_within_pct"] > 60))' "$dir/hybrid.json"
+              p["finish_within_pct"] > 60 and p["peak_within_pct"] > 60 and
+              p["start_finish_within_pct"] > 60 and p["start_peak_within_pct"] > 60))' "$dir/hybrid.json"
 }
 
 check "runs" run "$dir/a.json"

@@ -141,8 +141,9 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
                 struct migbuf_planner_turn *turns)
 {
-    return migbuf_admission_turns(b->buffer, admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO,
-                                  w, count, turns);
+    int32_t order = admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO;
+
+    return migbuf_admission_turns(b->buffer, order, w, count, turns);
 }
 
 int brain_mirrors(const struct brain *b, const struct member *m)
@@ -161,4 +162,11 @@ int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o)
 {
     o->size = sizeof *o;
     return migbuf_outlook_running(b->buffer, id, o);
+}
+
+int brain_outlook_waiting(const struct brain *b, const struct migbuf_waiting *w, double start_s,
+                          struct migbuf_outlook *o)
+{
+    o->size = sizeof *o;
+    return migbuf_outlook_waiting(b->buffer, w, start_s, o);
 }

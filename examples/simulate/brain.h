@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What decides, as a host would embed it: one buffer per host and Ω. For the policies that are not the library's it knows
- * who runs and who may start next, and its limits are not asked for (what they do is a matter of the model).
+ * What decides, as a host would embed it: one buffer per host and Ω. For the policies that are not the library's it
+ * knows who runs and who may start next, and its limits are not asked for (what they do is a matter of the model).
  */
 #ifndef SIMULATE_BRAIN_H
 #define SIMULATE_BRAIN_H
@@ -51,4 +51,7 @@ int brain_turns(const struct brain *b, enum admission admission, const struct mi
 int brain_mirrors(const struct brain *b, const struct member *m);
 /* What is expected of one that runs. */
 int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o);
+/* And of one that waits, for so many seconds more. */
+int brain_outlook_waiting(const struct brain *b, const struct migbuf_waiting *w, double start_s,
+                          struct migbuf_outlook *o);
 #endif

@@ -86,6 +86,8 @@ struct vm {
     double start_s, end_s, grown_now, peak;
     struct said said[SAID];
     uint32_t said_count;
+    struct said said_waiting, said_starting; /* at the first turn that told when; and just before its start */
+    bool is_said_waiting, is_said_starting;
 };
 
 struct host {
@@ -381,16 +383,23 @@ static int close_interval(struct model *m, uint32_t host)
 }
 
 /* Did it end, and grow, as it was said to? */
+static void compare(const struct vm *v, const struct said *s, double now, struct held *held)
+{
+    double took = now - s->at_s;
+
+    held->forecasts++;
+    held->finish += took >= s->finish_least_s && took <= s->finish_most_s;
+    held->peak += v->peak >= s->peak_least_bytes && v->peak <= s->peak_most_bytes;
+}
+
 static void hold_to_account(const struct vm *v, double now, struct outcome *out)
 {
-    for (uint32_t k = 0; k < v->said_count; k++) {
-        const struct said *s = &v->said[k];
-        double took = now - s->at_s;
-
-        out->forecasts++;
-        out->finish_within += took >= s->finish_least_s && took <= s->finish_most_s;
-        out->peak_within += v->peak >= s->peak_least_bytes && v->peak <= s->peak_most_bytes;
-    }
+    for (uint32_t k = 0; k < v->said_count; k++)
+        compare(v, &v->said[k], now, &out->running);
+    if (v->is_said_waiting && !v->mirrored)
+        compare(v, &v->said_waiting, now, &out->waiting);
+    if (v->is_said_starting && !v->mirrored)
+        compare(v, &v->said_starting, now, &out->starting);
 }
 
 static int leave(struct model *m, struct vm *v, enum state state)
@@ -462,6 +471,31 @@ static int start(struct model *m, struct vm *v)
     return 0;
 }
 
+static bool is_forecast(const struct run *run)
+{
+    return run->policy == POLICY_PAPER || run->policy == POLICY_PLANNER || run->policy == POLICY_HYBRID;
+}
+
+static struct said said_of(const struct migbuf_outlook *o, double now)
+{
+    return (struct said){ now, o->finish_least_s, o->finish_most_s, o->peak_least_bytes, o->peak_most_bytes };
+}
+
+/* What the library says of one that waits, each once: when it is first told its turn, and when that has come. */
+static int ask_before(struct model *m, struct vm *v, const struct migbuf_waiting *w, double start_s)
+{
+    bool *is_said = start_s > 0 ? &v->is_said_waiting : &v->is_said_starting;
+    struct migbuf_outlook o;
+
+    if (*is_said || isinf(start_s) || !is_forecast(m->run))
+        return 0;
+    if (brain_outlook_waiting(m->hosts[v->host].brain, w, start_s, &o))
+        return -1;
+    *(start_s > 0 ? &v->said_waiting : &v->said_starting) = said_of(&o, m->now);
+    *is_said = isfinite(o.finish_s);
+    return 0;
+}
+
 /* Who of a host's waiting ones may start now. */
 static int admit(struct model *m, uint32_t host)
 {
@@ -484,16 +518,20 @@ static int admit(struct model *m, uint32_t host)
         return 0;
     if (m->run->admission != ADMISSION_OFF)
         rc = brain_turns(h->brain, m->run->admission, m->queue, waiting, m->turns);
-    for (size_t k = 0; k < waiting && rc >= 0; k++)
-        if (m->run->admission == ADMISSION_OFF || m->turns[k].verdict == MIGBUF_VERDICT_START)
+    for (size_t k = 0; k < waiting && rc >= 0; k++) {
+        bool off = m->run->admission == ADMISSION_OFF;
+
+        rc = ask_before(m, &m->vms[m->queue[k].id], &m->queue[k], off ? 0 : m->turns[k].earliest_s);
+        if (rc >= 0 && (off || m->turns[k].verdict == MIGBUF_VERDICT_START))
             rc = start(m, &m->vms[m->queue[k].id]);
+    }
     return rc < 0 ? -1 : 0;
 }
 
 /* What the library says of those that run, now and then, to be compared with what becomes of them. */
 static int ask_outlooks(struct model *m, uint32_t host)
 {
-    if (m->run->policy != POLICY_PAPER && m->run->policy != POLICY_PLANNER && m->run->policy != POLICY_HYBRID)
+    if (!is_forecast(m->run))
         return 0;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
@@ -504,8 +542,7 @@ static int ask_outlooks(struct model *m, uint32_t host)
             continue;
         if (brain_outlook(m->hosts[host].brain, v->id, &o))
             return -1;
-        v->said[v->said_count++] = (struct said){ m->now, o.finish_least_s, o.finish_most_s, o.peak_least_bytes,
-                                                  o.peak_most_bytes };
+        v->said[v->said_count++] = said_of(&o, m->now);
     }
     return 0;
 }

@@ -75,6 +75,11 @@ struct slowdowns {
 
 double slowdowns_quantile(const struct slowdowns *s, double q);
 
+/* Forecasts, and how many of them held: the end, and the largest the file became, were within the error bars. */
+struct held {
+    uint32_t forecasts, finish, peak;
+};
+
 struct outcome {
     uint32_t vms, finished, failed, stuck;
     uint64_t overflows; /* times the files were larger than Ω */
@@ -84,7 +89,7 @@ struct outcome {
     double p99;          /* slowdown */
     double completion_s; /* mean, from arrival to the file's deletion, of those that finished */
     double peak;         /* of the files, as a part of Ω */
-    uint32_t forecasts, finish_within, peak_within; /* outlooks of migrations that ended, and those that held */
+    struct held running, starting, waiting; /* outlooks of migrations that ended, by what they were when it was asked for */
     double makespan_s;
     struct slowdowns slowdowns;
 };

@@ -10,10 +10,22 @@ static bool same_row(const struct row *r, const struct run *run)
     return r->scenario == run->scenario && r->policy == run->policy && r->admission == run->admission;
 }
 
+static void add_held(struct held *sum, const struct held *h)
+{
+    sum->forecasts += h->forecasts;
+    sum->finish += h->finish;
+    sum->peak += h->peak;
+}
+
+static double pct(uint32_t part, uint32_t whole)
+{
+    return 100.0 * part / whole;
+}
+
 static void fill_row(struct row *row, const struct result *results, size_t count)
 {
     struct slowdowns all = { { 0 } };
-    double wanted = 0, written = 0, finished = 0, vms = 0, lost = 0, forecasts = 0;
+    double wanted = 0, written = 0, finished = 0, vms = 0, lost = 0;
 
     for (size_t k = 0; k < count; k++) {
         const struct outcome *o = &results[k].outcome;
@@ -30,9 +42,9 @@ static void fill_row(struct row *row, const struct result *results, size_t count
         row->bound_pct += 100 * o->bound;
         row->completion_s += o->completion_s * o->finished;
         finished += o->finished;
-        forecasts += o->forecasts;
-        row->finish_within_pct += 100 * (double)o->finish_within;
-        row->peak_within_pct += 100 * (double)o->peak_within;
+        add_held(&row->running, &o->running);
+        add_held(&row->starting, &o->starting);
+        add_held(&row->waiting, &o->waiting);
         row->peak = fmax(row->peak, o->peak);
         for (int b = 0; b < BUCKETS; b++)
             all.writes[b] += o->slowdowns.writes[b];
@@ -42,8 +54,6 @@ static void fill_row(struct row *row, const struct result *results, size_t count
     row->vm_delivered_pct /= fmax(1, row->seeds);
     row->bound_pct /= fmax(1, row->seeds);
     row->completion_s /= fmax(1, finished);
-    row->finish_within_pct = forecasts > 0 ? row->finish_within_pct / forecasts : -1;
-    row->peak_within_pct = forecasts > 0 ? row->peak_within_pct / forecasts : -1;
     row->p99 = slowdowns_quantile(&all, 0.99);
 }
 
@@ -66,10 +76,18 @@ size_t rows_of(const struct result *results, size_t count, struct row *rows)
     return n;
 }
 
+static void put_held(const struct held *h, int width, FILE *out)
+{
+    if (!h->forecasts)
+        fprintf(out, "%*s  %4s ", width, "-", "-");
+    else
+        fprintf(out, "%*.0f%% %4.0f%%", width, pct(h->finish, h->forecasts), pct(h->peak, h->forecasts));
+}
+
 void report_table(const struct row *rows, size_t count, FILE *out)
 {
     fprintf(out, "scenario  policy    admission seeds  failed  overflows  delivered  per VM   bound  p99 slowdown  "
-                 "completion   peak  bars: finish  peak\n");
+                 "completion   peak  bars: finish  peak   start  peak   wait  peak\n");
     for (size_t k = 0; k < count; k++) {
         const struct row *r = &rows[k];
 
@@ -78,8 +96,9 @@ void report_table(const struct row *rows, size_t count, FILE *out)
         fprintf(out, "%-9s %-9s %-9s %5u %6.1f%% %10" PRIu64 " %9.1f%% %6.1f%% %6.1f%% %13.1f %9.0f s %6.3f ",
                 r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds, r->failed_pct,
                 r->overflows, r->delivered_pct, r->vm_delivered_pct, r->bound_pct, r->p99, r->completion_s, r->peak);
-        if (r->finish_within_pct >= 0)
-            fprintf(out, "%12.0f%% %4.0f%%", r->finish_within_pct, r->peak_within_pct);
+        put_held(&r->running, 12, out);
+        put_held(&r->starting, 7, out);
+        put_held(&r->waiting, 6, out);
         fputc('\n', out);
     }
 }
@@ -120,6 +139,13 @@ void report_pairs(const struct result *results, size_t count, FILE *out)
         }
 }
 
+static void put_held_json(const char *when, const struct held *h, FILE *out)
+{
+    if (h->forecasts)
+        fprintf(out, ", \"%sforecasts\": %" PRIu32 ", \"%sfinish_within_pct\": %.2f, \"%speak_within_pct\": %.2f", when,
+                h->forecasts, when, pct(h->finish, h->forecasts), when, pct(h->peak, h->forecasts));
+}
+
 void report_json(const struct row *rows, size_t count, FILE *out)
 {
     fputs("[", out);
@@ -135,9 +161,9 @@ void report_json(const struct row *rows, size_t count, FILE *out)
                 k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
                 r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
                 r->bound_pct);
-        if (r->finish_within_pct >= 0)
-            fprintf(out, ", \"finish_within_pct\": %.2f, \"peak_within_pct\": %.2f", r->finish_within_pct,
-                    r->peak_within_pct);
+        put_held_json("", &r->running, out);
+        put_held_json("start_", &r->starting, out);
+        put_held_json("wait_", &r->waiting, out);
         fputc('}', out);
     }
     fputs("\n]\n", out);
@@ -158,9 +184,11 @@ void resume_write(const struct result *r, FILE *out)
     char key[256];
 
     write_key(&r->run, key, sizeof key);
-    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %u %u %u :", key, o->vms,
+    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %u %u %u %u %u %u %u %u %u :", key, o->vms,
             o->finished, o->failed, o->stuck, o->overflows, o->wanted_bytes, o->written_bytes, o->vm_delivered,
-            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s, o->forecasts, o->finish_within, o->peak_within);
+            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s, o->running.forecasts, o->running.finish,
+            o->running.peak, o->starting.forecasts, o->starting.finish, o->starting.peak, o->waiting.forecasts,
+            o->waiting.finish, o->waiting.peak);
     for (int k = 0; k < BUCKETS; k++)
         if (o->slowdowns.writes[k] > 0)
             fprintf(out, " %d %.17g", k, o->slowdowns.writes[k]);
@@ -173,10 +201,11 @@ static bool read_outcome(const char *text, struct outcome *o)
     double writes;
 
     *o = (struct outcome){ 0 };
-    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u :%n", &o->vms, &o->finished,
+    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u %u %u %u %u %u %u :%n", &o->vms, &o->finished,
                &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes, &o->vm_delivered, &o->bound,
-               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &o->forecasts, &o->finish_within, &o->peak_within,
-               &at) != 16 ||
+               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &o->running.forecasts,
+               &o->running.finish, &o->running.peak, &o->starting.forecasts, &o->starting.finish, &o->starting.peak,
+               &o->waiting.forecasts, &o->waiting.finish, &o->waiting.peak, &at) != 22 ||
         !at)
         return false;
     text += at;

@@ -18,7 +18,8 @@ struct row {
     enum admission admission;
     uint32_t seeds;
     uint64_t overflows;
-    double failed_pct, delivered_pct, vm_delivered_pct, bound_pct, p99, completion_s, peak, finish_within_pct, peak_within_pct; /* -1: no forecasts */
+    double failed_pct, delivered_pct, vm_delivered_pct, bound_pct, p99, completion_s, peak;
+    struct held running, starting, waiting;
 };
 
 /* Rows in the order in which they first appear; returns how many. `rows` has room for count. */
