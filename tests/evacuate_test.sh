@@ -119,9 +119,10 @@ report $? "planned, one after the other: all moved, nothing lost, and the log re
 
 run 0 $small --policy mirror --window 6 && whole && [ "$(value moved)$(value policy)" = 3mirror ] && [ "$(value buffer_peak_bytes)" -lt 1000000 ] &&
     ! grep -q "putting the overlay on top" "$dir/said" && [ "$(value window_delivered_bytes)" -gt 1000000 ] &&
-    [ "$(value window_delivered_bytes)" -lt "$(value window_demanded_bytes)" ] && python3 - "$dir/summary" <<'END'
+    python3 - "$dir/summary" <<'END'
 import json, sys
 d = json.load(open(sys.argv[1]))
+assert d["window_delivered_bytes"] < 1.05 * d["window_demanded_bytes"]
 pace = {"sequential": 110 * 65536, "random": 130 * 4096, "bursty": 16 / 3 * 1048576}
 for v in d["vm"]: # the pace varies by a fifth
     wanted = 6 * pace[v["name"].split()[2]]

@@ -1181,6 +1181,8 @@ static int found_jobs(struct migration *m, const struct call *answer, uint64_t n
             continue;
         job->ready = report.ready;
         job->stopped = report.stopped;
+        if (job->stopped)
+            snprintf(job->error, sizeof job->error, "a read or write failed");
         m->disk[k].made |= strcmp(report.type, "commit") ? MADE_JOB : MADE_COMMIT;
     }
     return DONE;
