@@ -140,7 +140,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
     t->last = *d;
     if (d->action == MIGBUF_ACTION_KEEP)
         return;
-    t->decided_ns = now;
+    t->decided_ns = d->action == MIGBUF_ACTION_LOWER ? now : 0; /* what lag_ms is about */
     if (d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT) {
         t->pauses += !t->stop_wanted;
         t->stop_wanted = true;

@@ -48,7 +48,7 @@ struct throttle {
     struct migbuf_decision last;     /* action 0 before the first */
     int32_t command;                 /* kind of the disk's command under way */
     uint64_t file_bytes;             /* of the overlays, as of the last sample */
-    uint64_t decided_ns, slowest_ns; /* from a decision until it was in force */
+    uint64_t decided_ns, slowest_ns; /* from a lower limit decided until it was in force */
     uint64_t cont_ns;                /* when a guest without room was last let go on */
     uint32_t pauses;
     bool went_on;               /* after it had found no room, and some was made */

@@ -373,8 +373,8 @@ void summary_throttle(const struct run *r, FILE *out)
 
     if (policy_throttles(r->policy))
         fprintf(out,
-                "Held: up to %s kept free for drains, %s at most came through one; %llu pauses; slowest limit in force "
-                "after %llu ms\n",
+                "Held: up to %s kept free for drains, %s at most came through one; %llu pauses; slowest lower limit "
+                "in force after %llu ms\n",
                 human_bytes(largest_reserve(r), reserve), human_bytes(t.leak_bytes, leak), (unsigned long long)t.pauses,
                 (unsigned long long)(t.slowest_ns / 1000000));
 }

@@ -141,7 +141,9 @@ struct migbuf_options {
     int32_t policy;                /**< MIGBUF_POLICY_…; PAPER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
-    uint32_t lag_ms;               /**< upper bound from measuring to the limit landing in QEMU; 100; 0 .. 60'000 */
+    uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU; 100; 0 .. 60'000. A
+                                        raise may take longer, for the old limit stands until then; a pause may, too:
+                                        `stop` halts the CPUs first, and what its drain pours is in the reserve */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
     uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
