@@ -194,7 +194,7 @@ static int check_waiting(const struct migbuf_waiting *w)
 
 /* Room */
 
-/* Those that run on known links, by the time they end. a: in so many seconds, b: bytes that are free then. Their number. */
+/* Those that run on known links, by the time they end. a: in so many seconds, b: bytes that come free. Their number. */
 static size_t releases(const struct migbuf_buffer *b, struct trial *t, struct migbuf_planner_slot *ends)
 {
     size_t known = 0;
@@ -253,7 +253,8 @@ static double promise(struct future *f, double bytes)
 }
 
 /* Room for those whose turn it is, in the order of their places. Returns how many have it. Who has none is told when it
- * may have some, and nobody on its link overtakes it. A link's slot, c: its head has no room; d: when it will, -1 before. */
+ * may have some, and nobody on its link overtakes it. A link's slot, c: its head has no room; d: when it will, -1
+ * before. */
 static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migbuf_waiting *w,
                const struct migbuf_planner_flow *queue, size_t count, struct migbuf_planner_turn *turns)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in the header; the
- * terms have the same names here. Knows no QMP. */
+/* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in the header;
+ * the terms have the same names here. Knows no QMP. */
 #include "buffer.h"
 #include "memory.h"
 #include "migbuf/placement.h"
@@ -314,8 +314,8 @@ static uint64_t least_units(uint64_t request_bytes, uint64_t unit, uint32_t max_
     return max_stall_ms && units > max_stall_ms ? (units + max_stall_ms - 1) / max_stall_ms : 1;
 }
 
-int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m, const struct migbuf_geometry *disks,
-                      size_t disk_count)
+int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m,
+                         const struct migbuf_geometry *disks, size_t disk_count)
 {
     uint64_t smallest = UINT64_MAX, longest = 0;
     uint32_t flags = 0;

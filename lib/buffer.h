@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer, inside: the handle, for the files that work on it. buffer.c decides, buffer_text.c saves and loads, admission.c
- * only looks. */
+/* buffer, inside: the handle, for the files that work on it. buffer.c decides, buffer_text.c saves and loads,
+ * admission.c only looks. */
 #ifndef MIGBUF_LIB_BUFFER_H
 #define MIGBUF_LIB_BUFFER_H
 #include "bins.h"
@@ -96,7 +96,8 @@ int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const 
 int migbuf__buffer_check_migration(const struct migbuf_migration *migration, size_t disk_count,
                                    struct migbuf_migration *given, struct migbuf_error *error);
 
-/* What must fit for it beside the others: files of so many bytes, its reserve and the smallest limit. And what there is. */
+/* What must fit for it beside the others: files of so many bytes, its reserve and the smallest limit. And what there
+ * is. */
 double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
 double migbuf__buffer_room(const struct migbuf_buffer *b);
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes);

@@ -172,8 +172,8 @@ static int explain(const struct migbuf__http *h, CURLcode rc, struct migbuf_erro
     }
 }
 
-/* The path is no part of the URL: when memory runs out while libcurl takes a URL to pieces, libcurl 7.88 goes on without its
- * query, and a change meant for one project would be made in another. */
+/* The path is no part of the URL: when memory runs out while libcurl takes a URL to pieces, libcurl 7.88 goes on
+ * without its query, and a change meant for one project would be made in another. */
 static CURLcode prepare(struct migbuf__http *h, const char *method, const char *path, const char *body,
                         uint64_t timeout_ms)
 {

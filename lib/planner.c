@@ -225,7 +225,8 @@ int migbuf_planner_finish(const double *send, const double *weight, size_t n, co
     for (size_t k = 0; k < n; k++) {
         double w = weight ? weight[k] : 1, x = send[k] / w;
 
-        time += (x - before) / part(link, w, migbuf__most(w, weights)); /* a sum taken apart again: never below what is left */
+        /* A sum taken apart again: never below what is left. */
+        time += (x - before) / part(link, w, migbuf__most(w, weights));
         before = x;
         weights -= w;
         done[k] = time;
@@ -327,7 +328,8 @@ static double to_send(const struct migbuf_planner_guest *g, double share)
 {
     if (g->draining)
         return g->left_bytes / (1 - migbuf__least(MOST_DIRTY, g->rate / share));
-    return g->left_bytes + (g->file_bytes + g->need_bytes) / (1 - migbuf__least(MOST_DIRTY, g->growth_ratio * g->rate / share));
+    return g->left_bytes + (g->file_bytes + g->need_bytes) /
+                               (1 - migbuf__least(MOST_DIRTY, g->growth_ratio * g->rate / share));
 }
 
 static int lower_id(const void *items, uint64_t i, uint64_t j)
@@ -429,7 +431,8 @@ static int share_out(const struct migbuf_planner_options *o, const struct migbuf
         files += g->file_bytes;
         p->need_bytes = migbuf__growth(g->remaining, g->growth_ratio, g->rate, p->release_s);
         p->wish = migbuf__most(0, p->need_bytes / p->release_s - o->floor);
-        p->line = line_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->release_s, (double)(n - k), o->floor, front);
+        p->line = line_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->release_s,
+                          (double)(n - k), o->floor, front);
         s[k].c = chain_add(&h, p->wish, p->line, g->weight);
     }
     for (size_t k = 0; k < n; k++) {

@@ -98,7 +98,7 @@ START_TEST(links_are_apart)
 
     w[0].link = w[2].link = 7;
     ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 3, t), 1);
-    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_LINK_BUSY); /* by the one that starts: one at a time until it is known */
+    ck_assert_int_eq(t[0].verdict, MIGBUF_VERDICT_LINK_BUSY); /* by the one that starts: its link is not known */
     ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_LINK_BUSY);
     ck_assert_int_eq(t[2].verdict, MIGBUF_VERDICT_START);
     ck_assert(isinf(t[0].earliest_s));
@@ -364,7 +364,7 @@ START_TEST(bars_are_around_the_whole)
 }
 END_TEST
 
-/* When the first is over, its reserve is not free as long as the second's does not fit either: 8 GB - 5 GB, not 5 GB. */
+/* When the first is over its reserve is not free as long as the second's does not fit either: 8 GB - 5 GB, not 5. */
 START_TEST(reserves_of_those_who_remain)
 {
     struct migbuf_outlook o = { .size = sizeof o };
@@ -388,8 +388,8 @@ START_TEST(reserves_of_those_who_remain)
 }
 END_TEST
 
-/* After 160 of 239 s 4.7 GB of its disk's 10 are in the file: 5.3 can follow, and half as fast, for the other half would
- * be rewrites. With another 10 to follow the one that starts then would be over after 878 s. */
+/* After 160 of 239 s 4.7 GB of its disk's 10 are in the file: 5.3 can follow, and half as fast, for the other half
+ * would be rewrites. With another 10 to follow the one that starts then would be over after 878 s. */
 START_TEST(files_do_not_outgrow_their_disks)
 {
     struct migbuf_outlook o = { .size = sizeof o };

@@ -224,14 +224,14 @@ START_TEST(a_block_job)
     ck_assert_str_eq(r.status, "ready");
     ck_assert_str_eq(r.type, "mirror");
     ck_assert_int_eq(r.stopped, 0);
-    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 1, "
-                                             "\"offset\": 0, \"ready\": true, \"io-status\": \"nospace\"}]"),
+    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\""
+                                             ": 1, \"offset\": 0, \"ready\": true, \"io-status\": \"nospace\"}]"),
                                        "j", &r, NULL),
                      0);
     ck_assert_int_eq(r.stopped, 1);
     r.stopped = 7;
-    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 1, "
-                                             "\"offset\": 0, \"ready\": true, \"io-status\": 7}]"),
+    ck_assert_int_eq(migbuf_report_job(BYTES("[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\""
+                                             ": 1, \"offset\": 0, \"ready\": true, \"io-status\": 7}]"),
                                        "j", &r, NULL),
                      MIGBUF_E_PROTOCOL);
     ck_assert_int_eq(r.stopped, 7);
@@ -302,12 +302,15 @@ START_TEST(reasons_against_a_migration)
     ck_assert_int_eq(migbuf_report_blocked(BYTES("{}"), why, sizeof why, NULL), 0);
     ck_assert_str_eq(why, "");
     ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": []}"), why, sizeof why, NULL), 0);
-    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [\"a nvme\", \"b\"]}"), why, sizeof why, NULL), 1);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [\"a nvme\", \"b\"]}"), why, sizeof why, NULL),
+                     1);
     ck_assert_str_eq(why, "a nvme; b");
     ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [\"a nvme\", \"b\"]}"), why, 5, NULL), 1);
     ck_assert_str_eq(why, "a nv");
-    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [1]}"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
-    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": 1}"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": [1]}"), why, sizeof why, NULL),
+                     MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_blocked(BYTES("{\"blocked-reasons\": 1}"), why, sizeof why, NULL),
+                     MIGBUF_E_PROTOCOL);
     ck_assert_int_eq(migbuf_report_blocked(BYTES("[]"), why, sizeof why, NULL), MIGBUF_E_PROTOCOL);
     ck_assert_int_eq(migbuf_report_blocked(BYTES("{}"), why, 1, NULL), MIGBUF_E_TOO_BIG);
     ck_assert_int_eq(migbuf_report_blocked(NULL, 0, why, sizeof why, NULL), MIGBUF_E_INVALID);
@@ -350,9 +353,10 @@ START_TEST(events)
     ck_assert_int_eq(migbuf_report_job_event(BYTES(text), &job, NULL), 0);
     ck_assert_uint_eq(strlen(job.error), 254);
 
-    ck_assert_int_eq(migbuf_report_job_error(
-                         BYTES("{\"device\": \"j\", \"operation\": \"write\", \"action\": \"stop\"}"), &job_error, NULL),
-                     0);
+    ck_assert_int_eq(
+        migbuf_report_job_error(BYTES("{\"device\": \"j\", \"operation\": \"write\", \"action\": \"stop\"}"),
+                                &job_error, NULL),
+        0);
     ck_assert_str_eq(job_error.device, "j");
     ck_assert_str_eq(job_error.operation, "write");
     ck_assert_str_eq(job_error.action, "stop");
@@ -409,9 +413,11 @@ START_TEST(many_nodes_in_one_pass)
     "{\"node-name\": \"" name "\", \"image\": {\"virtual-size\": 1000, \"actual-size\": " size "}}"
     static const char three[] = "[" NODE("a", "1") ", " NODE("b", "2") ", " NODE("c", "3") "]";
     static const char bad[] = "[" NODE("a", "1") ", " NODE("b", "\"2\"") "]";
-    static const char writes[] = "[{\"node-name\": \"o\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}, \"parent\": "
-                                 "{\"node-name\": \"f\", \"stats\": {\"wr_highest_offset\": 131072}}}]";
-    struct migbuf_node_report n[3] = { { .node_name = "c" }, { .node_name = "x", .actual_bytes = 7 }, { .node_name = "a" } };
+    static const char writes[] = "[{\"node-name\": \"o\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}, "
+                                 "\"parent\": {\"node-name\": \"f\", \"stats\": {\"wr_highest_offset\": 131072}}}]";
+    struct migbuf_node_report n[3] = {
+        { .node_name = "c" }, { .node_name = "x", .actual_bytes = 7 }, { .node_name = "a" }
+    };
     struct migbuf_write_report w[2] = { { .node_name = "o" }, { .node_name = "p", .write_bytes = 7 } };
     struct migbuf_error e;
 

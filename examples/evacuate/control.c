@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop around the library. Where the policy is `none`, `mirror` or `fixed` there is no buffer to ask, and the first limit, if
- * any, is the last. */
+/* The loop around the library. Where the policy is `none`, `mirror` or `fixed` there is no buffer to ask, and the first
+ * limit, if any, is the last. */
 #include "control.h"
 #include "migbuf/report.h"
 #include <math.h>

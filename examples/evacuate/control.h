@@ -73,7 +73,7 @@ struct control {
     enum policy policy;
     uint64_t fixed_bytes_per_s;   /* POLICY_FIXED: growth */
     struct migbuf_buffer *buffer; /* NULL: fixed, none, mirror */
-    struct migbuf_buffer *queue;  /* knows who runs, so that it can tell who is next: the buffer, or one for this alone */
+    struct migbuf_buffer *queue;  /* knows who runs, so that it tells who is next: the buffer, or one for this alone */
     struct trace *trace;
     struct route route[CONTROL_LINKS_MAX];
     uint32_t routes;

@@ -928,9 +928,9 @@ static bool made_job(const struct migration *m)
     return m->disk[m->d].made & MADE_JOB && !job(m)->ended;
 }
 
-/* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with 7.2;
- * see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error "stop",
- * and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
+/* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with
+ * 7.2; see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error
+ * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
 static bool must_hold(const struct migration *m)
 {
     return made_any(m, MADE_JOB) && is_running(m);
@@ -1435,15 +1435,16 @@ static const struct step steps[] = {
 
     [BACK_MIGRATE] = { "cancelling the migration", PHASE_RAM, SOURCE, "migrate_cancel", .needed = made_migrate,
                        .timeout_ms = T(30) },
-    /* Cancelled just before it pauses for the switch-over, QEMU 7.2 pauses all the same (migration_maybe_pause() looks at
-     * the state too early) and waits for ever. This wakes it; anywhere else it is refused. */
-    [BACK_WAKE] = { "waiting for the migration's end", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"cancelling\"}",
-                    .needed = made_migrate, .finished = migration_over, .unmakes = MADE_MIGRATE, .timeout_ms = T(30),
-                    .flags = TOLERANT },
+    /* Cancelled just before it pauses for the switch-over, QEMU 7.2 pauses all the same (migration_maybe_pause() looks
+     * at the state too early) and waits for ever. This wakes it; anywhere else it is refused. */
+    [BACK_WAKE] = { "waiting for the migration's end", PHASE_RAM, SOURCE, "migrate-continue",
+                    "{\"state\":\"cancelling\"}", .needed = made_migrate, .finished = migration_over,
+                    .unmakes = MADE_MIGRATE, .timeout_ms = T(30), .flags = TOLERANT },
     [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
                     .begin = take_over, .timeout_ms = T(60), .flags = DRAINS },
     [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
-                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = job_over, .unmakes = MADE_JOB, .flags = DRAINS | TOLERANT | EACH },
+                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = job_over, .unmakes = MADE_JOB,
+                   .flags = DRAINS | TOLERANT | EACH },
     [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
                    "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
                    .flags = EACH },

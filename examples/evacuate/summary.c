@@ -186,7 +186,8 @@ static json_t *vm_object(const struct run *r, uint32_t i)
 
     add_throttle(o, m);
     add_window(o, r, m->delivered_bytes, m->demanded_bytes);
-    json_object_set_new(o, "move_seconds", json_real(seconds_between(m->begun_ns, m->outcome == OUTCOME_MOVED ? m->arrived_ns : 0)));
+    json_object_set_new(o, "move_seconds",
+                        json_real(seconds_between(m->begun_ns, m->outcome == OUTCOME_MOVED ? m->arrived_ns : 0)));
     if (o && m->error[0])
         json_object_set_new(o, "error", json_string(m->error));
     if (o && r->checked[i].first_bad[0])

@@ -46,9 +46,9 @@ uint32_t writer_ram_mib(const struct writer_params *params);
 int writer_append(const struct writer_params *params, char *text, size_t size);
 
 /*
- * How many writes a writer with a pace makes in `ms` when nothing holds it, from `from_ms` of the guest's clock on: pace
- * times the time it is on. 0 without a pace: as fast as it goes. Example: 16 a second, on 1000, off 2000, from 500:
- * 8 in 2500 ms, 16 in 3000.
+ * How many writes a writer with a pace makes in `ms` when nothing holds it, from `from_ms` of the guest's clock on:
+ * pace times the time it is on. 0 without a pace: as fast as it goes. Example: 16 a second, on 1000, off 2000, from
+ * 500: 8 in 2500 ms, 16 in 3000.
  */
 uint64_t writer_demand(const struct writer_params *params, uint32_t from_ms, uint32_t ms);
 

@@ -184,11 +184,12 @@ void resume_write(const struct result *r, FILE *out)
     char key[256];
 
     write_key(&r->run, key, sizeof key);
-    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %u %u %u %u %u %u %u %u %u :", key, o->vms,
+    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g", key, o->vms,
             o->finished, o->failed, o->stuck, o->overflows, o->wanted_bytes, o->written_bytes, o->vm_delivered,
-            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s, o->running.forecasts, o->running.finish,
-            o->running.peak, o->starting.forecasts, o->starting.finish, o->starting.peak, o->waiting.forecasts,
-            o->waiting.finish, o->waiting.peak);
+            o->bound, o->p99, o->completion_s, o->peak, o->makespan_s);
+    fprintf(out, " %u %u %u %u %u %u %u %u %u :", o->running.forecasts, o->running.finish, o->running.peak,
+            o->starting.forecasts, o->starting.finish, o->starting.peak, o->waiting.forecasts, o->waiting.finish,
+            o->waiting.peak);
     for (int k = 0; k < BUCKETS; k++)
         if (o->slowdowns.writes[k] > 0)
             fprintf(out, " %d %.17g", k, o->slowdowns.writes[k]);
@@ -201,11 +202,12 @@ static bool read_outcome(const char *text, struct outcome *o)
     double writes;
 
     *o = (struct outcome){ 0 };
-    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u %u %u %u %u %u %u :%n", &o->vms, &o->finished,
-               &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes, &o->vm_delivered, &o->bound,
-               &o->p99, &o->completion_s, &o->peak, &o->makespan_s, &o->running.forecasts,
-               &o->running.finish, &o->running.peak, &o->starting.forecasts, &o->starting.finish, &o->starting.peak,
-               &o->waiting.forecasts, &o->waiting.finish, &o->waiting.peak, &at) != 22 ||
+    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u %u %u %u %u %u %u :%n",
+               &o->vms, &o->finished, &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes,
+               &o->vm_delivered, &o->bound, &o->p99, &o->completion_s, &o->peak, &o->makespan_s,
+               &o->running.forecasts, &o->running.finish, &o->running.peak, &o->starting.forecasts,
+               &o->starting.finish, &o->starting.peak, &o->waiting.forecasts, &o->waiting.finish, &o->waiting.peak,
+               &at) != 22 ||
         !at)
         return false;
     text += at;

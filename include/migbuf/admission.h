@@ -112,8 +112,8 @@ struct migbuf_outlook {
  *   peak    file + 0.33 (peak - file) .. file + 1.9 (peak - file) + 0.02 Ω, at most its whole disks, and Ω
  *
  * The factors are what became true divided by what was forecast, at the 10th and the 90th percentile, of 12'000
- * forecasts in examples/simulate (planner, shortest first, five scenarios, seeds 1 to 20). How often both ends held with
- * other seeds (simulate --policy planner --admission sjf --seeds 20 --seed 21):
+ * forecasts in examples/simulate (planner, shortest first, five scenarios, seeds 1 to 20). How often both ends held
+ * with other seeds (simulate --policy planner --admission sjf --seeds 20 --seed 21):
  *
  *                          end         file's size    1 Gbit/s, where a migration takes half an hour
  *   runs                   88 to 94 %  83 to 92 %     73 and 76 %
@@ -131,8 +131,8 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
 
 /**
  * A migration that waits and starts in start_s seconds (turn.earliest_s; INFINITY: everything is not known). Planned
- * as if those that run had got as far as they will by then (their files grown, the rest of their disks smaller by that),
- * and it began with them.
+ * as if those that run had got as far as they will by then (their files grown, the rest of their disks smaller by
+ * that), and it began with them.
  *
  * ## Write-through
  *
@@ -145,9 +145,9 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
  *
  * w is what it writes in plain bytes/s; share = min(flow, U * weight / weights of all on the link when it starts, its
  * own too). 131072: the bytes of the copy that pass for each write of the guest, as measured on QEMU 7.2 with writes of
- * 4 KiB and 64 KiB, 4 and 32 in flight, and links of 8, 24 and 80 MB/s: 100'000 to 200'000. Recommended (mirror 1) where
- * that is at least a tenth of its wish more than what the plan delivers. Not in it: each write takes the round trip
- * longer, all the time; LXD would have to mirror whole disks instead of copying volumes.
+ * 4 KiB and 64 KiB, 4 and 32 in flight, and links of 8, 24 and 80 MB/s: 100'000 to 200'000. Recommended (mirror 1)
+ * where that is at least a tenth of its wish more than what the plan delivers. Not in it: each write takes the round
+ * trip longer, all the time; LXD would have to mirror whole disks instead of copying volumes.
  *
  * In the model of examples/simulate (policy hybrid) that delivers more, and waits less, than the planner alone. That is
  * no independent evidence for the formula: the model's mirror uses the same constant.
