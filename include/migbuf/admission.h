@@ -118,9 +118,10 @@ struct migbuf_outlook {
  *                          end         file's size    1 Gbit/s, where a migration takes half an hour
  *   runs                   88 to 94 %  83 to 92 %     73 and 76 %
  *   waits, asked at start  77 to 91    87 to 95       68 and 88
- *   waits, asked before    30 to 71    87 to 94       54 and 82       first come, first served: 82 to 89 for the end
+ *   waits, asked before    30 to 71    87 to 94       54 and 82       (when it is first told its earliest_s)
  *
- * They grow with what is still to come: a migration that is nearly over is known well. When it ends is known five times
+ * The last is better first come, first served (--admission fifo): 82 to 89 % for the end, 68 over 1 Gbit/s. The bars
+ * grow with what is still to come: a migration that is nearly over is known well. When it ends is known five times
  * better than how large its file gets, because guests change their mind and links do not. Not in the bars: migrations
  * that start later on the same link (all at once: 1.65 T instead of 1.1 T) or, shortest first, ask later and start
  * earlier; and links that fail.
@@ -154,8 +155,8 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
  * A migration that is mirrored has no files, but takes part in its link: add it with virtual_bytes of one cluster,
  * queue_bytes 0 and drains_ahead 0, sample what remains, leave its decisions alone, remove it when it is over.
  *
- * Errors: MIGBUF_E_RANGE (a number below 0), MIGBUF_E_INVALID (NaN), MIGBUF_E_STRUCT, MIGBUF_E_NOMEM. O(n log n) for n
- * that run.
+ * Errors: MIGBUF_E_RANGE (a number below 0, or not in the range of its field), MIGBUF_E_INVALID (NaN, reserved),
+ * MIGBUF_E_STRUCT, MIGBUF_E_NOMEM. O(n log n) for n that run.
  */
 MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
                                       struct migbuf_outlook *o);
