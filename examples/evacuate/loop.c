@@ -16,7 +16,8 @@
 #define MS UINT64_C(1000000)
 #define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
 #define AFTER_OVERFLOW_MS 1000
-#define FILLED_MS 2000     /* --inject fill */
+#define FILLED_MS 2000          /* --inject fill */
+#define INTERFERE_AGAIN_MS 2000 /* --inject wipe-limits and change-limits: more than two ticks */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
@@ -494,6 +495,12 @@ static void inject(struct run *r, const struct migration *m, uint64_t now)
 
     if (what == INJECT_FILL && now - r->filling_ns > FILLED_MS * MS)
         make_room(r);
+    /* A change just before ours is overwritten unseen: QEMU cannot set on condition. Such a one is made again. */
+    if (m == r->interfered && !m->throttle.taken_over && migration_phase(m) < PHASE_RAM &&
+        now - r->interfered_ns > INTERFERE_AGAIN_MS * MS) {
+        r->interfered_ns = now;
+        interfere(r, m, what);
+    }
     if (r->injected || !r->options->inject_at || strcmp(migration_step_name(m), r->options->inject_at))
         return;
     if (what == INJECT_DIE) {
@@ -513,8 +520,11 @@ static void inject(struct run *r, const struct migration *m, uint64_t now)
     if (what == INJECT_KILL_SOURCE || what == INJECT_KILL_TARGET)
         victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
     r->injected = true;
-    if (what == INJECT_WIPE || what == INJECT_CHANGE)
+    if (what == INJECT_WIPE || what == INJECT_CHANGE) {
+        r->interfered = m;
+        r->interfered_ns = now;
         interfere(r, m, what);
+    }
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
     if (victim)

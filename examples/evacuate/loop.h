@@ -41,6 +41,8 @@ struct run {
     bool interrupted, injected;
     int filling;                                    /* a file that fills the volume, -1: none */
     uint64_t inject_ns;                             /* since when a VM is at the step */
+    const struct migration *interfered;             /* whose limits another hand has set, when last */
+    uint64_t interfered_ns;
     uint64_t filling_ns, late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
     bool in_a_hurry;                                /* the state was saved: what waited for that may begin */
     bool abandoned;                                 /* the contrast has shown what it was to show */
