@@ -66,7 +66,7 @@ overflows_without_throttle() {
 
 replays() {
     printf 'seconds,bytes_per_s\n0,1000000\n10,50000000\n20,0\n' >"$dir/trace.csv"
-    "$simulate" --quiet --scenario light --policy planner --admission off --seeds 1 --trace "$dir/trace.csv" --json - |
+    "$simulate" --quiet --scenario light --policy planner --admission off --seeds 1 --trace "$dir/trace.csv" --json |
         grep -q '"scenario": "light"'
 }
 

@@ -40,7 +40,7 @@ static const char usage[] =
     "another point\n"
     "  --jobs J          processes (as many as there are processors)\n"
     "  --resume FILE     keep finished runs there, and do not run again what is in it\n"
-    "  --json FILE       rows as a JSON array; - for standard output, without the table\n"
+    "  --json [FILE]     rows as a JSON array; without FILE on standard output, instead of the table\n"
     "  --svg FILE        delivery and slowdown per policy, and one run over time (the last of the planner's)\n"
     "  --quiet           no progress\n"
     "  --help            this text\n"
@@ -226,7 +226,7 @@ static int read_options(struct options *o, int argc, char **argv)
         { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
         { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'h' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
-        { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 1, NULL, 'J' },
+        { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
         { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    { "help", 0, NULL, '?' + 128 },
         { NULL, 0, NULL, 0 },
     };
@@ -252,8 +252,10 @@ static int read_options(struct options *o, int argc, char **argv)
             rc = read_trace(&o->trace, optarg);
         else if (c == 'R')
             o->resume = optarg;
+        else if (c == 'J' && !optarg && optind < argc && (argv[optind][0] != '-' || !argv[optind][1]))
+            o->json = argv[optind++]; /* --json FILE as well as --json=FILE */
         else if (c == 'J')
-            o->json = optarg;
+            o->json = optarg ? optarg : "-";
         else if (c == 'V')
             o->svg = optarg;
         else if (c == 'q')
