@@ -14,7 +14,7 @@ report() { # RESULT TEXT: 0 is good; what the program said follows a failure
         echo "ok $n - $2"
     else
         echo "not ok $n - $2"
-        sed 's/^/# /' "$dir/said" | tail -15
+        tail -15 "$dir/said" | sed 's/^/# /'
     fi
 }
 
@@ -191,8 +191,8 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
         [ "$(value vm $vm limits iops_wr)" = 900 ] && [ "$(value vm $vm limits bps_wr)" = 7000000 ]
     report $? "limits changed by another hand are what is restored at the source"
 
-    # The tick alone would be too late: 128 MB/s without a limit, and ten seconds to the next one.
-    run 0 --policy paper --vms 1 --disk 80MiB --buffer 64MiB --link 8MB --pattern sequential --pace 2000 --tick 10000 \
+    # The tick alone would be too late: 32 MB/s without a limit, and ten seconds to the next one.
+    run 0 --policy paper --vms 1 --disk 80MiB --buffer 64MiB --link 8MB --pattern sequential --pace 500 --tick 10000 \
         --inject "wipe-limits@copying the base" --inject-after 800 --work-dir "$dir" && [ "$(value early_ticks)" -ge 1 ] &&
         [ "$(value overflows)" = 0 ] && [ "$(value moved)" = 1 ]
     report $? "a file that outgrows its claim makes a tick at once"
