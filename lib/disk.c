@@ -606,13 +606,22 @@ int migbuf_disk_failed(struct migbuf_disk *d)
 
 /* Saving */
 
+/* Found, or loaded: then it can be saved before QEMU is asked, or a second death in a row would lose it. */
+static int knows_all(const struct migbuf_disk *d)
+{
+    for (uint32_t k = 0; k < d->nodes; k++)
+        if (!d->node[k].qdev[0])
+            return 0;
+    return d->nodes > 0;
+}
+
 int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length)
 {
     struct migbuf__writer w = { text, capacity, 0 };
 
     if (!d || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
-    if (!d->learnt)
+    if (!knows_all(d))
         return MIGBUF_E_STATE;
     migbuf__write(&w, "migbuf-disk 1 ");
     migbuf__write_name(&w, d->group);

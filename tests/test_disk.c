@@ -293,7 +293,8 @@ END_TEST
 static struct migbuf_disk *saved_and_loaded(const struct migbuf_disk *d, char *text, size_t size)
 {
     struct migbuf_disk *again;
-    size_t length = 0;
+    size_t length = 0, same_length = 0;
+    char same[4096];
 
     ck_assert_int_eq(migbuf_disk_save(d, NULL, 0, &length), MIGBUF_E_TOO_BIG);
     ck_assert(length > 0 && length < size);
@@ -301,6 +302,9 @@ static struct migbuf_disk *saved_and_loaded(const struct migbuf_disk *d, char *t
     ck_assert_int_eq(migbuf_disk_save(d, text, length + 1, &length), 0);
     ck_assert(strlen(text) == length);
     ck_assert_int_eq(migbuf_disk_load(text, length, NULL, &again), 0);
+    /* Before it asks it can be saved as it was, for a second death in a row. */
+    ck_assert_int_eq(migbuf_disk_save(again, same, sizeof same, &same_length), 0);
+    ck_assert(same_length == length && !strcmp(same, text));
     return again;
 }
 

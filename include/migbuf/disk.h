@@ -163,8 +163,8 @@ MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
  * The host's own limits of every disk as text, to be kept where a restarted host finds it: without it nobody could tell
  * them from ours. Save once, after learning and before the first limit is set, and again when info tells `taken_over`.
  * *length is the length of the text (no NUL counted), also when `capacity` was too small for it and its NUL: then
- * MIGBUF_E_TOO_BIG, so that capacity 0 asks. MIGBUF_E_STATE before everything is learnt. Printable ASCII, at most 8 KiB
- * a disk, with version and checksum.
+ * MIGBUF_E_TOO_BIG, so that capacity 0 asks. MIGBUF_E_STATE before every disk is found; after a load, before QEMU is
+ * asked, it is the text that was loaded. Printable ASCII, at most 8 KiB a disk, with version and checksum.
  */
 MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length);
 
