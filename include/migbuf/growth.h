@@ -8,7 +8,11 @@
  * A unit (limits.h) grows a file by one cluster at the worst aligned write, and often by much less: sixteen 4 KiB
  * writes in a row fill one cluster between them, and a cluster written before does not grow again. Who aims at 1 MB/s
  * of growth may let 16 units pass then, where the worst case allows one. Targets follow this measured ratio; what keeps
- * Ω from overflowing (the claims of buffer.h) stays with the worst case.
+ * Ω from overflowing (the claims of buffer.h) stays with the worst case. So a small ratio needs a large Ω: a budget of
+ * 1 MB/s at a ratio of 1/32 lets 32 MB/s of units through, each of which may grow the file by three at the worst. With
+ * ticks of 1 s that are at most 2 s apart, a claim of 3 * 32 MB/s * (2 + 0.1 + 0.1) s = 211 MB and, pending, another
+ * 3 * 32 MB/s * 0.2 s = 19 MB have to be free beside the files and reserves; else they are what limits the guest
+ * (MIGBUF_REASON_SPACE, MIGBUF_REASON_ROOM), and it grows its file more slowly than it was allowed to.
  *
  *   ratio = max(last sample's, mean with a memory of 10 s) of  grown bytes / (units * unit),  1 when nothing is known
  *
