@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/* The way back to the source: undoes in reverse what the way there has made. And what is asked after a restart, for that
+ * tells what there is to undo. The steps stand in the table at the end; the functions above it are its columns. */
+#include "steps.h"
+#include "migbuf/report.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* After a restart: what has become of it */
+
+static bool is_at_source(const struct migration *m)
+{
+    return m->home == SOURCE;
+}
+
+static int monitors_ready(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    for (int side = SOURCE; side <= TARGET; side++) {
+        const struct place *p = &m->place[side];
+
+        if (p->started && !p->monitor.lost && !monitor_ready(&p->monitor))
+            return WAIT;
+    }
+    return DONE;
+}
+
+static int found_status(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_status_report status;
+    struct migbuf_error e;
+
+    (void)now;
+    if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
+        return failed(m, "%s", e.text);
+    m->place[SOURCE].monitor.facts.running = status.running;
+    return DONE;
+}
+
+/* Their names are known before the first event that is meant for them can come: see found_jobs(). */
+void expect_jobs(struct migration *m)
+{
+    for (m->d = 0; m->d < m->load->disks; m->d++)
+        new_job(m, 0);
+    m->d = 0;
+}
+
+static int found_jobs(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct job *job = &m->place[SOURCE].monitor.facts.job[k];
+        struct migbuf_job_report report;
+
+        if (migbuf_report_job(answer->text, answer->text_bytes, job->name, &report, NULL))
+            continue;
+        job->ready = report.ready;
+        job->stopped = report.stopped;
+        if (job->stopped)
+            snprintf(job->error, sizeof job->error, "a read or write failed");
+        m->disk[k].made |= strcmp(report.type, "commit") ? MADE_JOB : MADE_COMMIT;
+    }
+    return DONE;
+}
+
+/* The top node tells whether the overlay is in use. A guest that found no room meanwhile says so once more. */
+static int found_disks(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct facts *facts = &m->place[SOURCE].monitor.facts;
+
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct migbuf_block_report block;
+        struct migbuf_error e;
+        char top[64];
+
+        snprintf(top, sizeof top, "%s_snapshot", vm_disk_node(k));
+        if (!migbuf_report_block(answer->text, answer->text_bytes, top, &block, &e))
+            m->disk[k].made |= MADE_SNAPSHOT;
+        else if (migbuf_report_block(answer->text, answer->text_bytes, vm_disk_node(k), &block, &e))
+            return failed(m, "%s: %s", vm_disk_node(k), e.text);
+        if (block.nospace && !facts->running && !facts->no_space) {
+            facts->no_space = true;
+            facts->overflows++;
+        }
+    }
+    return DONE;
+}
+
+static bool has_node(const struct call *answer, uint32_t k, const char *suffix)
+{
+    struct migbuf_node_report report;
+    char name[64];
+
+    snprintf(name, sizeof name, "%s%s", vm_disk_node(k), suffix);
+    return !migbuf_report_node(answer->text, answer->text_bytes, name, &report, NULL);
+}
+
+/* A descriptor that no node uses was closed by QEMU when the program that passed it hung up. */
+static int found_nodes(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        if (has_node(answer, k, "_snapshot"))
+            m->disk[k].made |= MADE_NODE | (m->site->named ? 0u : MADE_FDSET);
+        if (has_node(answer, k, "_nbd"))
+            m->disk[k].made |= MADE_NBD;
+    }
+    return DONE;
+}
+
+static int read_migration(struct migration *m, enum side side, const struct call *answer)
+{
+    struct facts *facts = &m->place[side].monitor.facts;
+    struct migbuf_migrate_report report;
+    struct migbuf_error e;
+
+    if (migbuf_report_migrate(answer->text, answer->text_bytes, &report, &e))
+        return failed(m, "%s", e.text);
+    snprintf(facts->migration, sizeof facts->migration, "%s", report.status);
+    return DONE;
+}
+
+static bool is_one_of(const char *text, const char *const list[])
+{
+    while (*list && strcmp(text, *list))
+        list++;
+    return *list != NULL;
+}
+
+/* Past migrate-continue it cannot be called back: it comes to its end by itself, as its connection is cut. */
+static int found_migration(struct migration *m, const struct call *answer, uint64_t now)
+{
+    static const char *const over[] = { "", "none", "completed", "failed", "cancelled", NULL };
+    static const char *const coming_to_an_end[] = { "device", "cancelling", "wait-unplug", NULL };
+    const char *status = m->place[SOURCE].monitor.facts.migration;
+
+    (void)now;
+    if (read_migration(m, SOURCE, answer) == FAILED)
+        return FAILED;
+    if (!strcmp(status, "device"))
+        return AGAIN;
+    if (!is_one_of(status, over) && !is_one_of(status, coming_to_an_end))
+        m->disk[0].made |= MADE_MIGRATE;
+    return is_one_of(status, coming_to_an_end) ? AGAIN : DONE;
+}
+
+static bool may_be_there(const struct migration *m)
+{
+    return m->home == SOURCE && !strcmp(m->place[SOURCE].monitor.facts.migration, "completed") &&
+           m->place[TARGET].started;
+}
+
+/* It has everything, or it ends for lack of the rest. */
+static int found_arrival(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct place *target = &m->place[TARGET];
+
+    (void)now;
+    if (target->monitor.lost || !vm_runs(&target->vm, NULL) || answer->state == CALL_REFUSED)
+        return DONE;
+    if (answer->state != CALL_ANSWERED)
+        return WAIT;
+    if (read_migration(m, TARGET, answer) == FAILED)
+        return FAILED;
+    return strcmp(target->monitor.facts.migration, "completed") ? AGAIN : DONE;
+}
+
+static bool was_learnt(const struct migration *m)
+{
+    return m->home == SOURCE && m->throttle.disk;
+}
+
+static int found_limits(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = pumped(m, answer, now);
+    char error[FAIL_SIZE];
+
+    if (rc == DONE && control_found(m->site->control, &m->throttle, now, error))
+        return failed(m, "%s", error);
+    return rc;
+}
+
+/* The way back */
+
+static bool made_migrate(const struct migration *m)
+{
+    return made_any(m, MADE_MIGRATE);
+}
+
+static bool made_job(const struct migration *m)
+{
+    return m->disk[m->d].made & MADE_JOB && !job(m)->ended;
+}
+
+/* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with
+ * 7.2; see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error
+ * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
+static bool must_hold(const struct migration *m)
+{
+    return made_any(m, MADE_JOB) && is_running(m);
+}
+
+static bool made_nbd(const struct migration *m)
+{
+    return m->disk[m->d].made & MADE_NBD;
+}
+
+static bool made_target(const struct migration *m)
+{
+    return m->place[TARGET].started;
+}
+
+static bool made_snapshot(const struct migration *m)
+{
+    return m->disk[m->d].made & MADE_SNAPSHOT;
+}
+
+/* Merged back only when the guest is to stay; else its overlay serves the next attempt, too. */
+static bool must_merge(const struct migration *m)
+{
+    return made_snapshot(m) && m->giving_up;
+}
+
+static bool must_begin_merge(const struct migration *m)
+{
+    return must_merge(m) && !(m->disk[m->d].made & MADE_COMMIT);
+}
+
+static bool made_node(const struct migration *m)
+{
+    return m->disk[m->d].made & MADE_NODE && !made_snapshot(m);
+}
+
+static bool made_fdset(const struct migration *m)
+{
+    return m->disk[m->d].made & MADE_FDSET && !made_snapshot(m);
+}
+
+static bool was_migrating(const struct migration *m)
+{
+    return m->place[SOURCE].monitor.facts.migration[0];
+}
+
+/*
+ * The guest did not arrive and is still here, but QEMU has stopped it for good: what was sent may even have been
+ * everything, and then its disks are given away. Only `cont` takes it back, before any job and before QEMU migrates again.
+ * For one that is to stand still it costs a drain; those of the next attempt, for which there is room, find it standing.
+ */
+static int found_handed_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    struct migbuf_status_report status;
+    struct migbuf_error e;
+
+    (void)now;
+    if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
+        return failed(m, "%s", e.text);
+    m->handed_over = !strcmp(status.status, "postmigrate") || !strcmp(status.status, "finish-migrate");
+    return DONE;
+}
+
+static bool is_handed_over(const struct migration *m)
+{
+    return m->handed_over;
+}
+
+static bool goes_on(const struct migration *m)
+{
+    return !m->giving_up;
+}
+
+static bool learnt(const struct migration *m)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    return !migbuf_disk_info(m->throttle.disk, &info) && info.learnt;
+}
+
+static bool is_stopped(const struct migration *m)
+{
+    return !m->place[SOURCE].monitor.facts.running;
+}
+
+static int migration_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    const char *status = monitor_of(m, SOURCE)->facts.migration;
+
+    (void)answer, (void)now;
+    return !strcmp(status, "cancelled") || !strcmp(status, "failed") || !strcmp(status, "completed") ? DONE : WAIT;
+}
+
+static int job_over(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return job(m)->ended ? DONE : WAIT;
+}
+
+/* Under control again while it is merged: its writes still go to the overlay. */
+static int under_control(struct migration *m, uint64_t now)
+{
+    (void)now;
+    m->throttle.hands_off = false;
+    return 0;
+}
+
+static int end_target(struct migration *m, uint64_t now)
+{
+    drop_flows(m);
+    vm_end_begin(&m->place[TARGET].vm, now, 1000);
+    return 0;
+}
+
+static int target_gone(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    return qemu_gone(m, TARGET, now);
+}
+
+static int put_fdset(struct migration *m, uint64_t now)
+{
+    (void)now;
+    put(m, "{\"fdset-id\":%u}", FDSET(m->d));
+    return 0;
+}
+
+/* After a restart what could not be kept has been taken back. */
+static int taken_back(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    drop_flows(m);
+    m->throttle.hands_off = false;
+    if (made_any(m, MADE_SNAPSHOT))
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_BASE, 3);
+    return DONE;
+}
+
+/* The overlay is merged and its file gone; no decision may follow the host's limits, hence this order. */
+static int left_buffer(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    drop_flows(m);
+    unlink_overlays(m);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        unlink(m->disk[k].image[TARGET]);
+    release_overlay(m);
+    return DONE;
+}
+
+static int begin_restore(struct migration *m, uint64_t now)
+{
+    (void)now;
+    return migbuf_disk_restore(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
+}
+
+/* The table */
+
+/* clang-format off */
+#define JOB "\"job-id\":\"$O\",\"device\":\"$O\""
+
+const struct step steps_back[] = {
+    /* After a restart. What was asked before a job or migration ended is followed by its event. */
+    [ASK_READY] = { "finding its QEMU again", PHASE_WAITING, HOME, .finished = monitors_ready, .timeout_ms = T(20),
+                    .flags = FINISH_FIRST },
+    [ASK_STATUS] = { "asking for the guest's state", PHASE_WAITING, SOURCE, "query-status", .needed = is_at_source,
+                     .finished = found_status, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_JOBS] = { "asking for block jobs", PHASE_WAITING, SOURCE, "query-block-jobs", .needed = is_at_source,
+                   .finished = found_jobs, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_BLOCK] = { "asking for the disks", PHASE_WAITING, SOURCE, "query-block", .needed = is_at_source,
+                    .finished = found_disks, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_NODES] = { "asking for the block nodes", PHASE_WAITING, SOURCE, "query-named-block-nodes", "{\"flat\":true}",
+                    .needed = is_at_source, .finished = found_nodes, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_MIGRATE] = { "asking for the migration", PHASE_WAITING, SOURCE, "query-migrate", .needed = is_at_source,
+                      .finished = found_migration, .timeout_ms = T(60), .flags = FINISH_FIRST },
+    [ASK_TARGET] = { "asking the target for the migration", PHASE_WAITING, TARGET, "query-migrate",
+                     .needed = may_be_there, .finished = found_arrival, .timeout_ms = T(60),
+                     .flags = FINISH_FIRST | TOLERANT | HANGS_UP },
+    [ASK_LIMITS] = { "recognising the limits in force", PHASE_WAITING, SOURCE, .needed = was_learnt,
+                     .finished = found_limits, .timeout_ms = T(10), .flags = FINISH_FIRST },
+    [ASK_END] = { "going on", PHASE_WAITING, HOME, .timeout_ms = T(10), .flags = FINISH_FIRST },
+
+    [BACK_MIGRATE] = { "cancelling the migration", PHASE_RAM, SOURCE, "migrate_cancel", .needed = made_migrate,
+                       .timeout_ms = T(30) },
+    /* Cancelled just before it pauses for the switch-over, QEMU 7.2 pauses all the same (migration_maybe_pause() looks
+     * at the state too early) and waits for ever. This wakes it; anywhere else it is refused. */
+    [BACK_WAKE] = { "waiting for the migration's end", PHASE_RAM, SOURCE, "migrate-continue",
+                    "{\"state\":\"cancelling\"}", .needed = made_migrate, .finished = migration_over,
+                    .unmakes = MADE_MIGRATE, .timeout_ms = T(30), .flags = TOLERANT },
+    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
+                    .begin = take_over, .timeout_ms = T(60), .flags = DRAINS },
+    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
+                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = job_over, .unmakes = MADE_JOB,
+                   .flags = DRAINS | TOLERANT | EACH },
+    [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
+                   "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
+                   .flags = EACH },
+    [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
+                      .finished = target_gone, .timeout_ms = T(10), .flags = HANGS_UP },
+    [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_RAM, SOURCE, "query-status",
+                      .needed = was_migrating, .finished = found_handed_over, .timeout_ms = T(10) },
+    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_RAM, SOURCE, "cont", .needed = is_handed_over,
+                           .timeout_ms = T(30) },
+    [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
+                      .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH },
+    [BACK_READY] = { "waiting until the overlay is merged", PHASE_BASE, SOURCE, .needed = must_merge,
+                     .begin = under_control, .finished = job_ready, .flags = EACH },
+    [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE("$O"),
+                        .needed = must_merge, .finished = job_completed, .unmakes = MADE_SNAPSHOT | MADE_COMMIT,
+                        .timeout_ms = T(60), .flags = EACH, .event = "merged back" },
+    [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
+                    .needed = made_node, .unmakes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
+    [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
+                     .begin = put_fdset, .unmakes = MADE_FDSET, .timeout_ms = T(10), .flags = TOLERANT | EACH },
+    [BACK_GO_ON] = { "beginning again", PHASE_BASE, SOURCE, .needed = goes_on, .finished = taken_back,
+                     .timeout_ms = T(10) },
+    [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer, .timeout_ms = T(10) },
+    [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
+                       .finished = pumped, .timeout_ms = T(30), .event = "host's limits restored" },
+    [BACK_RUN] = { "letting the guest go on", PHASE_REVERTED, SOURCE, "cont", .needed = is_stopped,
+                   .timeout_ms = T(10) },
+};
+/* clang-format on */
