@@ -12,7 +12,7 @@
 #define SHORTEST_S 0.05 /* a shorter interval shows bursts, not rates */
 #define BURST_S 0.1 /* QEMU's bucket holds avg / 10, and a set empties it (util/throttle.c) */
 
-#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_options, tau_ms)
+#define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_buffer_options, tau_ms)
 #define MIGRATION_FIRST MIGBUF__FIRST(struct migbuf_migration, rate_bytes_per_s)
 #define VIEW_FIRST MIGBUF__FIRST(struct migbuf_buffer_view, planned)
 #define STATS_FIRST MIGBUF__FIRST(struct migbuf_buffer_stats, level)
@@ -87,7 +87,7 @@ const char *migbuf_reason_text(int32_t reason)
 
 /* Options */
 
-static const struct migbuf_options default_options = {
+static const struct migbuf_buffer_options default_options = {
     .policy = MIGBUF_POLICY_PAPER,
     .interval_ms = 1000,
     .late_factor_percent = 200,
@@ -101,12 +101,12 @@ static const struct migbuf_options default_options = {
     .tau_ms = 1000,
 };
 
-int migbuf_options_init(struct migbuf_options *options, uint64_t size)
+int migbuf_buffer_options_init(struct migbuf_buffer_options *options, uint64_t size)
 {
     return migbuf__struct_init(options, size, &default_options, sizeof *options, OPTIONS_FIRST);
 }
 
-int migbuf__buffer_check_options(const struct migbuf_options *o)
+int migbuf__buffer_check_options(const struct migbuf_buffer_options *o)
 {
     if (o->policy < MIGBUF_POLICY_PAPER || o->policy > MIGBUF_POLICY_PLANNER || o->reserved)
         return MIGBUF_E_INVALID;
@@ -125,11 +125,11 @@ int migbuf_migration_init(struct migbuf_migration *m, uint64_t size)
     return migbuf__struct_init(m, size, &default_migration, sizeof *m, MIGRATION_FIRST);
 }
 
-int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
+int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
                       const struct migbuf_allocator *allocator, struct migbuf_buffer **out)
 {
     struct migbuf_allocator a = migbuf__allocator(allocator);
-    struct migbuf_options o = default_options;
+    struct migbuf_buffer_options o = default_options;
     struct migbuf_buffer *b;
     int rc;
 
@@ -314,7 +314,7 @@ static uint64_t least_units(uint64_t request_bytes, uint64_t unit, uint32_t max_
     return max_stall_ms && units > max_stall_ms ? (units + max_stall_ms - 1) / max_stall_ms : 1;
 }
 
-int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m,
+int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e, const struct migbuf_migration *m,
                          const struct migbuf_geometry *disks, size_t disk_count)
 {
     uint64_t smallest = UINT64_MAX, longest = 0;

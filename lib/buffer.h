@@ -70,7 +70,7 @@ struct link {
 
 struct migbuf_buffer {
     struct migbuf_allocator allocator;
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
     struct migbuf_throttle_constants constants;
     struct migbuf_bins *bins;
     struct entry *e;
@@ -86,10 +86,10 @@ struct migbuf_buffer {
     size_t edges;
 };
 
-int migbuf__buffer_check_options(const struct migbuf_options *o);
+int migbuf__buffer_check_options(const struct migbuf_buffer_options *o);
 
 /* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
-int migbuf__buffer_entry(const struct migbuf_options *o, struct entry *e, const struct migbuf_migration *m,
+int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e, const struct migbuf_migration *m,
                          const struct migbuf_geometry *disks, size_t disk_count);
 
 /* The host's struct with today's fields, and in their ranges. */

@@ -49,7 +49,7 @@ static uint64_t finite_or_0(double x)
 int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length)
 {
     struct migbuf__writer w = { text, capacity, 0 };
-    const struct migbuf_options *o;
+    const struct migbuf_buffer_options *o;
 
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
@@ -80,9 +80,9 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     return w.length < capacity ? 0 : MIGBUF_E_TOO_BIG;
 }
 
-static void read_options(struct migbuf__reader *r, struct migbuf_options *o)
+static void read_options(struct migbuf__reader *r, struct migbuf_buffer_options *o)
 {
-    migbuf_options_init(o, sizeof *o);
+    migbuf_buffer_options_init(o, sizeof *o);
     migbuf__read_word(r, "options");
     o->policy = (int32_t)migbuf__read_number(r, 0, INT32_MAX);
     o->interval_ms = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
@@ -253,7 +253,7 @@ int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms, const s
                        struct migbuf_buffer **out)
 {
     struct migbuf__reader r;
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
     struct migbuf_buffer *b;
     int rc;
 

@@ -38,7 +38,7 @@ grep -A1 'h = (E / tau) \* exp(-a \* f' "$work/doc/html/throttle_8h.html" >"$wor
 grep -q '<pre' "$work/doc/html/throttle_8h.html" && grep -qE '^ *E  capacity_bytes   size' "$work/log"
 result $? "formulas keep their lines"
 
-grep -h 'how often the host will tick' "$work"/doc/html/structmigbuf__options.html >"$work/log"
+grep -h 'how often the host will tick' "$work"/doc/html/structmigbuf__buffer__options.html >"$work/log"
 grep -q "; 10 … 60'000" "$work/log" && ! grep -qE '^<p>\. [0-9]' "$work"/doc/html/*.html
 result $? "a range is not cut in two"
 

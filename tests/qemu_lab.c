@@ -499,13 +499,13 @@ void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, 
                     uint32_t late_percent, uint32_t max_stall_ms)
 {
     struct migbuf_migration m;
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     struct migbuf_error e;
 
     *l = (struct lab_loop){ .v = v, .tick_s = tick_s };
     if (v->overlay < 0)
         lab_make_overlay(v);
-    migbuf_options_init(&options, sizeof options);
+    migbuf_buffer_options_init(&options, sizeof options);
     options.interval_ms = (uint32_t)(tick_s * 1e3);
     options.late_factor_percent = late_percent;
     options.floor_bytes_per_s = 0;

@@ -482,7 +482,7 @@ void reference_ledger_view(const struct reference_ledger *l, int i, struct refer
 
 /* The buffer. */
 
-void reference_init(struct reference *r, uint64_t capacity, const struct migbuf_options *options)
+void reference_init(struct reference *r, uint64_t capacity, const struct migbuf_buffer_options *options)
 {
     memset(r, 0, sizeof *r);
     r->options = *options;
@@ -837,7 +837,7 @@ static double hard_cap(const struct reference *r, const struct reference_migrati
 static void own_clamps(struct reference *r, int i)
 {
     struct reference_migration *m = &r->migration[i];
-    const struct migbuf_options *o = &r->options;
+    const struct migbuf_buffer_options *o = &r->options;
 
     m->curve = reference_rate(m->view.capacity, m->view.used, m->view.priority, (double)o->tau_ms / 1000,
                               (double)o->epsilon_bytes, (double)o->epsilon_bytes_per_s);

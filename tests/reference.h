@@ -91,7 +91,7 @@ struct reference_migration {
 };
 
 struct reference {
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     struct reference_ledger ledger;
     struct reference_migration migration[REFERENCE_MAX];
     bool ticked;
@@ -124,7 +124,7 @@ void reference_ledger_weight(struct reference_ledger *l, int i, uint32_t weight)
 void reference_ledger_view(const struct reference_ledger *l, int i, struct reference_view *v);
 
 /* The buffer. */
-void reference_init(struct reference *r, uint64_t capacity, const struct migbuf_options *options);
+void reference_init(struct reference *r, uint64_t capacity, const struct migbuf_buffer_options *options);
 uint64_t reference_file_bytes(const struct reference_migration *m);
 uint64_t reference_reserve(const struct reference_migration *m);
 /* What must be free for a migration to be let in: files, reserve, and the growth of one unit/s until the next tick. */

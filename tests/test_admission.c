@@ -26,10 +26,10 @@ static struct migbuf_migration migration(uint64_t id, uint64_t rate)
 
 static struct migbuf_buffer *buffer_of(uint64_t omega, int32_t policy)
 {
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
     struct migbuf_buffer *b;
 
-    migbuf_options_init(&o, sizeof o);
+    migbuf_buffer_options_init(&o, sizeof o);
     o.policy = policy;
     ck_assert_int_eq(migbuf_buffer_new(omega, &o, NULL, &b), 0);
     return b;

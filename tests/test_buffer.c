@@ -15,18 +15,18 @@ static struct migbuf_geometry disk(void)
                                      .request_bytes = 65536, .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
-static struct migbuf_options exact(void)
+static struct migbuf_buffer_options exact(void)
 {
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
 
-    ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+    ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
     o.hysteresis_percent = 0;
     o.late_factor_percent = 100;
     o.lag_ms = 0;
     return o;
 }
 
-static struct migbuf_buffer *buffer(uint64_t capacity, const struct migbuf_options *o)
+static struct migbuf_buffer *buffer(uint64_t capacity, const struct migbuf_buffer_options *o)
 {
     struct migbuf_buffer *b;
 
@@ -62,7 +62,7 @@ static struct migbuf_decision tick1(struct migbuf_buffer *b, uint64_t now_ms)
 
 START_TEST(first_a_limit_then_keep)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_buffer_view v = { .size = sizeof v };
@@ -92,7 +92,7 @@ END_TEST
 
 START_TEST(the_paper_curve_shows_in_the_view)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(100 * MB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_buffer_view v = { .size = sizeof v };
@@ -126,7 +126,7 @@ END_TEST
 
 START_TEST(small_raises_are_not_sent)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b;
     struct migbuf_geometry g = disk();
     struct migbuf_decision d;
@@ -152,7 +152,7 @@ END_TEST
 
 START_TEST(a_full_buffer_pauses_and_room_resumes)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(100 * MB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_decision d;
@@ -176,7 +176,7 @@ END_TEST
 
 START_TEST(reserves_are_kept_free)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(120 * MB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_buffer_stats s = { .size = sizeof s };
@@ -208,7 +208,7 @@ END_TEST
 
 START_TEST(a_stall_is_worse_than_a_pause)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b;
     struct migbuf_decision d;
@@ -241,7 +241,7 @@ END_TEST
 
 START_TEST(a_pause_lasts_until_its_leak_is_paid)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     uint64_t now = 0;
@@ -263,7 +263,7 @@ END_TEST
 
 START_TEST(a_disk_that_fits_needs_no_throttle)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     struct migbuf_buffer_view v = { .size = sizeof v };
@@ -285,7 +285,7 @@ END_TEST
 
 START_TEST(targets_follow_measured_growth)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     struct migbuf_sample s = { .id = 1 };
@@ -318,7 +318,7 @@ END_TEST
 
 START_TEST(a_refused_command_is_decided_again)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     struct migbuf_geometry g = disk();
 
@@ -337,7 +337,7 @@ END_TEST
 
 START_TEST(links_are_shared_by_weight)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(100 * GIB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_migration m;
@@ -366,7 +366,7 @@ END_TEST
 
 START_TEST(the_literal_policy_falls_into_the_pole)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b;
     struct migbuf_decision d;
@@ -387,9 +387,9 @@ END_TEST
 
 /* The planner */
 
-static struct migbuf_options plan(void)
+static struct migbuf_buffer_options plan(void)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
 
     o.policy = MIGBUF_POLICY_PLANNER;
     o.floor_bytes_per_s = 0;
@@ -427,7 +427,7 @@ static struct migbuf_buffer_view look(struct migbuf_buffer *b, uint64_t id)
 /* planner.h's two VMs, told to a buffer as a host would. */
 START_TEST(the_planner_s_example)
 {
-    struct migbuf_options o = plan();
+    struct migbuf_buffer_options o = plan();
     struct migbuf_buffer *b = buffer(1000 * MB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_decision d[2];
@@ -460,7 +460,7 @@ END_TEST
 /* Counters are since the VM started: what it wrote before its first sample says nothing about its rate. */
 START_TEST(a_first_sample_is_no_rate)
 {
-    struct migbuf_options o = plan();
+    struct migbuf_buffer_options o = plan();
     struct migbuf_buffer *b = buffer(1000 * MB, &o);
     struct migbuf_geometry g = disk(), two[2] = { disk(), disk() };
     struct migbuf_migration m;
@@ -497,7 +497,7 @@ END_TEST
 /* A plan that moves by less than the band leaves the limit alone: each set empties QEMU's bucket. */
 START_TEST(a_plan_within_the_band_sends_nothing)
 {
-    struct migbuf_options o = plan();
+    struct migbuf_buffer_options o = plan();
     struct migbuf_buffer *b;
     struct migbuf_geometry g = disk();
 
@@ -525,7 +525,7 @@ END_TEST
 /* While the overlay is sent a guest dirties at most 0.9 of the link's share; the whole of it is to send until told. */
 START_TEST(a_plan_lets_the_mirror_catch_up)
 {
-    struct migbuf_options o = plan();
+    struct migbuf_buffer_options o = plan();
     struct migbuf_buffer *b = buffer(100 * GIB, &o);
     struct migbuf_geometry g = disk();
 
@@ -549,7 +549,7 @@ END_TEST
 /* Where bytes and requests are limited side by side, each gets what is planned, and the claim counts both. */
 START_TEST(a_plan_without_iops_size)
 {
-    struct migbuf_options o = plan();
+    struct migbuf_buffer_options o = plan();
     struct migbuf_geometry g = disk();
     struct migbuf_decision d[2];
 
@@ -571,14 +571,14 @@ END_TEST
 
 START_TEST(what_is_refused_changes_nothing)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(10 * GIB, &o), *none = NULL;
     struct migbuf_geometry g = disk(), bad = disk();
     struct migbuf_migration m;
     struct migbuf_decision d;
     struct migbuf_error e = { 0 };
     struct migbuf_sample s[2] = { { .id = 1, .file_bytes = 5 }, { .id = 9, .file_bytes = 5 } };
-    struct { struct migbuf_options o; uint64_t future; } newer = { .o = o };
+    struct { struct migbuf_buffer_options o; uint64_t future; } newer = { .o = o };
 
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(add(b, 1, &g, 0, &e), MIGBUF_E_EXISTS);
@@ -629,7 +629,7 @@ END_TEST
 
 START_TEST(late_ticks_are_counted)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b;
     struct migbuf_geometry g = disk();
     struct migbuf_buffer_stats s = { .size = sizeof s };
@@ -658,7 +658,7 @@ static void wrote(struct migbuf_buffer *b, uint64_t file_bytes, uint64_t written
 /* 2 units/s. A GiB that grows the file is waited for; a zeroed one is not, but is told of once, until it was done. */
 START_TEST(zeroing_is_let_off)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer *b;
     struct migbuf_decision d;
@@ -686,11 +686,11 @@ START_TEST(zeroing_is_let_off)
 }
 END_TEST
 
-static struct migbuf_options of_policy(int policy)
+static struct migbuf_buffer_options of_policy(int policy)
 {
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
 
-    ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+    ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
     o.policy = policy;
     return o;
 }
@@ -710,7 +710,7 @@ static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_
 
 static void go_on_in_a_new_process(int policy)
 {
-    struct migbuf_options o = of_policy(policy);
+    struct migbuf_buffer_options o = of_policy(policy);
     struct migbuf_buffer *b = buffer(10 * GIB, &o), *again;
     struct migbuf_geometry g = disk(), two[2] = { disk(), disk() };
     struct migbuf_decision d[12], d2[12];
@@ -774,7 +774,7 @@ END_TEST
 
 START_TEST(a_damaged_text_is_refused)
 {
-    struct migbuf_options o = of_policy(MIGBUF_POLICY_PLANNER);
+    struct migbuf_buffer_options o = of_policy(MIGBUF_POLICY_PLANNER);
     struct migbuf_buffer *b = buffer(10 * GIB, &o), *out;
     struct migbuf_geometry g = disk();
     char *text;
@@ -803,7 +803,7 @@ END_TEST
 /* A text whose checksum is right and whose content is nonsense must not harm either. */
 START_TEST(a_forged_text_does_no_harm)
 {
-    struct migbuf_options o = of_policy(MIGBUF_POLICY_PLANNER);
+    struct migbuf_buffer_options o = of_policy(MIGBUF_POLICY_PLANNER);
     struct migbuf_buffer *b = buffer(10 * GIB, &o), *out;
     struct migbuf_geometry g = disk();
     char *text, *forged;
@@ -844,7 +844,7 @@ END_TEST
 
 START_TEST(what_is_found_is_where_it_starts)
 {
-    struct migbuf_options o = exact();
+    struct migbuf_buffer_options o = exact();
     struct migbuf_buffer *b = buffer(10 * GIB, &o);
     struct migbuf_geometry g = disk();
     struct migbuf_limits l = { .iops_wr = 100, .iops_size = 65536 };

@@ -59,7 +59,7 @@ static void model_new(struct model *m, uint32_t count, uint64_t omega, uint64_t 
                                   .tick_ms = 500,
                                   .names = model_names,
                                   .policy = throttle ? "paper" : "none" };
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     char error[FAIL_SIZE] = "";
 
     *m = (struct model){ .omega = omega, .link = link, .tick_ms = 500, .count = count, .random = 7 };
@@ -67,7 +67,7 @@ static void model_new(struct model *m, uint32_t count, uint64_t omega, uint64_t 
     ck_assert_ptr_nonnull(m->record);
     ck_assert_msg(!trace_open(log, &m->trace, error), "%s", error);
     if (throttle) {
-        ck_assert_int_eq(migbuf_options_init(&options, sizeof options), 0);
+        ck_assert_int_eq(migbuf_buffer_options_init(&options, sizeof options), 0);
         options.interval_ms = m->tick_ms;
         ck_assert_int_eq(trace_new(m->trace, omega, &options, &m->buffer), 0);
     }

@@ -570,9 +570,9 @@ static uint64_t one_of(const uint64_t *list, size_t n)
 #define ONE_OF(...)                                                                                                    \
     one_of((const uint64_t[]){ __VA_ARGS__ }, sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t))
 
-static void any_options(struct migbuf_options *o)
+static void any_options(struct migbuf_buffer_options *o)
 {
-    ck_assert_int_eq(migbuf_options_init(o, sizeof *o), 0);
+    ck_assert_int_eq(migbuf_buffer_options_init(o, sizeof *o), 0);
     if (chance(30))
         return;
     o->interval_ms = (uint32_t)ONE_OF(10, 100, 200, 500, 1000, 1000, 2000, 5000, 60000);
@@ -587,7 +587,7 @@ static void any_options(struct migbuf_options *o)
     o->tau_ms = ONE_OF(1, 500, 1000, 1000, 60000);
 }
 
-static void rig_new(uint64_t capacity, const struct migbuf_options *o)
+static void rig_new(uint64_t capacity, const struct migbuf_buffer_options *o)
 {
     struct migbuf_allocator allocator = { .context = &rig.purse, .resize = purse_resize };
 
@@ -1111,7 +1111,7 @@ START_TEST(buffer_follows_the_reference)
 {
     begin(2);
     while (operation < operations() / 2) {
-        struct migbuf_options o;
+        struct migbuf_buffer_options o;
         uint64_t capacity;
         int crowd = chance(90) ? 2 + (int)below(8) : 30;
 
@@ -1323,7 +1323,7 @@ static void host_acts(int crowd)
 static void simulate(uint64_t steps, int32_t policy)
 {
     uint64_t now = below(1000000), capacity = UINT64_C(1) << (26 + below(10)), gap;
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
     int crowd = chance(85) ? 1 + (int)below(8) : 25;
 
     any_options(&o);
@@ -1442,7 +1442,7 @@ END_TEST
 START_TEST(twice_the_weight_is_twice_the_share)
 {
     struct migbuf_geometry g = { .virtual_bytes = 1 << 30, .cluster_bytes = 65536, .subcluster_bytes = 65536 };
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
 
     begin(5);
     for (; operation < 500; operation++) {
@@ -1451,7 +1451,7 @@ START_TEST(twice_the_weight_is_twice_the_share)
         struct migbuf_bins_view bin[2] = { { .size = sizeof bin[0] }, { .size = sizeof bin[1] } };
         struct migbuf_migration m;
 
-        ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+        ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
         rig_new((UINT64_C(1) << 34) + any_size(40), &o);
         ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
         for (m.id = 0; m.id < 5; m.id++) {
@@ -1551,13 +1551,13 @@ START_TEST(creation_fails_cleanly)
     struct migbuf_allocator allocator = { .context = &purse, .resize = purse_resize };
     struct migbuf_bins *bins = (struct migbuf_bins *)&purse, *no_bins = bins;
     struct migbuf_buffer *buffer = (struct migbuf_buffer *)&purse, *no_buffer = buffer;
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
 
     ck_assert_int_eq(migbuf_bins_new(MIGBUF_BYTES_MAX + 1, NULL, &bins), MIGBUF_E_RANGE);
     ck_assert_int_eq(migbuf_bins_new(0, NULL, NULL), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_buffer_new(MIGBUF_BYTES_MAX + 1, NULL, NULL, &buffer), MIGBUF_E_RANGE);
     ck_assert_int_eq(migbuf_buffer_new(0, NULL, NULL, NULL), MIGBUF_E_INVALID);
-    ck_assert_int_eq(migbuf_options_init(&o, sizeof o), 0);
+    ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
     o.interval_ms = 9;
     ck_assert_int_eq(migbuf_buffer_new(1, &o, NULL, &buffer), MIGBUF_E_RANGE);
     o.interval_ms = 1000;

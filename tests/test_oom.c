@@ -358,9 +358,9 @@ static void look_buffer(struct text *t)
 
 static int buffer_new(void)
 {
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
 
-    migbuf_options_init(&o, sizeof o);
+    migbuf_buffer_options_init(&o, sizeof o);
     return migbuf_buffer_new(10 * GIB, &o, &allocator, &buffer);
 }
 static int buffer_add(void)

@@ -31,7 +31,7 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
                 uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
                 char error[FAIL_SIZE])
 {
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     int rc;
 
     *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .routes = links };
@@ -46,7 +46,7 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     c->turn = calloc(room, sizeof *c->turn);
     if (!c->member || !c->sample || !c->decision || !c->waiting || !c->in_line || !c->turn)
         return fail(error, "out of memory");
-    migbuf_options_init(&options, sizeof options);
+    migbuf_buffer_options_init(&options, sizeof options);
     options.policy = library_policy(policy);
     options.interval_ms = tick_ms;
     if (options.policy) {

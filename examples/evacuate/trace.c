@@ -43,13 +43,19 @@ struct layout {
     }
 
 static const struct field option_fields[] = {
-    FIELD(struct migbuf_options, size, KIND_U64),          FIELD(struct migbuf_options, policy, KIND_I32),
-    FIELD(struct migbuf_options, interval_ms, KIND_U32),   FIELD(struct migbuf_options, late_factor_percent, KIND_U32),
-    FIELD(struct migbuf_options, lag_ms, KIND_U32),        FIELD(struct migbuf_options, hysteresis_percent, KIND_U32),
-    FIELD(struct migbuf_options, min_pause_ms, KIND_U32),  FIELD(struct migbuf_options, max_stall_ms, KIND_U32),
-    FIELD(struct migbuf_options, reserved, KIND_U32),      FIELD(struct migbuf_options, floor_bytes_per_s, KIND_U64),
-    FIELD(struct migbuf_options, epsilon_bytes, KIND_U64), FIELD(struct migbuf_options, epsilon_bytes_per_s, KIND_U64),
-    FIELD(struct migbuf_options, tau_ms, KIND_U64),
+    FIELD(struct migbuf_buffer_options, size, KIND_U64),
+    FIELD(struct migbuf_buffer_options, policy, KIND_I32),
+    FIELD(struct migbuf_buffer_options, interval_ms, KIND_U32),
+    FIELD(struct migbuf_buffer_options, late_factor_percent, KIND_U32),
+    FIELD(struct migbuf_buffer_options, lag_ms, KIND_U32),
+    FIELD(struct migbuf_buffer_options, hysteresis_percent, KIND_U32),
+    FIELD(struct migbuf_buffer_options, min_pause_ms, KIND_U32),
+    FIELD(struct migbuf_buffer_options, max_stall_ms, KIND_U32),
+    FIELD(struct migbuf_buffer_options, reserved, KIND_U32),
+    FIELD(struct migbuf_buffer_options, floor_bytes_per_s, KIND_U64),
+    FIELD(struct migbuf_buffer_options, epsilon_bytes, KIND_U64),
+    FIELD(struct migbuf_buffer_options, epsilon_bytes_per_s, KIND_U64),
+    FIELD(struct migbuf_buffer_options, tau_ms, KIND_U64),
 };
 
 static const struct field migration_fields[] = {
@@ -97,7 +103,7 @@ static const struct field decision_fields[] = {
     FIELD(struct migbuf_decision, limits.bps_wr, KIND_U64),
 };
 
-static const struct layout layout_options = LAYOUT(migbuf_options, option_fields, true);
+static const struct layout layout_options = LAYOUT(migbuf_buffer_options, option_fields, true);
 static const struct layout layout_migration = LAYOUT(migbuf_migration, migration_fields, true);
 static const struct layout layout_geometry = LAYOUT(migbuf_geometry, geometry_fields, false);
 static const struct layout layout_sample = LAYOUT(migbuf_sample, sample_fields, false);
@@ -105,7 +111,7 @@ static const struct layout layout_limits = LAYOUT(migbuf_limits, limit_fields, f
 static const struct layout layout_decision = LAYOUT(migbuf_decision, decision_fields, false);
 
 /* A new member of one of these is an input or a result that the log must have: add it to its table. */
-_Static_assert(sizeof(struct migbuf_options) == 72 && sizeof(struct migbuf_migration) == 64, "tables of fields");
+_Static_assert(sizeof(struct migbuf_buffer_options) == 72 && sizeof(struct migbuf_migration) == 64, "tables of fields");
 _Static_assert(sizeof(struct migbuf_geometry) == 48 && sizeof(struct migbuf_sample) == 48, "tables of fields");
 _Static_assert(sizeof(struct migbuf_decision) == 48 && sizeof(struct migbuf_limits) == 24, "tables of fields");
 
@@ -283,7 +289,7 @@ int trace_close(struct trace *t, char error[FAIL_SIZE])
  * Calls with NULL where something is needed are passed on without a line: they are refused and leave no trace in the
  * buffer either.
  */
-int trace_new(struct trace *t, uint64_t capacity_bytes, const struct migbuf_options *options,
+int trace_new(struct trace *t, uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
               struct migbuf_buffer **out)
 {
     json_t *line = begin(t, "new");
@@ -568,7 +574,7 @@ static enum verdict replay_new(struct replay *r, const json_t *line)
 {
     const json_t *object = json_object_get(line, "options");
     struct migbuf_buffer *fresh = NULL;
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     uint64_t capacity;
     int rc;
 

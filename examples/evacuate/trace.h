@@ -24,7 +24,7 @@ int trace_open(const char *path, struct trace **trace, char error[FAIL_SIZE]);
 int trace_close(struct trace *trace, char error[FAIL_SIZE]);
 
 /* migbuf_buffer_new(), with malloc. options NULL: defaults. */
-int trace_new(struct trace *trace, uint64_t capacity_bytes, const struct migbuf_options *options,
+int trace_new(struct trace *trace, uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
               struct migbuf_buffer **out);
 /* migbuf_buffer_load(), with malloc: a log may begin with a buffer that another process saved. */
 int trace_load(struct trace *trace, const char *text, size_t length, uint64_t now_ms, struct migbuf_buffer **out);

@@ -147,7 +147,7 @@ static int admit(struct guarded *g, const struct migbuf_geometry *disk, struct m
 /* A volume too small for the worst is guarded all the same, with what reserve it has room for. */
 static int make_buffer(struct guarded *g, uint32_t interval_ms)
 {
-    struct migbuf_options options;
+    struct migbuf_buffer_options options;
     struct migbuf_geometry disk = { .cluster_bytes = CLUSTER, .subcluster_bytes = CLUSTER };
     struct migbuf_error e = { .text = "" };
     uint64_t request = strstr(g->qdev, "virtio-backend") ? REQUEST_BLK : REQUEST_SCSI;
@@ -156,7 +156,7 @@ static int make_buffer(struct guarded *g, uint32_t interval_ms)
     g->omega_bytes = g->state_bytes > g->other_bytes ? g->state_bytes - g->other_bytes : 0;
     if (virtual_size(g, &disk.virtual_bytes))
         return -1;
-    migbuf_options_init(&options, sizeof options);
+    migbuf_buffer_options_init(&options, sizeof options);
     options.interval_ms = interval_ms;
     rc = migbuf_buffer_new(g->omega_bytes, &options, NULL, &g->buffer);
     if (rc)

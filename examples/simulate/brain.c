@@ -33,14 +33,14 @@ static int32_t library_policy(enum policy p)
 struct brain *brain_new(const struct run *run, uint32_t most_members)
 {
     struct brain *b = calloc(1, sizeof *b);
-    struct migbuf_options o;
+    struct migbuf_buffer_options o;
     int rc;
 
     if (!b)
         return NULL;
     b->room = most_members;
     b->decisions = calloc(most_members, sizeof *b->decisions);
-    migbuf_options_init(&o, sizeof o);
+    migbuf_buffer_options_init(&o, sizeof o);
     o.policy = library_policy(run->policy);
     o.interval_ms = (uint32_t)lround(run->interval_s * 1000);
     o.late_factor_percent = LATE;

@@ -135,8 +135,8 @@ MIGBUF_API const char *migbuf_action_text(int32_t action);
 /** A sentence for an administrator's log; "unknown" otherwise. Static storage, never NULL. Any thread. */
 MIGBUF_API const char *migbuf_reason_text(int32_t reason);
 
-/** Options of a buffer. Fill with migbuf_options_init, then change what you like. `size` first: it may grow. */
-struct migbuf_options {
+/** Options of a buffer. Fill with migbuf_buffer_options_init, then change what you like. `size` first: it may grow. */
+struct migbuf_buffer_options {
     uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     int32_t policy;                /**< MIGBUF_POLICY_…; PAPER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
@@ -159,7 +159,7 @@ struct migbuf_options {
 };
 
 /** Defaults as said above. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
-MIGBUF_API int migbuf_options_init(struct migbuf_options *options, uint64_t size);
+MIGBUF_API int migbuf_buffer_options_init(struct migbuf_buffer_options *options, uint64_t size);
 
 /** A new migration. Fill with migbuf_migration_init. `size` first: it may grow. */
 struct migbuf_migration {
@@ -249,7 +249,7 @@ struct migbuf_buffer_stats {
  * Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX; options NULL: defaults. Errors: _INVALID, _RANGE, _STRUCT,
  * _NOMEM.
  */
-MIGBUF_API int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_options *options,
+MIGBUF_API int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
                                  const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
 
 /** NULL is fine. */

@@ -63,10 +63,10 @@ static int knows_tomorrow;
 
 static struct migbuf_buffer *new_buffer(void)
 {
-    FENCED(struct migbuf_options, o);
+    FENCED(struct migbuf_buffer_options, o);
     struct migbuf_buffer *b = NULL;
 
-    REQUIRE(migbuf_options_init(&o.it, sizeof o.it) == 0 && o.it.size == sizeof o.it);
+    REQUIRE(migbuf_buffer_options_init(&o.it, sizeof o.it) == 0 && o.it.size == sizeof o.it);
     whole(o.fence);
     NEW_FIELD_READS_0(o.it);
     printf("options %d %u %u %" PRIu64 "\n", o.it.policy, o.it.interval_ms, o.it.late_factor_percent,

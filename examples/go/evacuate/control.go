@@ -56,7 +56,7 @@ func newControl(volume *os.File, link *Wire, interval time.Duration, policy migb
 	if err != nil {
 		return nil, err
 	}
-	o := migbuf.DefaultOptions()
+	o := migbuf.DefaultBufferOptions()
 	o.IntervalMs, o.Policy = uint32(interval.Milliseconds()), policy
 	o.LateFactorPercent, o.LagMs = 400, 500 // a busy machine, and one command at a time: the volume holds all the same
 	b, err := migbuf.NewBuffer(v.FreeBytes, &o)

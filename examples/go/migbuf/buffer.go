@@ -69,8 +69,8 @@ const (
 
 func (r Reason) String() string { return C.GoString(C.migbuf_reason_text(C.int32_t(r))) }
 
-// Options of a buffer. Start from [DefaultOptions].
-type Options struct {
+// BufferOptions of a [Buffer]. Start from [DefaultBufferOptions].
+type BufferOptions struct {
 	size              uint64
 	Policy            Policy
 	IntervalMs        uint32 // how often the host will tick
@@ -86,10 +86,10 @@ type Options struct {
 	TauMs             uint64
 }
 
-// DefaultOptions are the library's.
-func DefaultOptions() Options {
-	var o Options
-	C.migbuf_options_init((*C.struct_migbuf_options)(unsafe.Pointer(&o)), C.uint64_t(unsafe.Sizeof(o)))
+// DefaultBufferOptions are the library's.
+func DefaultBufferOptions() BufferOptions {
+	var o BufferOptions
+	C.migbuf_buffer_options_init((*C.struct_migbuf_buffer_options)(unsafe.Pointer(&o)), C.uint64_t(unsafe.Sizeof(o)))
 	return o
 }
 
@@ -170,11 +170,11 @@ type Buffer struct {
 }
 
 // NewBuffer makes a buffer over a volume of that size (CowVolume of the empty volume, FreeBytes). options nil: defaults.
-func NewBuffer(capacityBytes uint64, options *Options) (*Buffer, error) {
-	var o *C.struct_migbuf_options
+func NewBuffer(capacityBytes uint64, options *BufferOptions) (*Buffer, error) {
+	var o *C.struct_migbuf_buffer_options
 	if options != nil {
 		given := *options
-		o = (*C.struct_migbuf_options)(unsafe.Pointer(&given))
+		o = (*C.struct_migbuf_buffer_options)(unsafe.Pointer(&given))
 	}
 	var c *C.struct_migbuf_buffer
 	if err := failed("buffer_new", C.migbuf_buffer_new(C.uint64_t(capacityBytes), o, nil, &c)); err != nil {

@@ -13,7 +13,7 @@ func layouts() [][2]reflect.Type {
 		return [2]reflect.Type{reflect.TypeOf(ours), reflect.TypeOf(theirs)}
 	}
 	return [][2]reflect.Type{
-		pair(Options{}, C.struct_migbuf_options{}),
+		pair(BufferOptions{}, C.struct_migbuf_buffer_options{}),
 		pair(Migration{}, C.struct_migbuf_migration{}),
 		pair(Sample{}, C.struct_migbuf_sample{}),
 		pair(Decision{}, C.struct_migbuf_decision{}),

@@ -274,7 +274,7 @@ func TestBuffer(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o := DefaultOptions()
+	o := DefaultBufferOptions()
 	if o.IntervalMs != 1000 || o.Policy != PolicyPaper {
 		t.Errorf("%+v", o)
 	}
