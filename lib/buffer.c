@@ -865,8 +865,8 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
     }
 }
 
-/* From a budget to an action. An unchanged or slightly higher budget sends nothing; a lower one goes further down, so that
- * the next few can be kept. */
+/* From a budget to an action. An unchanged or slightly higher budget sends nothing; a lower one goes half that far further
+ * down: the same budget again, or one that differs by little to either side, is kept then. */
 static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int no_room)
 {
     struct setting old = e->now, *now = &e->now;
@@ -902,7 +902,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
     if (!old.limited)
         return MIGBUF_ACTION_LOWER;
     if (units < old.units) {
-        uint64_t further = units * (100 - b->o.hysteresis_percent) / 100;
+        uint64_t further = units * (200 - b->o.hysteresis_percent) / 200;
 
         now->units = further ? further : 1;
         return MIGBUF_ACTION_LOWER;

@@ -1331,7 +1331,7 @@ static int32_t act_running(struct reference *r, struct reference_migration *m, u
         return MIGBUF_ACTION_LOWER;
     }
     if (n < k) {
-        n = n * (100 - slack) / 100;
+        n = n * (200 - slack) / 200;
         set_units(m, n < 1 ? 1 : n);
         return MIGBUF_ACTION_LOWER;
     }

@@ -142,10 +142,15 @@ START_TEST(small_raises_are_not_sent)
     d = tick1(b, 2000);
     ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.iops_wr == 1100);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 1000 * 65536), 0);
-    d = tick1(b, 3000); /* a lower goes further, so that the next few are kept */
-    ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr == 900);
-    ck_assert_int_eq(migbuf_buffer_link(b, 0, 910 * 65536), 0);
+    d = tick1(b, 3000); /* a lower goes further, so that the same again, a little less and a little more are kept */
+    ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr == 950);
     ck_assert(tick1(b, 4000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 955 * 65536), 0);
+    ck_assert(tick1(b, 5000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1044 * 65536), 0);
+    ck_assert(tick1(b, 6000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 1045 * 65536), 0);
+    ck_assert(tick1(b, 7000).action == MIGBUF_ACTION_RAISE);
     migbuf_buffer_free(b);
 }
 END_TEST

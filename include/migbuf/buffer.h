@@ -144,7 +144,8 @@ struct migbuf_buffer_options {
     uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU; 100; 0 .. 60'000. A
                                         raise may take longer, for the old limit stands until then; a pause may, too:
                                         `stop` halts the CPUs first, and what its drain pours is in the reserve */
-    uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes this much further; 10; 0 .. 50 */
+    uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes half as much further, so that what
+                                        is in force is kept for budgets a little to either side; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
     uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
                                         paused instead. And what a guest would wait longer for although it grew no file
