@@ -139,14 +139,14 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
     return 0;
 }
 
-int migbuf_cow_sizes(const int32_t *fds, uint64_t count, uint32_t flags, uint64_t *bytes, struct migbuf_error *error)
+int migbuf_cow_sizes(const int32_t *fds, size_t count, uint32_t flags, uint64_t *bytes, struct migbuf_error *error)
 {
     struct stat st;
 
     if (count && (!fds || !bytes))
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the sizes to");
     for (int pass = 0; pass < 2; pass++) /* the first only looks whether all can be asked */
-        for (uint64_t k = 0; k < count; k++) {
+        for (size_t k = 0; k < count; k++) {
             uint64_t allocated;
 
             if (fstat(fds[k], &st)) {

@@ -237,7 +237,7 @@ static int ask_kernel(struct search *s, struct migbuf_error *error)
 }
 
 int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
-                            uint64_t capacity, struct migbuf_error *error)
+                            size_t capacity, struct migbuf_error *error)
 {
     struct search s = { .list = NULL };
     int rc;
@@ -316,7 +316,7 @@ int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *er
 }
 
 int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
-                            uint64_t capacity, struct migbuf_error *error)
+                            size_t capacity, struct migbuf_error *error)
 {
     (void)local;
     (void)remote;

@@ -451,7 +451,7 @@ int migbuf_lxd_server(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf
 
 /* ---- its keys ---- */
 
-int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value, uint64_t value_bytes,
+int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value, size_t value_bytes,
                    struct migbuf_error *error)
 {
     struct migbuf__lxd_path path;

@@ -90,7 +90,7 @@ static int read_pool(const struct migbuf__json *from, struct migbuf_lxd_pool *po
     return 0;
 }
 
-int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_pool *pools, uint64_t capacity,
+int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_pool *pools, size_t capacity,
                      struct migbuf_error *error)
 {
     struct migbuf__lxd_path path;
@@ -400,7 +400,7 @@ static int read_vm(const struct migbuf_lxd *lxd, const struct migbuf__json *from
     return 1;
 }
 
-int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_vm *vms, uint64_t capacity,
+int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_vm *vms, size_t capacity,
                    struct migbuf_error *error)
 {
     struct migbuf__lxd_path path;
@@ -470,7 +470,7 @@ int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const char *name,
 }
 
 int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, const char *name, const char *key,
-                      uint32_t timeout_ms, char *value, uint64_t value_bytes, struct migbuf_error *error)
+                      uint32_t timeout_ms, char *value, size_t value_bytes, struct migbuf_error *error)
 {
     struct migbuf_lxd_vm vm;
     int rc;
@@ -523,7 +523,7 @@ static int read_disk(const char *name, const struct migbuf__json *from, struct m
 }
 
 int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, const char *name, uint32_t timeout_ms,
-                     struct migbuf_lxd_disk *disks, uint64_t capacity, struct migbuf_error *error)
+                     struct migbuf_lxd_disk *disks, size_t capacity, struct migbuf_error *error)
 {
     const struct migbuf__json *devices, *device;
     struct migbuf_lxd_disk disk;
@@ -734,7 +734,7 @@ static int read_migration(const struct migbuf__json *from, struct migbuf_lxd_mig
 }
 
 int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
-                          uint64_t capacity, struct migbuf_error *error)
+                          size_t capacity, struct migbuf_error *error)
 {
     const struct migbuf__json *running;
     struct migbuf__lxd_path path;

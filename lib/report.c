@@ -375,14 +375,14 @@ int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_n
 
 /* All entries wanted, out of one answer: each record begins with the node's name. Those that are not there become 0. */
 static int read_nodes(const char *text, uint64_t bytes, const struct field *fields, size_t field_count, void *records,
-                      size_t record_bytes, uint64_t count, struct migbuf_error *error)
+                      size_t record_bytes, size_t count, struct migbuf_error *error)
 {
     struct migbuf__json *list = NULL;
     struct migbuf_write_report room; /* the larger of the two kinds */
     int found = 0, rc = load(text, bytes, &list, error);
 
     for (int pass = 0; rc == 0 && pass < 2; pass++) /* the first only checks, so that a bad entry changes nothing */
-        for (uint64_t k = 0; rc == 0 && k < count; k++) {
+        for (size_t k = 0; rc == 0 && k < count; k++) {
             char *record = (char *)records + k * record_bytes;
             const struct condition wanted = { "node-name", record };
             const struct migbuf__json *entry;
@@ -403,7 +403,7 @@ static int read_nodes(const char *text, uint64_t bytes, const struct field *fiel
     return rc < 0 ? rc : found;
 }
 
-int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes, uint64_t count,
+int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes, size_t count,
                         struct migbuf_error *error)
 {
     if (!text || (!nodes && count))
@@ -411,7 +411,7 @@ int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_nod
     return read_nodes(text, text_bytes, node_fields, COUNT(node_fields), nodes, sizeof *nodes, count, error);
 }
 
-int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes, uint64_t count,
+int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes, size_t count,
                              struct migbuf_error *error)
 {
     if (!text || (!writes && count))
@@ -505,7 +505,7 @@ static int put_reasons(const struct migbuf__json *object, char *reasons, size_t 
     return list && migbuf__json_count(list);
 }
 
-int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, uint64_t reasons_bytes,
+int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, size_t reasons_bytes,
                           struct migbuf_error *error)
 {
     struct migbuf__json *document;
@@ -563,7 +563,7 @@ int migbuf_report_io_error(const char *text, uint64_t text_bytes, struct migbuf_
     return rc;
 }
 
-int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status, uint64_t status_bytes,
+int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status, size_t status_bytes,
                                    struct migbuf_error *error)
 {
     static const struct field fields[] = { NEED(migbuf_status_report, status, "status", TEXT) };

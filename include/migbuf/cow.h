@@ -56,7 +56,7 @@ MIGBUF_API int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesyste
  * MIGBUF_COW_LAGS (too much for a sparse file with extended_l2, never too little). All in one pass, all or none.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM with the index of the file in error->need.
  */
-MIGBUF_API int migbuf_cow_sizes(const int32_t *fds, uint64_t count, uint32_t flags, uint64_t *bytes,
+MIGBUF_API int migbuf_cow_sizes(const int32_t *fds, size_t count, uint32_t flags, uint64_t *bytes,
                                 struct migbuf_error *error);
 
 /** A volume. A record. */

@@ -144,7 +144,7 @@ struct migbuf_link_connection {
  * nothing is written then.
  */
 MIGBUF_API int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
-                                       uint64_t capacity, struct migbuf_error *error);
+                                       size_t capacity, struct migbuf_error *error);
 
 /** One TCP connection over time. A record. */
 struct migbuf_link_tcp_flow {

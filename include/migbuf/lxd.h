@@ -132,7 +132,7 @@ MIGBUF_API int migbuf_lxd_need(const struct migbuf_lxd *lxd, uint32_t features, 
  * Errors: the shared ones; MIGBUF_E_TOO_BIG when it does not fit value_bytes (need and have in bytes).
  */
 MIGBUF_API int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value,
-                              uint64_t value_bytes, struct migbuf_error *error);
+                              size_t value_bytes, struct migbuf_error *error);
 
 /** Sets a key of the server's; NULL or "" removes it. A key the server does not know is refused: MIGBUF_E_PEER. */
 MIGBUF_API int migbuf_lxd_set_key(struct migbuf_lxd *lxd, const char *key, const char *value, uint32_t timeout_ms,
@@ -163,7 +163,7 @@ struct migbuf_lxd_pool {
 
 /** All pools, without their space. Returns how many. Errors: the shared ones. */
 MIGBUF_API int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_pool *pools,
-                                uint64_t capacity, struct migbuf_error *error);
+                                size_t capacity, struct migbuf_error *error);
 
 /** One pool with its space. Errors: the shared ones. */
 MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_t timeout_ms,
@@ -231,7 +231,7 @@ struct migbuf_lxd_vm {
 
 /** All VMs of all projects the client may see. Returns how many. Errors: the shared ones. */
 MIGBUF_API int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_vm *vms,
-                              uint64_t capacity, struct migbuf_error *error);
+                              size_t capacity, struct migbuf_error *error);
 
 /** One VM. Errors: the shared ones; MIGBUF_E_NOTFOUND, also for a container of that name. */
 MIGBUF_API int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const char *name, uint32_t timeout_ms,
@@ -240,7 +240,7 @@ MIGBUF_API int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const 
 /** One key of its configuration with that of its profiles, "raw.qemu" for instance. Errors: as
  * migbuf_lxd_key() and migbuf_lxd_vm(). */
 MIGBUF_API int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, const char *name, const char *key,
-                                 uint32_t timeout_ms, char *value, uint64_t value_bytes, struct migbuf_error *error);
+                                 uint32_t timeout_ms, char *value, size_t value_bytes, struct migbuf_error *error);
 
 /** A disk of a VM, as configured. Limits are 0 where there is none. A record. */
 struct migbuf_lxd_disk {
@@ -259,7 +259,7 @@ struct migbuf_lxd_disk {
 
 /** The disks of one VM, in no order. Returns how many. Errors: the shared ones. */
 MIGBUF_API int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, const char *vm, uint32_t timeout_ms,
-                                struct migbuf_lxd_disk *disks, uint64_t capacity, struct migbuf_error *error);
+                                struct migbuf_lxd_disk *disks, size_t capacity, struct migbuf_error *error);
 
 /**
  * Another size of a VM's state volume (size.state of its root disk), for migbuf_state_bound() before a migration and
@@ -293,7 +293,7 @@ struct migbuf_lxd_migration {
  * running VMs: what it has under way are copies of stopped ones. Errors: the shared ones.
  */
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
-                                     uint64_t capacity, struct migbuf_error *error);
+                                     size_t capacity, struct migbuf_error *error);
 
 /** Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
  * ones. */

@@ -98,7 +98,7 @@ MIGBUF_API int migbuf_report_node(const char *text, uint64_t text_bytes, const c
  * nodes[].node_name. A node that is not there gets 0 in all other fields. Returns how many are there.
  */
 MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes,
-                                   uint64_t count, struct migbuf_error *error);
+                                   size_t count, struct migbuf_error *error);
 
 /**
  * The same for guests' disks out of one answer of query-blockstats, by the name of their top node in
@@ -106,7 +106,7 @@ MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct
  * nothing.
  */
 MIGBUF_API int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes,
-                                        uint64_t count, struct migbuf_error *error);
+                                        size_t count, struct migbuf_error *error);
 
 /** A block job by query-block-jobs. */
 struct migbuf_job_report {
@@ -159,7 +159,7 @@ MIGBUF_API int migbuf_report_migrate(const char *text, uint64_t text_bytes, stru
  *
  * Example: {"blocked-reasons": ["non-migratable device: 0000:00:01.0/nvme"]} -> 1, {} -> 0. Source: QEMU 6.0 and newer.
  */
-MIGBUF_API int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, uint64_t reasons_bytes,
+MIGBUF_API int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, size_t reasons_bytes,
                                      struct migbuf_error *error);
 
 /** add-fd. */
@@ -189,7 +189,7 @@ MIGBUF_API int migbuf_report_io_error(const char *text, uint64_t text_bytes, str
 /** Event MIGRATION: the new status, into a buffer of `status_bytes` (32 are enough). {"status": "active"} -> "active".
  */
 MIGBUF_API int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status,
-                                              uint64_t status_bytes, struct migbuf_error *error);
+                                              size_t status_bytes, struct migbuf_error *error);
 
 /** Events BLOCK_JOB_READY, BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED. */
 struct migbuf_job_event_report {

@@ -67,7 +67,7 @@ func CowSizes(files []*os.File, flags uint32) ([]uint64, error) {
 		fds[i] = int32(f.Fd())
 	}
 	var e C.struct_migbuf_error
-	rc := C.migbuf_cow_sizes((*C.int32_t)(at(fds)), C.uint64_t(len(fds)), C.uint32_t(flags), (*C.uint64_t)(at(sizes)), &e)
+	rc := C.migbuf_cow_sizes((*C.int32_t)(at(fds)), C.size_t(len(fds)), C.uint32_t(flags), (*C.uint64_t)(at(sizes)), &e)
 	runtime.KeepAlive(files)
 	return sizes, failedWith("cow_sizes", rc, &e)
 }

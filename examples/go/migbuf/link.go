@@ -128,7 +128,7 @@ func LinkConnections(local, remote string) ([]Connection, error) {
 	for room := 16; ; {
 		var e C.struct_migbuf_error
 		list := make([]C.struct_migbuf_link_connection, room)
-		rc := C.migbuf_link_connections(l, r, &list[0], C.uint64_t(room), &e)
+		rc := C.migbuf_link_connections(l, r, &list[0], C.size_t(room), &e)
 		if Code(rc) == ErrTooBig && uint64(e.need) > uint64(room) {
 			room = int(e.need) + 16
 			continue
