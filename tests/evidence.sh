@@ -17,11 +17,10 @@ usage: tests/evidence.sh [OPTIONS]      (root; $(($(wc -w <<<"$policies") * $(wc
 
 Moves the same $vms guests from one host with each policy, all at once (off) and one after the other, shortest first
 (sjf), and compares what they got written in the first $window s from the start of the evacuation, a window that is the
-same for all: who has moved goes on writing at the target, who failed or stands counts with what it got. Guests, link
-and window stand at the top of this file.
+same for all: who has moved goes on writing at the target, who failed or stands counts with what it got.
 
   paper, planner  the library's policies
-  fixed           $fixed bytes/s of growth for each: buffer / VMs / time in which the link carries all disks
+  fixed           $fixed bytes/s of growth for each: 64 MiB / 6 VMs / time in which the link carries all their disks
   none            overlays in the buffer without a throttle
   mirror          write-through: no buffer, each write goes to both hosts before the guest is told of it
   free            nothing in the way: none with 2 GiB of buffer and 1 GB/s of link. What this machine lets guests write
@@ -32,7 +31,11 @@ the evacuation until it runs at the target. Every write is checked on the disks 
 
   --seeds "LIST"    ($seeds)
   --policies "LIST" each with its start ($policies)
+  --vms N           guests ($vms)
+  --disk SIZE       of each guest ($disk)
   --buffer SIZE     ($buffer; free keeps its own)
+  --link RATE       ($link; free keeps its own)
+  --window S        seconds that are compared ($window)
   --results DIR     one summary per evacuation; those that are there are not made again ($dir)
   --evacuate PROG   ($evacuate)
   --next            makes only the next one that is missing; exit status 3 when none is
@@ -54,12 +57,16 @@ while [ $# -gt 0 ]; do
     --help) help && exit 0 ;;
     --next) next=1 ;;
     --table) table=1 ;;
-    --seeds | --policies | --buffer | --results | --evacuate)
+    --seeds | --policies | --vms | --disk | --buffer | --link | --window | --results | --evacuate)
         [ $# -gt 1 ] || complain "$1 needs a value"
         case $1 in
         --seeds) seeds=$2 ;;
         --policies) policies=$2 ;;
+        --vms) vms=$2 ;;
+        --disk) disk=$2 ;;
         --buffer) buffer=$2 ;;
+        --link) link=$2 ;;
+        --window) window=$2 ;;
         --results) dir=$2 ;;
         *) evacuate=$2 ;;
         esac
@@ -94,7 +101,7 @@ one() { # SEED POLICY ADMISSION
     free) policy=none b=2GiB l=1GB ;;
     esac
     rm -f "$dir/new"
-    timeout -k 60 300 "$evacuate" --vms $vms --disk $disk --buffer $b --link $l --window $window --seed "$1" \
+    timeout -k 60 300 "$evacuate" --vms "$vms" --disk "$disk" --buffer $b --link $l --window "$window" --seed "$1" \
         --policy "$policy" --admission "$3" --json="$dir/new" >"$dir/log" 2>&1
     status=$?
     [ $status -lt 2 ] && [ -s "$dir/new" ] || { tail -n 5 "$dir/log" >&2 && complain "an evacuation could not be done"; }
