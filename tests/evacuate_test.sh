@@ -286,8 +286,11 @@ pid=$!
 said "phase base copy"
 kill -KILL $pid
 wait $pid 2>/dev/null
-sleep 0.5
-rm -rf "$dir"/evacuate-*
+for i in $(seq 100); do # a killed process goes when the kernel has the time
+    rm -rf "$dir"/evacuate-*
+    clean && break
+    sleep 0.1
+done
 clean
 report $? "SIGKILL leaves neither processes nor mounts"
 
