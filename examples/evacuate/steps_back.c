@@ -290,10 +290,15 @@ static int migration_over(struct migration *m, const struct call *answer, uint64
     return !strcmp(status, "cancelled") || !strcmp(status, "failed") || !strcmp(status, "completed") ? DONE : WAIT;
 }
 
-static int job_over(struct migration *m, const struct call *answer, uint64_t now)
+static int mirror_over(struct migration *m, const struct call *answer, uint64_t now)
 {
-    (void)answer, (void)now;
-    return job(m)->ended ? DONE : WAIT;
+    (void)answer;
+    if (!job(m)->ended)
+        return WAIT;
+    if (job(m)->stopped)
+        record_event(m->site->record, (now - m->site->start_ns) / MS, m->index,
+                     "its mirror had stopped and was cancelled");
+    return DONE;
 }
 
 /* Under control again while it is merged: its writes still go to the overlay. */
@@ -389,7 +394,7 @@ const struct step steps_back[] = {
     [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
                     .begin = take_over, .timeout_ms = T(60), .flags = DRAINS },
     [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
-                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = job_over, .unmakes = MADE_JOB,
+                   "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = mirror_over, .unmakes = MADE_JOB,
                    .flags = DRAINS | TOLERANT | EACH },
     [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
                    "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD, .timeout_ms = T(30),
