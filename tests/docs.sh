@@ -66,6 +66,15 @@ comm -23 "$work/names" "$work/words" >>"$work/log"
 [ ! -s "$work/log" ]
 result $? "man shows them, and every public name is in one"
 
+: >"$work/log"
+for p in $pages; do
+    MANWIDTH=80 man -l "$build/lib/$p" 2>/dev/null | awk -v p="$p" '
+        { line = $0; gsub(/[\200-\277]/, "", line) } # mawk counts bytes
+        length(line) > 80 { print p ": " $0 }' >>"$work/log"
+done
+[ ! -s "$work/log" ]
+result $? "no line is wider than a terminal of 80 columns"
+
 mkdir -p "$work/man/man3"
 cp "$build"/lib/*.3 "$work/man/man3/"
 mandb -q -c -u "$work/man" >"$work/log" 2>&1

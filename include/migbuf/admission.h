@@ -6,7 +6,7 @@
  * Which waiting migration to start next, and when; and what will become of one: when it will be over, how much of Ω
  * it will take at most, and whether write-through would serve its guest better.
  *
- *   each that waits:   migbuf_admission_waiting(buffer, &migration, disks, n, &waiting[k])     once
+ *   each that waits:   once migbuf_admission_waiting(buffer, &migration, disks, n, &waiting[k])
  *   every second:      migbuf_admission_turns(buffer, MIGBUF_ADMISSION_SHORTEST, waiting, n, turns)
  *   each START:        migbuf_buffer_add() with the same arguments, migbuf_buffer_link(), and out of `waiting`
  *
@@ -108,18 +108,19 @@ struct migbuf_outlook {
  *
  * ## The error bars
  *
- *   finish  max(0, 0.85 (start + T) - interval) .. 1.1 (start + T) + 5 s            of one that runs start is 0
+ *   finish  max(0, 0.85 (start + T) - interval) .. 1.1 (start + T) + 5 s, where start of one that runs is 0
  *   peak    file + 0.33 (peak - file) .. file + 1.9 (peak - file) + 0.02 Ω, at most its whole disks, and Ω
  *
  * The factors are what became true divided by what was forecast, at the 10th and the 90th percentile, of 12'000
  * forecasts in examples/simulate (planner, shortest first, five scenarios, seeds 1 to 20). How often both ends held
  * with other seeds (simulate --policy planner --admission sjf --seeds 20 --seed 21):
  *
- *                          end         file's size    1 Gbit/s, where a migration takes half an hour
- *   runs                   88 to 94 %  83 to 92 %     73 and 76 %
- *   waits, asked at start  77 to 91    87 to 95       68 and 88
- *   waits, asked before    30 to 71    87 to 94       54 and 82       (when it is first told its earliest_s)
+ *                          end         file's size  over 1 Gbit/s
+ *   runs                   88 to 94 %  83 to 92 %   73 and 76 %
+ *   waits, asked at start  77 to 91    87 to 95     68 and 88
+ *   waits, asked before    30 to 71    87 to 94     54 and 82
  *
+ * Asked before: when it is first told its earliest_s. Over 1 Gbit/s a migration takes half an hour there.
  * The last is better first come, first served (--admission fifo): 82 to 89 % for the end, 68 over 1 Gbit/s. The bars
  * grow with what is still to come: a migration that is nearly over is known well. When it ends is known five times
  * better than how large its file gets, because guests change their mind and links do not. Not in the bars: migrations

@@ -60,14 +60,15 @@ struct migbuf_bin {
 /**
  * What the paper's formula needs to know about one migration (the view). `size` first: it may grow.
  *
- *   B = its home and every bin with a shard of it;  G = those of B that are not frozen
- *   G not empty: capacity E = sum of shares over G, used f = sum of everybody's bytes over G,
- *                room = sum over G of (share - used) / height
- *   G empty:     it looks at the least used open bin as if it lay on top there: E, f of that bin,
- *                room = (share - used) / (height + 1), and that position counts in the priority
- *   none open:   E = f = room = 0
- *   priority     mean position over B (frozen bins count)
- *   hosts        owners of B without itself, frozen bins included; plus the owner of the bin it looks at
+ *   B             its home and every bin with a shard of it
+ *   G             those of B that are not frozen
+ *   G not empty:  capacity E = sum of shares over G, used f = sum of everybody's bytes over G,
+ *                 room = sum over G of (share - used) / height
+ *   G empty:      it looks at the least used open bin as if it lay on top there: E, f of that bin,
+ *                 room = (share - used) / (height + 1), and that position counts in the priority
+ *   none open:    E = f = room = 0
+ *   priority      mean position over B (frozen bins count)
+ *   hosts         owners of B without itself, frozen bins included; plus the owner of the bin it looks at
  *
  * room is divided by height because everyone in a bin may grow there (a guest's home is full). Ω 400, four migrations,
  * the paper's figure b0{0:100} b1{1:45 2:22 0:28} b2{2:100} b3{3:10 0:22 2:17}: migration 0 has E 200, f 144,

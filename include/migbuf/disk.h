@@ -12,9 +12,16 @@
  *
  *   pump: while (migbuf_disk_next(disk, &command) == 1) {
  *             reply = send(command.name, command.arguments);
- *             command.kind == QUERY ? migbuf_disk_found(...) for each disk in it, then migbuf_disk_done(disk)
- *             : reply is an error   ? migbuf_disk_failed(disk)  :  migbuf_disk_done(disk);
- *         }                        (report.h does the three lines in one: migbuf_report_to_disk)
+ *             if (reply is an error)
+ *                 migbuf_disk_failed(disk);
+ *             else {
+ *                 if (command.kind == MIGBUF_DISK_QUERY)
+ *                     migbuf_disk_found(...) for each disk in it;
+ *                 migbuf_disk_done(disk);
+ *             }
+ *         }
+ *
+ * With report.h the middle is one call: migbuf_report_to_disk.
  *
  * ## How a limit is changed so that it holds
  *

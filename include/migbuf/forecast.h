@@ -53,14 +53,17 @@ MIGBUF_API int migbuf_forecast_init(struct migbuf_forecast *f, double rate);
 /**
  * Takes what was measured over the last interval.
  *
- *   interval_s  > 0            since the last update       limit  the throttle in force in unit bytes/s: INFINITY for
- *   written     unit bytes     in the interval                    none, 0 for a paused guest (nothing is learned then)
+ *   interval_s  since the last update, > 0
+ *   written     unit bytes in the interval
  *   grown       newly allocated bytes; what was released does not count, pass 0 then
+ *   limit       the throttle in force in unit bytes/s: INFINITY for none, 0 for a paused guest (nothing is learned then)
  *
- *   smp = written / interval; saturated = limit < INFINITY and smp >= 0.9 limit;  l = exp(-interval / 60)
+ *   smp = written / interval;  l = exp(-interval / 60)
+ *   saturated = limit < INFINITY and smp >= 0.9 limit
  *   vpk = saturated ? max(vpk, smp) : max(smp, l vpk)
  *   v  += (1 - l) ((saturated ? max(smp, vpk) : smp) - v)
- *   num = l num + grown;  den = l den + written;  rho = num / den, at most 1
+ *   num = l num + grown;  den = l den + written
+ *   rho = num / den, at most 1
  *
  * Why `saturated`: a guest at its limit shows the limit, not what it wants. Its rate then moves towards its peak, so
  * that a throttled guest is not planned for ever with what it was throttled to. 0.9 leaves room for the sampling of a

@@ -5,12 +5,15 @@
  * @file link.h
  * U, what a link carries: from whatever counter a host has.
  *
- *   struct migbuf_link          one per link: holds U and its mean       struct migbuf_link_flow    one per counter
+ *   struct migbuf_link       one per link: holds U and its mean
+ *   struct migbuf_link_flow  one per counter
  *
- *   each tick:  for every flow of the link   migbuf_link_flow_update(flow, now, its counter, &rate)     sum the rates
- *                                            or migbuf_link_tcp_update, which also tells a sender that pauses
- *               migbuf_link_update(link, now, sum, some flow waits for its sender ? MIGBUF_LINK_AT_LEAST : 0)
- *               migbuf_link_now(link) for the clamps of the buffer, migbuf_link_mean(link) for planner and admission
+ *   each tick:
+ *     for every flow of the link
+ *       migbuf_link_flow_update(flow, now, its counter, &rate); sum the rates
+ *       (or migbuf_link_tcp_update, which also tells a sender that pauses)
+ *     migbuf_link_update(link, now, sum, some flow waits for its sender ? MIGBUF_LINK_AT_LEAST : 0)
+ *     migbuf_link_now(link) for the clamps of the buffer, migbuf_link_mean(link) for planner and admission
  *
  * Rules, each because its absence has broken a throttle:
  *  - A link that carried nothing is not a slow link. A rate of 0 never lowers U: U = 0 would stop every guest, and

@@ -1,25 +1,113 @@
 # A manual page out of one of these headers: awk -f man.awk -v version=0.1.0 buffer.h > migbuf_buffer.3
-# The comment of @file is the description; every declaration follows with its own comment, lines as they stand. All names
-# are in NAME, so that `man migbuf_buffer_tick` finds its page.
+# The comment of @file is the description; every declaration follows with its own comment. All names are in NAME, so that
+# `man migbuf_buffer_tick` finds its page. What stands indented keeps its lines, but for those that are wider than a
+# terminal of 80 columns leaves: a table's last column is filled anew, or goes below the line where it begins far right.
 function quote(s) { gsub(/\\/, "\\e", s); gsub(/-/, "\\-", s); if (s ~ /^['.]/) s = "\\\\&" s; return s }
 function plain(s) { gsub(/\*\*/, "", s); gsub(/\\\\/, "\\", s); return s }
+BEGIN { width = 71; bytes = length("Ω") > 1 } # mawk counts bytes
+function columns(s) { if (bytes) gsub(/[\200-\277]/, "", s); return length(s) }
+function spaces(n) { return sprintf("%" n "s", "") }
+function indent_of(s) { match(s, /^ */); return RLENGTH }
+# Words behind `first`, each further line behind `hang` spaces. A "\001" is a space that is no place to break.
+function fill(first, words, hang,   n, i, word, line, empty) {
+    n = split(words, word, " ")
+    line = first; empty = 1
+    for (i = 1; i <= n; i++) {
+        if (!empty && columns(line) + 1 + columns(word[i]) > width) { put_line(line); line = spaces(hang); empty = 1 }
+        line = line (empty ? "" : " ") word[i]; empty = 0
+    }
+    put_line(line)
+}
+function put_line(s) { gsub(/\001/, " ", s); print quote(s) }
+# The columns of a line, told apart by two spaces or more (two behind ; or , are none): part[], in bytes from at[].
+function split_columns(s, part, at,   n, done, gap) {
+    n = 1; done = at[1] = indent_of(s); part[1] = s = substr(s, done + 1)
+    while (match(s, /[^ ]   *[^ ]/)) {
+        gap = RSTART + RLENGTH - 1
+        if (RLENGTH > 4 || substr(s, RSTART, 1) !~ /[;,]/) {
+            part[n] = substr(part[n], 1, done + RSTART - at[n]); at[++n] = done + gap - 1; part[n] = substr(s, gap)
+        }
+        done += gap - 1; s = substr(s, gap)
+    }
+    return n
+}
+# Lines kept[1 .. kept_count]. What is too wide is folded: in its last column that begins on the left, with the lines that
+# continue it; columns further right go below.
+function print_kept(   i, j, k, n, h, part, at, wide, column) {
+    for (i = 1; i <= kept_count; i = j) {
+        n = split_columns(kept[i], part, at)
+        h = 1
+        for (k = 2; k <= n; k++) if (columns(substr(kept[i], 1, at[k])) <= 30) h = k
+        wide = columns(kept[i]) > width
+        for (j = i + 1; j <= kept_count; j++) {
+            for (k = n; k >= h && k > 1 && columns(substr(kept[i], 1, at[k])) != indent_of(kept[j]); k--) ;
+            if (k < h || k < 2) break
+            wide = wide || columns(kept[j]) > width
+            part[k] = part[k] " " substr(kept[j], indent_of(kept[j]) + 1)
+        }
+        if (!wide) { for (; i < j; i++) print quote(kept[i]); continue }
+        column = columns(substr(kept[i], 1, at[h]))
+        fill(substr(kept[i], 1, at[h]), part[h], h > 1 ? column : column + 4)
+        for (k = h + 1; k <= n; k++) fill(spaces(column + 4), part[k], column + 4)
+    }
+    kept_count = 0
+}
+# Arguments are broken after commas, below the parenthesis where that leaves room.
+function print_call(s,   n, i, part, line, head, hang, widest) {
+    gsub(/\n */, " ", s)
+    if (columns(s) <= width) { print quote(s); return }
+    hang = index(s, "(")
+    n = split(substr(s, hang + 1), part, /, /)
+    for (i = 1; i <= n; i++) if (columns(part[i]) > widest) widest = columns(part[i])
+    line = substr(s, 1, hang); head = 1
+    if (hang + widest >= width) { print quote(line); hang = 8; line = spaces(8) }
+    for (i = 1; i <= n; i++) {
+        part[i] = part[i] (i < n ? "," : "")
+        if (!head && columns(line) + 1 + columns(part[i]) > width) { print quote(line); line = spaces(hang); head = 1 }
+        line = line (head ? "" : " ") part[i]; head = 0
+    }
+    print quote(line)
+}
+# A declaration: comments of a struct's fields stand in one column.
+function print_declaration(s,   n, i, part, line, head, comment, column) {
+    if (s ~ /^#define/) { fill("", s, 8); return }
+    if (s !~ /^struct [a-z_]+ \{/) { print_call(s); return }
+    n = split(s, part, "\n")
+    column = 0
+    for (i = 1; i <= n; i++) {
+        head = part[i]
+        if (head ~ /; *\/\*/) { sub(/ *\/\*.*/, "", head); if (columns(head) < 33 && columns(head) >= column) column = columns(head) + 1 }
+    }
+    for (i = 1; i <= n; i++) {
+        if (part[i] !~ /\/\*/) { if (part[i] == "") print ".sp"; else print_call(part[i]); continue }
+        head = part[i]; sub(/\/\*.*/, "", head); sub(/ *$/, "", head)
+        comment = part[i]; sub(/.*\/\*\*?<? ?/, "", comment)
+        while (part[i] !~ /\*\// && i < n) { line = part[++i]; sub(/^[ *]*/, "", line); if (line == "/") line = "*/"; comment = comment " " line }
+        sub(/ *\*\/ *$/, "\001*/", comment)
+        if (head == "") { fill(spaces(4) "/* ", comment, 7); continue }
+        if (columns(head) >= column) { print quote(head); fill(spaces(column) "/* ", comment, column + 3) }
+        else fill(head spaces(column - columns(head)) "/* ", comment, column + 3)
+    }
+}
 # Comments: text is filled, what stands indented keeps its lines, items of a list are paragraphs.
 function text(s,   n, i, line, part, fixed) {
     n = split(s, part, "\n")
     for (i = 1; i <= n; i++) {
         line = plain(part[i])
-        if (line ~ /^ *$/) { if (fixed) print ".fi"; fixed = 0; if (i < n) gap = 1; continue }
-        if (line ~ /^## /) { if (fixed) print ".fi"; fixed = gap = 0; headed = 1; print ".SS \"" quote(substr(line, 4)) "\""; continue }
-        if (line ~ /^ ? ?([-*]|[0-9]+\.) /) { if (fixed) print ".fi"; fixed = gap = headed = 0; item = 1; sub(/^ */, "", line); sub(/^[-*] /, "", line); print ".IP \\(bu 2"; print quote(line); continue }
+        if (line ~ /^ *$/) { if (fixed) { print_kept(); print ".fi" } fixed = 0; if (i < n) gap = 1; continue }
+        if (line ~ /^## /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = 0; headed = 1; print ".SS \"" quote(substr(line, 4)) "\""; continue }
+        if (line ~ /^ ? ?([-*]|[0-9]+\.) /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = headed = 0; item = 1; sub(/^ */, "", line); sub(/^[-*] /, "", line); print ".IP \\(bu 2"; print quote(line); continue }
+        if (item && line ~ /^[^ ]/ && !gap) gap = 1 # text right behind a list
         if (gap) item = 0
         indented = line ~ /^   *[^ ]/ && !item
         if (gap && !headed) print indented ? ".sp" : ".PP"
         gap = headed = 0
-        if (indented) { if (!fixed) print ".nf"; fixed = 1 }
-        else { if (fixed) { print ".fi"; fixed = 0 } sub(/^ */, "", line) }
+        if (indented) { if (!fixed) print ".nf"; fixed = 1; kept[++kept_count] = line; continue }
+        if (fixed) { print_kept(); print ".fi"; fixed = 0 }
+        sub(/^ */, "", line)
         print quote(line)
     }
-    if (fixed) print ".fi"
+    if (fixed) { print_kept(); print ".fi" }
     gap = item = headed = 0
 }
 function name_of(d,   m) {
@@ -82,8 +170,7 @@ END {
             if (name[i] ~ /^MIGBUF/ ? k != 1 : name[i] ~ /^struct/ ? k != 2 : k != 3) continue
             if (!shown++) print ".SH " title[k]
             print ".SS \"" name[i] "\"\n.nf"
-            m = split(what[i], part, "\n")
-            for (j = 1; j <= m; j++) { gsub(/\/\*\*<? ?/, "/* ", part[j]); print part[j] == "" ? ".sp" : quote(part[j]) }
+            print_declaration(what[i])
             print ".fi"
             if (says[i] != "") { gap = 1; text(says[i]) }
         }

@@ -57,11 +57,11 @@
  *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
  *                 rewrites; with many, errors average out and the lines are taken as they are. 1 + 2/N: 1.5 points more
  *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
- *   newcomers 0.3 part of Ω, per place that is or will be free, left to who comes. A guest that stays for long gains
- *                 little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where
+ *   newcomers     0.3 of Ω, per place that is or will be free, is left to who comes. A guest that stays for long
+ *                 gains little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where
  *                 migrations keep coming and heavy writers are many, 0.6 as much less where nobody comes
- *   explore 0.25  of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the best): 0
- *                 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
+ *   explore       0.25 of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the
+ *                 best): 0 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
  *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no release time is finite
  *   half, 0.9     of the share while draining: at half, draining takes at most twice as long as with the guest stopped
  *                 (2-competitive); where space is not short 0.9, because dirtying at exactly the share never drains

@@ -11,9 +11,10 @@
  *
  *     migbuf_qmp_new(NULL, NULL, &q);
  *     migbuf_qmp_command(q, "query-status", NULL, &id);           may come before the greeting
- *     loop:  received n bytes          -> migbuf_qmp_feed(q, bytes, n)
- *            migbuf_qmp_output(q, …)   -> write them, then migbuf_qmp_sent(q, how many)
- *            while (migbuf_qmp_next(q, &message) == 1) …          the message with that id is the answer
+ *     loop:
+ *         received n bytes: migbuf_qmp_feed(q, bytes, n);
+ *         migbuf_qmp_output(q, …): write them, then migbuf_qmp_sent(q, how many);
+ *         while (migbuf_qmp_next(q, &message) == 1) …             the message with that id is the answer
  *     migbuf_qmp_free(q);
  *
  * **What is accepted.** Messages are told apart by their JSON structure, not by lines: CR LF, no line end at all,

@@ -30,7 +30,7 @@ MIGBUF_API int migbuf_throttle_constants_init(struct migbuf_throttle_constants *
  * The rate h of one migration before any clamp.
  *
  *   h = (E / tau) * exp(-a * f / ((E - f) + e_s)) + e_r        and e_r alone when E <= f
- *     E  capacity_bytes   size of the open (not full) bins the migration lies in     0 .. INFINITY excluded
+ *     E  capacity_bytes   size of the open (not full) bins the migration lies in; 0 .. INFINITY excluded
  *     f  used_bytes       what lies in them, everybody's data
  *     a  priority         mean stack position, >= 1; see migbuf_priority_mean
  *
@@ -60,8 +60,10 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
  * Highest rate that cannot outgrow `room_bytes` before the next decision lands, whatever the guest does.
  *
  *   cap = max(0, (room / A - r) / (T + b))
- *     A  amplification  file bytes per byte let through, > 0        T  interval_s  longest time to the next decision
- *     r  request_bytes  one whole request passes a bucket that is not full       b  burst_s  QEMU's bucket: 0.1 s
+ *     A  amplification  file bytes per byte let through, > 0
+ *     r  request_bytes  one whole request passes a bucket that is not full
+ *     T  interval_s     longest time to the next decision
+ *     b  burst_s        QEMU's bucket: 0.1 s
  *
  * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below
  * the curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
