@@ -193,6 +193,11 @@ static void go_on(struct full *f, size_t n, double seconds)
     } while (lab_now() < until);
 }
 
+static bool used(const struct full *f)
+{
+    return (double)f->most > 0.3 * (double)f->omega;
+}
+
 /* A drain is over: it was one of those ahead. */
 static void drained(struct full *f, int32_t phase, uint32_t ahead)
 {
@@ -204,7 +209,7 @@ static void judge_full(struct full *f)
     ck_assert_uint_le(f->most + f->v.overlay_bytes, f->omega);
     ck_assert_msg(!f->full && !lab_block(&f->v, "").nospace, "%s: the disk was full", f->name);
     ck_assert_uint_eq(lab_status(&f->v).failed, 0);
-    ck_assert_msg((double)f->most > 0.3 * (double)f->omega, "%s: hardly used", f->name); /* else this test could not tell */
+    ck_assert_msg(used(f), "%s: hardly used", f->name); /* else this test could not tell */
 }
 
 static void end_full(struct full *f)
@@ -249,6 +254,8 @@ START_TEST(files_stay_within_a_small_buffer)
         go_on(f, k + 1, 0);
     }
     go_on(f, 3, 6); /* until hardly more than the reserve is left */
+    for (int k = 0; k < 20 && !(used(&f[0]) && used(&f[1]) && used(&f[2])); k++) /* a busy host's guests are slow */
+        go_on(f, 3, 1);
     for (size_t k = 0; k < 3; k++) {
         start_mirror(&f[k].v);
         drained(&f[k], MIGBUF_PHASE_DRAIN, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
@@ -269,9 +276,14 @@ END_TEST
 static void expect_io_error(struct lab_vm *v, const char *action, int32_t nospace)
 {
     struct migbuf_io_error_report report;
+    uint64_t seen = 0;
 
-    ck_assert_msg(lab_event(v, "BLOCK_IO_ERROR", 20000), "%s: no BLOCK_IO_ERROR after %llu bytes", v->name,
-                  (unsigned long long)lab_grown(v));
+    while (!lab_event(v, "BLOCK_IO_ERROR", 10000)) { /* as long as the guest still comes nearer to it */
+        uint64_t grown = lab_grown(v);
+
+        ck_assert_msg(grown > seen, "%s: no BLOCK_IO_ERROR after %llu bytes", v->name, (unsigned long long)grown);
+        seen = grown;
+    }
     ck_assert_int_eq(migbuf_report_io_error(v->answer.text, v->answer.text_bytes, &report, NULL), 0);
     printf("# %s: BLOCK_IO_ERROR, node %s, action %s, nospace %d, after %llu bytes\n", v->name, report.node_name,
            report.action, report.nospace, (unsigned long long)lab_grown(v));
@@ -367,10 +379,12 @@ static bool make_quota(const char *image, const char *volume, const char *sub, c
 static void without_us(const char *sub)
 {
     struct lab_vm v;
+    double until;
 
     start_on(&v, "alone", sub, 200);
     expect_io_error(&v, "report", 0);
-    lab_sleep(0.5);
+    for (until = lab_now() + 20; !lab_status(&v).failed && lab_now() < until;)
+        lab_sleep(0.05);
     expect_status(&v, "running");
     printf("# alone: the guest saw %u failed writes\n", lab_status(&v).failed);
     ck_assert_uint_gt(lab_status(&v).failed, 0);
@@ -397,8 +411,11 @@ static void with_us(const char *sub)
     lab_loop_begin(&loop, &v, QUOTA - 2 * MIB, 0, 0.1, 1000, 0);
     lab_overlay(&v);
     ck_assert_int_eq(migbuf_buffer_phase(loop.buffer, 1, MIGBUF_PHASE_BASE, 0), 0);
-    for (until = lab_now() + 8; !loop.paused && lab_now() < until; lab_sleep(0.01))
+    until = lab_now() + 8;
+    while (!loop.paused && lab_now() < (lab_grown(&v) > QUOTA / 2 ? until : until + 20)) { /* a busy host's guest is slow */
         lab_loop_step(&loop);
+        lab_sleep(0.01);
+    }
     lab_sleep(0.3);
     printf("# ours: %s at %llu bytes of a quota of %llu, %u writes failed\n", loop.paused ? "paused" : "running",
            (unsigned long long)lab_grown(&v), (unsigned long long)QUOTA, lab_status(&v).failed);
@@ -652,13 +669,14 @@ START_TEST(every_kind_of_device_is_throttled_and_restored)
 }
 END_TEST
 
-/* A host with typed calls only: each set empties the bucket and wakes a request, also a lower one. */
-START_TEST(typed_calls_cost_what_they_are_said_to)
+/* A host with typed calls only: each set empties the bucket and wakes a request, also a lower one. Returns the part of what
+ * was let through that the guest used. */
+static double lower_five_times(void)
 {
     struct lab_wish wish = lab_wish();
     struct migbuf_block_report before, during, after;
     struct migbuf_limits limits = { 0 };
-    double bound, growth = 0, since;
+    double bound, growth = 0, grown = 0, since;
     struct lab_vm v;
 
     wish.guest.depth = 32;
@@ -680,14 +698,13 @@ START_TEST(typed_calls_cost_what_they_are_said_to)
         since = lab_now();
         lab_limit(&v, &limits);
         lab_sleep(0.5);
+        grown = (double)(lab_grown(&v) - v.mark);
         ck_assert_int_eq(migbuf_limits_worst_growth(&v.geometry, &limits, lab_now() - since, &bound), 0);
         growth += bound;
     }
     during = lab_block(&v, "");
-    printf("# typed: grown %llu in five sets, bound %.0f; group \"%s\"\n", (unsigned long long)(lab_grown(&v) - v.mark),
-           growth, during.throttle.group);
-    ck_assert_double_le((double)(lab_grown(&v) - v.mark), growth);
-    ck_assert_double_ge((double)(lab_grown(&v) - v.mark), (20 + 16 + 12 + 8 + 4) * 0.5 * 65536 * 0.8);
+    printf("# typed: grown %.0f in five sets, bound %.0f; group \"%s\"\n", grown, growth, during.throttle.group);
+    ck_assert_double_le(grown, growth);
     ck_assert_uint_eq(during.throttle.iops_wr, 4);
     ck_assert_uint_eq(during.throttle.bps_wr, 4 * 65536);
     ck_assert_uint_eq(during.throttle.bps_rd, before.throttle.bps_rd);
@@ -696,6 +713,15 @@ START_TEST(typed_calls_cost_what_they_are_said_to)
     after = lab_block(&v, "");
     ck_assert(same_config(&before.throttle, &after.throttle));
     lab_end(&v);
+    return grown / ((20 + 16 + 12 + 8 + 4) * 0.5 * 65536);
+}
+
+START_TEST(typed_calls_cost_what_they_are_said_to)
+{
+    if (lower_five_times() < 0.8) {
+        printf("# once more: the guest may not have been let run\n");
+        ck_assert_double_ge(lower_five_times(), 0.8);
+    }
 }
 END_TEST
 
@@ -718,7 +744,7 @@ static void raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
 {
     const char *const node[] = { VM_DISK_NODE, "s" };
     const bool waits[] = { first_waits, second_waits };
-    uint64_t before[2], waiting[2], after[2];
+    uint64_t before[2], waiting[2], after[2], all = (first_waits + second_waits) * 6 * MIB;
     static int at_mib = 128;
     double start, waited;
 
@@ -731,17 +757,20 @@ static void raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
             queue_writes(v, migbuf_disk_qdev(v->disk, node[k]), at_mib, 6);
     at_mib += 6;
     lab_sleep(1);
-    waited = lab_now() - start;
     for (int k = 0; k < 2; k++)
         waiting[k] = allocated(node[k], v);
+    waited = lab_now() - start;
     lab_units(v, 1000);
-    lab_sleep(1);
-    for (int k = 0; k < 2; k++)
-        after[k] = allocated(node[k], v);
-    printf("# %s%s waits at 1 unit/s: %.1f units in %.1f s; in the second after the raise %.1f and %.1f units\n",
+    start = lab_now();
+    do { /* a timer that the raise does not reach goes off in 15 s, when the first 16 units are paid for */
+        lab_sleep(0.5);
+        for (int k = 0; k < 2; k++)
+            after[k] = allocated(node[k], v);
+    } while (after[0] + after[1] < before[0] + before[1] + all && lab_now() < start + 10);
+    printf("# %s%s waits at 1 unit/s: %.1f units in %.1f s; after the raise %.1f and %.1f units in %.1f s\n",
            first_waits ? "first" : "", second_waits ? "second" : "",
            (double)(waiting[0] - before[0] + waiting[1] - before[1]) / 65536, waited,
-           (double)(after[0] - waiting[0]) / 65536, (double)(after[1] - waiting[1]) / 65536);
+           (double)(after[0] - waiting[0]) / 65536, (double)(after[1] - waiting[1]) / 65536, lab_now() - start);
     ck_assert_double_le((double)(waiting[0] - before[0] + waiting[1] - before[1]), (1 * (waited + 0.1) + 16) * 65536);
     for (int k = 0; k < 2; k++)
         ck_assert_uint_eq(after[k] - before[k], waits[k] ? 6 * MIB : 0);
