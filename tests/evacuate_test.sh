@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # End to end: real QEMUs, a real full disk, Ctrl-C in every phase, and what must be found is found. TAP.
-# usage: evacuate_test.sh EVACUATE [interrupts|others]     (root; about six minutes, half of it interrupts)
+# usage: evacuate_test.sh EVACUATE [interrupts|others|newer]     (root; about six minutes, half of it interrupts)
+# MIGBUF_QEMU runs another QEMU, of which `newer` is one short run.
 set -u
 evacuate=${1:?the path of evacuate} part=${2:-}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 n=0
-small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB --work-dir $dir"
+small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB --work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
 
 report() { # RESULT TEXT: 0 is good; what the program said follows a failure
     n=$((n + 1))
@@ -101,6 +102,14 @@ interrupts() {
 }
 if [ "$part" = interrupts ]; then
     interrupts
+    echo "1..$n"
+    exit 0
+fi
+
+if [ "$part" = newer ]; then
+    run 0 $small --disks 2 --disk 8MiB --device virtio-scsi && whole && [ "$(value moved)" = 3 ] &&
+        "${MIGBUF_QEMU:?}" --version | grep -q "version $(value vm 0 qemu) "
+    report $? "another QEMU moves VMs with two disks each: $(value vm 0 qemu)"
     echo "1..$n"
     exit 0
 fi

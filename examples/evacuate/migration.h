@@ -26,6 +26,8 @@ struct load {
 /* What all migrations of one run share. */
 struct site {
     const char *directory, *kernel;
+    const char *qemu;     /* NULL: the one in PATH */
+    char image_tool[320]; /* the qemu-img that belongs to it */
     const struct volume *volume;
     struct link *link[CONTROL_LINKS_MAX];
     uint32_t links;

@@ -5,6 +5,7 @@
 #include "migbuf/report.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +150,16 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
     }
 }
 
+static void take_greeting(struct facts *f, const struct migbuf_qmp_message *greeting)
+{
+    json_t *o = json_loadb(greeting->text, greeting->text_bytes, 0, NULL);
+    int major, minor, micro;
+
+    if (!json_unpack(o, "{s:{s:{s:i, s:i, s:i}}}", "version", "qemu", "major", &major, "minor", &minor, "micro", &micro))
+        snprintf(f->version, sizeof f->version, "%d.%d.%d", major, minor, micro);
+    json_decref(o);
+}
+
 static void take_answer(struct monitor *m, struct call *call, const struct migbuf_qmp_message *message)
 {
     call->text = malloc(message->text_bytes + 1);
@@ -168,6 +179,8 @@ static void take_message(struct monitor *m, const struct migbuf_qmp_message *mes
         take_event(&m->facts, message);
         return;
     }
+    if (message->kind == MIGBUF_QMP_GREETING)
+        take_greeting(&m->facts, message);
     for (int who = 0; who < CALL_COUNT; who++)
         if (m->call[who].state == CALL_WAITING && message->id && m->call[who].id == message->id)
             take_answer(m, &m->call[who], message);

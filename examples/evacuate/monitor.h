@@ -48,6 +48,7 @@ struct facts {
     struct job job[MONITOR_JOBS];
     char migration[32]; /* last status, "" before the first */
     uint32_t exports_deleted;
+    char version[24]; /* of QEMU, as it greeted */
 };
 
 struct monitor {

@@ -131,6 +131,7 @@ enum {
     OPTION_END,
     OPTION_OVERLAY,
     OPTION_KEEP_DIR,
+    OPTION_QEMU,
     OPTION_GUEST,
     OPTION_INJECT,
     OPTION_INJECT_AFTER,
@@ -165,6 +166,7 @@ static const struct option names[] = {
     { "end", required_argument, NULL, OPTION_END },
     { "overlay", required_argument, NULL, OPTION_OVERLAY },
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
+    { "qemu", required_argument, NULL, OPTION_QEMU },
     { "guest", required_argument, NULL, OPTION_GUEST },
     { "inject", required_argument, NULL, OPTION_INJECT },
     { "inject-after", required_argument, NULL, OPTION_INJECT_AFTER },
@@ -291,6 +293,9 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_KEEP_DIR:
         o->keep = true;
         break;
+    case OPTION_QEMU:
+        o->qemu = value;
+        break;
     case OPTION_INJECT_AFTER:
         if (!read_count(value, 0, 600000, &number))
             return wrong(error, "inject-after", value, "0 to 600000 milliseconds");
@@ -413,6 +418,7 @@ void options_help(FILE *out, const char *program)
         "                   options of a run cannot change then, those of its reports can. Implies --policy paper\n"
         "  --end DIR        instead ends the QEMUs of a run that was killed, and removes what is left of it\n"
         "  --keep-dir       leaves the disks and QEMU's messages there\n"
+        "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one (qemu-system-x86_64 of PATH)\n"
         "  --guest FILE     the guest program (guest.elf beside this program)\n"
         "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching over\", "
         "...):\n"
@@ -430,13 +436,18 @@ void options_help(FILE *out, const char *program)
         program);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? !strcmp(a, b) : a == b;
+}
+
 bool options_same_run(const struct options *a, const struct options *b)
 {
     return a->vms == b->vms && a->links == b->links && a->disks == b->disks && a->tick_ms == b->tick_ms &&
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
            a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
-           a->named_overlays == b->named_overlays && a->patterns == b->patterns &&
+           a->named_overlays == b->named_overlays && same_text(a->qemu, b->qemu) && a->patterns == b->patterns &&
            !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);
 }
 

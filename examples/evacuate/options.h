@@ -39,6 +39,7 @@ struct options {
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
     const char *svg, *trace, *replay, *curves, *work_dir, *guest;
+    const char *qemu;        /* NULL: the one in PATH */
     const char *volume;      /* a directory to be the buffer volume; NULL: one is made */
     const char *state, *end; /* the directory of a run that can be resumed */
     bool named_overlays;

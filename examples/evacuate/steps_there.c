@@ -41,6 +41,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
         .no_merging = m->load->no_merging,
         .second_monitor = m->site->second_monitor,
         .outlives = m->site->recorded,
+        .program = m->site->qemu,
     };
 
     if (writer_append(&m->load->writer, append, sizeof append))
@@ -371,7 +372,7 @@ static int volume_has_room(struct migration *m, const struct call *answer, uint6
 static int create_overlay(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE], size[24];
-    const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", disk(m)->overlay, size, NULL };
+    const char *argv[] = { m->site->image_tool, "create", "-q", "-f", "qcow2", disk(m)->overlay, size, NULL };
 
     (void)now;
     snprintf(size, sizeof size, "%llu", U(m->site->disk_bytes));
