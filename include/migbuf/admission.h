@@ -118,7 +118,7 @@ struct migbuf_outlook {
  *                          end         file's size  over 1 Gbit/s
  *   runs                   88 to 94 %  83 to 92 %   73 and 76 %
  *   waits, asked at start  77 to 91    87 to 95     68 and 88
- *   waits, asked before    30 to 71    87 to 94     54 and 82
+ *   waits, asked before    30 to 71    87 to 94     53 and 82
  *
  * Asked before: when it is first told its earliest_s. Over 1 Gbit/s a migration takes half an hour there.
  * The last is better first come, first served (--admission fifo): 82 to 89 % for the end, 68 over 1 Gbit/s. The bars
