@@ -155,7 +155,8 @@ static void take_greeting(struct facts *f, const struct migbuf_qmp_message *gree
     json_t *o = json_loadb(greeting->text, greeting->text_bytes, 0, NULL);
     int major, minor, micro;
 
-    if (!json_unpack(o, "{s:{s:{s:i, s:i, s:i}}}", "version", "qemu", "major", &major, "minor", &minor, "micro", &micro))
+    if (!json_unpack(o, "{s:{s:{s:i, s:i, s:i}}}", "version", "qemu", "major", &major, "minor", &minor, "micro",
+                     &micro))
         snprintf(f->version, sizeof f->version, "%d.%d.%d", major, minor, micro);
     json_decref(o);
 }
