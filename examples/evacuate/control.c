@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define MS UINT64_C(1000000)
-#define COMMAND_TIMEOUT_MS 10000
 #define LINK(route) (1 + (uint64_t)(route)) /* its number for the buffer */
 
 /* 0: no buffer is asked. */
@@ -535,7 +534,7 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
         return 0;
     }
     t->command = command.kind;
-    monitor_send(t->monitor, CALL_DISK, command.name, command.arguments, now, COMMAND_TIMEOUT_MS);
+    monitor_send(t->monitor, CALL_DISK, command.name, command.arguments, now);
     return 1;
 }
 
@@ -597,9 +596,9 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_b
         return;
     if ((t->stop_wanted || full) && running) {
         t->before_stop_bytes = throttle_file_bytes(t);
-        monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now, COMMAND_TIMEOUT_MS);
+        monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now);
     } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, room_bytes, now)) {
-        monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now, COMMAND_TIMEOUT_MS);
+        monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now);
     } else {
         note_delay(c, t, now);
     }

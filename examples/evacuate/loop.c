@@ -62,12 +62,13 @@ static int make_record(struct run *r)
     return r->record ? 0 : fail(r->error, "out of memory");
 }
 
-/* Everything has to cross the link: the disks, and as much again as the buffer holds. Four times that is late. */
+/* Everything has to cross the link: the disks, and as much again as the buffer holds. Four times that is late,
+ * and a busy host has two minutes beside it. */
 static uint32_t transfer_ms(const struct options *o)
 {
     double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
     uint32_t on_one = (o->vms + o->links - 1) / o->links; /* so many VMs leave over the same link at most */
-    double ms = 30000 + 4000 * bytes * on_one / o->vms / (double)o->link_bytes_per_s;
+    double ms = 120000 + 4000 * bytes * on_one / o->vms / (double)o->link_bytes_per_s;
 
     return ms < 86400000 ? (uint32_t)ms : 86400000;
 }

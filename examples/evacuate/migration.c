@@ -262,13 +262,18 @@ static void next_step(struct migration *m, uint64_t now)
         go_to(m, m->at + 1 == FORWARD_END ? GOING_ON : m->at + 1);
 }
 
+static uint64_t time_for(const struct migration *m, const struct step *s)
+{
+    return s->flags & LONG ? m->site->transfer_ms : MONITOR_ANSWER_MS;
+}
+
 static int enter(struct migration *m, uint64_t now)
 {
     const struct step *s = step_at(m->at);
 
     m->entered = true;
     m->before_drain_bytes = throttle_file_bytes(&m->throttle);
-    m->deadline_ns = now + (s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) * MS;
+    m->deadline_ns = now + time_for(m, s) * MS;
     put_arguments(m, s->arguments ? s->arguments : "");
     return s->begin ? s->begin(m, now) : 0;
 }
@@ -276,7 +281,7 @@ static int enter(struct migration *m, uint64_t now)
 static void ask(struct migration *m, const struct step *s, uint64_t now)
 {
     m->asked = true;
-    monitor_send(monitor_of(m, s->side), CALL_STEP, s->command, m->arguments[0] ? m->arguments : NULL, now, 60000);
+    monitor_send(monitor_of(m, s->side), CALL_STEP, s->command, m->arguments[0] ? m->arguments : NULL, now);
 }
 
 /* What has become of the step's command and of what it began. */
@@ -381,7 +386,7 @@ static bool turn(struct migration *m, uint64_t now)
     }
     rc = !m->entered && enter(m, now) ? FAILED : look(m, s, now);
     if (rc == WAIT && now >= m->deadline_ns)
-        rc = failed(m, "took more than %llu s", U((s->timeout_ms ? s->timeout_ms : m->site->transfer_ms) / 1000));
+        rc = failed(m, "took more than %llu s", U(time_for(m, s) / 1000));
     if (rc == WAIT)
         return false;
     if (m->place[side_of(m, s->side)].started)
@@ -464,7 +469,7 @@ void migration_resume(struct migration *m, uint64_t now)
 
     for (int side = SOURCE; side <= TARGET; side++)
         if (m->place[side].started)
-            monitor_open(&m->place[side].monitor, m->place[side].vm.qmp, now, 20000);
+            monitor_open(&m->place[side].monitor, m->place[side].vm.qmp, now);
     expect_jobs(m);
     m->throttle.hands_off = true; /* it may be at the target */
     for (uint32_t k = 0; k < m->load->disks && m->throttle.disk; k++)

@@ -34,7 +34,7 @@ struct site {
     struct control *control;
     struct record *record;
     uint64_t disk_bytes, start_ns; /* of each disk */
-    uint32_t transfer_ms;          /* deadline of what has to cross the link */
+    uint32_t transfer_ms;          /* deadline of the long steps, most of which wait for the link */
     uint32_t window_ms;            /* from start_ns on all guests write so long at least, wherever they are */
     bool go;                       /* every guest writes: migrations may begin */
     bool second_monitor;           /* each QEMU has one for another hand */

@@ -29,9 +29,9 @@ __attribute__((format(printf, 2, 3))) static void lose(struct monitor *m, const 
     va_end(args);
 }
 
-void monitor_open(struct monitor *m, const char *path, uint64_t now, uint32_t timeout_ms)
+void monitor_open(struct monitor *m, const char *path, uint64_t now)
 {
-    *m = (struct monitor){ .connect_by_ns = now + timeout_ms * MS, .facts = { .running = true } };
+    *m = (struct monitor){ .connect_by_ns = now + MONITOR_ANSWER_MS * MS, .facts = { .running = true } };
     snprintf(m->path, sizeof m->path, "%s", path);
 }
 
@@ -214,8 +214,7 @@ void monitor_step(struct monitor *m, uint64_t now)
             lose(m, "QEMU has not answered %s in time", m->call[who].command);
 }
 
-void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now,
-                  uint32_t timeout_ms)
+void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now)
 {
     struct call *call = &m->call[who];
     int rc = m->socket ? migbuf_qmp_command(migbuf_qmp_socket_engine(m->socket), command, arguments, &call->id)
@@ -223,13 +222,13 @@ void monitor_send(struct monitor *m, int who, const char *command, const char *a
 
     snprintf(call->command, sizeof call->command, "%s", command);
     call->state = CALL_WAITING;
-    call->deadline_ns = now + timeout_ms * MS;
+    call->deadline_ns = now + MONITOR_ANSWER_MS * MS;
     if (rc)
         lose(m, "sending %s: %s", command, migbuf_strerror(rc));
 }
 
-bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd, uint64_t now,
-                     uint32_t timeout_ms)
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd,
+                     uint64_t now)
 {
     struct call *call = &m->call[who];
     struct migbuf_error error;
@@ -242,7 +241,7 @@ bool monitor_send_fd(struct monitor *m, int who, const char *command, const char
         return false;
     snprintf(call->command, sizeof call->command, "%s", command);
     call->state = CALL_WAITING;
-    call->deadline_ns = now + timeout_ms * MS;
+    call->deadline_ns = now + MONITOR_ANSWER_MS * MS;
     if (rc)
         lose(m, "%s: %s", command, error.text);
     return true;

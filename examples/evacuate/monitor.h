@@ -62,8 +62,14 @@ struct monitor {
     char error[FAIL_SIZE]; /* why */
 };
 
+/*
+ * How long QEMU may take to answer. It answers from the loop that also drains and flushes: on a host whose disks are busy
+ * that took more than 10 s, and a guest must not be given up for it.
+ */
+#define MONITOR_ANSWER_MS 60000
+
 /* Begins to connect; QEMU may need a moment until its socket is there. */
-void monitor_open(struct monitor *m, const char *path, uint64_t now, uint32_t timeout_ms);
+void monitor_open(struct monitor *m, const char *path, uint64_t now);
 
 /* Hangs up. Fine when it was never opened. */
 void monitor_close(struct monitor *m);
@@ -78,15 +84,14 @@ short monitor_poll(const struct monitor *m, int *fd);
 void monitor_step(struct monitor *m, uint64_t now);
 
 /* Queues a command of one party, whose call must be idle. `arguments` NULL: none. Failure sets `lost`. */
-void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now,
-                  uint32_t timeout_ms);
+void monitor_send(struct monitor *m, int who, const char *command, const char *arguments, uint64_t now);
 
 /*
  * The same with a descriptor that travels along. QEMU keeps only the newest one it was sent, so nothing else may be
  * under way: false, and nothing was sent, while something is.
  */
-bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd, uint64_t now,
-                     uint32_t timeout_ms);
+bool monitor_send_fd(struct monitor *m, int who, const char *command, const char *arguments, int fd,
+                     uint64_t now);
 
 /* The answer was read. */
 void monitor_taken(struct monitor *m, int who);

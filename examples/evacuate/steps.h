@@ -12,7 +12,6 @@
 #define U(value) ((unsigned long long)(value))
 #define FDSET(disk) ((disk) + 1) /* ours to choose: so it need not be remembered */
 #define DEVICE(id) "{\"device\":\"" id "\"}"
-#define T(seconds) ((seconds)*1000)
 
 /* What has been made of a disk at the source (the last one: of all) and must be undone on the way back. */
 enum {
@@ -32,7 +31,8 @@ enum {
     TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already */
     HANGS_UP = 8,     /* QEMU ends in this step */
     EACH = 16,        /* once for each disk, one after the other */
-    DRAINS = 32       /* QEMU lets everything through that waits for the throttle */
+    LONG = 32,        /* takes as long as the link does, or as others do */
+    DRAINS = 64       /* QEMU lets everything through that waits for the throttle */
 };
 
 /* What `finished` says. */
@@ -48,7 +48,6 @@ struct step {
     int (*begin)(struct migration *m, uint64_t now);
     int (*finished)(struct migration *m, const struct call *answer, uint64_t now);
     uint32_t makes, unmakes;
-    uint32_t timeout_ms; /* 0: as long as the link may take */
     uint32_t flags;
     const char *event; /* for the timeline, when it is done */
 };

@@ -49,7 +49,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
     if (vm_start(&p->vm, &config, error))
         return failed(m, "%s", error);
     p->started = true;
-    monitor_open(&p->monitor, p->vm.qmp, now, 20000);
+    monitor_open(&p->monitor, p->vm.qmp, now);
     return 0;
 }
 
@@ -426,7 +426,7 @@ static int pass_overlay(struct migration *m, const struct call *answer, uint64_t
     if (!m->asked) {
         put(m, "{\"fdset-id\":%u,\"opaque\":\"rdwr:%s_snapshot\"}", FDSET(m->d), node(m));
         m->asked =
-            monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d], now, 10000);
+            monitor_send_fd(monitor, CALL_STEP, "add-fd", m->arguments, m->throttle.overlay_fd[m->d], now);
         return WAIT;
     }
     if (monitor->lost)
@@ -709,7 +709,7 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
     if (target->call[CALL_GUEST].state == CALL_ANSWERED || target->call[CALL_GUEST].state == CALL_REFUSED)
         monitor_taken(target, CALL_GUEST);
     if (target->call[CALL_GUEST].state == CALL_IDLE && strcmp(status.status, "inmigrate"))
-        monitor_send(target, CALL_GUEST, "cont", NULL, now, 10000);
+        monitor_send(target, CALL_GUEST, "cont", NULL, now);
     return AGAIN;
 }
 
@@ -799,97 +799,95 @@ static int home_gone(struct migration *m, const struct call *answer, uint64_t no
 
 const struct step steps_there[] = {
     [SOURCE_START] = { "starting the source", PHASE_WAITING, SOURCE, .begin = start_source,
-                       .finished = source_connected, .timeout_ms = T(30), .flags = FINISH_FIRST },
+                       .finished = source_connected, .flags = FINISH_FIRST },
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
-                      .finished = may_migrate, .timeout_ms = T(10), .flags = FINISH_FIRST },
+                      .finished = may_migrate, .flags = FINISH_FIRST },
     [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
-                      .timeout_ms = T(30), .flags = FINISH_FIRST },
+                      .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
-                      .needed = host_limits, .begin = put_host_limits, .timeout_ms = T(10),
+                      .needed = host_limits, .begin = put_host_limits,
                       .flags = FINISH_FIRST | EACH },
     [HOST_READ] = { "reading the host's own limits", PHASE_WAITING, SOURCE, "query-block", .finished = keep_host_limits,
-                    .timeout_ms = T(10), .flags = FINISH_FIRST },
-    [GATE] = { "waiting for the other guests", PHASE_WAITING, SOURCE, .finished = gate, .timeout_ms = T(120) },
+                    .flags = FINISH_FIRST },
+    [GATE] = { "waiting for the other guests", PHASE_WAITING, SOURCE, .finished = gate, .flags = LONG },
 
     /* The first limit stands before there is an overlay. */
-    [LEARN] = { "learning the disk", PHASE_WAITING, SOURCE, .begin = learn, .finished = pumped, .timeout_ms = T(10),
+    [LEARN] = { "learning the disk", PHASE_WAITING, SOURCE, .begin = learn, .finished = pumped,
                 .flags = FINISH_FIRST },
     [ADMISSION] = { "waiting for room in the buffer", PHASE_WAITING, SOURCE, .begin = ask_for_room,
-                    .finished = admitted, .event = "admitted" },
-    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit, .timeout_ms = T(10),
+                    .finished = admitted, .event = "admitted", .flags = LONG },
+    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit,
                       .flags = FINISH_FIRST },
     [CAPABILITIES] = { "setting capabilities", PHASE_WAITING, SOURCE, "migrate-set-capabilities",
                        "{\"capabilities\":[" CAPABILITY("auto-converge") "," CAPABILITY(
-                           "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}",
-                       .timeout_ms = T(10) },
+                           "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}" },
 
     [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,
-                       .finished = volume_has_room },
+                       .finished = volume_has_room, .flags = LONG },
     [OVERLAY_CREATE] = { "creating the overlay", PHASE_WAITING, SOURCE, .needed = has_overlay,
                          .begin = create_overlay,
-                         .finished = overlay_created, .timeout_ms = T(20), .flags = FINISH_FIRST | EACH },
+                         .finished = overlay_created, .flags = FINISH_FIRST | EACH },
     [OVERLAY_PASS] = { "handing over the overlay", PHASE_WAITING, SOURCE, .needed = is_nameless,
-                       .begin = open_overlay, .finished = pass_overlay, .makes = MADE_FDSET, .timeout_ms = T(10),
+                       .begin = open_overlay, .finished = pass_overlay, .makes = MADE_FDSET,
                        .flags = FINISH_FIRST | EACH },
     [OVERLAY_ADD] = { "opening the overlay", PHASE_WAITING, SOURCE, "blockdev-add", .needed = has_overlay,
                       .begin = put_overlay,
-                      .makes = MADE_NODE, .timeout_ms = T(10), .flags = EACH },
+                      .makes = MADE_NODE, .flags = EACH },
     [SNAPSHOT] = { "putting the overlay on top", PHASE_WAITING, SOURCE, "transaction", .needed = has_overlay,
                    .begin = put_snapshots,
                    .finished = snapshot_taken,
-                   .makes = MADE_SNAPSHOT, .timeout_ms = T(20), .flags = DRAINS | FINISH_FIRST, .event = "overlay in use" },
-    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .needed = not_copied, .begin = begin_copy, .finished = copied, .flags = EACH,
+                   .makes = MADE_SNAPSHOT, .flags = DRAINS | FINISH_FIRST, .event = "overlay in use" },
+    [COPY] = { "copying the base", PHASE_BASE, SOURCE, .needed = not_copied, .begin = begin_copy, .finished = copied,
+               .flags = EACH | LONG,
                .event = "base copied" },
 
-    [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected,
-                       .timeout_ms = T(30) },
+    [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected },
     [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
-                        "{\"capabilities\":[" CAPABILITY("events") "]}", .timeout_ms = T(10) },
+                        "{\"capabilities\":[" CAPABILITY("events") "]}" },
     [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
-                        .needed = target_limits, .begin = put_target_limits, .timeout_ms = T(10), .flags = EACH },
-    [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server,
-                     .timeout_ms = T(10) },
+                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },
+    [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server },
     [NBD_EXPORT] = { "exporting the target's disk", PHASE_BASE, TARGET, "block-export-add",
-                     "{\"id\":\"$D\",\"type\":\"nbd\",\"node-name\":\"$D\",\"writable\":true}", .timeout_ms = T(10),
+                     "{\"id\":\"$D\",\"type\":\"nbd\",\"node-name\":\"$D\",\"writable\":true}",
                      .flags = EACH },
-    [INCOMING] = { "letting the target listen", PHASE_BASE, TARGET, "migrate-incoming", .begin = put_incoming,
-                   .timeout_ms = T(10) },
+    [INCOMING] = { "letting the target listen", PHASE_BASE, TARGET, "migrate-incoming", .begin = put_incoming },
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
-                   .makes = MADE_NBD, .timeout_ms = T(60), .flags = EACH },
+                   .makes = MADE_NBD, .flags = EACH },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .begin = put_mirror,
-                 .finished = mirror_started, .makes = MADE_JOB, .timeout_ms = T(60), .flags = DRAINS | EACH },
-    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH,
+                 .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
+    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = is_running, .begin = take_over,
-               .finished = held, .timeout_ms = T(60), .flags = DRAINS },
+               .finished = held, .flags = DRAINS },
     [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
-                  .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over" },
+                  .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over",
+                  .flags = LONG },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
-                     .finished = mirror_completed, .flags = DRAINS | EACH },
+                     .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
-                       .needed = target_limits, .begin = put_target_limits, .timeout_ms = T(10), .flags = EACH },
+                       .needed = target_limits, .begin = put_target_limits, .flags = EACH },
     [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"pre-switchover\"}",
-                   .finished = migration_completed, .flags = NO_RETURN },
+                   .finished = migration_completed, .flags = NO_RETURN | LONG },
     [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
-                  .timeout_ms = T(30), .flags = NO_RETURN, .event = "runs at the target" },
+                  .flags = NO_RETURN, .event = "runs at the target" },
     [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",
-                        "{\"id\":\"$D\",\"mode\":\"hard\"}", .finished = export_deleted, .timeout_ms = T(10),
+                        "{\"id\":\"$D\",\"mode\":\"hard\"}", .finished = export_deleted,
                         .flags = NO_RETURN | EACH | TOLERANT },
-    [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop", .timeout_ms = T(10),
+    [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop",
                    .flags = NO_RETURN | TOLERANT },
-    [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone, .timeout_ms = T(10),
+    [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone,
                       .flags = NO_RETURN | HANGS_UP | TOLERANT },
-    [FORWARD_END] = { "moving", PHASE_TARGET, SOURCE, .timeout_ms = T(10), .flags = NO_RETURN },
+    [FORWARD_END] = { "moving", PHASE_TARGET, SOURCE, .flags = NO_RETURN },
 
     [GOING_ON] = { "watching it go on", PHASE_TARGET, HOME, .begin = begin_going_on, .finished = went_on,
-                   .timeout_ms = T(30), .flags = NO_RETURN },
+                   .flags = NO_RETURN },
     [LIMITS_CHECK] = { "checking the host's limits", PHASE_TARGET, HOME, "query-block", .finished = compare_host_limits,
-                       .timeout_ms = T(10), .flags = NO_RETURN },
+                       .flags = NO_RETURN },
     [STOPPING] = { "stopping it to check its disk", PHASE_TARGET, HOME, "stop", .finished = stopped_for_good,
-                   .timeout_ms = T(30), .flags = NO_RETURN },
-    [QUITTING] = { "ending it", PHASE_TARGET, HOME, "quit", .finished = home_gone, .timeout_ms = T(10),
+                   .flags = NO_RETURN },
+    [QUITTING] = { "ending it", PHASE_TARGET, HOME, "quit", .finished = home_gone,
                    .flags = NO_RETURN | HANGS_UP | TOLERANT },
     [ENDED] = { "over", PHASE_TARGET, HOME, .flags = NO_RETURN },
 };

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TIMEOUT_MS 10000
 
 void watch_ask(struct watch *w)
 {
@@ -64,7 +63,7 @@ static bool set_threshold(struct watch *w, struct monitor *monitor, uint64_t now
         snprintf(arguments, sizeof arguments, "{\"node-name\":\"%s\",\"write-threshold\":%llu}", d->file_node,
                  (unsigned long long)d->threshold);
         d->threshold = 0;
-        monitor_send(monitor, CALL_LOOK, "block-set-write-threshold", arguments, now, TIMEOUT_MS);
+        monitor_send(monitor, CALL_LOOK, "block-set-write-threshold", arguments, now);
         return true;
     }
     return false;
@@ -83,7 +82,7 @@ void watch_pump(struct watch *w, struct monitor *monitor, uint64_t now)
     if (set_threshold(w, monitor, now) || !w->ask)
         return;
     w->ask = false;
-    monitor_send(monitor, CALL_LOOK, "query-blockstats", NULL, now, TIMEOUT_MS);
+    monitor_send(monitor, CALL_LOOK, "query-blockstats", NULL, now);
 }
 
 bool watch_warned(struct watch *w, const struct monitor *monitor)
