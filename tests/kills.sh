@@ -126,9 +126,24 @@ def phases_at_kill(directory):
 
 
 def one(number):
+    parent = tempfile.mkdtemp(prefix="kills-")
+    wrong = True
+    try:
+        hit, kills, wrong, result = evacuation(number, parent)
+        return hit, kills, wrong, result
+    finally: # whatever became of it, and of us, nothing stays
+        for pid in processes(parent):
+            os.kill(pid, signal.SIGKILL)
+        if os.environ.get("KILLS_KEEP") and wrong:
+            print("# kept in", parent)
+        else:
+            time.sleep(0.05 if wrong else 0)
+            shutil.rmtree(parent, ignore_errors=True)
+
+
+def evacuation(number, parent):
     chance = random.Random("%d-%d" % (seed, number))
     kind = KINDS[number % len(KINDS)]
-    parent = tempfile.mkdtemp(prefix="kills-")
     directory, log, summary = parent + "/state", parent + "/log", parent + "/summary"
     variant = chance.choice(["", "--overlay name", "--disks 2 --overlay name", "--disks 2", "--links 2"])
     # What the guests write is nearly twice the buffer: without limits it overflows within two seconds.
@@ -186,16 +201,10 @@ def one(number):
                 for line in file.read().splitlines()[-12:]:
                     print("# %s: %s" % (os.path.basename(os.path.dirname(path)), line))
     sys.stdout.flush()
-    for pid in processes(parent): # whatever became of it, nothing stays
-        os.kill(pid, signal.SIGKILL)
-    if os.environ.get("KILLS_KEEP") and wrong:
-        print("# kept in", parent)
-    else:
-        time.sleep(0.05 if wrong else 0)
-        shutil.rmtree(parent, ignore_errors=True)
     return hit, kills, wrong, result
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 print("# seed", seed)
 table, bad, total = {}, 0, 0
 for number in range(first, first + count):
