@@ -53,6 +53,13 @@ said() {
     done
 }
 
+# begin OPTIONS: in the background, as process $pid. What the last one said is gone before `said` can take it for this one's.
+begin() {
+    : >"$dir/said"
+    "$evacuate" "$@" >"$dir/said" 2>&1 &
+    pid=$!
+}
+
 # run STATUS OPTIONS: runs with this exit status and leaves nothing behind.
 run() {
     local wanted=$1 status
@@ -190,8 +197,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
         [ "$(value vm $vm limits bps_wr)" = 7000000 ]
     report $? "limits changed by another hand are what the guest has at the target"
 
-    "$evacuate" $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary" >"$dir/said" 2>&1 &
-    pid=$!
+    begin $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary"
     said "another hand changed"
     sleep 1
     kill -INT $pid
@@ -224,8 +230,7 @@ fi
 # Three VMs in room for one and a half: it is extended while they are on their way.
 if [ -z "${EVACUATE_SHORT:-}" ]; then
     mkdir "$dir/shm" && mount -t tmpfs -o size=16M none "$dir/shm"
-    "$evacuate" $small --disk 32MiB --volume "$dir/shm" --json="$dir/summary" >"$dir/said" 2>&1 &
-    pid=$!
+    begin $small --disk 32MiB --volume "$dir/shm" --json="$dir/summary"
     said "phase base copy"
     sleep 1
     mount -o remount,size=64M "$dir/shm"
@@ -262,8 +267,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     report $? "below a quota everybody moves and no guest is told of an error"
 
     # Lowered behind our back: then nothing can be done but to say so.
-    "$evacuate" $small --volume "$quota/omega" --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
-    pid=$!
+    begin $small --volume "$quota/omega" --link 4MB --json="$dir/summary"
     said "phase base copy"
     sleep 2
     btrfs qgroup limit 6M "$quota/omega"
@@ -280,8 +284,7 @@ fi
 [ -n "$part" ] || interrupts
 
 # A second and a third Ctrl-C do not shorten the way back.
-"$evacuate" $small --link 4MB --json="$dir/summary" >"$dir/said" 2>&1 &
-pid=$!
+begin $small --link 4MB --json="$dir/summary"
 said "phase base copy"
 sleep 1
 for i in 1 2 3; do kill -INT $pid; sleep 0.1; done
@@ -290,8 +293,7 @@ wait $pid
 report $? "three times Ctrl-C"
 
 # Killed: QEMUs and mounts go with it. Files cannot.
-"$evacuate" $small --link 4MB >"$dir/said" 2>&1 &
-pid=$!
+begin $small --link 4MB
 said "phase base copy"
 kill -KILL $pid
 wait $pid 2>/dev/null
@@ -313,8 +315,7 @@ refused() { # WORDS OPTIONS...: exit status 2, and these words
 }
 run 0 $small --state "$dir/state" --overlay name && whole && [ ! -e "$dir/state" ] && [ "$(value restarts)" = 0 ]
 report $? "a run with --state leaves nothing when it is over"
-"$evacuate" $small --link 4MB --state "$dir/state" >"$dir/said" 2>&1 &
-pid=$!
+begin $small --link 4MB --state "$dir/state"
 said "phase base copy"
 refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"
 report $? "one program at a time works on a run"

@@ -819,7 +819,7 @@ const struct step steps_there[] = {
     [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit,
                       .flags = FINISH_FIRST },
     [CAPABILITIES] = { "setting capabilities", PHASE_WAITING, SOURCE, "migrate-set-capabilities",
-                       "{\"capabilities\":[" CAPABILITY("auto-converge") "," CAPABILITY(
+                       .arguments = "{\"capabilities\":[" CAPABILITY("auto-converge") "," CAPABILITY(
                            "pause-before-switchover") "," CAPABILITY("zero-blocks") "," CAPABILITY("events") "]}" },
 
     [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,
@@ -843,7 +843,7 @@ const struct step steps_there[] = {
 
     [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected },
     [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
-                        "{\"capabilities\":[" CAPABILITY("events") "]}" },
+                        .arguments = "{\"capabilities\":[" CAPABILITY("events") "]}" },
     [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
                         .needed = target_limits, .begin = put_target_limits, .flags = EACH },
     [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server },
