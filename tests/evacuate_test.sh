@@ -24,14 +24,20 @@ skip_all() {
     exit 0
 }
 
-# What a number or text in the summary is: value KEY, or value vm INDEX KEY.
+# What a number or text in the summary is: value KEY, or value vm INDEX KEY. Read once for each summary, into lines of "keys=value".
 value() {
-    python3 -c '
+    if [ ! "$dir/flat" -nt "$dir/summary" ]; then
+        rm -f "$dir/flat"
+        python3 -c '
 import json, sys
-v = json.load(open(sys.argv[1]))
-for key in sys.argv[2:]:
-    v = v[int(key) if key.isdigit() else key]
-print(v if isinstance(v, str) else str(v).lower())' "$dir/summary" "$@"
+def lines(v, keys):
+    print(" ".join(keys) + "=" + (v if isinstance(v, str) else str(v).lower()))
+    if isinstance(v, (dict, list)):
+        for key, inner in v.items() if isinstance(v, dict) else enumerate(v):
+            lines(inner, keys + [str(key)])
+lines(json.load(open(sys.argv[1])), [])' "$dir/summary" >"$dir/new" && mv "$dir/new" "$dir/flat" || return 1
+    fi
+    sed -n "/^$*=/{s///p;q}" "$dir/flat"
 }
 
 # Nothing of ours is left: no QEMU of this directory, no mount, no loop device, no file.
@@ -55,6 +61,7 @@ said() {
 
 # begin OPTIONS: in the background, as process $pid. What the last one said is gone before `said` can take it for this one's.
 begin() {
+    rm -f "$dir/summary" "$dir/flat"
     : >"$dir/said"
     "$evacuate" "$@" >"$dir/said" 2>&1 &
     pid=$!
@@ -64,7 +71,7 @@ begin() {
 run() {
     local wanted=$1 status
     shift
-    rm -f "$dir/summary"
+    rm -f "$dir/summary" "$dir/flat"
     timeout -s KILL 170 "$evacuate" "$@" --json="$dir/summary" >"$dir/said" 2>&1
     status=$?
     [ $status = "$wanted" ] || { echo "exit status $status, not $wanted" >>"$dir/said"; return 1; }
