@@ -374,8 +374,9 @@ START_TEST(a_rate_decided_again_each_second_is_the_same_rate)
 END_TEST
 
 /* 10 kB/s, which takes subclusters of 4 KiB: a write of 1 MiB is 256 units, two minutes at 2 units a second. Who waited for
- * that would see nothing of a raise to 5 MB/s in its first ten seconds, however slow or fast the host is. */
-START_TEST(a_raise_is_felt_at_once)
+ * that would see nothing of a raise to 5 MB/s in its first ten seconds, however slow or fast the host is. Returns after how
+ * many seconds the first write was done. */
+static double raise_and_feel(void)
 {
     struct lab_wish wish = appending(MIB, 8);
     struct migbuf_limits limits;
@@ -412,6 +413,17 @@ START_TEST(a_raise_is_felt_at_once)
     ck_assert_double_le((double)writes, 5000000 * (since + 0.1) / 1048576 + 2); /* one woken, one on credit */
     ck_assert_uint_ge(writes, 5);
     lab_end(&v);
+    return first;
+}
+
+/* Within a second. A host that lets nobody run for that long says nothing about QEMU: then once more, five times at most. */
+START_TEST(a_raise_is_felt_at_once)
+{
+    double first = INFINITY;
+
+    for (int k = 0; k < 5 && first >= 1; k++)
+        first = raise_and_feel();
+    ck_assert_double_lt(first, 1);
 }
 END_TEST
 
