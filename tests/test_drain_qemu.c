@@ -739,14 +739,15 @@ static void queue_writes(struct lab_vm *v, const char *qdev, int first_mib, int 
     }
 }
 
-/* Whoever of the group waits has the one timer: a raise must reach it wherever that is. */
-static void raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
+/* Whoever of the group waits has the one timer: a raise must reach it wherever that is. Returns whether all that waited was
+ * through within a second. */
+static bool raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
 {
     const char *const node[] = { VM_DISK_NODE, "s" };
     const bool waits[] = { first_waits, second_waits };
     uint64_t before[2], waiting[2], after[2], all = (first_waits + second_waits) * 6 * MIB;
     static int at_mib = 128;
-    double start, waited;
+    double start, waited, took;
 
     lab_units(v, 1);
     for (int k = 0; k < 2; k++)
@@ -763,17 +764,29 @@ static void raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
     lab_units(v, 1000);
     start = lab_now();
     do { /* a timer that the raise does not reach goes off in 15 s, when the first 16 units are paid for */
-        lab_sleep(0.5);
+        lab_sleep(0.1);
         for (int k = 0; k < 2; k++)
             after[k] = allocated(node[k], v);
-    } while (after[0] + after[1] < before[0] + before[1] + all && lab_now() < start + 10);
+        took = lab_now() - start;
+    } while (after[0] + after[1] < before[0] + before[1] + all && took < 10);
     printf("# %s%s waits at 1 unit/s: %.1f units in %.1f s; after the raise %.1f and %.1f units in %.1f s\n",
            first_waits ? "first" : "", second_waits ? "second" : "",
            (double)(waiting[0] - before[0] + waiting[1] - before[1]) / 65536, waited,
-           (double)(after[0] - waiting[0]) / 65536, (double)(after[1] - waiting[1]) / 65536, lab_now() - start);
+           (double)(after[0] - waiting[0]) / 65536, (double)(after[1] - waiting[1]) / 65536, took);
     ck_assert_double_le((double)(waiting[0] - before[0] + waiting[1] - before[1]), (1 * (waited + 0.1) + 16) * 65536);
     for (int k = 0; k < 2; k++)
         ck_assert_uint_eq(after[k] - before[k], waits[k] ? 6 * MIB : 0);
+    return took <= 1;
+}
+
+/* A host that lets nobody run for a second says nothing about QEMU. */
+static void raise_is_felt_while(struct lab_vm *v, bool first_waits, bool second_waits)
+{
+    bool felt = false;
+
+    for (int k = 0; k < 4 && !felt; k++)
+        felt = raise_while(v, first_waits, second_waits);
+    ck_assert(felt);
 }
 
 START_TEST(two_disks_are_one_bucket_and_both_feel_a_raise)
@@ -794,9 +807,9 @@ START_TEST(two_disks_are_one_bucket_and_both_feel_a_raise)
     lab_wait_acknowledged(&v, 1, 20);
     ck_assert_int_eq(migbuf_disk_watch(v.disk, "s"), 0);
     lab_learn(&v);
-    raise_while(&v, true, false);
-    raise_while(&v, false, true);
-    raise_while(&v, true, true);
+    raise_is_felt_while(&v, true, false);
+    raise_is_felt_while(&v, false, true);
+    raise_is_felt_while(&v, true, true);
     lab_restore(&v);
     lab_end(&v);
 }

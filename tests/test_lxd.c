@@ -291,9 +291,9 @@ START_TEST(a_server_that_hangs)
     uint64_t took;
 
     ck_assert_int_eq(pools_by(SILENT, 200, SYNC("[]"), 300, &took), MIGBUF_E_TIMEOUT);
-    ck_assert(took >= 295 && took < 30000);
+    ck_assert(took >= 295 && took < 3000);
     ck_assert_int_eq(pools_by(HALF, 200, SYNC("[]"), 300, &took), MIGBUF_E_TIMEOUT);
-    ck_assert(took >= 295 && took < 30000);
+    ck_assert(took >= 295 && took < 3000);
 }
 END_TEST
 
@@ -441,7 +441,7 @@ START_TEST(an_operation_that_does_not_end)
     before = now_ms();
     ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", "/1.0/x", "{}", 400, NULL, NULL, &e), MIGBUF_E_TIMEOUT);
     ck_assert_ptr_nonnull(strstr(e.text, "operation"));
-    ck_assert(now_ms() - before >= 395 && now_ms() - before < 30000);
+    ck_assert(now_ms() - before >= 395 && now_ms() - before < 3000);
     ck_assert(s.requests < 20); /* it is not asked without a pause */
     end(&s, lxd);
 }
