@@ -14,11 +14,22 @@
 #define MIGBUF__MAX_DISKS 64
 #define MIGBUF__QEMU_VALUE_MAX 1e15 /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
 
+#define MIGBUF__UNLIMITED_UNITS UINT64_MAX
+#define MIGBUF__OLDER 4
+#define MIGBUF__NEVER UINT64_MAX
+
 /* What a decision put in force. */
 struct setting {
     uint64_t units; /* per second; 0 while paused */
     uint64_t paused_at_ms;
-    uint8_t limited, paused, changed; /* changed: by the last decision */
+    uint8_t limited, paused;
+};
+
+/* A setting that was decided away, and may be in force still. */
+struct older {
+    uint64_t units;    /* MIGBUF__UNLIMITED_UNITS: no limit */
+    uint64_t until_ms; /* MIGBUF__NEVER: nobody knows when what followed it has landed */
+    uint32_t sets;     /* how many decisions may still land: each empties buckets */
 };
 
 struct measured {
@@ -49,10 +60,14 @@ struct entry {
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
-    uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
+    uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
+    double per_unit;                          /* metadata of one unit, alone where it is */
     double amplification;                     /* A */
-    double request, of_request, burst_s;      /* d, m and b of the proof */
+    double request, of_request;               /* one whole request of each disk, and the metadata of those */
+    double set_request, set_of_request;       /* the largest request once for each disk: a set passes it on each */
+    double set_s;                             /* burst of one set on each disk */
     double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
+    double caution;                           /* of what is kept free: because a figure is not known */
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
     struct migbuf_growth growth;
     struct owed owed;
@@ -60,6 +75,15 @@ struct entry {
     struct demand demand;
     struct migbuf_planner_plan plan; /* of the last tick; release_s INFINITY before the first, and without planner */
     struct setting now, before;
+    struct older older[MIGBUF__OLDER];        /* oldest first, what is in force beside `now` */
+    uint32_t olders;
+    uint8_t open;                             /* the last decision changed something, and its outcome was not told */
+    uint8_t unknown;                          /* `now` may be in force or not */
+    uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
+    uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
+    uint64_t seen;                            /* disks that were sampled since the last tick, as bits */
+    double unseen;                            /* most that its files can have grown since they were measured */
+    double pending;                           /* of the last tick */
     double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
 };
 
@@ -78,7 +102,7 @@ struct migbuf_buffer {
     uint32_t count, room, links_count, links_room;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
-    double reserve, pending, grantable, level; /* of the last tick */
+    double reserve, pending, unseen, claims, grantable, level; /* of the last tick */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;
@@ -101,6 +125,12 @@ int migbuf__buffer_check_migration(const struct migbuf_migration *migration, siz
 double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
 double migbuf__buffer_room(const struct migbuf_buffer *b);
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes);
+
+/* Nobody knows whether the last decision was carried out. */
+void migbuf__buffer_doubt(struct entry *e);
+
+/* Whoever cannot say better: planned as 1 Gbit/s. */
+#define MIGBUF__UNKNOWN_LINK 125e6
 
 /* All that run, as the planner wants them: room for `count` guests and `links_count` links. */
 void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,

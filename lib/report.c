@@ -313,18 +313,37 @@ static int pass_query(struct migbuf_disk *disk, const char *text, uint64_t text_
     return rc;
 }
 
-int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const char *text, uint64_t text_bytes,
-                          struct migbuf_error *error)
+static int pass_status(struct migbuf_disk *disk, const char *text, uint64_t text_bytes, struct migbuf_error *error)
+{
+    struct migbuf_status_report status;
+    int rc = migbuf_report_status(text, text_bytes, &status, error);
+
+    return rc < 0 ? rc : migbuf_disk_status(disk, status.status, status.running);
+}
+
+/* The answer came, but it cannot be read: whatever was asked is as unknown as before. */
+static int unreadable(struct migbuf_disk *disk, int rc)
+{
+    migbuf_disk_answered(disk, MIGBUF_OUTCOME_UNKNOWN);
+    return rc;
+}
+
+int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, int result, const char *text,
+                          uint64_t text_bytes, struct migbuf_error *error)
 {
     int rc = 0;
 
-    if (!disk)
+    if (!disk || (result >= 0 && !text))
         return fail_null(error);
-    if (text && command_kind == MIGBUF_DISK_QUERY)
+    if (result >= 0 && command_kind == MIGBUF_DISK_QUERY)
         rc = pass_query(disk, text, text_bytes, error);
+    else if (result >= 0 && command_kind == MIGBUF_DISK_STATUS)
+        rc = pass_status(disk, text, text_bytes, error);
     if (rc < 0)
-        return rc;
-    rc = text ? migbuf_disk_done(disk) : migbuf_disk_failed(disk);
+        return unreadable(disk, rc);
+    rc = migbuf_disk_answered(disk, result >= 0                ? MIGBUF_OUTCOME_DONE
+                                    : result == MIGBUF_E_PEER ? MIGBUF_OUTCOME_REFUSED
+                                                              : MIGBUF_OUTCOME_UNKNOWN);
     return rc < 0 ? migbuf__fail(error, rc, migbuf_strerror(rc)) : rc;
 }
 

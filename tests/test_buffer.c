@@ -328,14 +328,14 @@ START_TEST(a_refused_command_is_decided_again)
     struct migbuf_geometry g = disk();
 
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), 0);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 0);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
     ck_assert(tick1(b, 1).action == MIGBUF_ACTION_LOWER);
     ck_assert(tick1(b, 2).action == MIGBUF_ACTION_KEEP);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 2), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 2, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_NOTFOUND);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -683,10 +683,10 @@ START_TEST(zeroing_is_let_off)
     d = tick1(b, 4000);
     ck_assert_int_eq(d.action, MIGBUF_ACTION_AGAIN);
     ck_assert_int_eq(d.limits.iops_wr, 2);
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), 0); /* was not sent: still owed */
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 0); /* was not sent: still owed */
     ck_assert_int_eq(tick1(b, 4100).action, MIGBUF_ACTION_AGAIN);
     ck_assert_int_eq(tick1(b, 5000).action, MIGBUF_ACTION_KEEP); /* nothing owed any more */
-    ck_assert_int_eq(migbuf_buffer_refused(b, 1), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
     migbuf_buffer_free(b);
 }
 END_TEST

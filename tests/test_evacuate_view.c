@@ -430,7 +430,7 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
     ck_assert_int_eq(trace_link(t, b, 3, 12345), MIGBUF_E_NOTFOUND);
     ck_assert_int_eq(trace_tick(t, b, 1000, decision, 0), MIGBUF_E_RANGE);
     ck_assert_int_eq(trace_tick(t, b, 1000, decision, 2), 1);
-    ck_assert_int_eq(trace_refused(t, b, UINT64_MAX), 0);
+    ck_assert_int_eq(trace_outcome(t, b, UINT64_MAX, MIGBUF_OUTCOME_REFUSED), 0);
     ck_assert_int_eq(trace_tick(t, b, 999, decision, 2), MIGBUF_E_CLOCK);
     ck_assert_int_eq(trace_tick(t, b, 1001, decision, SIZE_MAX), 1);
     ck_assert_int_eq(trace_weight(t, b, UINT64_MAX, 0), MIGBUF_E_RANGE);

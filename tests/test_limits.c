@@ -138,28 +138,70 @@ START_TEST(merging_keeps_the_hosts_limits)
     struct migbuf_limits ours = { .iops_wr = 15, .iops_size = 65536 };
 
     strcpy(host.group, "theirs");
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.bps_rd == 5 && m.iops_wr == 15 && m.iops_size == 65536 && m.bps_wr == 0 && m.group[0] == 0);
     ck_assert(m.iops_wr_max == 0 && m.iops_wr_max_length == 0);
     host.iops_wr = 3;
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.iops_wr == 3);
     host = (struct migbuf_throttle_config){ .iops = 20, .bps = 1000 };
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.iops == 0 && m.iops_wr == 10 && m.iops_rd == 10 && m.bps == 1000 && m.bps_wr == 0);
     host.iops = 100;
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.iops == 0 && m.iops_wr == 15 && m.iops_rd == 85);
     ours.bps_wr = 300;
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.bps == 0 && m.bps_wr == 300 && m.bps_rd == 700);
     host = (struct migbuf_throttle_config){ .iops_rd = 100, .iops_size = 4096 };
-    ck_assert_int_eq(migbuf_limits_merge(&host, &ours, &m), 0);
+    ck_assert_int_eq(migbuf_limits_merge(&host, 1, &ours, &m), 0);
     ck_assert(m.iops_rd == 6 && m.iops_size == 65536); /* 4 KiB units became 16 times larger */
     ck_assert(migbuf_limits_host_flags(&host) == MIGBUF_GEOMETRY_NO_IOPS_SIZE);
     host.iops_rd = 0;
     ck_assert(migbuf_limits_host_flags(&host) == 0 && migbuf_limits_host_flags(NULL) == 0);
-    ck_assert_int_eq(migbuf_limits_merge(NULL, &ours, &m), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_limits_merge(NULL, 1, &ours, &m), MIGBUF_E_INVALID);
+}
+END_TEST
+
+/* QEMU refuses totals beside read and write limits, also when they come from two disks. */
+START_TEST(several_disks_are_merged_so_that_qemu_takes_it)
+{
+    struct migbuf_limits ours = { .iops_wr = 15, .iops_size = 65536 };
+    struct migbuf_throttle_config m;
+    struct migbuf_throttle_config hosts[2] = { { .bps = 1000 }, { .bps_rd = 300, .bps_wr = 900 } };
+
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.bps == 0 && m.bps_rd == 300 && m.bps_wr == 500 && m.iops_wr == 15);
+    hosts[0] = (struct migbuf_throttle_config){ .iops = 100 };
+    hosts[1] = (struct migbuf_throttle_config){ .iops_rd = 30 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.iops == 0 && m.iops_wr == 15 && m.iops_rd == 30); /* the stricter one stays */
+    hosts[1] = (struct migbuf_throttle_config){ .iops_rd = 99 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.iops_wr == 15 && m.iops_rd == 85);
+    hosts[0] = (struct migbuf_throttle_config){ .bps = 1000, .bps_max = 4000, .bps_max_length = 2 };
+    hosts[1] = (struct migbuf_throttle_config){ .bps = 3000, .bps_max = 3500 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.bps == 1000 && m.bps_max == 3500 && m.bps_max_length == 1 && !m.bps_rd && !m.bps_wr);
+    hosts[1].bps_max = 0; /* no burst: none for both */
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.bps == 1000 && m.bps_max == 0 && m.bps_max_length == 0);
+    hosts[1] = (struct migbuf_throttle_config){ .bps_wr = 700 }; /* a total with a burst, split */
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.bps == 0 && m.bps_rd == 500 && m.bps_wr == 500 && !m.bps_max && !m.bps_rd_max && !m.bps_wr_max);
+    hosts[0] = (struct migbuf_throttle_config){ .iops_rd = 50, .iops_size = 8192 };
+    hosts[1] = (struct migbuf_throttle_config){ .iops_rd = 80, .iops_size = 4096 };
+    ours = (struct migbuf_limits){ .bps_wr = 5000, .iops_wr = 7 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
+    ck_assert(m.iops_rd == 50 && m.iops_size == 4096 && m.bps_wr == 5000 && m.iops_wr == 7);
+    hosts[0] = (struct migbuf_throttle_config){ .bps_wr = 90 };
+    ours = (struct migbuf_limits){ .bps_wr = 50, .iops_size = 65536 }; /* a unit without a rate would be refused */
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 1, &ours, &m), 0);
+    ck_assert(m.bps_wr == 50 && m.iops_size == 0);
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 0, &ours, &m), MIGBUF_E_INVALID);
+    hosts[0] = (struct migbuf_throttle_config){ .bps = 1 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 1, &ours, &m), 0);
+    ck_assert(m.bps == 0 && m.bps_rd == 1 && m.bps_wr == 1);
 }
 END_TEST
 
@@ -189,7 +231,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { growth_of_one_request, metadata_and_whole_disk, metadata_of_some_data, a_drain_pours_the_queue,
-                                   budget_to_limits,      limits_to_worst_growth, merging_keeps_the_hosts_limits,
+                                   budget_to_limits,      limits_to_worst_growth, merging_keeps_the_hosts_limits, several_disks_are_merged_so_that_qemu_takes_it,
                                    geometries_that_are_none, NULL };
 
     return unit_run("limits", tests, 10);

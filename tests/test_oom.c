@@ -562,11 +562,11 @@ static int disk_found1(void)
 }
 static int disk_done(void)
 {
-    return migbuf_disk_done(disk);
+    return migbuf_disk_answered(disk, MIGBUF_OUTCOME_DONE);
 }
 static int disk_failed(void)
 {
-    return migbuf_disk_failed(disk);
+    return migbuf_disk_answered(disk, MIGBUF_OUTCOME_REFUSED);
 }
 static int disk_set(void)
 {

@@ -137,7 +137,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
     int rc;
 
     t->last = *d;
-    if (d->action == MIGBUF_ACTION_KEEP)
+    if (d->action == MIGBUF_ACTION_KEEP || d->action == MIGBUF_ACTION_WAIT)
         return;
     t->decided_ns = d->action == MIGBUF_ACTION_LOWER ? now : 0; /* what lag_ms is about */
     if (d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT) {
@@ -152,11 +152,12 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         return;
     }
     if (rc) {
-        trace_refused(c->trace, c->buffer, t->id);
+        trace_outcome(c->trace, c->buffer, t->id, MIGBUF_OUTCOME_REFUSED);
         c->refused++;
         return;
     }
     t->stop_wanted = false;
+    t->untold = c->buffer != NULL;
 }
 
 static struct throttle *find(const struct control *c, uint64_t id)
@@ -276,6 +277,9 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
     c->ticks++;
     if (measure_files(c, error))
         return -1;
+    for (size_t i = 0; i < c->members && c->buffer; i++) /* a stop that has not come to pass is no stop */
+        if (c->member[i]->stop_wanted && c->member[i]->monitor->facts.running && !c->member[i]->hands_off)
+            trace_outcome(c->trace, c->buffer, c->member[i]->id, MIGBUF_OUTCOME_UNKNOWN);
     for (uint32_t k = 0; k < c->routes; k++)
         measure_link(c, k, now);
     if (!c->buffer)
@@ -500,23 +504,39 @@ static void note_other_hand(const struct control *c, struct throttle *t)
     t->taken_over = info.taken_over;
 }
 
-/* Feeds the answer to the disk machine. What was decided and refused must be told, or the buffer takes it for in force.
- */
+/* What became of a decision must be told: what is refused or unknown would be taken for in force. */
+static void tell_outcome(struct control *c, struct throttle *t)
+{
+    int outcome = migbuf_disk_outcome(t->disk);
+
+    if (!t->untold || outcome <= 0)
+        return;
+    t->untold = false;
+    c->refused += outcome != MIGBUF_OUTCOME_DONE;
+    if (t->added)
+        trace_outcome(c->trace, c->buffer, t->id, outcome);
+}
+
+/* Feeds what came back, or that nothing did, to the disk machine. */
 static int take_reply(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
     struct call *call = &t->monitor->call[CALL_DISK];
+    int result = call->state == CALL_ANSWERED ? 0 : call->state == CALL_REFUSED ? MIGBUF_E_PEER : MIGBUF_E_TIMEOUT;
     struct migbuf_error e = { .text = "QEMU refused it" };
-    int rc = migbuf_report_to_disk(t->disk, t->command, call->state == CALL_ANSWERED ? call->text : NULL,
-                                   call->text_bytes, &e);
+    int rc = migbuf_report_to_disk(t->disk, t->command, result, call->text, call->text_bytes, &e);
 
-    if (rc < 0) {
-        if (t->command != MIGBUF_DISK_QUERY && c->buffer && t->added && trace_refused(c->trace, c->buffer, t->id) == 0)
-            c->refused++;
-        fail(error, "%s: %s", call->command, call->state == CALL_ANSWERED ? e.text : call->text);
-    }
+    if (rc < 0)
+        fail(error, "%s: %s", call->command, result == MIGBUF_E_PEER ? call->text : e.text);
     monitor_taken(t->monitor, CALL_DISK);
     note_other_hand(c, t);
-    return rc < 0 ? -1 : 0;
+    return rc < 0 && rc != MIGBUF_E_UNKNOWN ? -1 : 0; /* unknown: the next look asks, and goes on */
+}
+
+static bool is_unknown(const struct throttle *t)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    return !migbuf_disk_info(t->disk, &info) && info.unknown;
 }
 
 int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -525,13 +545,16 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
 
     if (t->monitor->call[CALL_DISK].state == CALL_WAITING)
         return 1;
-    if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error))
+    if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error)) {
+        tell_outcome(c, t);
         return -1;
+    }
     if (c->unrecorded)
         return 1;
     if (migbuf_disk_next(t->disk, &command) != 1) {
+        tell_outcome(c, t);
         note_delay(c, t, now);
-        return 0;
+        return is_unknown(t);
     }
     t->command = command.kind;
     monitor_send(t->monitor, CALL_DISK, command.name, command.arguments, now);

@@ -42,6 +42,7 @@ struct throttle {
     int overlay_fd[VM_DISKS_MAX]; /* our own descriptors of the overlays, which have no name; -1 before they exist */
     bool added;                   /* in the buffer */
     bool stop_wanted;             /* decided: it must not write now */
+    bool untold;                  /* the buffer does not know yet what became of the last limits */
     bool hands_off;               /* its migration stops and starts the guest now, we do not */
     struct watch watch;
     bool unwatched;                  /* its overlays have just come into use */
@@ -86,7 +87,7 @@ struct control {
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
-    uint64_t refused;         /* decisions QEMU did not take */
+    uint64_t refused;         /* decisions that QEMU did not take, or nobody knows whether it did */
     bool fails_when_full;     /* the volume: guests are stopped before */
     uint64_t ticks, warnings; /* warnings: ticks that a file asked for */
     bool recorded;            /* there is a record (state.h) */

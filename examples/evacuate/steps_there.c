@@ -314,6 +314,7 @@ void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry 
         .cluster_bytes = 65536,
         .subcluster_bytes = 65536,
         .request_bytes = merged * request,
+        .extra_bytes = MIGBUF_NONE,
         .flags = migbuf_limits_host_flags(&m->disk[k].host) | (m->load->typed ? MIGBUF_GEOMETRY_NO_IOPS_SIZE : 0),
     };
     /* Requests that merge end anywhere in a cluster unless each of them is made of whole clusters. */

@@ -36,7 +36,7 @@ int trace_sample(struct trace *trace, struct migbuf_buffer *b, const struct migb
 int trace_link(struct trace *trace, struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s);
 int trace_tick(struct trace *trace, struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
                size_t capacity);
-int trace_refused(struct trace *trace, struct migbuf_buffer *b, uint64_t id);
+int trace_outcome(struct trace *trace, struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 int trace_found(struct trace *trace, struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                 int32_t running);
 int trace_remove(struct trace *trace, struct migbuf_buffer *b, uint64_t id);

@@ -46,36 +46,17 @@ static int call(struct guarded *g, const char *name, const char *arguments, stru
                       rc == MIGBUF_E_PEER ? m->text : "");
 }
 
-/* Carries out what the throttle wants. */
-static int pump(struct guarded *g)
-{
-    struct migbuf_disk_command command;
-
-    while (migbuf_disk_next(g->disk, &command) == 1) {
-        struct migbuf_qmp_message m;
-        struct migbuf_error e;
-        int rc = migbuf_qmp_socket_call(g->socket, command.name, command.arguments, CALL_MS, &m, &e);
-
-        if (rc && rc != MIGBUF_E_PEER) {
-            g->gone |= rc == MIGBUF_E_CLOSED;
-            return fail(g->error, "%s: %s", command.name, e.text);
-        }
-        rc = migbuf_report_to_disk(g->disk, command.kind, rc ? NULL : m.text, m.text_bytes, &e);
-        if (rc < 0)
-            return fail(g->error, "%s: %s", command.name, e.text);
-    }
-    return 0;
-}
-
 /* ---- the host's limits, kept where the next guard finds them ---- */
 
-static int save(struct guarded *g)
+/* Before the next command: whatever is sent then, the next guard can undo it. */
+static int save_when_changed(struct guarded *g)
 {
+    struct migbuf_disk_info info = { .size = sizeof info };
     char text[16384], part[520];
     size_t length;
     int fd, rc;
 
-    if (g->dry)
+    if (g->dry || migbuf_disk_info(g->disk, &info) || !info.learnt || info.text_revision == g->text_revision)
         return 0;
     if (migbuf_disk_save(g->disk, text, sizeof text, &length))
         return fail(g->error, "the disk's own limits cannot be written down");
@@ -86,7 +67,37 @@ static int save(struct guarded *g)
         close(fd);
     if (rc || rename(part, g->saved))
         return fail(g->error, "%s: %s", g->saved, strerror(errno));
+    g->text_revision = info.text_revision;
     return 0;
+}
+
+static int pump_command(struct guarded *g, const struct migbuf_disk_command *command)
+{
+    struct migbuf_qmp_message m = { .text = "" };
+    struct migbuf_error e;
+    int result, rc;
+
+    if (save_when_changed(g))
+        return -1;
+    result = migbuf_qmp_socket_call(g->socket, command->name, command->arguments, CALL_MS, &m, &e);
+    g->gone |= result == MIGBUF_E_CLOSED;
+    if (result < 0)
+        fail(g->error, "%s: %s", command->name, e.text);
+    rc = migbuf_report_to_disk(g->disk, command->kind, result, m.text, m.text_bytes, &e);
+    return rc >= 0 ? 0 : result < 0 ? -1 : fail(g->error, "%s: %s", command->name, e.text);
+}
+
+/* Carries out what the throttle wants. */
+static int pump(struct guarded *g)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+    struct migbuf_disk_command command;
+    int rc = 0;
+
+    while (!rc && migbuf_disk_next(g->disk, &command) == 1)
+        rc = pump_command(g, &command);
+    g->stopped = !migbuf_disk_info(g->disk, &info) && info.stopped;
+    return rc;
 }
 
 /* 1: a throttle from a guard that was killed; 0: none, or one that is no use. */
@@ -204,7 +215,7 @@ static int start(struct guarded *g, const char *const *nodes, size_t count, uint
         if (rc)
             return fail(g->error, "its disk: %s", migbuf_strerror(rc));
     }
-    if (pump(g) || save(g))
+    if (pump(g) || save_when_changed(g))
         return -1;
     return make_buffer(g, interval_ms);
 }
@@ -253,46 +264,38 @@ static int measure(struct guarded *g)
     return migbuf_buffer_sample(g->buffer, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
 }
 
-/* Stops or continues the guest; one that stands for another reason (a switchover) is left alone. */
-static int hold(struct guarded *g, bool stop)
-{
-    struct migbuf_status_report status;
-    struct migbuf_qmp_message m;
-
-    if (g->dry || stop == g->stopped)
-        return 0;
-    if (call(g, "query-status", NULL, &m))
-        return -1;
-    if (migbuf_report_status(m.text, m.text_bytes, &status, NULL))
-        return fail(g->error, "its status cannot be read");
-    if (stop ? !status.running : strcmp(status.status, "paused"))
-        return 0;
-    if (call(g, stop ? "stop" : "cont", NULL, &m))
-        return -1;
-    g->stopped = stop;
-    return 0;
-}
-
 static int apply(struct guarded *g, const struct migbuf_decision *d)
 {
     bool stop = d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT;
-    int rc = 0;
+    int rc;
 
     g->reason = d->reason;
     g->action = d->action;
-    if (d->action == MIGBUF_ACTION_KEEP)
+    if (d->action == MIGBUF_ACTION_KEEP || d->action == MIGBUF_ACTION_WAIT)
         return 0;
     g->decisions++;
     g->limit_bytes_per_s = stop ? 0 : d->growth_bytes_per_s;
-    if (!stop && !g->dry) {
-        rc = migbuf_disk_set(g->disk, &d->limits);
-        rc = rc ? fail(g->error, "its limit: %s", migbuf_strerror(rc)) : pump(g);
-        g->limited |= !rc;
+    if (g->dry)
+        return 0;
+    rc = migbuf_disk_apply(g->disk, d);
+    if (rc) {
+        migbuf_buffer_outcome(g->buffer, 1, MIGBUF_OUTCOME_REFUSED);
+        return fail(g->error, "its limit: %s", migbuf_strerror(rc));
     }
-    if (!rc)
-        rc = hold(g, stop);
-    if (rc)
-        migbuf_buffer_refused(g->buffer, 1);
+    rc = pump(g);
+    migbuf_buffer_outcome(g->buffer, 1, migbuf_disk_outcome(g->disk));
+    g->limited = true;
+    return rc;
+}
+
+/* Did another hand change it? Ours is set again then; until it is, the guest has no limit of ours. */
+static int verify(struct guarded *g)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+    int rc = migbuf_disk_learn(g->disk) ? -1 : pump(g);
+
+    if (!migbuf_disk_info(g->disk, &info) && !info.unknown && !info.stopped)
+        migbuf_buffer_found(g->buffer, 1, &info.limits, 1);
     return rc;
 }
 
@@ -305,7 +308,7 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
     *g->error = 0;
     if (g->gone || measure(g))
         return -1;
-    if (!g->dry && g->limited && (migbuf_disk_learn(g->disk) || pump(g))) /* did another hand change it? */
+    if (!g->dry && g->limited && verify(g))
         return -1;
     n = migbuf_buffer_tick(g->buffer, now_ms, &d, 1);
     if (n < 0)
@@ -334,8 +337,6 @@ int guarded_end(struct guarded *g)
 
     if (g->socket && !g->gone && !g->dry) {
         rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
-        if (hold(g, false))
-            rc = -1;
     }
     if (!rc || g->gone)
         unlink(g->saved);

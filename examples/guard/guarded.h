@@ -27,6 +27,7 @@ struct guarded {
     bool tight;                 /* its volume has not the room for the worst that a drain may pour */
     bool overlay;               /* it has one */
     bool limited, stopped;      /* by us, now */
+    uint64_t text_revision;     /* of what is in `saved` */
     bool gone;                  /* QEMU has ended, or the VM runs elsewhere */
     bool seen;                  /* the server still lists the migration */
     uint64_t decisions;

@@ -57,9 +57,17 @@ extern "C" {
 #define MIGBUF_E_SYSTEM (-16)
 /** This build, this peer or this file system cannot do it. */
 #define MIGBUF_E_UNSUPPORTED (-17)
+/** Nobody knows whether it was carried out: it was sent, and no answer came. */
+#define MIGBUF_E_UNKNOWN (-18)
+
+/* What became of something that was asked of QEMU. There are three outcomes, not two: a command whose answer did not
+ * come may have been carried out, or may be carried out later. */
+#define MIGBUF_OUTCOME_DONE 1    /**< it was carried out */
+#define MIGBUF_OUTCOME_REFUSED 2 /**< nothing of it was carried out, and nothing will be */
+#define MIGBUF_OUTCOME_UNKNOWN 3 /**< neither is known: a time-out, a lost connection, a cancelled call, a part of it */
 
 /**
- * Detail of a failure. `text` is a fixed English sentence (static storage, never NULL once written); `need` and `have`
+ * Detail of a failure. `text` is a fixed English sentence (static storage, never NULL once written); the numbers
  * are in the unit the failing function documents (bytes, mostly) and 0 where they mean nothing.
  */
 struct migbuf_error {
@@ -68,6 +76,7 @@ struct migbuf_error {
     const char *text; /**< what went wrong, in one sentence */
     uint64_t need;    /**< how much was asked for */
     uint64_t have;    /**< how much there is */
+    uint64_t caution; /**< the part of `need` that is there only because a figure is not known; else 0 */
 };
 
 /**

@@ -50,15 +50,24 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
                                    struct migbuf_block_report *out, struct migbuf_error *error);
 
 /**
- * Carries QEMU's answer to a command of migbuf_disk_next() to its disk: for MIGBUF_DISK_QUERY every entry of
- * query-block that is a guest's disk goes to migbuf_disk_found(), then comes migbuf_disk_done(); for other kinds only
- * the latter. `text` NULL says that QEMU answered with an error: migbuf_disk_failed().
+ * Carries what became of a command of migbuf_disk_next() to its disk. `result` is what the call that sent it returned,
+ * for instance migbuf_qmp_socket_call():
  *
- * Example: while (migbuf_disk_next(disk, &command) == 1) { migbuf_qmp_socket_call(…, &answer, …);
- * migbuf_report_to_disk(disk, command.kind, answer.text, answer.text_bytes, NULL); }
- * Returns what migbuf_disk_done() or _failed() says, or an error of its own; then the disk was told nothing.
+ * | result | means | `text` | the disk is told |
+ * |---|---|---|---|
+ * | 0 or more | QEMU carried it out | the value under "return" | what it says, then MIGBUF_OUTCOME_DONE |
+ * | MIGBUF_E_PEER | QEMU refused it | not looked at | MIGBUF_OUTCOME_REFUSED |
+ * | anything else | nobody knows: a time-out, a lost connection | not looked at | MIGBUF_OUTCOME_UNKNOWN |
+ *
+ * What it says: for MIGBUF_DISK_QUERY every entry of query-block that is a guest's disk goes to migbuf_disk_found(),
+ * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome.
+ *
+ * Example: while (migbuf_disk_next(disk, &command) == 1) {
+ *     rc = migbuf_qmp_socket_call(socket, command.name, command.arguments, 5000, &answer, NULL);
+ *     rc = migbuf_report_to_disk(disk, command.kind, rc, answer.text, answer.text_bytes, &error); }
+ * Returns what migbuf_disk_answered() says, or the error of reading the answer.
  */
-MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const char *text,
+MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, int result, const char *text,
                                      uint64_t text_bytes, struct migbuf_error *error);
 
 /** What a guest wrote, by query-blockstats. */
