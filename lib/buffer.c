@@ -262,10 +262,10 @@ static double missing(const struct entry *e)
     return fmax(0, e->whole - most_of(e));
 }
 
-/* One more drain than those ahead: pausing is one. */
+/* One more drain than those ahead: pausing is one. And one that was told to stop may have poured since it was measured. */
 static double reserve_of(const struct entry *e, double missing_bytes)
 {
-    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused), missing_bytes);
+    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused + e->pours), missing_bytes);
 }
 
 /* Bytes/s of a limit, as growth; without a limit what the device can do. */
@@ -278,13 +278,13 @@ static double rate_of(const struct entry *e, uint64_t units)
 
 static uint64_t units_of(const struct setting *s)
 {
-    return s->paused ? 0 : s->limited ? s->units : MIGBUF__UNLIMITED_UNITS;
+    return s->paused || s->none ? 0 : s->limited ? s->units : MIGBUF__UNLIMITED_UNITS;
 }
 
 /* The highest limit that may be in force, and how many decisions may still land. */
 static double highest_rate(const struct entry *e, uint32_t *sets)
 {
-    double rate = e->joining ? 0 : rate_of(e, units_of(&e->now));
+    double rate = rate_of(e, units_of(&e->now));
 
     *sets = e->found_sets;
     for (uint32_t k = 0; k < e->olders; k++) {
@@ -311,7 +311,7 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
     uint32_t sets;
     double rate = highest_rate(e, &sets);
 
-    if ((!b->o.lag_ms && !sets && e->now.limited) || (rate <= 0 && !sets))
+    if ((!b->o.lag_ms && !sets && e->now.limited) || rate <= 0)
         return 0;
     return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
@@ -376,7 +376,24 @@ void migbuf__buffer_doubt(struct entry *e)
     e->open = e->owed.again = 0;
 }
 
-/* Those that were decided away a lag ago are no more in force. */
+/* When a setting that was decided away at the last tick has been so before any measurement that is made from then on: it
+ * takes a lag to land, and a measurement may be a lag old. */
+static uint64_t landed_ms(const struct migbuf_buffer *b)
+{
+    return b->now_ms + UINT64_C(2) * b->o.lag_ms;
+}
+
+/* Nobody will be told any more that it landed: it has. What was measured before somebody said so may be from before it. */
+static void settle_older(const struct migbuf_buffer *b, struct entry *e)
+{
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (e->older[k].until_ms == MIGBUF__NEVER) {
+            e->older[k].until_ms = landed_ms(b);
+            e->seen = 0;
+        }
+    e->unknown = e->open = 0;
+}
+
 static void forget_older(struct entry *e, uint64_t now_ms)
 {
     uint32_t kept = 0;
@@ -387,7 +404,8 @@ static void forget_older(struct entry *e, uint64_t now_ms)
     e->olders = kept;
 }
 
-/* Nobody measured all its files since the last tick: they have grown by what may have been in force. */
+/* Nobody measured all its files since the last tick: they have grown by what may have been in force. The last measurement
+ * was up to a lag before the tick that it was made for. */
 static void grow_unseen(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
     uint64_t all = UINT64_MAX >> (64 - e->disk_count);
@@ -395,10 +413,16 @@ static void grow_unseen(const struct migbuf_buffer *b, struct entry *e, uint64_t
     uint32_t sets;
 
     rate = highest_rate(e, &sets);
-    if (e->seen == all || e->joining)
+    forget_older(e, now_ms);
+    if (e->seen == all || e->now.none) {
         e->unseen = 0;
-    else if (rate > 0 || sets)
+        e->stale = 0;
+        e->pours &= e->olders || e->unknown;
+    } else if (rate > 0) {
+        seconds += e->stale ? 0 : b->o.lag_ms / 1000.0;
         e->unseen += fmin(growth_of(e, rate, seconds, sets, 0), missing(e));
+        e->stale = 1;
+    }
     e->seen = 0;
 }
 
@@ -475,6 +499,7 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
     *e = (struct entry){
         .id = m->id, .link = m->link, .weight = m->weight, .drains_ahead = m->drains_ahead,
         .phase = MIGBUF_PHASE_BASE, .disk_count = (uint32_t)disk_count, .joining = !m->file_bytes,
+        .now.none = !m->file_bytes, .before.none = !m->file_bytes,
         .flow = or_unlimited(m->flow_bytes_per_s), .device = or_unlimited(m->device_write_bytes_per_s),
     };
     for (size_t k = 0; k < disk_count; k++) {
@@ -557,7 +582,7 @@ double migbuf__buffer_room(const struct migbuf_buffer *b)
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->e[i];
 
-        have -= migbuf__buffer_least_room(b, e, most_of(e) + pending_of(b, e, missing(e)));
+        have -= migbuf__buffer_least_room(b, e, most_of(e) + pending_of(b, e, missing(e) - reserve_of(e, missing(e))));
     }
     return have;
 }
@@ -738,7 +763,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
         e->demand.told |= UINT64_C(1) << s->disk;
         e->seen |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
-            e->joining = 0;
+            e->joining = e->now.none = 0;
     }
     return 0;
 }
@@ -893,7 +918,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         struct entry *e = &b->e[i];
 
         e->reserve = e->joining ? 0 : reserve_of(e, missing(e));
-        e->pending = pending_of(b, e, missing(e));
+        e->pending = pending_of(b, e, missing(e) - e->reserve);
         b->reserve += e->reserve;
         b->pending += e->pending;
         b->unseen += e->unseen;
@@ -920,17 +945,17 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
     b->grantable = fmax(0, total - waits);
 }
 
-/* The last clamp: one level for all, so that what can be written fits into what is free. */
-static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+/* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */
+static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch *s, double w)
 {
-    double total;
+    double total = b->grantable, level;
 
-    free_for_growth(b, n);
-    total = b->grantable;
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
-        double ratio = ratio_of(e), most = fmin(e->budget, e->device * ratio), room = e->joining ? 0 : missing(e);
-        double fixed = claim_of(b, e, most / ratio, room, &s->weight[i]);
+        double ratio = ratio_of(e), most = fmin(e->budget, e->device * ratio);
+        double room = e->joining ? 0 : missing(e) - e->reserve - e->pending;
+        double at = fmax(fmin(most, w) / ratio, (double)(lowest_units(e) * e->step));
+        double fixed = claim_of(b, e, at, room, &s->weight[i]);
 
         s->weight[i] /= ratio;
         s->amount[i] = fmin(s->weight[i] * most, room - fixed);
@@ -938,13 +963,28 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
         total -= fixed;
     }
     if (total <= 0)
-        b->level = 0;
-    else
-        migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &b->level);
+        return 0;
+    migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
+    return level;
+}
+
+/* The last clamp: one level for all, so that what can be written fits into what is free. Which bound of the metadata is
+ * the better one hangs on the level: at a low one another than at a high one. */
+static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
+{
+    double high, low;
+
+    free_for_growth(b, n);
+    b->level = high = level_at(b, n, s, INFINITY);
+    if (high < INFINITY) {
+        b->level = low = level_at(b, n, s, high);
+        if (low < high)
+            b->level = level_at(b, n, s, INFINITY);
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct entry *e = &b->e[i];
 
-        if (e->budget > b->level) {
+        if (e->budget > b->level && missing(e) > 0) { /* a file that is whole cannot grow */
             e->budget = b->level;
             e->reason = MIGBUF_REASON_SPACE;
         }
@@ -1040,7 +1080,7 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
         e->budget = fmax(first, floor_of(b, e, 1));
         e->reason = MIGBUF_REASON_FIRST;
     }
-    e->budget = fmin(e->budget, free_bytes / window_s);
+    e->budget = fmin(e->budget, fmax(free_bytes / window_s, (double)(lowest_units(e) * e->step)));
 }
 
 /* U to plan with: its mean, before the first tick what was told, before that what most links are. */
@@ -1149,6 +1189,7 @@ static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t u
             further = units;
         e->now.units = further > e->least_units ? further : e->least_units;
         e->now.limited = 1;
+        e->now.none = 0;
         return MIGBUF_ACTION_LOWER;
     }
     if (units > old && units * 100 >= old * (100 + b->o.hysteresis_percent)) {
@@ -1177,6 +1218,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         action = may_stand(e) ? go_on(b, e, units) : change(b, e, units);
     if (action == MIGBUF_ACTION_KEEP)
         return action;
+    e->pours |= action == MIGBUF_ACTION_PAUSE || (action == MIGBUF_ACTION_CANNOT_FIT && !(old.paused && !e->unknown));
     e->open = 1;
     if (e->unknown) { /* `before` stays what it was before all that */
         all_may_be_in_force(e, &old);
@@ -1184,7 +1226,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
     }
     e->before = old;
     if (b->o.lag_ms)
-        keep_older(e, &old, b->now_ms + b->o.lag_ms);
+        keep_older(e, &old, landed_ms(b));
     return action;
 }
 
@@ -1214,6 +1256,10 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
         units = 0;
     if (!literal)
         owe(b, e);
+    if (e->now.none && !e->unknown && (!units || no_room)) { /* who has nothing to write to need not be stopped */
+        *out = (struct migbuf_decision){ .id = e->id, .action = MIGBUF_ACTION_WAIT, .reason = e->reason };
+        return;
+    }
     *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, no_room) };
     out->reason = e->reason;
     out->growth_bytes_per_s = e->now.units * step;
@@ -1266,7 +1312,6 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
             b->e[i].joining = 0;
         else
             grow_unseen(b, &b->e[i], now_ms);
-        forget_older(&b->e[i], now_ms);
     }
     b->now_ms = now_ms;
     b->reserve = b->pending = b->unseen = b->claims = 0;
@@ -1299,11 +1344,13 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     return (int)n;
 }
 
-/* Refused: what was in force before still is. Unknown: all that may be in force stays so until somebody knows better. */
+/* Refused: what was in force before still is. Unknown: all that may be in force stays so until somebody knows better. Where
+ * that is more than was decided, the others' claims were made for less. */
 int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
 {
     struct entry *e;
-    uint32_t i;
+    double decided;
+    uint32_t i, sets;
 
     if (!b || outcome < 0 || outcome > MIGBUF_OUTCOME_UNKNOWN)
         return MIGBUF_E_INVALID;
@@ -1313,11 +1360,11 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     e = &b->e[i];
     if (outcome == MIGBUF_OUTCOME_REFUSED && !e->open)
         return MIGBUF_E_STATE;
+    decided = rate_of(e, units_of(&e->now));
     switch (outcome) {
     case MIGBUF_OUTCOME_DONE:
-        e->unknown = e->open = 0;
-        e->olders = 0;
-        break;
+        settle_older(b, e);
+        return 0;
     case MIGBUF_OUTCOME_REFUSED:
         e->open = e->owed.again = 0;
         e->now = e->before;
@@ -1326,26 +1373,9 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
         migbuf__buffer_doubt(e);
         break;
     default:
-        break;
+        return 0;
     }
-    return 0;
-}
-
-/* What was decided a moment ago may land after this look; what nobody knew is known now. */
-static void settle_older(const struct migbuf_buffer *b, struct entry *e)
-{
-    uint64_t until_ms = 0;
-    uint32_t kept = 0;
-
-    for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].until_ms != MIGBUF__NEVER) {
-            until_ms = e->older[k].until_ms;
-            e->older[kept++] = e->older[k];
-        }
-    e->olders = kept;
-    if (e->open && until_ms > b->now_ms)
-        keep_older(e, &e->now, until_ms);
-    e->unknown = e->open = 0;
+    return highest_rate(e, &sets) > decided;
 }
 
 int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)
@@ -1365,10 +1395,12 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
     if (units > (uint64_t)MIGBUF__QEMU_VALUE_MAX)
         return MIGBUF_E_RANGE;
     e = &b->e[i];
-    if (e->joining && !units && running) /* there is nothing to limit yet */
+    if (e->now.none && !units && running) /* there is nothing to limit yet */
         return 0;
     found = (struct setting){ .units = running ? units : 0, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms,
                               .limited = units || !running, .paused = !running };
+    if (e->open && e->olders && !e->unknown && e->older[e->olders - 1].until_ms > b->now_ms)
+        keep_older(e, &e->now, e->older[e->olders - 1].until_ms); /* decided a moment ago, it may land after this look */
     settle_older(b, e);
     /* Another hand was there, so ours may have been set again meanwhile. */
     e->found_sets = found.units != e->now.units || found.limited != e->now.limited || found.paused != e->now.paused;

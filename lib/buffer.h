@@ -23,6 +23,7 @@ struct setting {
     uint64_t units; /* per second; 0 while paused */
     uint64_t paused_at_ms;
     uint8_t limited, paused;
+    uint8_t none; /* there is no overlay to write to */
 };
 
 /* A setting that was decided away, and may be in force still. */
@@ -81,6 +82,8 @@ struct entry {
     uint8_t unknown;                          /* `now` may be in force or not */
     uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
+    uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
+    uint8_t stale;                            /* not all its files were sampled since the last tick but one */
     uint64_t seen;                            /* disks that were sampled since the last tick, as bits */
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */

@@ -45,7 +45,8 @@ static void write_demand(struct migbuf__writer *w, const struct entry *e)
 
 static void write_setting(struct migbuf__writer *w, const char *keyword, const struct setting *s)
 {
-    migbuf__write(w, "%s %llu %llu %u %u\n", keyword, NUMBER(s->units), NUMBER(s->paused_at_ms), s->limited, s->paused);
+    migbuf__write(w, "%s %llu %llu %u %u %u\n", keyword, NUMBER(s->units), NUMBER(s->paused_at_ms), s->limited, s->paused,
+                  s->none);
 }
 
 /* What may be in force: the proof needs all of it. */
@@ -53,8 +54,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
-                  NUMBER(e->seen), bits(e->unseen));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
+                  e->pours, e->stale, NUMBER(e->seen), bits(e->unseen));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -220,6 +221,7 @@ static void read_setting(struct migbuf__reader *r, const char *keyword, struct s
     s->paused_at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     s->limited = read_flag(r);
     s->paused = read_flag(r);
+    s->none = read_flag(r);
 }
 
 static void read_in_force(struct migbuf__reader *r, struct entry *e)
@@ -232,6 +234,8 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->unknown = read_flag(r);
     e->joining = read_flag(r);
     e->found_sets = read_flag(r);
+    e->pours = read_flag(r);
+    e->stale = read_flag(r);
     e->seen = migbuf__read_number(r, 0, UINT64_MAX);
     e->unseen = read_double(r, 0, 0x1p62);
     for (uint32_t k = 0; k < e->olders; k++) {
@@ -253,9 +257,9 @@ static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t 
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
     for (uint32_t k = 0; k < e->olders; k++)
         if (e->older[k].until_ms != MIGBUF__NEVER)
-            e->older[k].until_ms = now_ms + b->o.lag_ms;
+            e->older[k].until_ms = now_ms + UINT64_C(2) * b->o.lag_ms;
     e->seen = 0;
-    e->unseen = e->joining || e->now.paused ? e->unseen : fmax(0, e->whole - files);
+    e->unseen = e->now.none || e->now.paused ? e->unseen : fmax(0, e->whole - files);
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;

@@ -86,10 +86,15 @@ static uint64_t growth_of(const struct migbuf_geometry *g, uint64_t length_bytes
     return (g->flags & MIGBUF_GEOMETRY_ALIGNED ? divide_up(length_bytes, unit) : (length_bytes - 2) / unit + 2) * unit;
 }
 
-static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes)
+/* Tables that one write's data touch: where it is cut, one more. */
+static uint64_t tables_of_one(const struct migbuf_geometry *g, uint64_t data_bytes)
 {
-    return in_flight * (growth_of(g, request_bytes) + g->cluster_bytes);
+    uint64_t reach = g->cluster_bytes / (g->subcluster_bytes == g->cluster_bytes ? 8 : 16) * g->cluster_bytes;
+
+    return divide_up(data_bytes, reach) + !(g->flags & MIGBUF_GEOMETRY_ALIGNED);
 }
+
+static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes);
 
 struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g)
 {
@@ -159,6 +164,15 @@ static struct tables tables_of(const struct migbuf_geometry *g)
         t.blocks = blocks > t.blocks ? blocks : t.blocks;
         t.refcount_table = table > t.refcount_table ? table : t.refcount_table;
     }
+}
+
+/* Each request with its own tables, the refcount blocks of all together, and what their table can take. */
+static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes)
+{
+    uint64_t c = g->cluster_bytes, growth = growth_of(g, request_bytes);
+    uint64_t all = in_flight * (growth + tables_of_one(g, growth) * c);
+
+    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;
 }
 
 int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes)
@@ -234,7 +248,7 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    if (in_flight > (UINT64_C(1) << 50) / (growth + g->cluster_bytes))
+    if (in_flight > (UINT64_C(1) << 50) / (growth + tables_of_one(g, growth) * g->cluster_bytes))
         return MIGBUF_E_RANGE;
     *bytes = drain_of(g, in_flight, request_bytes);
     return 0;

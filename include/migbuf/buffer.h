@@ -35,15 +35,16 @@
  *     tables    migbuf_limits_metadata_scattered of the units, and migbuf_limits_metadata_of the requests; or all
  *               metadata of its disks, whichever is less
  *
- * None of them is more than what is missing to the whole disk. `highest limit` is the highest of all that may be in
+ * Together they are never more than what is missing to the whole disk: first the reserve, then pending, then the claim
+ * takes its part of that. `highest limit` is the highest of all that may be in
  * force: the last decision; each one before it until `lag` after it was decided away; and after an unknown outcome every
  * one of them, until somebody knows better (migbuf_buffer_outcome, migbuf_buffer_found). Where no limit is in force it is
  * what the device can write.
  *
  * The last clamp makes  sum of (s + unseen + reserve + pending + claim) <= Ω.  So sum s <= Ω until the next decisions
  * have landed, and by induction always, as long as QEMU enforces what was set, drains pour no more than queue_bytes each
- * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of what was measured before them (or the host
- * says what became of them), and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
+ * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of what was measured before them, or the host
+ * says within `lag` that one did not and ticks again, and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
  * one likes, samples as seldom. An unchanged limit is not set again, because each set empties the bucket; one that is
  * kept is never higher than the one its claim was made for.
  *
@@ -54,7 +55,7 @@
  * | migbuf_buffer_add | the new one's decision is WAIT until the others have been cut: create no overlay before |
  * | migbuf_buffer_phase, more drains ahead | returns 1: drain when the same call returns 0 after a tick |
  * | migbuf_buffer_resize, to less | returns 1: make the volume smaller when stats say reach_bytes <= its new size |
- * | migbuf_buffer_add with files that exist | they count as written to without a limit, at once |
+ * | migbuf_buffer_add with files that exist | its guest writes already: tick at once, so that the others make room |
  *
  * ## Which policy
  *
@@ -102,7 +103,8 @@
  *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
  *             a whole; when a migration begins to drain: its files
  *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
- *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed;
+ *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed, but not
+ *             less than a guest needs to run;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
  * Bins are kept for the picture and decide nothing: there is no host to stay below.
@@ -168,7 +170,8 @@ struct migbuf_buffer_options {
     int32_t policy;                /**< MIGBUF_POLICY_…; PLANNER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
-    uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU; 100; 0 .. 60'000. A
+    uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU, or to the tick that
+                                        follows one that did not; 100; 0 .. 60'000. A
                                         raise may take longer, for the old limit stands until then; a pause may, too:
                                         `stop` halts the CPUs first, and what its drain pours is in the reserve */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes half as much further, so that what
@@ -342,7 +345,9 @@ MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, stru
  *
  * After unknown everything that may be in force counts, and each tick asks for what is wanted once more (LOWER with
  * limits that may be in force already, PAUSE of a guest that may stand), until the outcome is done or something is found.
- * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
+ *
+ * Returns 0, or 1: more may be in force than was decided, so tick at once, within lag_ms of the tick that decided it.
+ * A host whose calls can time out takes a lag_ms that is longer than that. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
  */
 MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 

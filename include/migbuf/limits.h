@@ -190,14 +190,17 @@ MIGBUF_API int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g,
 MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes);
 
 /**
- * What one drain may pour into the file: every queued request at once, each with its own growth and L2 table.
+ * What one drain may pour into the file: every queued request at once, each with its own growth and L2 tables, and the
+ * refcount blocks of all.
  *
- *   in_flight * (request_growth(request_bytes) + cluster)
+ *   all  = in_flight * (growth + (ceil(growth / table's reach) + cut) * cluster)      growth = request_growth(request_bytes)
+ *   all + (ceil(all / block's reach) + 1 + refcount table) * cluster                  cut = 1, 0 when aligned
  *
- * `in_flight`: the device's queue depth, or what the host knows to be the most in flight. Example: 32 aligned writes
- * of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) = 4194304. Source: ours; QEMU suspends a disk's limits while it
- * drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. Errors: those of
- * migbuf_geometry_check, MIGBUF_E_RANGE beyond 2^50. Any thread.
+ * `in_flight`: the device's queue depth, or what the host knows to be the most in flight; 0 gives 0. Example: 32 aligned
+ * writes of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) + (1 + 1 + 1) * 65536 = 4390912. Source: ours; QEMU suspends a
+ * disk's limits while it drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. A
+ * request in the middle of two tables' reach makes both. Errors: those of migbuf_geometry_check, MIGBUF_E_RANGE beyond
+ * 2^50. Any thread.
  */
 MIGBUF_API int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes,
                                    uint64_t *bytes);
