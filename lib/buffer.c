@@ -394,6 +394,7 @@ static void settle_older(const struct migbuf_buffer *b, struct entry *e)
     e->unknown = e->open = 0;
 }
 
+/* Those that were decided away long enough ago are no more in force: without a word, what was decided is. */
 static void forget_older(struct entry *e, uint64_t now_ms)
 {
     uint32_t kept = 0;
@@ -402,6 +403,7 @@ static void forget_older(struct entry *e, uint64_t now_ms)
         if (e->older[k].until_ms > now_ms)
             e->older[kept++] = e->older[k];
     e->olders = kept;
+    e->open &= kept > 0;
 }
 
 /* Nobody measured all its files since the last tick: they have grown by what may have been in force. The last measurement
@@ -763,7 +765,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
         e->demand.told |= UINT64_C(1) << s->disk;
         e->seen |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
-            e->joining = e->now.none = 0;
+            e->joining = e->now.none = e->before.none = 0;
     }
     return 0;
 }

@@ -12,7 +12,8 @@
 static struct migbuf_geometry disk(void)
 {
     return (struct migbuf_geometry){ .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                     .request_bytes = 65536, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                     .request_bytes = 65536, .queue_bytes = MIGBUF_NONE, .extra_bytes = MIGBUF_NONE,
+                                     .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
 static struct migbuf_buffer_options exact(void)
@@ -20,6 +21,7 @@ static struct migbuf_buffer_options exact(void)
     struct migbuf_buffer_options o;
 
     ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
+    o.policy = MIGBUF_POLICY_PAPER;
     o.hysteresis_percent = 0;
     o.late_factor_percent = 100;
     o.lag_ms = 0;
@@ -50,6 +52,19 @@ static void size_is(struct migbuf_buffer *b, uint64_t id, uint64_t bytes)
     struct migbuf_sample s = { .id = id, .file_bytes = bytes };
 
     ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+}
+
+/* Saves and loads; the text stays for the caller. */
+static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
+{
+    struct migbuf_buffer *again;
+
+    ck_assert_int_eq(migbuf_buffer_save(b, NULL, 0, length), MIGBUF_E_TOO_BIG);
+    *text = malloc(*length + 1);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length, length), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length + 1, length), 0);
+    ck_assert_int_eq(migbuf_buffer_load(*text, *length, now_ms, NULL, &again), 0);
+    return again;
 }
 
 static struct migbuf_decision tick1(struct migbuf_buffer *b, uint64_t now_ms)
@@ -336,6 +351,42 @@ START_TEST(a_refused_command_is_decided_again)
     ck_assert(tick1(b, 2).action == MIGBUF_ACTION_KEEP);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 2, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_NOTFOUND);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* What nobody says is taken for done once it has had the time to land: nothing waits for its outcome any more, and the next
+ * process has no doubt about it. */
+START_TEST(without_a_word_it_is_done)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b, *again;
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+    char *text;
+    size_t n;
+
+    o.lag_ms = 100;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
+    size_is(b, 1, MB);
+    ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 1); /* it may write what its device can */
+    ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_LOWER);
+    for (uint64_t now = 2000; now <= 5000; now += 1000) {
+        size_is(b, 1, MB);
+        ck_assert(tick1(b, now).action == MIGBUF_ACTION_KEEP);
+    }
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
+    again = through_text(b, 5000, &text, &n);
+    free(text);
+    size_is(again, 1, MB);
+    ck_assert(tick1(again, 6000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_stats(again, &s), 0);
+    ck_assert(s.pending_bytes < 10 * MB);
+    migbuf_buffer_free(again);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -700,19 +751,6 @@ static struct migbuf_buffer_options of_policy(int policy)
     return o;
 }
 
-/* Saves, loads and frees; the text stays for the caller. */
-static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
-{
-    struct migbuf_buffer *again;
-
-    ck_assert_int_eq(migbuf_buffer_save(b, NULL, 0, length), MIGBUF_E_TOO_BIG);
-    *text = malloc(*length + 1);
-    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length, length), MIGBUF_E_TOO_BIG);
-    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length + 1, length), 0);
-    ck_assert_int_eq(migbuf_buffer_load(*text, *length, now_ms, NULL, &again), 0);
-    return again;
-}
-
 static void go_on_in_a_new_process(int policy)
 {
     struct migbuf_buffer_options o = of_policy(policy);
@@ -876,7 +914,7 @@ int main(void)
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, a_stall_is_worse_than_a_pause,
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
-                                   targets_follow_measured_growth, a_refused_command_is_decided_again,
+                                   targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
