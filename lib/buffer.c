@@ -698,7 +698,6 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    int more;
     uint32_t i;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
@@ -711,10 +710,13 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    more = drains_ahead > e->drains_ahead;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    return more && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
+    if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
+        !fits(b, (double)migbuf__bins_capacity(b->bins)))
+        return 1;
+    e->drains_fit = drains_ahead;
+    return 0;
 }
 
 int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
@@ -1341,6 +1343,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     for (uint32_t i = 0; i < n; i++) {
         decide(b, &b->e[i], no_room, &out[i]);
         b->e[i].found_sets = 0;
+        if (!no_room && !b->e[i].joining)
+            b->e[i].drains_fit = b->e[i].drains_ahead;
         b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
     }
     return (int)n;

@@ -226,6 +226,34 @@ START_TEST(reserves_are_kept_free)
 }
 END_TEST
 
+/* One more drain than was said: not before there is room for it, however often it is asked. */
+START_TEST(a_drain_waits_for_its_room)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+
+    g.virtual_bytes = GIB;
+    g.queue_bytes = 10 * MB;
+    ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+    ck_assert(tick1(b, 0).growth_bytes_per_s > 30 * MB); /* all that is free, but for two drains */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 1);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 1);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.reach_bytes > 100 * MB);
+    size_is(b, 1, 65536);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 1), 0); /* it is over */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1);
+    size_is(b, 1, 65536);
+    ck_assert(tick1(b, 2000).action == MIGBUF_ACTION_CANNOT_FIT);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1); /* a tick makes no room where there is none */
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(a_stall_is_worse_than_a_pause)
 {
     struct migbuf_buffer_options o = exact();
@@ -912,7 +940,7 @@ int main(void)
 {
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
-                                   reserves_are_kept_free, a_stall_is_worse_than_a_pause,
+                                   reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
