@@ -89,10 +89,10 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
     o = &b->o;
-    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
+    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
                   NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
-                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms));
+                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms), bits(b->pending), bits(b->claims));
     migbuf__bins_write(b->bins, &w);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->e[i];
@@ -338,6 +338,8 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     b->ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->late_ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->now_ms = migbuf__read_number(r, 0, UINT64_MAX);
+    b->pending = read_double(r, 0, INFINITY);
+    b->claims = read_double(r, 0, INFINITY);
     rc = migbuf__bins_read(b->bins, r);
     count = rc ? 0 : migbuf_bins_count(b->bins);
     for (size_t i = 0; i < count && !rc; i++) {

@@ -843,6 +843,35 @@ START_TEST(a_new_process_decides_the_same)
 }
 END_TEST
 
+/* What the last tick let guests write may still be written: the next process does not think that there is room for more. */
+START_TEST(a_new_process_knows_what_may_be_written)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o), *again;
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s[2] = { { .size = sizeof *s }, { .size = sizeof *s } };
+    char *text;
+    size_t n;
+
+    g.virtual_bytes = GIB;
+    g.queue_bytes = MB;
+    ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
+    size_is(b, 1, 65536);
+    tick1(b, 1000);
+    again = through_text(b, 1000, &text, &n);
+    free(text);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s[0]) | migbuf_buffer_stats(again, &s[1]), 0);
+    ck_assert(s[0].reach_bytes > 80 * MB && s[1].reach_bytes == s[0].reach_bytes);
+    ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 50), 1);
+    ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resize(again, 10 * MB, NULL), 1);
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(a_damaged_text_is_refused)
 {
     struct migbuf_buffer_options o = of_policy(MIGBUF_POLICY_PLANNER);
@@ -948,7 +977,7 @@ int main(void)
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
-                                   zeroing_is_let_off, a_new_process_decides_the_same, a_damaged_text_is_refused,
+                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);
