@@ -250,16 +250,19 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
  * have grown by all that is missing, and nothing is learnt from the time that was lost. */
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
+    int writes = !e->now.none && !e->now.paused;
     double files = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
         files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
-    for (uint32_t k = 0; k < e->olders; k++)
+    for (uint32_t k = 0; k < e->olders; k++) {
+        writes |= e->older[k].units > 0;
         if (e->older[k].until_ms != MIGBUF__NEVER)
             e->older[k].until_ms = now_ms + UINT64_C(2) * b->o.lag_ms;
+    }
     e->seen = 0;
-    e->unseen = e->now.none || e->now.paused ? e->unseen : fmax(0, e->whole - files);
+    e->unseen = writes ? fmax(0, e->whole - files) : e->unseen;
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;

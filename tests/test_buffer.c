@@ -872,6 +872,38 @@ START_TEST(a_new_process_knows_what_may_be_written)
 }
 END_TEST
 
+/* How long nobody was there, nobody knows when the clock began anew. Who may have written, may have written all. */
+START_TEST(a_clock_that_began_anew_shows_no_time)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+
+    g.virtual_bytes = GIB;
+    for (int stands = 0; stands < 3; stands++) {
+        struct migbuf_buffer *b = buffer(100 * MB, &o), *again;
+        struct migbuf_decision d;
+        char *text;
+        size_t n;
+
+        ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+        tick1(b, 1000);
+        size_is(b, 1, stands ? 100 * MB - 65536 : 65536);
+        d = tick1(b, 2000);
+        ck_assert(d.action == (stands ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_LOWER));
+        if (stands == 2) /* else it is not known whether the pause was carried out */
+            ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
+        again = through_text(b, 5, &text, &n);
+        free(text);
+        ck_assert_int_eq(migbuf_buffer_tick(again, 6, &d, 1), 1);
+        ck_assert_int_eq(migbuf_buffer_stats(again, &s), 0);
+        ck_assert(stands == 2 ? s.unseen_bytes == 0 : s.used_bytes + s.unseen_bytes > GIB);
+        migbuf_buffer_free(again);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
 START_TEST(a_damaged_text_is_refused)
 {
     struct migbuf_buffer_options o = of_policy(MIGBUF_POLICY_PLANNER);
@@ -977,7 +1009,7 @@ int main(void)
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
-                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written, a_damaged_text_is_refused,
+                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);
