@@ -1149,14 +1149,16 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
 
 /* From a budget to an action. What is in force is `old`; `now` becomes what is wanted. */
 
+static void stand(const struct migbuf_buffer *b, struct entry *e)
+{
+    e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
+}
+
 static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int no_room)
 {
     int stands = e->now.paused && !e->unknown;
 
-    if (!e->now.paused)
-        e->now.paused_at_ms = b->now_ms;
-    e->now.units = 0;
-    e->now.paused = e->now.limited = 1;
+    stand(b, e);
     if (no_room && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
         e->reason = MIGBUF_REASON_UNSEEN; /* for all that is known it fits */
     } else if (no_room) {
@@ -1174,7 +1176,10 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
     if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
-        return e->unknown ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_KEEP;
+        if (!e->unknown)
+            return MIGBUF_ACTION_KEEP;
+        stand(b, e);
+        return MIGBUF_ACTION_PAUSE;
     }
     e->now.units = units;
     e->now.paused = 0;

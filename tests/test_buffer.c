@@ -419,6 +419,37 @@ START_TEST(without_a_word_it_is_done)
 }
 END_TEST
 
+/* A guest that may stand or run, and is to stand, is told so with no limit beside it; and counts as such. */
+START_TEST(a_guest_that_may_stand_is_paused_as_any)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_buffer_view v = { .size = sizeof v };
+    struct migbuf_decision d;
+
+    g.queue_bytes = 100 * 65536; /* what the last stop poured is paid for in 1 s at 100 units/s, in 50 s at 2 */
+    o.lag_ms = 100;
+    o.floor_bytes_per_s = 0;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
+    size_is(b, 1, MB);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0);
+    ck_assert(tick1(b, 5000).action == MIGBUF_ACTION_RESUME);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 65536), 0);
+    size_is(b, 1, MB);
+    d = tick1(b, 5100);
+    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_WAIT);
+    ck_assert(d.growth_bytes_per_s == 0 && d.limits.iops_wr == 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+    ck_assert(v.paused == 1);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(links_are_shared_by_weight)
 {
     struct migbuf_buffer_options o = exact();
@@ -1003,7 +1034,7 @@ int main(void)
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
-                                   targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done,
+                                   targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
