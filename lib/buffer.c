@@ -1317,10 +1317,12 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->o.policy == MIGBUF_POLICY_LITERAL)
-            b->e[i].joining = 0;
-        else
+        if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
+            b->e[i].joining = b->e[i].pours = 0;
+            forget_older(&b->e[i], now_ms);
+        } else {
             grow_unseen(b, &b->e[i], now_ms);
+        }
     }
     b->now_ms = now_ms;
     b->reserve = b->pending = b->unseen = b->claims = 0;

@@ -500,6 +500,31 @@ START_TEST(the_literal_policy_falls_into_the_pole)
 }
 END_TEST
 
+/* It promises nothing, and remembers no more than the others of what was in force: after a million decisions its text would
+ * not have loaded. */
+START_TEST(the_literal_policy_forgets_what_is_over)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    char *text;
+    size_t n;
+
+    o.policy = MIGBUF_POLICY_LITERAL;
+    o.lag_ms = 100;
+    b = buffer(100 * MB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    for (uint64_t k = 0; k < 20; k++) {
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 1 + k % 2 * MB), 0);
+        ck_assert(tick1(b, k * 1000).action != MIGBUF_ACTION_KEEP);
+    }
+    migbuf_buffer_free(through_text(b, 0, &text, &n));
+    ck_assert_ptr_null(strstr(strstr(text, "\nfrom ") + 1, "\nfrom ")); /* the last one, and no more */
+    free(text);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 /* The planner */
 
 static struct migbuf_buffer_options plan(void)
@@ -1035,7 +1060,7 @@ int main(void)
                                    reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
-                                   links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
+                                   links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
