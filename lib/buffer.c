@@ -335,6 +335,12 @@ static double claim_of(const struct migbuf_buffer *b, const struct entry *e, dou
 
 /* What may be in force */
 
+/* Of two limits the one that lets through more: a high one may be above what a device without one is taken to write. */
+static uint64_t higher(const struct entry *e, uint64_t a, uint64_t b)
+{
+    return rate_of(e, a) > rate_of(e, b) ? a : b;
+}
+
 /* Room for one more: the two oldest become one that holds as long as either, at the higher rate. */
 static void make_older_room(struct entry *e)
 {
@@ -342,7 +348,7 @@ static void make_older_room(struct entry *e)
 
     if (e->olders < MIGBUF__OLDER)
         return;
-    o[1].units = o[0].units > o[1].units ? o[0].units : o[1].units;
+    o[1].units = higher(e, o[0].units, o[1].units);
     o[1].until_ms = o[0].until_ms > o[1].until_ms ? o[0].until_ms : o[1].until_ms;
     o[1].sets += o[0].sets;
     memmove(o, o + 1, --e->olders * sizeof *o);
@@ -361,8 +367,7 @@ static void all_may_be_in_force(struct entry *e, const struct setting *s)
     struct older all = { .units = units_of(s), .until_ms = MIGBUF__NEVER, .sets = 2 };
 
     for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].units > all.units)
-            all.units = e->older[k].units;
+        all.units = higher(e, e->older[k].units, all.units);
     e->older[0] = all;
     e->olders = 1;
 }
@@ -1190,13 +1195,13 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
  * again, or one that differs by little to either side, is kept then. What is not known to be in force is asked for. */
 static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t units)
 {
-    uint64_t old = e->now.units, further;
+    uint64_t old = e->now.units, least = b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units, further;
 
     if (!e->now.limited || units < old) {
         further = units * (200 - b->o.hysteresis_percent) / 200;
         if (!e->now.limited)
             further = units;
-        e->now.units = further > e->least_units ? further : e->least_units;
+        e->now.units = further > least ? further : least;
         e->now.limited = 1;
         e->now.none = 0;
         return MIGBUF_ACTION_LOWER;
