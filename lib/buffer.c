@@ -305,13 +305,13 @@ static double growth_of(const struct entry *e, double rate, double seconds, doub
     return data + fmin(e->metadata, tables + carried * e->of_request + sets * e->set_of_request);
 }
 
-/* From the measurement until what is decided now has landed. */
+/* From the measurement until what is decided now has landed: without a lag no time, but for files that were not measured. */
 static double pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes)
 {
     uint32_t sets;
     double rate = highest_rate(e, &sets);
 
-    if ((!b->o.lag_ms && !sets && e->now.limited) || rate <= 0)
+    if ((!b->o.lag_ms && !sets && e->now.limited && !e->stale) || rate <= 0)
         return 0;
     return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
@@ -427,6 +427,7 @@ static void grow_unseen(const struct migbuf_buffer *b, struct entry *e, uint64_t
         e->pours &= e->olders || e->unknown;
     } else if (rate > 0) {
         seconds += e->stale ? 0 : b->o.lag_ms / 1000.0;
+        sets += e->changed && !b->o.lag_ms;
         e->unseen += fmin(growth_of(e, rate, seconds, sets, 0), missing(e));
         e->stale = 1;
     }
@@ -1230,7 +1231,8 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         action = stop(b, e, no_room);
     else
         action = may_stand(e) ? go_on(b, e, units) : change(b, e, units);
-    if (action == MIGBUF_ACTION_KEEP)
+    e->changed = action != MIGBUF_ACTION_KEEP;
+    if (!e->changed)
         return action;
     e->pours |= action == MIGBUF_ACTION_PAUSE || (action == MIGBUF_ACTION_CANNOT_FIT && !(old.paused && !e->unknown));
     e->open = 1;

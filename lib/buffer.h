@@ -84,6 +84,7 @@ struct entry {
     uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
+    uint8_t changed;                          /* by the last tick: where there is no lag, nothing else tells of that set */
     uint8_t stale;                            /* not all its files were sampled since the last tick but one */
     uint64_t seen;                            /* disks that were sampled since the last tick, as bits */
     double unseen;                            /* most that its files can have grown since they were measured */

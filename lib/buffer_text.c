@@ -54,8 +54,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
-                  e->pours, e->stale, NUMBER(e->seen), bits(e->unseen));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
+                  e->pours, e->changed, e->stale, NUMBER(e->seen), bits(e->unseen));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -235,6 +235,7 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->joining = read_flag(r);
     e->found_sets = read_flag(r);
     e->pours = read_flag(r);
+    e->changed = read_flag(r);
     e->stale = read_flag(r);
     e->seen = migbuf__read_number(r, 0, UINT64_MAX);
     e->unseen = read_double(r, 0, 0x1p62);
