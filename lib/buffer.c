@@ -1395,7 +1395,8 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     default:
         return 0;
     }
-    return highest_rate(e, &sets) > decided;
+    /* Without a lag what was decided had its room from that moment on, and none was kept for what it follows. */
+    return highest_rate(e, &sets) > decided || (e->unknown && !b->o.lag_ms);
 }
 
 int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)

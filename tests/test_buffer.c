@@ -518,6 +518,36 @@ START_TEST(the_highest_of_all_counts)
 }
 END_TEST
 
+/* Where there is no lag every decision had its room from its moment on. One that may land later needs a tick's attention,
+ * also when it allows more than what it follows. */
+START_TEST(without_a_lag_nothing_lands_later_unnoticed)
+{
+    struct migbuf_geometry g = disk();
+
+    for (uint32_t lag_ms = 0; lag_ms <= 100; lag_ms += 100) {
+        struct migbuf_buffer_options o = exact();
+        struct migbuf_buffer *b;
+        struct migbuf_buffer_stats s = { .size = sizeof s };
+
+        o.lag_ms = lag_ms;
+        b = buffer(10 * GIB, &o);
+        ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+        tick1(b, 0);
+        ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
+        size_is(b, 1, MB);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 200 * 65536), 0);
+        ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_RAISE);
+        ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), lag_ms == 0);
+        size_is(b, 1, MB);
+        tick1(b, 1000);
+        ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+        ck_assert(s.pending_bytes > 200 * 65536 * 3 / 10);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
 START_TEST(links_are_shared_by_weight)
 {
     struct migbuf_buffer_options o = exact();
@@ -1138,6 +1168,7 @@ int main(void)
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,
+                                   without_a_lag_nothing_lands_later_unnoticed,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
