@@ -376,54 +376,54 @@ void migbuf__buffer_doubt(struct entry *e)
     e->open = e->owed.again = 0;
 }
 
-/* When a setting that was decided away at the last tick has been so before any measurement that is made from then on: it
- * takes a lag to land, and a measurement may be a lag old. */
-static uint64_t landed_ms(const struct migbuf_buffer *b)
-{
-    return b->now_ms + UINT64_C(2) * b->o.lag_ms;
-}
-
-/* Nobody will be told any more that it landed: it has. What was measured before somebody said so may be from before it. */
-static void settle_older(const struct migbuf_buffer *b, struct entry *e)
+/* Somebody knows what became of it: it has landed, and the next tick is after that. */
+static void settle_older(struct entry *e)
 {
     for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].until_ms == MIGBUF__NEVER) {
-            e->older[k].until_ms = landed_ms(b);
-            e->seen = 0;
-        }
+        if (e->older[k].until_ms == MIGBUF__NEVER)
+            e->older[k].until_ms = MIGBUF__LANDED;
     e->unknown = e->open = 0;
 }
 
-static void forget_older(struct entry *e, uint64_t now_ms)
+/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is. */
+static uint64_t measured_ms(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
-    uint32_t kept = 0;
+    uint64_t oldest = now_ms;
 
-    for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].until_ms > now_ms)
-            e->older[kept++] = e->older[k];
-    e->olders = kept;
+    for (uint32_t k = 0; k < e->disk_count; k++) {
+        uint64_t *at = &e->measured[k].at_ms;
+
+        if (*at == MIGBUF__NEVER)
+            return MIGBUF__NEVER;
+        if (*at > now_ms || (b->ticks <= 1 && !*at))
+            *at = now_ms;
+        oldest = *at < oldest ? *at : oldest;
+    }
+    return oldest;
 }
 
-/* Nobody measured all its files since the last tick: they have grown by what may have been in force. The last measurement
- * was up to a lag before the tick that it was made for. */
-static void grow_unseen(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
+/* What it has grown by since it was measured: as much as all limits allowed that may have been in force since then. What
+ * was no more in force when it was measured is forgotten. */
+static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
-    uint64_t all = UINT64_MAX >> (64 - e->disk_count);
-    double seconds = (double)(now_ms - b->now_ms) / 1000, rate;
-    uint32_t sets;
+    uint64_t since_ms = measured_ms(b, e, now_ms);
+    double rate;
+    uint32_t sets, kept = 0;
 
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (since_ms == MIGBUF__NEVER || e->older[k].until_ms >= since_ms)
+            e->older[kept++] = e->older[k];
+    e->olders = kept;
+    e->pours &= e->olders || e->unknown;
     rate = highest_rate(e, &sets);
-    forget_older(e, now_ms);
-    if (e->seen == all || e->now.none) {
-        e->unseen = 0;
-        e->stale = 0;
-        e->pours &= e->olders || e->unknown;
-    } else if (rate > 0) {
-        seconds += e->stale ? 0 : b->o.lag_ms / 1000.0;
-        e->unseen += fmin(growth_of(e, rate, seconds, sets, 0), missing(e));
-        e->stale = 1;
-    }
-    e->seen = 0;
+    e->unseen = 0;
+    if (rate > 0 && since_ms != now_ms)
+        e->unseen = since_ms == MIGBUF__NEVER
+                        ? missing(e)
+                        : fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing(e));
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (e->older[k].until_ms == MIGBUF__LANDED)
+            e->older[k].until_ms = now_ms;
 }
 
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes)
@@ -645,7 +645,8 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
         return migbuf__fail(error, rc, "no memory");
     e.measured[0].file_bytes = m->file_bytes;
     e.demand.at_ms = b->now_ms;
-    e.seen = b->ticks ? 0 : UINT64_MAX >> (64 - disk_count); /* nobody knows yet what time it is */
+    for (size_t k = 0; k < disk_count; k++)
+        e.measured[k].at_ms = b->now_ms;
     e.demand.file_bytes = (double)m->file_bytes;
     rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
     if (rc) {
@@ -735,10 +736,12 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
     return 0;
 }
 
-int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count)
+int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
 {
     if (!b || (count && !samples))
         return MIGBUF_E_INVALID;
+    if (now_ms == MIGBUF__NEVER)
+        return MIGBUF_E_RANGE;
     for (size_t k = 0; k < count; k++) {
         uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
 
@@ -755,13 +758,13 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
 
         struct measured *m = &e->measured[s->disk];
 
+        m->at_ms = now_ms;
         m->file_bytes = s->file_bytes;
         m->writes = s->writes;
         m->written_bytes = s->written_bytes;
         if (s->remaining_bytes)
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
         e->demand.told |= UINT64_C(1) << s->disk;
-        e->seen |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
             e->joining = e->now.none = 0;
     }
@@ -1225,8 +1228,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         return action;
     }
     e->before = old;
-    if (b->o.lag_ms)
-        keep_older(e, &old, landed_ms(b));
+    keep_older(e, &old, b->now_ms + b->o.lag_ms);
     return action;
 }
 
@@ -1311,7 +1313,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         if (b->o.policy == MIGBUF_POLICY_LITERAL)
             b->e[i].joining = 0;
         else
-            grow_unseen(b, &b->e[i], now_ms);
+            look_back(b, &b->e[i], now_ms);
     }
     b->now_ms = now_ms;
     b->reserve = b->pending = b->unseen = b->claims = 0;
@@ -1363,7 +1365,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     decided = rate_of(e, units_of(&e->now));
     switch (outcome) {
     case MIGBUF_OUTCOME_DONE:
-        settle_older(b, e);
+        settle_older(e);
         return 0;
     case MIGBUF_OUTCOME_REFUSED:
         e->open = e->owed.again = 0;
@@ -1399,9 +1401,9 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
         return 0;
     found = (struct setting){ .units = running ? units : 0, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms,
                               .limited = units || !running, .paused = !running };
-    if (e->open && e->olders && !e->unknown && e->older[e->olders - 1].until_ms > b->now_ms)
+    if (e->open && e->olders && !e->unknown)
         keep_older(e, &e->now, e->older[e->olders - 1].until_ms); /* decided a moment ago, it may land after this look */
-    settle_older(b, e);
+    settle_older(e);
     /* Another hand was there, so ours may have been set again meanwhile. */
     e->found_sets = found.units != e->now.units || found.limited != e->now.limited || found.paused != e->now.paused;
     e->now = e->before = found;
