@@ -697,7 +697,7 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    int more;
+    int not_fewer;
     uint32_t i;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
@@ -710,10 +710,10 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    more = drains_ahead > e->drains_ahead;
+    not_fewer = drains_ahead >= e->drains_ahead; /* the same again: the host asks whether there is room now */
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    return more && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
+    return not_fewer && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
 }
 
 int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)

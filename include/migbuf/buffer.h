@@ -307,8 +307,8 @@ MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_mi
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
 /**
- * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when more drains are
- * ahead than before and there is no room for them yet: do not drain, tick, and ask again. Errors: _NOTFOUND, _INVALID.
+ * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when no fewer
+ * drains are ahead than before and there is no room for them yet: do not drain, tick, and ask again by the same call. Errors: _NOTFOUND, _INVALID.
  */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
