@@ -965,7 +965,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total <= 0)
+    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
