@@ -262,10 +262,12 @@ static double missing(const struct entry *e)
     return fmax(0, e->whole - most_of(e));
 }
 
-/* One more drain than those ahead: pausing is one. And one that was told to stop may have poured since it was measured. */
+/* One more drain than those ahead: pausing is one. And those that are over may have poured since it was measured. */
 static double reserve_of(const struct entry *e, double missing_bytes)
 {
-    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused + e->pours), missing_bytes);
+    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+
+    return fmin(e->queue * drains, missing_bytes);
 }
 
 /* Bytes/s of a limit, as growth; without a limit what the device can do. */
@@ -415,6 +417,13 @@ static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t n
             e->older[kept++] = e->older[k];
     e->olders = kept;
     e->pours &= e->olders || e->unknown;
+    if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
+        e->poured = 0;
+    if (e->drained) {
+        e->poured += e->drained;
+        e->poured_ms = now_ms;
+        e->drained = 0;
+    }
     rate = highest_rate(e, &sets);
     e->unseen = 0;
     if (rate > 0 && since_ms != now_ms)
@@ -711,6 +720,8 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
     not_fewer = drains_ahead >= e->drains_ahead; /* the same again: the host asks whether there is room now */
+    if (drains_ahead < e->drains_ahead && !e->now.none)
+        e->drained += e->drains_ahead - drains_ahead;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
     return not_fewer && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));

@@ -86,6 +86,8 @@ struct entry {
     uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
+    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
+    uint64_t poured_ms;
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */
     double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
