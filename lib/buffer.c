@@ -416,7 +416,8 @@ static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t n
         if (since_ms == MIGBUF__NEVER || e->older[k].until_ms >= since_ms)
             e->older[kept++] = e->older[k];
     e->olders = kept;
-    e->pours &= e->olders || e->unknown;
+    e->open &= kept > 0; /* without a word, what was decided is in force by now */
+    e->pours &= kept > 0 || e->unknown;
     if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
         e->poured = 0;
     if (e->drained) {
@@ -706,7 +707,6 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    int not_fewer;
     uint32_t i;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
@@ -719,12 +719,15 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    not_fewer = drains_ahead >= e->drains_ahead; /* the same again: the host asks whether there is room now */
     if (drains_ahead < e->drains_ahead && !e->now.none)
         e->drained += e->drains_ahead - drains_ahead;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    return not_fewer && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
+    if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
+        !fits(b, (double)migbuf__bins_capacity(b->bins)))
+        return 1;
+    e->drains_fit = drains_ahead;
+    return 0;
 }
 
 int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
@@ -777,7 +780,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
         e->demand.told |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
-            e->joining = e->now.none = 0;
+            e->joining = e->now.none = e->before.none = 0;
     }
     return 0;
 }
@@ -1159,14 +1162,16 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
 
 /* From a budget to an action. What is in force is `old`; `now` becomes what is wanted. */
 
+static void stand(const struct migbuf_buffer *b, struct entry *e)
+{
+    e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
+}
+
 static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int no_room)
 {
     int stands = e->now.paused && !e->unknown;
 
-    if (!e->now.paused)
-        e->now.paused_at_ms = b->now_ms;
-    e->now.units = 0;
-    e->now.paused = e->now.limited = 1;
+    stand(b, e);
     if (no_room && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
         e->reason = MIGBUF_REASON_UNSEEN; /* for all that is known it fits */
     } else if (no_room) {
@@ -1184,7 +1189,10 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
     if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
-        return e->unknown ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_KEEP;
+        if (!e->unknown)
+            return MIGBUF_ACTION_KEEP;
+        stand(b, e);
+        return MIGBUF_ACTION_PAUSE;
     }
     e->now.units = units;
     e->now.paused = 0;
@@ -1321,10 +1329,12 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->o.policy == MIGBUF_POLICY_LITERAL)
-            b->e[i].joining = 0;
-        else
+        if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
+            b->e[i].joining = b->e[i].pours = 0;
+            b->e[i].olders = b->e[i].drained = 0;
+        } else {
             look_back(b, &b->e[i], now_ms);
+        }
     }
     b->now_ms = now_ms;
     b->reserve = b->pending = b->unseen = b->claims = 0;
@@ -1352,6 +1362,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     for (uint32_t i = 0; i < n; i++) {
         decide(b, &b->e[i], no_room, &out[i]);
         b->e[i].found_sets = 0;
+        if (!no_room && !b->e[i].joining)
+            b->e[i].drains_fit = b->e[i].drains_ahead;
         b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
     }
     return (int)n;

@@ -61,6 +61,7 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
+    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
