@@ -262,10 +262,12 @@ static double missing(const struct entry *e)
     return fmax(0, e->whole - most_of(e));
 }
 
-/* One more drain than those ahead: pausing is one. And one that was told to stop may have poured since it was measured. */
+/* One more drain than those ahead: pausing is one. And those that are over may have poured since it was measured. */
 static double reserve_of(const struct entry *e, double missing_bytes)
 {
-    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused + e->pours), missing_bytes);
+    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+
+    return fmin(e->queue * drains, missing_bytes);
 }
 
 /* Bytes/s of a limit, as growth; without a limit what the device can do. */
@@ -311,7 +313,7 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
     uint32_t sets;
     double rate = highest_rate(e, &sets);
 
-    if ((!b->o.lag_ms && !sets && e->now.limited && !e->stale) || rate <= 0)
+    if ((!b->o.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
         return 0;
     return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
@@ -381,57 +383,62 @@ void migbuf__buffer_doubt(struct entry *e)
     e->open = e->owed.again = 0;
 }
 
-/* When a setting that was decided away at the last tick has been so before any measurement that is made from then on: it
- * takes a lag to land, and a measurement may be a lag old. */
-static uint64_t landed_ms(const struct migbuf_buffer *b)
-{
-    return b->now_ms + UINT64_C(2) * b->o.lag_ms;
-}
-
-/* Nobody will be told any more that it landed: it has. What was measured before somebody said so may be from before it. */
-static void settle_older(const struct migbuf_buffer *b, struct entry *e)
+/* Somebody knows what became of it: it has landed, and the next tick is after that. */
+static void settle_older(struct entry *e)
 {
     for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].until_ms == MIGBUF__NEVER) {
-            e->older[k].until_ms = landed_ms(b);
-            e->seen = 0;
-        }
+        if (e->older[k].until_ms == MIGBUF__NEVER)
+            e->older[k].until_ms = MIGBUF__LANDED;
     e->unknown = e->open = 0;
 }
 
-/* Those that were decided away long enough ago are no more in force: without a word, what was decided is. */
-static void forget_older(struct entry *e, uint64_t now_ms)
+/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is. */
+static uint64_t measured_ms(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
-    uint32_t kept = 0;
+    uint64_t oldest = now_ms;
 
-    for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].until_ms > now_ms)
-            e->older[kept++] = e->older[k];
-    e->olders = kept;
-    e->open &= kept > 0;
+    for (uint32_t k = 0; k < e->disk_count; k++) {
+        uint64_t *at = &e->measured[k].at_ms;
+
+        if (*at == MIGBUF__NEVER)
+            return MIGBUF__NEVER;
+        if (*at > now_ms || (b->ticks <= 1 && !*at))
+            *at = now_ms;
+        oldest = *at < oldest ? *at : oldest;
+    }
+    return oldest;
 }
 
-/* Nobody measured all its files since the last tick: they have grown by what may have been in force. The last measurement
- * was up to a lag before the tick that it was made for. */
-static void grow_unseen(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
+/* What it has grown by since it was measured: as much as all limits allowed that may have been in force since then. What
+ * was no more in force when it was measured is forgotten. */
+static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
-    uint64_t all = UINT64_MAX >> (64 - e->disk_count);
-    double seconds = (double)(now_ms - b->now_ms) / 1000, rate;
-    uint32_t sets;
+    uint64_t since_ms = measured_ms(b, e, now_ms);
+    double rate;
+    uint32_t sets, kept = 0;
 
-    rate = highest_rate(e, &sets);
-    forget_older(e, now_ms);
-    if (e->seen == all || e->now.none) {
-        e->unseen = 0;
-        e->stale = 0;
-        e->pours &= e->olders || e->unknown;
-    } else if (rate > 0) {
-        seconds += e->stale ? 0 : b->o.lag_ms / 1000.0;
-        sets += e->changed && !b->o.lag_ms;
-        e->unseen += fmin(growth_of(e, rate, seconds, sets, 0), missing(e));
-        e->stale = 1;
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (since_ms == MIGBUF__NEVER || e->older[k].until_ms >= since_ms)
+            e->older[kept++] = e->older[k];
+    e->olders = kept;
+    e->open &= kept > 0; /* without a word, what was decided is in force by now */
+    e->pours &= kept > 0 || e->unknown;
+    if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
+        e->poured = 0;
+    if (e->drained) {
+        e->poured += e->drained;
+        e->poured_ms = now_ms;
+        e->drained = 0;
     }
-    e->seen = 0;
+    rate = highest_rate(e, &sets);
+    e->unseen = 0;
+    if (rate > 0 && since_ms != now_ms)
+        e->unseen = since_ms == MIGBUF__NEVER
+                        ? missing(e)
+                        : fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing(e));
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (e->older[k].until_ms == MIGBUF__LANDED)
+            e->older[k].until_ms = now_ms;
 }
 
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes)
@@ -653,7 +660,8 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
         return migbuf__fail(error, rc, "no memory");
     e.measured[0].file_bytes = m->file_bytes;
     e.demand.at_ms = b->now_ms;
-    e.seen = b->ticks ? 0 : UINT64_MAX >> (64 - disk_count); /* nobody knows yet what time it is */
+    for (size_t k = 0; k < disk_count; k++)
+        e.measured[k].at_ms = b->now_ms;
     e.demand.file_bytes = (double)m->file_bytes;
     rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
     if (rc) {
@@ -716,6 +724,8 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
+    if (drains_ahead < e->drains_ahead && !e->now.none)
+        e->drained += e->drains_ahead - drains_ahead;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
     if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
@@ -745,10 +755,12 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
     return 0;
 }
 
-int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count)
+int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
 {
     if (!b || (count && !samples))
         return MIGBUF_E_INVALID;
+    if (now_ms == MIGBUF__NEVER)
+        return MIGBUF_E_RANGE;
     for (size_t k = 0; k < count; k++) {
         uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
 
@@ -765,13 +777,13 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *sa
 
         struct measured *m = &e->measured[s->disk];
 
+        m->at_ms = now_ms;
         m->file_bytes = s->file_bytes;
         m->writes = s->writes;
         m->written_bytes = s->written_bytes;
         if (s->remaining_bytes)
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
         e->demand.told |= UINT64_C(1) << s->disk;
-        e->seen |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
             e->joining = e->now.none = e->before.none = 0;
     }
@@ -972,7 +984,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total <= 0)
+    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
@@ -1231,8 +1243,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         action = stop(b, e, no_room);
     else
         action = may_stand(e) ? go_on(b, e, units) : change(b, e, units);
-    e->changed = action != MIGBUF_ACTION_KEEP;
-    if (!e->changed)
+    if (action == MIGBUF_ACTION_KEEP)
         return action;
     e->pours |= action == MIGBUF_ACTION_PAUSE || (action == MIGBUF_ACTION_CANNOT_FIT && !(old.paused && !e->unknown));
     e->open = 1;
@@ -1241,8 +1252,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         return action;
     }
     e->before = old;
-    if (b->o.lag_ms)
-        keep_older(e, &old, landed_ms(b));
+    keep_older(e, &old, b->now_ms + b->o.lag_ms);
     return action;
 }
 
@@ -1325,10 +1335,10 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
         if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
-            b->e[i].joining = b->e[i].pours = 0;
-            forget_older(&b->e[i], now_ms);
+            b->e[i].joining = b->e[i].pours = b->e[i].open = 0;
+            b->e[i].olders = b->e[i].drained = 0;
         } else {
-            grow_unseen(b, &b->e[i], now_ms);
+            look_back(b, &b->e[i], now_ms);
         }
     }
     b->now_ms = now_ms;
@@ -1383,7 +1393,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     decided = rate_of(e, units_of(&e->now));
     switch (outcome) {
     case MIGBUF_OUTCOME_DONE:
-        settle_older(b, e);
+        settle_older(e);
         return 0;
     case MIGBUF_OUTCOME_REFUSED:
         e->open = e->owed.again = 0;
@@ -1420,9 +1430,9 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
         return 0;
     found = (struct setting){ .units = running ? units : 0, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms,
                               .limited = units || !running, .paused = !running };
-    if (e->open && e->olders && !e->unknown && e->older[e->olders - 1].until_ms > b->now_ms)
+    if (e->open && e->olders && !e->unknown)
         keep_older(e, &e->now, e->older[e->olders - 1].until_ms); /* decided a moment ago, it may land after this look */
-    settle_older(b, e);
+    settle_older(e);
     /* Another hand was there, so ours may have been set again meanwhile. */
     e->found_sets = found.units != e->now.units || found.limited != e->now.limited || found.paused != e->now.paused;
     e->now = e->before = found;

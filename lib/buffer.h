@@ -17,6 +17,7 @@
 #define MIGBUF__UNLIMITED_UNITS UINT64_MAX
 #define MIGBUF__OLDER 4
 #define MIGBUF__NEVER UINT64_MAX
+#define MIGBUF__LANDED (UINT64_MAX - 1)
 
 /* What a decision put in force. */
 struct setting {
@@ -29,12 +30,14 @@ struct setting {
 /* A setting that was decided away, and may be in force still. */
 struct older {
     uint64_t units;    /* MIGBUF__UNLIMITED_UNITS: no limit */
-    uint64_t until_ms; /* MIGBUF__NEVER: nobody knows when what followed it has landed */
+    uint64_t until_ms; /* when what followed it has landed. MIGBUF__NEVER: nobody knows; MIGBUF__LANDED: before the next
+                        * tick */
     uint32_t sets;     /* how many decisions may still land: each empties buckets */
 };
 
 struct measured {
     uint64_t file_bytes, writes, written_bytes, remaining_bytes;
+    uint64_t at_ms; /* MIGBUF__NEVER: nobody knows when */
 };
 
 /* Planner: what a guest is forecast to write, and where the last measurement of it ended. */
@@ -84,9 +87,8 @@ struct entry {
     uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
-    uint8_t changed;                          /* by the last tick: where there is no lag, nothing else tells of that set */
-    uint8_t stale;                            /* not all its files were sampled since the last tick but one */
-    uint64_t seen;                            /* disks that were sampled since the last tick, as bits */
+    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
+    uint64_t poured_ms;
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */
     double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */

@@ -9,9 +9,10 @@
 
 static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g, const struct measured *m)
 {
-    migbuf__write(w, "disk %llu %llu %llu %llu %llu %llu %llu %u %llu %llu %llu %llu\n", NUMBER(g->virtual_bytes),
+    migbuf__write(w, "disk %llu %llu %llu %llu %llu %llu %llu %u %llu %llu %llu %llu %llu\n", NUMBER(g->virtual_bytes),
                   NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->block_bytes), NUMBER(g->request_bytes),
-                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes), NUMBER(m->remaining_bytes));
+                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes), NUMBER(m->remaining_bytes),
+                  NUMBER(m->at_ms));
 }
 
 /* A double as its bits: nothing else comes back the same. */
@@ -54,8 +55,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
-                  e->pours, e->changed, e->stale, NUMBER(e->seen), bits(e->unseen));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
+                  e->drained, e->poured, NUMBER(e->poured_ms));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -147,6 +148,7 @@ static void read_disk(struct migbuf__reader *r, struct migbuf_geometry *g, struc
     m->writes = migbuf__read_number(r, 0, UINT64_MAX);
     m->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     m->remaining_bytes = migbuf__read_number(r, 0, UINT64_MAX);
+    m->at_ms = migbuf__read_number(r, 0, MIGBUF__NEVER);
 }
 
 static double read_double(struct migbuf__reader *r, double least, double most)
@@ -235,10 +237,9 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->joining = read_flag(r);
     e->found_sets = read_flag(r);
     e->pours = read_flag(r);
-    e->changed = read_flag(r);
-    e->stale = read_flag(r);
-    e->seen = migbuf__read_number(r, 0, UINT64_MAX);
-    e->unseen = read_double(r, 0, 0x1p62);
+    e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);
     for (uint32_t k = 0; k < e->olders; k++) {
         migbuf__read_word(r, "from");
         e->older[k].units = migbuf__read_number(r, 0, MIGBUF__UNLIMITED_UNITS);
@@ -251,19 +252,17 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
  * have grown by all that is missing, and nothing is learnt from the time that was lost. */
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
-    int writes = !e->now.none && !e->now.paused;
     double files = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
         files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
-    for (uint32_t k = 0; k < e->olders; k++) {
-        writes |= e->older[k].units > 0;
-        if (e->older[k].until_ms != MIGBUF__NEVER)
-            e->older[k].until_ms = now_ms + UINT64_C(2) * b->o.lag_ms;
-    }
-    e->seen = 0;
-    e->unseen = writes ? fmax(0, e->whole - files) : e->unseen;
+    for (uint32_t k = 0; k < e->olders; k++)
+        if (e->older[k].until_ms < MIGBUF__LANDED)
+            e->older[k].until_ms = now_ms + b->o.lag_ms;
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        e->measured[k].at_ms = MIGBUF__NEVER;
+    e->poured_ms = now_ms;
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;

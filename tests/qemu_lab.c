@@ -286,12 +286,10 @@ void lab_pump(struct lab_vm *v)
 
     while (migbuf_disk_next(v->disk, &command) == 1) {
         int rc = migbuf_qmp_socket_call(v->qmp, command.name, command.arguments, CALL_MS, &v->answer, &e);
-        const char *text = rc ? NULL : v->answer.text;
-
         ck_assert_msg(rc == 0 || rc == MIGBUF_E_PEER, "%s: %d, %s", command.name, rc, rc ? e.text : "");
         if (rc)
             printf("# %s: QEMU refused %s: %s\n", v->name, command.name, e.text);
-        ck_assert_int_eq(migbuf_report_to_disk(v->disk, command.kind, text, v->answer.text_bytes, NULL), 0);
+        ck_assert_int_eq(migbuf_report_to_disk(v->disk, command.kind, rc, v->answer.text, v->answer.text_bytes, NULL), 0);
     }
 }
 
@@ -486,12 +484,13 @@ static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
 static void loop_tick(struct lab_loop *l)
 {
     struct migbuf_sample sample = { .id = 1, .file_bytes = l->v->overlay_bytes + lab_grown(l->v) };
+    uint64_t now_ms = (uint64_t)(lab_now() * 1e3);
     struct migbuf_decision decision;
 
     if (l->v->overlay_s) /* what goes to the base does not count */
         lab_counters(l->v, &sample.writes, &sample.written_bytes);
-    ck_assert_int_eq(migbuf_buffer_sample(l->buffer, &sample, 1), 0);
-    ck_assert_int_eq(migbuf_buffer_tick(l->buffer, (uint64_t)(lab_now() * 1e3), &decision, 1), 1);
+    ck_assert_int_eq(migbuf_buffer_sample(l->buffer, now_ms, &sample, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(l->buffer, now_ms, &decision, 1), 1);
     carry_out(l, &decision);
 }
 

@@ -209,7 +209,7 @@ static void model_decide(struct model *m)
         struct migbuf_sample s = { .id = i, .file_bytes = m->vm[i].overlay, .remaining_bytes = m->vm[i].left };
 
         if (model_active(&m->vm[i]))
-            ck_assert_int_eq(trace_sample(m->trace, m->buffer, &s, 1), 0);
+            ck_assert_int_eq(trace_sample(m->trace, m->buffer, m->now_ms, &s, 1), 0);
     }
     count = trace_tick(m->trace, m->buffer, m->now_ms, decision, MODEL_VMS);
     ck_assert_int_ge(count, 0);
@@ -423,9 +423,9 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
     m.file_bytes = 200 * MB;
     ck_assert_int_eq(trace_add(t, b, &m, &disk, 1, &detail), MIGBUF_E_NOSPACE);
     ck_assert_uint_gt(detail.need, detail.have);
-    ck_assert_int_lt(trace_sample(t, b, &sample, 1), 0);
+    ck_assert_int_lt(trace_sample(t, b, 0, &sample, 1), 0);
     sample.file_bytes = 10 * MB;
-    ck_assert_int_eq(trace_sample(t, b, &sample, 1), 0);
+    ck_assert_int_eq(trace_sample(t, b, 0, &sample, 1), 0);
     ck_assert_int_eq(trace_link(t, b, m.link, 12345), 0);
     ck_assert_int_eq(trace_link(t, b, 3, 12345), MIGBUF_E_NOTFOUND);
     ck_assert_int_eq(trace_tick(t, b, 1000, decision, 0), MIGBUF_E_RANGE);

@@ -214,7 +214,7 @@ static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_
     return 0;
 }
 
-static int measure_files(struct control *c, char error[FAIL_SIZE])
+static int measure_files(struct control *c, uint64_t now, char error[FAIL_SIZE])
 {
     size_t samples = 0;
     int rc;
@@ -222,7 +222,7 @@ static int measure_files(struct control *c, char error[FAIL_SIZE])
     for (size_t i = 0; i < c->members; i++)
         if (measure_disks(c->member[i], c->sample, &samples, error))
             return -1;
-    rc = c->buffer ? trace_sample(c->trace, c->buffer, c->sample, samples) : 0;
+    rc = c->buffer ? trace_sample(c->trace, c->buffer, now / MS, c->sample, samples) : 0;
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
@@ -275,7 +275,7 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
     int n;
 
     c->ticks++;
-    if (measure_files(c, error))
+    if (measure_files(c, now, error))
         return -1;
     for (size_t i = 0; i < c->members && c->buffer; i++) /* a stop that has not come to pass is no stop */
         if (c->member[i]->stop_wanted && c->member[i]->monitor->facts.running && !c->member[i]->hands_off)

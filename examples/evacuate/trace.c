@@ -347,16 +347,18 @@ int trace_weight(struct trace *t, struct migbuf_buffer *b, uint64_t id, uint32_t
     return end(t, line, migbuf_buffer_weight(b, id, weight));
 }
 
-int trace_sample(struct trace *t, struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count)
+int trace_sample(struct trace *t, struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
+                 size_t count)
 {
     json_t *line;
 
     if (!b || !samples)
-        return migbuf_buffer_sample(b, samples, count);
+        return migbuf_buffer_sample(b, now_ms, samples, count);
     line = begin(t, "sample");
+    put(line, "now_ms", now_ms);
     if (line)
         json_object_set_new(line, "samples", array_json(&layout_sample, samples, count));
-    return end(t, line, migbuf_buffer_sample(b, samples, count));
+    return end(t, line, migbuf_buffer_sample(b, now_ms, samples, count));
 }
 
 int trace_link(struct trace *t, struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s)
@@ -646,12 +648,13 @@ static enum verdict replay_weight(struct replay *r, const json_t *line)
 static enum verdict replay_sample(struct replay *r, const json_t *line)
 {
     enum verdict verdict;
+    uint64_t now_ms;
     void *samples;
     size_t count;
 
-    if (take_array(r, &layout_sample, line, "samples", &samples, &count))
+    if (take_u64(r, line, "now_ms", &now_ms) || take_array(r, &layout_sample, line, "samples", &samples, &count))
         return BROKEN;
-    verdict = same_rc(r, line, migbuf_buffer_sample(r->buffer, samples, count));
+    verdict = same_rc(r, line, migbuf_buffer_sample(r->buffer, now_ms, samples, count));
     free(samples);
     return verdict;
 }

@@ -235,7 +235,7 @@ int guarded_start(struct guarded *g, const char *const *nodes, size_t count, uin
 
 /* What its overlay weighs and what the guest wrote. The overlay is the node on top of its device, once that is not the
  * one that was there before. */
-static int measure(struct guarded *g)
+static int measure(struct guarded *g, uint64_t now_ms)
 {
     struct migbuf_write_report writes;
     struct migbuf_node_report node = { .actual_bytes = 0 };
@@ -261,7 +261,7 @@ static int measure(struct guarded *g)
         return -1;
     mirror = strstr(m.text, "\"mirror\"") != NULL;
     migbuf_buffer_phase(g->buffer, 1, mirror ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, mirror ? 2 : g->overlay ? 3 : DRAINS);
-    return migbuf_buffer_sample(g->buffer, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
+    return migbuf_buffer_sample(g->buffer, now_ms, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
 }
 
 static int apply(struct guarded *g, const struct migbuf_decision *d)
@@ -306,7 +306,7 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
     int n;
 
     *g->error = 0;
-    if (g->gone || measure(g))
+    if (g->gone || measure(g, now_ms))
         return -1;
     if (!g->dry && g->limited && verify(g))
         return -1;

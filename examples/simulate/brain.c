@@ -91,17 +91,17 @@ int brain_remove(struct brain *b, uint64_t id)
     return migbuf_buffer_remove(b->buffer, id);
 }
 
-int brain_sample(struct brain *b, const struct measured *s)
+int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s)
 {
     struct migbuf_sample sample = { .id = s->id,
                                     .file_bytes = (uint64_t)s->file_bytes,
                                     .written_bytes = (uint64_t)s->written_bytes,
                                     .writes = (uint64_t)s->writes,
-                                    .remaining_bytes = (uint64_t)s->left_bytes };
+                                    .remaining_bytes = s->left_bytes >= 1 ? (uint64_t)s->left_bytes : MIGBUF_NONE };
     int rc;
 
     rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, s->drains_ahead);
-    return rc ? rc : migbuf_buffer_sample(b->buffer, &sample, 1);
+    return rc ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
 }
 
 int brain_link(struct brain *b, double bytes_per_s)

@@ -39,7 +39,7 @@ void brain_free(struct brain *b);
 /* 0, 1 when it does not fit now, -1 when something is wrong. */
 int brain_add(struct brain *b, const struct member *m);
 int brain_remove(struct brain *b, uint64_t id);
-int brain_sample(struct brain *b, const struct measured *s);
+int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s);
 int brain_link(struct brain *b, double bytes_per_s);
 /* Returns the number of orders, in the order of the members; -1 when something is wrong. */
 int brain_tick(struct brain *b, double now_s, struct order *orders);

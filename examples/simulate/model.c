@@ -572,7 +572,7 @@ static int control(struct model *m, uint32_t host)
         if (v->host != host || !runs(v))
             continue;
         note_slowdown(v, &m->out->slowdowns, false);
-        if (brain_sample(h->brain, &s))
+        if (brain_sample(h->brain, (uint64_t)lround(m->now * 1000), &s))
             return -1;
     }
     n = ask_outlooks(m, host) ? -1 : brain_tick(h->brain, m->now, m->orders);

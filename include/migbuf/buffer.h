@@ -15,16 +15,16 @@
  * Ω is the volume's capacity. Let s be the size of a migration's files as measured. Each tick keeps room for everything
  * that can be written until the decisions of the *next* tick have landed, however that time is divided:
  *
- *   time          ^ measured      ^ tick        ^ landed                      ^ next tick     ^ landed
- *   who writes    | older limits, up to `lag`   | the new limit, up to T' = late interval + lag           |
- *   kept free     | pending                     | claim                                                   |
+ *   time          ^ measured        ^ tick           ^ landed                      ^ next tick     ^ landed
+ *   who writes    | older limits    | older limits   | the new limit                                |
+ *   kept free     | unseen          | pending (lag)  | claim, from the tick on: T' = late interval + lag
  *
- *   unseen    growth(highest limit, time since the last measurement)      0 where all files were sampled since last tick
+ *   unseen    growth(highest limit since then, time since the oldest measurement of its files)
  *   pending   growth(highest limit, lag, and every set that may still land)
  *   claim     growth(new limit, T', and one set on each disk)
  *   reserve   queue_bytes * (drains still ahead + 1)    each drain pours the throttle's queue into the file; the one
  *             more is the `stop` of a pause, which is a drain itself. A paused guest has had it; to resume it must be
- *             there again
+ *             there again. A drain that is over counts until a measurement shows what it poured
  *
  *   growth(w, t, sets) = A w t' + requests + tables
  *     w         what a limit lets through a second: units/s * unit
@@ -43,8 +43,8 @@
  *
  * The last clamp makes  sum of (s + unseen + reserve + pending + claim) <= Ω.  So sum s <= Ω until the next decisions
  * have landed, and by induction always, as long as QEMU enforces what was set, drains pour no more than queue_bytes each
- * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of what was measured before them, or the host
- * says within `lag` that one did not and ticks again, and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
+ * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of their tick, or the host says within `lag`
+ * that one did not and ticks again, so that one lands within T' of the last tick whose decision did, and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
  * one likes, samples as seldom. An unchanged limit is not set again, because each set empties the bucket; one that is
  * kept is never higher than the one its claim was made for.
  *
@@ -170,8 +170,8 @@ struct migbuf_buffer_options {
     int32_t policy;                /**< MIGBUF_POLICY_…; PLANNER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
-    uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU, or to the tick that
-                                        follows one that did not; 100; 0 .. 60'000. A
+    uint32_t lag_ms;               /**< upper bound from a tick to its lower limits landing in QEMU, or to the tick that
+                                        follows when one did not; 100; 0 .. 60'000. A
                                         raise may take longer, for the old limit stands until then; a pause may, too:
                                         `stop` halts the CPUs first, and what its drain pours is in the reserve */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes half as much further, so that what
@@ -278,7 +278,7 @@ struct migbuf_buffer_stats {
     uint64_t ticks; /**< since it was made or loaded */
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
-    uint64_t unseen_bytes;   /**< most that files can have grown since they were sampled: 0 if all were since last tick */
+    uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
     uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed, drains included */
 };
 
@@ -307,8 +307,8 @@ MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_mi
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
 /**
- * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when more drains are
- * ahead than before and there is no room for them yet: do not drain, tick, and ask again. Errors: _NOTFOUND, _INVALID.
+ * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when no fewer
+ * drains are ahead than before and there is no room for them yet: do not drain, tick, and ask again by the same call. Errors: _NOTFOUND, _INVALID.
  */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
@@ -316,11 +316,12 @@ MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t
 MIGBUF_API int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight);
 
 /**
- * Takes samples, all or none. A disk without a sample keeps its last size, and the next tick takes it that it has grown
- * by all that its limit allowed. Errors: _NOTFOUND (id or disk), _RANGE,
- * _INVALID.
+ * Takes samples, all or none, as they were measured at `now_ms`, on the clock of migbuf_buffer_tick. Measure shortly
+ * before the tick: from then on a file counts as grown by all that its limits allowed, and so does a disk without a new
+ * sample. Errors: _NOTFOUND (id or disk), _RANGE, _INVALID.
  */
-MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count);
+MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
+                                    size_t count);
 
 /**
  * U of one link, bytes/s, at least 1. Held until the next one: a link that carried nothing is not a slow link, so pass

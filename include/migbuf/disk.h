@@ -62,6 +62,12 @@
  * `cont`: a guest that another hand has stopped is not let run by it, and one that it has stopped runs again after
  * restore. A host that stops guests by itself calls set instead of apply, and never sees these commands.
  *
+ * ## The way back
+ *
+ * A migration that fails is undone by committing the overlay into its base (block-commit). Keep our limits until that
+ * job has ended, for the overlay grows until then. Stop the guest before block-job-complete, and let it run afterwards:
+ * completing the commit of a running guest pours its queue again and again (limits.h, migbuf_limits_drain). Then restore.
+ *
  * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
  */
 #include "migbuf/buffer.h"
