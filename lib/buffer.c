@@ -426,7 +426,7 @@ static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t n
     if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
         e->poured = 0;
     if (e->drained) {
-        e->poured += e->drained;
+        e->poured = e->drained < UINT32_MAX - e->poured ? e->poured + e->drained : UINT32_MAX;
         e->poured_ms = now_ms;
         e->drained = 0;
     }
@@ -712,7 +712,7 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    uint32_t i;
+    uint32_t i, had;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
         return MIGBUF_E_INVALID;
@@ -724,8 +724,9 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    if (drains_ahead < e->drains_ahead && !e->now.none)
-        e->drained += e->drains_ahead - drains_ahead;
+    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit; /* none of the others may have begun */
+    if (drains_ahead < had && !e->now.none)
+        e->drained = had - drains_ahead < UINT32_MAX - e->drained ? e->drained + had - drains_ahead : UINT32_MAX;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
     if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&

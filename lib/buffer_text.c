@@ -253,14 +253,17 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
  * have grown by all that is missing, and nothing is learnt from the time that was lost. */
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
+    int writes = !e->now.none && !e->now.paused;
     double files = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
         files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
-    for (uint32_t k = 0; k < e->olders; k++)
+    for (uint32_t k = 0; k < e->olders; k++) {
+        writes |= e->older[k].units > 0;
         if (e->older[k].until_ms < MIGBUF__LANDED)
             e->older[k].until_ms = now_ms + b->o.lag_ms;
+    }
     for (uint32_t k = 0; k < e->disk_count; k++)
         e->measured[k].at_ms = MIGBUF__NEVER;
     e->poured_ms = now_ms;

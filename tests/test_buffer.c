@@ -47,11 +47,11 @@ static int add(struct migbuf_buffer *b, uint64_t id, const struct migbuf_geometr
     return migbuf_buffer_add(b, &m, g, 1, e);
 }
 
-static void size_is(struct migbuf_buffer *b, uint64_t id, uint64_t bytes)
+static void size_is(struct migbuf_buffer *b, uint64_t now_ms, uint64_t id, uint64_t bytes)
 {
     struct migbuf_sample s = { .id = id, .file_bytes = bytes };
 
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, now_ms, &s, 1), 0);
 }
 
 /* Saves and loads; the text stays for the caller. */
@@ -114,7 +114,7 @@ START_TEST(the_paper_curve_shows_in_the_view)
 
     g.virtual_bytes = 1 * GIB;
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
-    size_is(b, 1, 40 * MB);
+    size_is(b, 0, 1, 40 * MB);
     tick1(b, 0);
     ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
     ck_near(v.curve, 51.3574159e6);
@@ -128,7 +128,7 @@ START_TEST(the_paper_curve_shows_in_the_view)
     migbuf_buffer_free(b);
     b = buffer(100 * MB, &o);
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
-    size_is(b, 1, 40 * MB);
+    size_is(b, 0, 1, 40 * MB);
     tick1(b, 0);
     ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
     ck_near(v.curve, 513.48426e6);
@@ -180,7 +180,7 @@ START_TEST(a_full_buffer_pauses_and_room_resumes)
     g.virtual_bytes = GIB;
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     tick1(b, 0);
-    size_is(b, 1, 100 * MB - 100000);
+    size_is(b, 1000, 1, 100 * MB - 100000);
     d = tick1(b, 1000);
     ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.growth_bytes_per_s == 0 && d.limits.iops_wr == 0);
     ck_assert(d.reason == MIGBUF_REASON_SPACE);
@@ -215,7 +215,7 @@ START_TEST(reserves_are_kept_free)
     ck_assert((d[0].growth_bytes_per_s + d[1].growth_bytes_per_s) * 11 / 10 < 20 * MB);
     ck_assert_int_eq(migbuf_buffer_resize(b, 99 * MB, &e), MIGBUF_E_IN_USE);
     ck_assert(e.need == 100 * MB && e.have == 99 * MB);
-    size_is(b, 1, 30 * MB); /* a drain poured more than its reserve: nothing can be promised any more */
+    size_is(b, 1000, 1, 30 * MB); /* a drain poured more than its reserve: nothing can be promised any more */
     ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
     ck_assert(d[0].action == MIGBUF_ACTION_CANNOT_FIT && d[1].action == MIGBUF_ACTION_CANNOT_FIT);
     ck_assert(d[0].reason == MIGBUF_REASON_RESERVE);
@@ -242,14 +242,19 @@ START_TEST(a_drain_waits_for_its_room)
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 1);
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
     ck_assert(s.reach_bytes > 100 * MB);
-    size_is(b, 1, 65536);
+    size_is(b, 1000, 1, 65536);
     ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 0);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 1), 0); /* it is over */
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1);
-    size_is(b, 1, 65536);
+    size_is(b, 2000, 1, 65536);
     ck_assert(tick1(b, 2000).action == MIGBUF_ACTION_CANNOT_FIT);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1); /* a tick makes no room where there is none */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 1), 0);
+    size_is(b, 9000, 1, 65536);
+    ck_assert(tick1(b, 9000).action == MIGBUF_ACTION_RESUME); /* and what had none was not poured */
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert_uint_eq(s.reserve_bytes, 10 * MB);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -348,7 +353,7 @@ START_TEST(targets_follow_measured_growth)
         s.writes += v.in_force_bytes_per_s / 65536;
         s.written_bytes = s.writes * 4096;
         s.file_bytes = s.written_bytes / 65536 * 65536;
-        ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+        ck_assert_int_eq(migbuf_buffer_sample(b, now + 1000, &s, 1), 0);
     }
     ck_assert(v.ratio > 0.06 && v.ratio < 0.08);
     ck_assert(d.limits.iops_wr > 20 * 12 && d.limits.iops_wr <= 20 * 16);
@@ -356,7 +361,7 @@ START_TEST(targets_follow_measured_growth)
     s.writes += 300;
     s.written_bytes += 300 * 4096;
     s.file_bytes += 300 * 65536; /* random ones now */
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 62000, &s, 1), 0);
     d = tick1(b, 62000);
     ck_assert_msg(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr <= 21, "%d %llu", d.action,
                   (unsigned long long)d.limits.iops_wr);
@@ -399,18 +404,18 @@ START_TEST(without_a_word_it_is_done)
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
     ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
-    size_is(b, 1, MB);
+    size_is(b, 1100, 1, MB);
     ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_KEEP);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 1); /* it may write what its device can */
     ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_LOWER);
     for (uint64_t now = 2000; now <= 5000; now += 1000) {
-        size_is(b, 1, MB);
+        size_is(b, now, 1, MB);
         ck_assert(tick1(b, now).action == MIGBUF_ACTION_KEEP);
     }
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
     again = through_text(b, 5000, &text, &n);
     free(text);
-    size_is(again, 1, MB);
+    size_is(again, 6000, 1, MB);
     ck_assert(tick1(again, 6000).action == MIGBUF_ACTION_KEEP);
     ck_assert_int_eq(migbuf_buffer_stats(again, &s), 0);
     ck_assert(s.pending_bytes < 10 * MB);
@@ -435,12 +440,12 @@ START_TEST(a_guest_that_may_stand_is_paused_as_any)
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
-    size_is(b, 1, MB);
+    size_is(b, 5000, 1, MB);
     ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0);
     ck_assert(tick1(b, 5000).action == MIGBUF_ACTION_RESUME);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 65536), 0);
-    size_is(b, 1, MB);
+    size_is(b, 5100, 1, MB);
     d = tick1(b, 5100);
     ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_WAIT);
     ck_assert(d.growth_bytes_per_s == 0 && d.limits.iops_wr == 0);
@@ -504,13 +509,13 @@ START_TEST(the_highest_of_all_counts)
     b = buffer(UINT64_C(1) << 50, &o);
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 1000000 * UINT64_C(65536)), 0);
-    size_is(b, 1, MB);
+    size_is(b, 0, 1, MB);
     ck_assert(tick1(b, 0).limits.iops_wr == 1000000);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 10 * 65536), 0);
-    size_is(b, 1, MB);
+    size_is(b, 100, 1, MB);
     ck_assert(tick1(b, 100).action == MIGBUF_ACTION_LOWER);
-    size_is(b, 1, MB);
+    size_is(b, 200, 1, MB);
     ck_assert(tick1(b, 200).action == MIGBUF_ACTION_LOWER);
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
     ck_assert((double)s.pending_bytes > 1e6 * 65536 * (0.1 + 0.1 + 2 * 0.1));
@@ -535,16 +540,40 @@ START_TEST(without_a_lag_nothing_lands_later_unnoticed)
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
         tick1(b, 0);
         ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
-        size_is(b, 1, MB);
+        size_is(b, 1000, 1, MB);
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 200 * 65536), 0);
         ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_RAISE);
         ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), lag_ms == 0);
-        size_is(b, 1, MB);
+        size_is(b, 1000, 1, MB);
         tick1(b, 1000);
         ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
         ck_assert(s.pending_bytes > 200 * 65536 * 3 / 10);
         migbuf_buffer_free(b);
     }
+}
+END_TEST
+
+/* A limit that is no more wanted may still fill the whole disk, and Ω is smaller: nothing is given away then. */
+START_TEST(what_has_no_room_gives_none_away)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+    struct migbuf_decision d;
+
+    g.virtual_bytes = 100 * MB;
+    o.lag_ms = 100;
+    b = buffer(100 * MB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0);
+    size_is(b, 1000, 1, 20 * MB);
+    d = tick1(b, 1000);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.used_bytes + s.pending_bytes > 100 * MB && s.grantable_bytes == 0);
+    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_SPACE);
+    migbuf_buffer_free(b);
 }
 END_TEST
 
@@ -588,10 +617,10 @@ START_TEST(the_literal_policy_falls_into_the_pole)
     b = buffer(100 * MB, &o);
     ck_assert_int_eq(add(b, 1, &g, 1000, NULL), 0); /* it admits everybody */
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 10 * MB), 0);
-    size_is(b, 1, 100 * MB);
+    size_is(b, 0, 1, 100 * MB);
     d = tick1(b, 0);
     ck_assert(d.limits.bps_wr == 10000 && d.limits.iops_wr == 0);
-    size_is(b, 1, 100 * MB + 20000);
+    size_is(b, 1000, 1, 100 * MB + 20000);
     d = tick1(b, 1000);
     ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.bps_wr == 10 * MB);
     migbuf_buffer_free(b);
@@ -655,12 +684,13 @@ static void join(struct migbuf_buffer *b, uint64_t id, const struct migbuf_geome
     ck_assert_int_eq(migbuf_buffer_add(b, &m, g, 1, NULL), 0);
 }
 
-static void tell(struct migbuf_buffer *b, uint64_t id, uint64_t file_bytes, uint64_t written_bytes, uint64_t remaining_bytes)
+static void tell(struct migbuf_buffer *b, uint64_t now_ms, uint64_t id, uint64_t file_bytes, uint64_t written_bytes,
+                 uint64_t remaining_bytes)
 {
     struct migbuf_sample s = { .id = id, .file_bytes = file_bytes, .written_bytes = written_bytes,
                                .remaining_bytes = remaining_bytes };
 
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, now_ms, &s, 1), 0);
 }
 
 static struct migbuf_buffer_view look(struct migbuf_buffer *b, uint64_t id)
@@ -684,8 +714,8 @@ START_TEST(the_planner_s_example)
     join(b, 7, &g, 100 * MB, 1 * MB);
     join(b, 8, &g, 100 * MB, 20 * MB);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
-    tell(b, 7, 100 * MB, 0, 4000 * MB);
-    tell(b, 8, 100 * MB, 0, 9000 * MB);
+    tell(b, 0, 7, 100 * MB, 0, 4000 * MB);
+    tell(b, 0, 8, 100 * MB, 0, 9000 * MB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
     v = look(b, 7);
     ck_near_rel(v.release_s, 82.0408163, 1e-6);
@@ -722,16 +752,16 @@ START_TEST(a_first_sample_is_no_rate)
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
     ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
     ck_assert(look(b, 1).wish <= 0);
-    tell(b, 1, 65536, 5000 * MB, 90 * GIB);
-    tell(b, 2, 65536, 5000 * MB, 90 * GIB);
+    tell(b, 1000, 1, 65536, 5000 * MB, 90 * GIB);
+    tell(b, 1000, 2, 65536, 5000 * MB, 90 * GIB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
     ck_assert(look(b, 1).wish <= 0);
-    tell(b, 1, 5 * MB, 5005 * MB, 90 * GIB); /* 5 MB/s, a sixtieth of it believed after a second */
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    tell(b, 2000, 1, 5 * MB, 5005 * MB, 90 * GIB); /* 5 MB/s, a sixtieth of it believed after a second */
+    ck_assert_int_eq(migbuf_buffer_sample(b, 2000, &s, 1), 0);
     ck_assert_int_eq(migbuf_buffer_tick(b, 2000, d, 2), 2);
     ck_near_rel(look(b, 1).wish, 5e6 * (1 - exp(-1. / 60)), 0.01);
     ck_assert(look(b, 2).wish <= 0); /* its second disk has just been seen for the first time */
-    tell(b, 1, 5 * MB, 5010 * MB, 90 * GIB);
+    tell(b, 2010, 1, 5 * MB, 5010 * MB, 90 * GIB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 2010, d, 2), 2); /* 10 ms show no rate */
     ck_near_rel(look(b, 1).wish, 5e6 * (1 - exp(-1. / 60)), 0.02);
     ck_near_rel(look(b, 1).ratio, 1, 0.02);
@@ -753,17 +783,17 @@ START_TEST(a_plan_within_the_band_sends_nothing)
     g.virtual_bytes = UINT64_C(1) << 55;
     join(b, 1, &g, 300 * MB, 20 * MB);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
-    tell(b, 1, 300 * MB, 0, 9000 * MB);
+    tell(b, 0, 1, 300 * MB, 0, 9000 * MB);
     for (int k = 0; k < 50; k++) /* what it will write has to be sent, too: the plan settles */
         tick1(b, 0);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
-    tell(b, 1, 300 * MB, 0, 9500 * MB); /* a little lower */
+    tell(b, 0, 1, 300 * MB, 0, 9500 * MB); /* a little lower */
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
-    tell(b, 1, 300 * MB, 0, 8500 * MB); /* a little higher */
+    tell(b, 0, 1, 300 * MB, 0, 8500 * MB); /* a little higher */
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
-    tell(b, 1, 300 * MB, 0, 20000 * MB);
+    tell(b, 0, 1, 300 * MB, 0, 20000 * MB);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
-    tell(b, 1, 300 * MB, 0, 5000 * MB);
+    tell(b, 0, 1, 300 * MB, 0, 5000 * MB);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_RAISE);
     migbuf_buffer_free(b);
 }
@@ -778,12 +808,12 @@ START_TEST(a_plan_lets_the_mirror_catch_up)
 
     join(b, 1, &g, 0, 500 * MB);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
-    tell(b, 1, 2000 * MB, 0, 0);
+    tell(b, 0, 1, 2000 * MB, 0, 0);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0);
     ck_assert_int_eq(tick1(b, 0).reason, MIGBUF_REASON_SHARE);
     ck_near_rel(look(b, 1).budget, 90e6, 1e-9);
     ck_near_rel(look(b, 1).release_s, 40, 1e-9); /* 2000 MB at 100 MB/s, twice because of what it dirties */
-    tell(b, 1, 2000 * MB, 0, 50 * MB);
+    tell(b, 1000, 1, 2000 * MB, 0, 50 * MB);
     tick1(b, 1000);
     ck_near_rel(look(b, 1).release_s, 1, 1e-9);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* said again: what was sampled stands */
@@ -807,7 +837,7 @@ START_TEST(a_plan_without_iops_size)
         g.flags = MIGBUF_GEOMETRY_ALIGNED | (k ? MIGBUF_GEOMETRY_NO_IOPS_SIZE : 0);
         join(b, 1, &g, 300 * MB, 50 * MB);
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
-        tell(b, 1, 300 * MB, 0, 9000 * MB);
+        tell(b, 0, 1, 300 * MB, 0, 9000 * MB);
         d[k] = tick1(b, 0);
         migbuf_buffer_free(b);
     }
@@ -841,11 +871,11 @@ START_TEST(what_is_refused_changes_nothing)
     m.size = 8;
     ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), MIGBUF_E_STRUCT);
 
-    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 1000, s, 2), MIGBUF_E_NOTFOUND);
     s[1] = (struct migbuf_sample){ .id = 1, .disk = 1 };
-    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 1000, s, 2), MIGBUF_E_NOTFOUND);
     s[1] = (struct migbuf_sample){ .id = 1, .file_bytes = UINT64_MAX };
-    ck_assert_int_eq(migbuf_buffer_sample(b, s, 2), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 1000, s, 2), MIGBUF_E_RANGE);
     tick1(b, 1000);
     ck_assert(migbuf_bins_used(migbuf_buffer_bins(b)) == 0);
     ck_assert_int_eq(migbuf_buffer_tick(b, 999, &d, 1), MIGBUF_E_CLOCK);
@@ -895,11 +925,11 @@ START_TEST(late_ticks_are_counted)
 }
 END_TEST
 
-static void wrote(struct migbuf_buffer *b, uint64_t file_bytes, uint64_t written_bytes)
+static void wrote(struct migbuf_buffer *b, uint64_t now_ms, uint64_t file_bytes, uint64_t written_bytes)
 {
     struct migbuf_sample s = { .id = 1, .file_bytes = file_bytes, .writes = 1000, .written_bytes = written_bytes };
 
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, now_ms, &s, 1), 0);
 }
 
 /* 2 units/s. A GiB that grows the file is waited for; a zeroed one is not, but is told of once, until it was done. */
@@ -915,13 +945,13 @@ START_TEST(zeroing_is_let_off)
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* the ratio counts as 1 */
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * 65536), 0);
-    wrote(b, 0, 65536);
+    wrote(b, 1000, 0, 65536);
     ck_assert_int_eq(tick1(b, 1000).limits.iops_wr, 2);
-    wrote(b, GIB, GIB + 65536);
+    wrote(b, 2000, GIB, GIB + 65536);
     ck_assert_int_eq(tick1(b, 2000).action, MIGBUF_ACTION_KEEP);
-    wrote(b, GIB, GIB + 65536 + 62 * 65536);
+    wrote(b, 3000, GIB, GIB + 65536 + 62 * 65536);
     ck_assert_int_eq(tick1(b, 3000).action, MIGBUF_ACTION_KEEP); /* 60 units are 30 s, which is not more than 30 s */
-    wrote(b, GIB, GIB + 65536 + 65 * 65536);
+    wrote(b, 4000, GIB, GIB + 65536 + 65 * 65536);
     d = tick1(b, 4000);
     ck_assert_int_eq(d.action, MIGBUF_ACTION_AGAIN);
     ck_assert_int_eq(d.limits.iops_wr, 2);
@@ -968,7 +998,7 @@ static void go_on_in_a_new_process(int policy)
     for (uint64_t round = 0; round < 40; round++) {
         for (uint64_t id = 0; id < 12; id++) {
             seed = seed * 1664525 + 1013904223;
-            tell(b, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB, (100 - round) * 100 * MB);
+            tell(b, round * 1000, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB, (100 - round) * 100 * MB);
         }
         if (round == 30) /* its mean over the last minute is another one than this */
             ck_assert_int_eq(migbuf_buffer_link(b, 1, 200 * MB), 0);
@@ -981,7 +1011,7 @@ static void go_on_in_a_new_process(int policy)
         for (uint64_t id = 0; id < 12; id++) {
             seed = seed * 1664525 + 1013904223;
             for (int k = 0; k < 2 && id != 7; k++) /* of one nothing new is known */
-                tell(k ? b : again, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB,
+                tell(k ? b : again, round * 1000, id * UINT64_C(0x9e3779b97f4a7c15), (uint64_t)(seed >> 8) * 60, round * id * 4 * MB,
                      (100 - round) * 100 * MB);
         }
         ck_assert_int_eq(migbuf_buffer_tick(b, round * 1000, d, 12), 12);
@@ -1021,7 +1051,7 @@ START_TEST(a_new_process_knows_what_may_be_written)
     ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
     tick1(b, 0);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
-    size_is(b, 1, 65536);
+    size_is(b, 1000, 1, 65536);
     tick1(b, 1000);
     again = through_text(b, 1000, &text, &n);
     free(text);
@@ -1030,6 +1060,45 @@ START_TEST(a_new_process_knows_what_may_be_written)
     ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 50), 1);
     ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 1), 0);
     ck_assert_int_eq(migbuf_buffer_resize(again, 10 * MB, NULL), 1);
+    migbuf_buffer_free(again);
+
+    tick1(b, 1500); /* nobody has measured */
+    again = through_text(b, 1500, &text, &n);
+    free(text);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s[0]) | migbuf_buffer_stats(again, &s[1]), 0);
+    ck_assert(s[0].unseen_bytes > 0 && s[1].reach_bytes == s[0].reach_bytes);
+    migbuf_buffer_free(again);
+    again = through_text(b, 1499, &text, &n);
+    free(text);
+    ck_assert_int_eq(migbuf_buffer_stats(again, &s[1]), 0);
+    ck_assert(s[1].reach_bytes > GIB); /* nor does anybody know how long ago that was */
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* As many disks as there may be, none of which is ever whole: what may have been written is a large number. */
+START_TEST(the_largest_that_may_have_been_written_loads)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(UINT64_C(1) << 62, &o), *again;
+    struct migbuf_geometry g[64];
+    struct migbuf_migration m;
+    char *text;
+    size_t n;
+
+    for (int k = 0; k < 64; k++) {
+        g[k] = disk();
+        g[k].flags |= MIGBUF_GEOMETRY_NO_WHOLE;
+    }
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.drains_ahead = 0;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, g, 64, NULL), 0);
+    tick1(b, 1000);
+    again = through_text(b, 500, &text, &n);
+    free(text);
+    migbuf_buffer_free(through_text(again, 500, &text, &n));
+    free(text);
     migbuf_buffer_free(again);
     migbuf_buffer_free(b);
 }
@@ -1051,7 +1120,7 @@ START_TEST(a_clock_that_began_anew_shows_no_time)
 
         ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
         tick1(b, 1000);
-        size_is(b, 1, stands ? 100 * MB - 65536 : 65536);
+        size_is(b, 2000, 1, stands ? 100 * MB - 65536 : 65536);
         d = tick1(b, 2000);
         ck_assert(d.action == (stands ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_LOWER));
         if (stands == 2) /* else it is not known whether the pause was carried out */
@@ -1077,7 +1146,7 @@ START_TEST(a_damaged_text_is_refused)
 
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(add(b, 2, &g, 0, NULL), 0);
-    size_is(b, 1, 8 * GIB);
+    size_is(b, 5, 1, 8 * GIB);
     migbuf_buffer_tick(b, 5, (struct migbuf_decision[2]){ 0 }, 2);
     migbuf_buffer_free(through_text(b, 0, &text, &n));
     out = NULL;
@@ -1107,7 +1176,7 @@ START_TEST(a_forged_text_does_no_harm)
 
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(add(b, 2, &g, 0, NULL), 0);
-    size_is(b, 1, 8 * GIB);
+    size_is(b, 5, 1, 8 * GIB);
     migbuf_buffer_tick(b, 5, (struct migbuf_decision[2]){ 0 }, 2);
     migbuf_buffer_free(through_text(b, 0, &text, &n));
     forged = malloc(n + 1);
@@ -1168,13 +1237,14 @@ int main(void)
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,
-                                   without_a_lag_nothing_lands_later_unnoticed,
+                                   without_a_lag_nothing_lands_later_unnoticed, what_has_no_room_gives_none_away,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
-                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
+                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written,
+                                   the_largest_that_may_have_been_written_loads, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);
