@@ -603,8 +603,8 @@ void reference_start(struct reference *r, const struct reference_migration *m, u
     reference_ledger_start(&r->ledger, m->id, weight, reference_file_bytes(m));
     r->migration[i] = *m;
     r->migration[i].fed_ms = r->now_ms;
-    for (int d = 0; d < m->disk_count; d++) /* before the first tick there is no time in which they might have grown */
-        r->migration[i].disk_seen[d] = !r->ticked;
+    for (int d = 0; d < m->disk_count; d++)
+        r->migration[i].disk_ms[d] = (double)r->now_ms;
     for (int j = 0; j < i; j++)
         if (r->migration[j].link == m->link) {
             r->migration[i].link_rate = r->migration[j].link_rate;
@@ -620,7 +620,7 @@ void reference_end(struct reference *r, int i)
         r->migration[i] = r->migration[i + 1];
 }
 
-void reference_sample(struct reference *r, int i, const struct migbuf_sample *s)
+void reference_sample(struct reference *r, int i, uint64_t now_ms, const struct migbuf_sample *s)
 {
     struct reference_migration *m = &r->migration[i];
 
@@ -629,7 +629,8 @@ void reference_sample(struct reference *r, int i, const struct migbuf_sample *s)
     m->disk_written[s->disk] = s->written_bytes;
     if (s->remaining_bytes > 0)
         m->disk_left[s->disk] = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
-    m->disk_told[s->disk] = m->disk_seen[s->disk] = true;
+    m->disk_told[s->disk] = true;
+    m->disk_ms[s->disk] = (double)now_ms;
     if (s->file_bytes > 0) /* then it is there */
         m->waits = m->force.now.absent = m->force.before.absent = false;
 }
@@ -763,7 +764,8 @@ double reference_reserve(const struct reference_migration *m)
     double drains = m->drains_ahead;
 
     drains += m->force.now.paused ? 0 : 1; /* a pause is a drain, and who is paused has had it … */
-    drains += m->force.pours ? 1 : 0;      /* … but what it poured may still be to come */
+    drains += m->force.pours ? 1 : 0;      /* … but what it poured may not have been measured … */
+    drains += m->drained + m->poured;      /* … nor what others poured that are over */
     return fmin(queue(m) * drains, missing(m));
 }
 
@@ -856,7 +858,7 @@ static double pending(const struct reference *r, const struct reference_migratio
     double rate = highest_rate(m), sets = sets_to_come(m);
     bool unlimited = !m->force.now.limited;
 
-    if (rate <= 0 || (r->options.lag_ms == 0 && sets <= 0 && !unlimited && !m->stale))
+    if (rate <= 0 || (r->options.lag_ms == 0 && sets <= 0 && !unlimited && m->unseen <= 0))
         return 0;
     return fmin(growth(m, rate, lag_s(r), sets, true), room);
 }
@@ -979,21 +981,11 @@ static void doubt(struct reference_migration *m)
     f->unanswered = f->again = false;
 }
 
-/* A decision has landed a lag after its tick; who measures a lag before a tick may still see files from before that. */
-static double landed_ms(const struct reference *r)
-{
-    return (double)r->now_ms + 2 * (double)r->options.lag_ms;
-}
-
-/* What nobody knew is known: whatever else was in force ends now. Files that were measured before may not show it. */
-static void know(const struct reference *r, struct reference_migration *m)
+/* What nobody knew is known: whatever else was in force has ended by the next tick. */
+static void know(struct reference_migration *m)
 {
     for (int k = 0; k < m->force.olders; k++)
-        if (isinf(m->force.older[k].until_ms)) {
-            m->force.older[k].until_ms = landed_ms(r);
-            for (int d = 0; d < m->disk_count; d++)
-                m->disk_seen[d] = false;
-        }
+        m->force.older[k].until_ms = fmin(m->force.older[k].until_ms, REFERENCE_LANDED);
     m->force.unknown = m->force.unanswered = false;
 }
 
@@ -1003,7 +995,7 @@ int reference_outcome(struct reference *r, int i, int32_t outcome)
     double decided = rate_under(m, &m->force.now);
 
     if (outcome == MIGBUF_OUTCOME_DONE)
-        know(r, m);
+        know(m);
     if (outcome == MIGBUF_OUTCOME_REFUSED) {
         if (!m->force.unanswered)
             return MIGBUF_E_STATE;
@@ -1030,47 +1022,67 @@ void reference_found(struct reference *r, int i, const struct migbuf_limits *lim
         s.paused_at_ms = f->now.paused_at_ms;
     if (f->now.absent && running && s.units == 0)
         return; /* nobody can limit what is not there */
-    if (f->unanswered && !f->unknown && f->olders > 0 && f->older[f->olders - 1].until_ms > (double)r->now_ms) {
+    if (f->unanswered && !f->unknown && f->olders > 0) {
         add_older(f, &f->now, f->older[f->olders - 1].until_ms); /* it may land after the look */
         older_are_few(m, f);
     }
-    know(r, m);
+    know(m);
     f->found = s.units != f->now.units || s.limited != f->now.limited || s.paused != f->now.paused;
     f->now = f->before = s;
     m->waits = false;
 }
 
-/* The files of who was not seen have grown by what may have held since. */
-static void grow_unseen(const struct reference *r, struct reference_migration *m, uint64_t now_ms)
+/* Before the first tick nobody knows what time it is; and nothing is measured after the tick that it is told to. */
+static double measured_ms(const struct reference *r, struct reference_migration *m, uint64_t now_ms)
 {
-    double rate = highest_rate(m), sets = sets_to_come(m), seconds = (double)(now_ms - r->now_ms) / 1000;
-    bool all = true;
+    double oldest = (double)now_ms;
+
+    for (int d = 0; d < m->disk_count; d++) {
+        if (m->disk_ms[d] > (double)now_ms || (!r->ticked && m->disk_ms[d] >= 0 && m->disk_ms[d] <= 0))
+            m->disk_ms[d] = (double)now_ms;
+        oldest = fmin(oldest, m->disk_ms[d]);
+    }
+    return oldest;
+}
+
+/* What may have been in force since its files were measured lets them have grown. What was over by then is forgotten. */
+static void look_back(const struct reference *r, struct reference_migration *m, uint64_t now_ms)
+{
+    double since = measured_ms(r, m, now_ms), rate;
+    struct reference_force *f = &m->force;
     int kept = 0;
 
-    for (int k = 0; k < m->force.olders; k++)
-        if (m->force.older[k].until_ms > (double)now_ms)
-            m->force.older[kept++] = m->force.older[k];
-    m->force.olders = kept;
-    m->force.unanswered = m->force.unanswered && kept > 0; /* without a word it was done */
-    for (int d = 0; d < m->disk_count; d++) {
-        all = all && m->disk_seen[d];
-        m->disk_seen[d] = false;
+    if (r->options.policy == MIGBUF_POLICY_LITERAL) { /* promises nothing */
+        f->pours = f->unanswered = false;
+        f->olders = 0;
+        m->drained = 0;
+        return;
     }
-    if (r->options.policy == MIGBUF_POLICY_LITERAL) { /* keeps nothing free */
-        m->force.pours = false;
-    } else if (all || m->force.now.absent) {
-        m->unseen = 0;
-        m->stale = false;
-        if (kept == 0 && !m->force.unknown)
-            m->force.pours = false;
-    } else if (rate > 0) {
-        if (!m->stale) /* the last measurement may be a lag older than the last tick */
-            seconds += lag_s(r);
-        if (r->options.lag_ms == 0 && m->action != MIGBUF_ACTION_KEEP && m->action != MIGBUF_ACTION_WAIT && m->action != 0)
-            sets++; /* what the last tick decided was set at once */
-        m->unseen += fmin(growth(m, rate, seconds, sets, false), missing(m));
-        m->stale = true;
+    for (int k = 0; k < f->olders; k++)
+        if (f->older[k].until_ms >= since)
+            f->older[kept++] = f->older[k];
+    f->olders = kept;
+    f->unanswered = f->unanswered && kept > 0; /* without a word it was done */
+    f->pours = f->pours && (kept > 0 || f->unknown);
+    if (since >= m->poured_ms)
+        m->poured = 0;
+    if (m->drained > 0) {
+        m->poured = fmin(UINT32_MAX, m->poured + m->drained);
+        m->poured_ms = (double)now_ms;
+        m->drained = 0;
     }
+    rate = highest_rate(m);
+    m->unseen = 0;
+    if (rate > 0 && since < (double)now_ms) {
+        double bytes = missing(m);
+
+        if (isfinite(since))
+            bytes = fmin(bytes, growth(m, rate, ((double)now_ms - since) / 1000, sets_to_come(m), false));
+        m->unseen = bytes;
+    }
+    for (int k = 0; k < kept; k++)
+        if (f->older[k].until_ms >= REFERENCE_LANDED && isfinite(f->older[k].until_ms))
+            f->older[k].until_ms = (double)now_ms;
 }
 
 void reference_load(struct reference *r, uint64_t now_ms)
@@ -1090,15 +1102,16 @@ void reference_load(struct reference *r, uint64_t now_ms)
         m->link_ms = now_ms;
         m->force.now.paused_at_ms = m->force.before.paused_at_ms = now_ms;
         for (int k = 0; k < m->force.olders; k++)
-            if (isfinite(m->force.older[k].until_ms))
-                m->force.older[k].until_ms = landed_ms(r);
+            if (m->force.older[k].until_ms < REFERENCE_LANDED)
+                m->force.older[k].until_ms = (double)now_ms + r->options.lag_ms;
         /* nobody knows how long it took: all that may be written was */
         if (highest_rate(m) > 0) {
             m->unseen = 0;
             m->unseen = missing(m);
         }
         for (int d = 0; d < m->disk_count; d++)
-            m->disk_seen[d] = false;
+            m->disk_ms[d] = -INFINITY;
+        m->poured_ms = (double)now_ms;
         m->measured = m->fed = m->owed_known = false;
         m->learnt_ms = m->fed_ms = m->owed_ms = now_ms;
         m->fed_bytes = (double)reference_file_bytes(m);
@@ -1286,7 +1299,7 @@ static double common_level(struct reference *r, double at)
         amount[i] = fmin(weight[i] * most, room - fixed[i]);
         total -= fixed[i];
     }
-    if (r->ledger.count == 0 || total > 0)
+    if (total >= -1) /* all fixed parts fit, to a byte; then only who wants more is cut */
         level = reference_shave(amount, weight, r->ledger.count, total);
     for (int i = 0; i < r->ledger.count; i++)
         r->migration[i].claim = fixed[i] + fmin(amount[i], weight[i] * fmin(r->migration[i].wanted, level));
@@ -1339,7 +1352,7 @@ static void let_in(struct reference *r, double left)
         }
         left -= fee(r, m, 0);
     }
-    r->grantable = fmax(0, r->grantable - kept);
+    r->grantable -= kept;
 }
 
 static void count_space(struct reference *r)
@@ -1864,8 +1877,7 @@ static void decide(struct reference *r, int i, double shift, struct migbuf_decis
         return;
     }
     f->before = old;
-    if (r->options.lag_ms > 0)
-        add_older(f, &old, landed_ms(r));
+    add_older(f, &old, (double)r->now_ms + r->options.lag_ms);
     older_are_few(m, f);
 }
 
@@ -1898,9 +1910,12 @@ static bool fits(const struct reference *r)
 int reference_phase(struct reference *r, int i, int32_t phase, uint32_t drains)
 {
     struct reference_migration *m = &r->migration[i];
+    uint32_t had = m->drains_ahead < m->drains_fit ? m->drains_ahead : m->drains_fit; /* the others could not begin */
 
     for (int d = 0; d < m->disk_count && phase != m->phase; d++)
         m->disk_left[d] = phase == MIGBUF_PHASE_DRAIN ? m->disk_bytes[d] : m->disk[d].virtual_bytes;
+    if (drains < had && !m->force.now.absent)
+        m->drained = fmin(UINT32_MAX, m->drained + had - drains);
     m->phase = phase;
     m->drains_ahead = drains;
     if (drains > m->drains_fit && !fits(r))
@@ -1958,7 +1973,7 @@ void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision
     bool literal = r->options.policy == MIGBUF_POLICY_LITERAL;
 
     for (int i = 0; i < r->ledger.count; i++)
-        grow_unseen(r, &r->migration[i], now_ms);
+        look_back(r, &r->migration[i], now_ms);
     count_tick(r, now_ms);
     settle_ledger(r);
     r->files = 0;

@@ -16,6 +16,7 @@
 #define REFERENCE_MAX 64  /* migrations */
 #define REFERENCE_DISKS 4 /* disks of one migration */
 #define REFERENCE_OLDER 4 /* limits that were decided away and are remembered one by one */
+#define REFERENCE_LANDED 1e300
 
 struct reference_entry {
     int who; /* index of the migration, in order of start */
@@ -55,7 +56,8 @@ struct reference_state {
     struct migbuf_limits limits;
 };
 
-/* A state that was decided away. It may hold until a time, INFINITY where nobody knows; so many sets may land by then. */
+/* A state that was decided away. It may hold until a time, REFERENCE_LANDED: until before the next tick, INFINITY: nobody
+ * knows; so many sets may land by then. */
 struct reference_older {
     struct reference_state state;
     double until_ms, sets;
@@ -82,11 +84,11 @@ struct reference_migration {
     uint64_t disk_bytes[REFERENCE_DISKS], disk_writes[REFERENCE_DISKS], disk_written[REFERENCE_DISKS];
     uint64_t disk_left[REFERENCE_DISKS]; /* still to send */
     bool disk_told[REFERENCE_DISKS];     /* a sample came, ever */
-    bool disk_seen[REFERENCE_DISKS];     /* and since the last tick */
+    double disk_ms[REFERENCE_DISKS];     /* when it was measured, -INFINITY: nobody knows */
     bool waits;                          /* for its room: it may not begin yet */
-    bool stale;                          /* at the last tick not all had been seen */
-    double unseen;                       /* that its files may have grown by since they were seen */
+    double unseen;                       /* that its files may have grown by since they were measured */
     uint32_t drains_fit;                 /* so many drains have their room */
+    double drained, poured, poured_ms;   /* drains that are over: since the last tick, and before the tick at poured_ms */
     uint64_t learnt_ms, learnt_bytes, learnt_writes, learnt_written; /* where the last measurement of growth ended */
     bool measured;
     double units_sum, grown_sum, ratio; /* with a memory of 10 s; growth per unit */
@@ -171,7 +173,7 @@ void reference_migration_set(struct reference_migration *m, const struct migbuf_
                              const struct migbuf_geometry *disks, int disk_count);
 void reference_start(struct reference *r, const struct reference_migration *m, uint32_t weight);
 void reference_end(struct reference *r, int i);
-void reference_sample(struct reference *r, int i, const struct migbuf_sample *s);
+void reference_sample(struct reference *r, int i, uint64_t now_ms, const struct migbuf_sample *s);
 int reference_phase(struct reference *r, int i, int32_t phase, uint32_t drains);
 void reference_link(struct reference *r, uint64_t link, uint64_t bytes_per_s);
 /* What must fit for it to be resized; and resizing, which says whether all that may be written fits already. */
