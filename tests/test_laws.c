@@ -1300,7 +1300,8 @@ END_TEST
 struct landing {
     uint64_t at_ms;
     struct reference_state state;
-    bool tells; /* the host tells that it landed */
+    bool tells;      /* the host tells that it landed */
+    uint64_t number; /* of the command: what became of an older one is no news of the last */
 };
 
 struct guest {
@@ -1308,6 +1309,7 @@ struct guest {
     struct reference_state truth; /* what QEMU has in force */
     struct landing coming[COMING];
     int comings;
+    uint64_t sent; /* commands so far */
     double data;       /* in its bucket, as file growth */
     double tables;     /* in its bucket, as units that need tables */
     uint64_t metadata; /* of its files, so far */
@@ -1459,7 +1461,7 @@ static void land(int i)
         }
         g->runs = true;
     }
-    if (l.tells && g->comings == 0)
+    if (l.tells && l.number == g->sent)
         rig_outcome(i, MIGBUF_OUTCOME_DONE);
 }
 
@@ -1508,11 +1510,12 @@ static int guest_is_told(int i, uint64_t now_ms, bool well)
     const struct reference_migration *m = &rig.ref.migration[i];
     struct guest *g = &guests[i];
     uint64_t lag = rig.ref.options.lag_ms, late = chance(50) ? lag : below(lag + 1), fate = well ? 50 : below(100);
-    struct landing l = { now_ms + late, m->force.now, m->force.unknown || chance(30) };
+    struct landing l = { now_ms + late, m->force.now, m->force.unknown || chance(30), g->sent + 1 };
     bool unknown = fate < 10 && g->comings < COMING - 1;
 
     if (m->action == MIGBUF_ACTION_KEEP || m->action == MIGBUF_ACTION_WAIT)
         return 0;
+    g->sent++;
     if (fate >= 90) /* what came before it lands, or is answered, or does not matter any more */
         return rig_outcome(i, MIGBUF_OUTCOME_REFUSED);
     if (unknown) {
