@@ -1279,6 +1279,8 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
         *out = (struct migbuf_decision){ .id = e->id, .action = MIGBUF_ACTION_WAIT, .reason = e->reason };
         return;
     }
+    if (!literal && units < lowest_units(e) && e->budget >= (double)(lowest_units(e) * step) * ratio)
+        units = lowest_units(e); /* the quotient of a product is not always what it was made of */
     if (!literal && units < e->least_units)
         units = 0;
     if (!literal)
