@@ -1079,7 +1079,8 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
                                         .rate = f->rate, .peak = f->peak };
     for (uint32_t k = 0; k < e->disk_count; k++)
         g->left_bytes += (double)e->measured[k].remaining_bytes;
-    migbuf_forecast_remaining(f, g->file_bytes, missing(e), &g->remaining);
+    /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
+    migbuf_forecast_remaining(f, (double)files_of(e), missing(e), &g->remaining);
 }
 
 /* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
