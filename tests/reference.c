@@ -1455,7 +1455,7 @@ static double bend(double y)
 
 static double working_set(const struct reference_migration *m)
 {
-    double s = reference_most_bytes(m), most = missing(m), y;
+    double s = (double)reference_file_bytes(m), most = missing(m), y;
 
     if (s <= 0 || m->u <= 0)
         return most;
@@ -1839,9 +1839,12 @@ static int32_t act(struct reference *r, struct reference_migration *m, double sh
     bool literal = r->options.policy == MIGBUF_POLICY_LITERAL;
     double z = floor(fmax(0, m->budget + shift) / (reference_step(r, m) * (literal ? 1 : target_ratio(r, m))));
     uint64_t most = least(units_max, UINT64_MAX / (uint64_t)reference_step(r, m)); /* growth must stay a number */
-    uint64_t n = z < (double)most ? (uint64_t)z : most;
-    bool stands = n == 0 || (!literal && (r->cannot_fit || n < least_units(r, m)));
+    uint64_t n = z < (double)most ? (uint64_t)z : most, needs = least_units(r, m) > 2 ? least_units(r, m) : 2;
+    bool stands;
 
+    if (!literal && n < needs && m->budget + shift >= smallest_limit(r, m) * target_ratio(r, m))
+        n = needs; /* rounding takes nobody what it needs */
+    stands = n == 0 || (!literal && (r->cannot_fit || n < least_units(r, m)));
     if (m->waits) {
         m->reason = MIGBUF_REASON_ADMISSION;
         return MIGBUF_ACTION_WAIT;
