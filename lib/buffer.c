@@ -959,7 +959,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         total -= e->reserve;
         least += need - e->reserve;
     }
-    b->grantable = fmax(0, total - waits);
+    b->grantable = fmin(total, fmax(total - waits, least)); /* who waits takes nobody's smallest limit */
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */
@@ -979,7 +979,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
+    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
@@ -1481,7 +1481,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
         .used_bytes = migbuf_bins_used(b->bins),
         .reserve_bytes = (uint64_t)b->reserve,
         .pending_bytes = (uint64_t)b->pending,
-        .grantable_bytes = (uint64_t)b->grantable,
+        .grantable_bytes = (uint64_t)fmax(0, b->grantable),
         .reach_bytes = (uint64_t)fmin(reach(b), 0x1p63),
         .unseen_bytes = (uint64_t)b->unseen,
         .excess_bytes = migbuf_bins_excess(b->bins),
