@@ -299,6 +299,24 @@ wait $pid
 [ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ]
 report $? "three times Ctrl-C"
 
+# 32 writes of 64 KiB always wait. Two drains of them, when the merge begins and at the stop, and 256 KiB a second; a merge that
+# is completed under the running guest goes on pouring.
+begin --policy fixed:256KiB --vms 1 --disk 512MiB --buffer 256MiB --link 6MB --pattern sequential --qd 32 --pace 100000 \
+    --work-dir "$dir" --json="$dir/summary"
+said "base copy [1-9]"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && [ "$(value vm 0 runs_at)$(value writes_lost)" = source0 ] && [ "$(value buffer_peak_bytes)" -lt 12000000 ]
+report $? "a merge is completed under a guest that stands: $(value buffer_peak_bytes) bytes at most in the buffer"
+
+# Too large for the buffer, so that guests are paused. On the way back they run before their descriptors go: QEMU would keep them.
+begin --policy paper --disk 48MiB --buffer 32MiB --link 6MB --work-dir "$dir" --json="$dir/summary"
+said ", paused"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ] && ! grep -q "something else took" "$dir/said"
+report $? "guests that were paused go back, and their overlays are gone before the run is over"
+
 # Killed: QEMUs and mounts go with it. Files cannot.
 begin $small --link 4MB
 said "phase base copy"

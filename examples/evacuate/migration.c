@@ -130,7 +130,7 @@ void release_overlay(struct migration *m)
 
 const struct step *step_at(int at)
 {
-    return at <= ASK_END || (at >= BACK_MIGRATE && at <= BACK_RUN) ? &steps_back[at] : &steps_there[at];
+    return at <= ASK_END || (at >= BACK_MIGRATE && at < GOING_ON) ? &steps_back[at] : &steps_there[at];
 }
 
 static int32_t side_of(const struct migration *m, int32_t side)
@@ -195,7 +195,7 @@ static void step_failed(struct migration *m, uint64_t now)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
     else if (m->at < ARRIVAL)
         turn_back(m, now);
-    else if (m->at > BACK_RUN && !m->place[m->home].monitor.lost && m->at < QUITTING)
+    else if (m->at >= GOING_ON && !m->place[m->home].monitor.lost && m->at < QUITTING)
         go_to(m, m->at + 1); /* the error is kept, the disk is checked all the same */
     else
         give_in(m, now);

@@ -199,7 +199,7 @@ static bool made_job(const struct migration *m)
  * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
 static bool must_hold(const struct migration *m)
 {
-    return made_any(m, MADE_JOB) && is_running(m);
+    return made_any(m, MADE_JOB);
 }
 
 static bool made_nbd(const struct migration *m)
@@ -221,6 +221,12 @@ static bool made_snapshot(const struct migration *m)
 static bool must_merge(const struct migration *m)
 {
     return made_snapshot(m) && m->giving_up;
+}
+
+/* All disks' merges are completed while the guest stands, one after the other. */
+static bool must_stand_still(const struct migration *m)
+{
+    return made_any(m, MADE_SNAPSHOT) && m->giving_up;
 }
 
 static bool must_begin_merge(const struct migration *m)
@@ -270,16 +276,16 @@ static bool goes_on(const struct migration *m)
     return !m->giving_up;
 }
 
+static bool stays(const struct migration *m)
+{
+    return m->giving_up;
+}
+
 static bool learnt(const struct migration *m)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
 
     return !migbuf_disk_info(m->throttle.disk, &info) && info.learnt;
-}
-
-static bool is_stopped(const struct migration *m)
-{
-    return !m->place[SOURCE].monitor.facts.running;
 }
 
 static int migration_over(struct migration *m, const struct call *answer, uint64_t now)
@@ -407,9 +413,17 @@ const struct step steps_back[] = {
                       .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH | LONG },
     [BACK_READY] = { "waiting until the overlay is merged", PHASE_BASE, SOURCE, .needed = must_merge,
                      .begin = under_control, .finished = job_ready, .flags = EACH | LONG },
+    /* Completing a merge drains the disk, copies what that poured, and begins again while anything is dirty. Under a guest
+     * that always has writes waiting it ends by chance, and every round goes past the limits. `stop` pours one queue, for
+     * which there is room. Always sent: what was said of the guest before may be a `cont` that has not been answered. */
+    [BACK_STILL] = { "stopping the guest to complete the merge", PHASE_BASE, SOURCE, "stop", .needed = must_stand_still,
+                     .begin = take_over, .flags = DRAINS },
     [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE("$O"),
                         .needed = must_merge, .finished = job_completed, .unmakes = MADE_SNAPSHOT | MADE_COMMIT,
                         .flags = EACH, .event = "merged back" },
+    /* It writes to its own disk again, whatever was decided while it did not. And before the descriptor is removed: a QEMU
+     * whose guest stands keeps it open (monitor_fdset_cleanup()), and with it the overlay's blocks. */
+    [BACK_RUN] = { "letting the guest go on", PHASE_BASE, SOURCE, "cont", .needed = stays, .begin = take_over },
     [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
                     .needed = made_node, .unmakes = MADE_NODE, .flags = EACH },
     [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
@@ -418,6 +432,5 @@ const struct step steps_back[] = {
     [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer },
     [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
                        .finished = pumped, .event = "host's limits restored" },
-    [BACK_RUN] = { "letting the guest go on", PHASE_REVERTED, SOURCE, "cont", .needed = is_stopped },
 };
 /* clang-format on */
