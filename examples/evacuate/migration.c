@@ -695,12 +695,21 @@ const char *migration_find_step(const char *name, size_t length)
     return NULL;
 }
 
+/* Finding out after a restart, and taking back what hung on the program that died: that is no phase of its own. It stands
+ * where it will go on. */
+static bool is_coming_back(const struct migration *m)
+{
+    return m->at <= ASK_END || (m->at >= BACK_MIGRATE && m->at < GOING_ON && !m->giving_up);
+}
+
 int32_t migration_phase(const struct migration *m)
 {
     if (m->outcome == OUTCOME_LOST)
         return PHASE_FAILED;
     if (m->at >= GOING_ON && m->home == SOURCE)
         return PHASE_REVERTED;
+    if (is_coming_back(m))
+        return m->home == TARGET ? PHASE_TARGET : m->throttle.overlay_fd[0] >= 0 ? PHASE_BASE : PHASE_WAITING;
     return step_at(m->at)->phase;
 }
 
@@ -710,6 +719,8 @@ uint32_t migration_progress_permille(const struct migration *m)
     bool mirror = m->at >= NBD_NODE;
     uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
+    if (is_coming_back(m))
+        return 0;
     if (m->at >= ARRIVAL)
         return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
     if (m->at > READY)
