@@ -120,7 +120,7 @@ def at(step, ms):
 
 def phases_at_kill(directory):
     state = read(directory + "/state")
-    if not state:
+    if not state or "finished" in state:
         return []
     return [WHERE.get(vm["step"], "coming back") if vm["outcome"] == 0 else "over" for vm in state["vms"]]
 

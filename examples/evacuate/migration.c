@@ -167,7 +167,7 @@ static bool go_to_next_disk(struct migration *m)
 /* Neither here nor there, or nobody can say: the worst end. */
 static void give_in(struct migration *m, uint64_t now)
 {
-    say(m, now, "lost");
+    say(m, now, m->known ? "lost" : "it did not start");
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);

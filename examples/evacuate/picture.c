@@ -339,7 +339,7 @@ static struct widths widths_for(uint32_t columns)
     if (columns >= 76)
         w.guest = 9;
     if (columns >= 100)
-        w.name = 14;
+        w.name = 15;
     rest = columns - 43 - w.name - 1 - (w.guest ? w.guest + 1 : 0);
     w.why = rest < 12 ? rest : 11;
     rest -= w.why;
