@@ -383,10 +383,27 @@ static int run(struct program *p)
     return rc;
 }
 
+/* One that is there already must be of use: a VM under guard without its own limits on record would be the worst time to learn. */
+static int check_state_dir(struct program *p)
+{
+    struct stat s;
+    int rc = stat(p->state_dir, &s);
+
+    if (rc && errno == ENOENT)
+        return 0;
+    if (!rc && !S_ISDIR(s.st_mode))
+        rc = (errno = ENOTDIR, -1);
+    if (!rc)
+        rc = access(p->state_dir, R_OK | W_OK | X_OK);
+    return rc ? fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno)) : 0;
+}
+
 static int prepare(struct program *p)
 {
     struct migbuf_error e;
 
+    if (!p->dry && check_state_dir(p))
+        return -1;
     if (server_open(&p->server, &p->lxd, p->error))
         return -1;
     p->facts.size = sizeof p->facts;
