@@ -247,6 +247,10 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
+	// It arrives as it left, standing. A cont before it has arrived is forgotten then.
+	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+		return err
+	}
 	if err = v.target.Run("cont", nil, nil); err != nil {
 		return err
 	}
