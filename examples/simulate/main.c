@@ -538,6 +538,12 @@ static int report(const struct options *o, const struct result *results, size_t 
     return rc || fflush(stdout) ? -1 : 0;
 }
 
+static void free_options(struct options *o)
+{
+    free(o->trace.at_s);
+    free(o->trace.bytes_per_s);
+}
+
 /* Runs that are not known yet, and what comes of all. */
 static int simulate(const struct options *o, struct result *results, size_t count, FILE *resume)
 {
@@ -561,12 +567,16 @@ int main(int argc, char **argv)
     size_t count;
     int rc = read_options(&o, argc, argv, error);
 
-    if (rc > 0)
+    if (rc > 0) {
+        free_options(&o);
         return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+    }
     if (!rc && o.resume && !(resume = fopen(o.resume, "a+")))
         rc = fail(error, "--resume %s: %s", o.resume, strerror(errno));
-    if (rc < 0)
+    if (rc < 0) {
+        free_options(&o);
         return fprintf(stderr, "simulate: %s\n", error), 2;
+    }
     results = plan_runs(&o, &count);
     if (!results)
         return complain("no memory", strerror(errno)), EXIT_FAILURE;
@@ -576,7 +586,6 @@ int main(int argc, char **argv)
     if (resume && fclose(resume))
         rc = complain(o.resume, strerror(errno));
     munmap(results, count * sizeof *results);
-    free(o.trace.at_s);
-    free(o.trace.bytes_per_s);
+    free_options(&o);
     return rc ? EXIT_FAILURE : EXIT_SUCCESS;
 }
