@@ -965,7 +965,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         total -= e->reserve;
         least += need - e->reserve;
     }
-    b->grantable = total - waits;
+    b->grantable = fmin(total, fmax(total - waits, least)); /* who waits takes nobody's smallest limit */
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */
@@ -985,7 +985,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
+    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
@@ -1280,8 +1280,8 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
         *out = (struct migbuf_decision){ .id = e->id, .action = MIGBUF_ACTION_WAIT, .reason = e->reason };
         return;
     }
-    if (!literal && units < lowest_units(e) && e->budget >= (double)(lowest_units(e) * step) * ratio)
-        units = lowest_units(e); /* the quotient of a product is not always what it was made of */
+    if (!literal && units < lowest_units(e) && e->budget >= (double)(lowest_units(e) * step) * ratio * (1 - 1e-9))
+        units = lowest_units(e); /* sums and quotients of fractions are not always what they were made of */
     if (!literal && units < e->least_units)
         units = 0;
     if (!literal)

@@ -1325,18 +1325,18 @@ static void clamp_by_space(struct reference *r)
     }
 }
 
-/* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start;
- * and the others may not take what somebody waits for. */
+/* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start. */
 static void let_in(struct reference *r, double left)
 {
-    double kept = 0;
+    double kept = 0, least_growth = 0;
 
     for (int i = 0; i < r->ledger.count; i++) {
         const struct reference_migration *m = &r->migration[i];
 
         if (!m->waits)
-            left -= fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
+            least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
     }
+    left -= least_growth;
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
@@ -1349,10 +1349,12 @@ static void let_in(struct reference *r, double left)
             m->reserve = reference_reserve(m);
             r->reserves += m->reserve;
             r->grantable -= m->reserve;
+            least_growth += fee(r, m, 0) - m->reserve;
         }
         left -= fee(r, m, 0);
     }
-    r->grantable -= kept;
+    /* the others may not take what somebody waits for, but what they need to run */
+    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, least_growth));
 }
 
 static void count_space(struct reference *r)
@@ -1842,7 +1844,7 @@ static int32_t act(struct reference *r, struct reference_migration *m, double sh
     uint64_t n = z < (double)most ? (uint64_t)z : most, needs = least_units(r, m) > 2 ? least_units(r, m) : 2;
     bool stands;
 
-    if (!literal && n < needs && m->budget + shift >= smallest_limit(r, m) * target_ratio(r, m))
+    if (!literal && n < needs && m->budget + shift >= smallest_limit(r, m) * target_ratio(r, m) * (1 - 1e-9))
         n = needs; /* rounding takes nobody what it needs */
     stands = n == 0 || (!literal && (r->cannot_fit || n < least_units(r, m)));
     if (m->waits) {

@@ -879,7 +879,7 @@ static void compare_decision(int i, const struct migbuf_decision *d, struct migb
     decisions++;
     actions[r->action]++;
     reasons[r->reason]++;
-    if (r->reason == MIGBUF_REASON_PLAN && near(rig.ref.migration[i].wanted, rig.ref.level, shift)) {
+    if ((r->reason == MIGBUF_REASON_PLAN || r->reason == MIGBUF_REASON_SPACE) && near(rig.ref.migration[i].wanted, rig.ref.level, shift)) {
         r->reason = d->reason; /* two clamps that meet */
         rig.ref.migration[i].reason = d->reason;
     }
@@ -1174,7 +1174,7 @@ static void any_errors(void)
     l.iops_wr = l.bps_wr = UINT64_C(1000000000000001);
     rig_code(migbuf_buffer_found(b, known, &l, 1), MIGBUF_E_RANGE);
     rig_code(migbuf_buffer_remove(b, strange), MIGBUF_E_NOTFOUND);
-    if (rig_files() < MIGBUF_BYTES_MAX / 2) /* else the files do not fit either, and that may be said first */
+    if (reference_needed(&rig.ref) < 0x1p61) /* else the files do not fit either, and that may be said first */
         rig_code(migbuf_buffer_resize(b, MIGBUF_BYTES_MAX + 1, NULL), MIGBUF_E_RANGE);
     rig_code(migbuf_buffer_view(b, strange, &v), MIGBUF_E_NOTFOUND);
     v.size = 8;

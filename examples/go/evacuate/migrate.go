@@ -178,7 +178,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 		m.mu.Lock()
 		m.handsOff = false
 		m.mu.Unlock()
-		e := v.mergeBack()
+		e := v.mergeBack(m)
 		v.told(e)
 		v.overlayGone = e == nil
 	})
@@ -247,6 +247,10 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
+	// It arrives as it left, standing. A cont before it has arrived is forgotten then.
+	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+		return err
+	}
 	if err = v.target.Run("cont", nil, nil); err != nil {
 		return err
 	}
@@ -389,24 +393,29 @@ func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 }
 
 // mergeBack commits the overlay into the disk it lies on. The guest runs or stands meanwhile as the buffer wants it: its
-// writes still go to the overlay.
-func (v *VM) mergeBack() error {
+// writes still go to the overlay. It stands when the job is completed: under a running guest QEMU drains the disk, copies what
+// that poured, and begins again while anything is dirty, past every limit. The caller lets it run.
+func (v *VM) mergeBack(m *Member) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	m := &Member{}
-	if err := v.waitJob(ctx, m, false); err != nil { // the mirror, if there was one
+	nobody := &Member{}                                   // what these jobs have left is not on the link
+	if err := v.waitJob(ctx, nobody, false); err != nil { // the mirror, if there was one
 		return err
 	}
 	if err := v.source.Run("block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
 		return err
 	}
-	if err := v.waitJob(ctx, m, true); err != nil {
+	if err := v.waitJob(ctx, nobody, true); err != nil {
+		return err
+	}
+	m.own()
+	if err := v.source.Run("stop", nil, nil); err != nil {
 		return err
 	}
 	if err := v.source.Run("block-job-complete", args{"device": overlay}, nil); err != nil {
 		return err
 	}
-	return v.waitJob(ctx, m, false)
+	return v.waitJob(ctx, nobody, false)
 }
 
 func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
