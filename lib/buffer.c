@@ -965,7 +965,8 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         total -= e->reserve;
         least += need - e->reserve;
     }
-    b->grantable = fmin(total, fmax(total - waits, least)); /* who waits takes nobody's smallest limit */
+    /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
+    b->grantable = fmin(total, fmax(total - waits, least * (1 + 1e-9)));
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */

@@ -1354,7 +1354,7 @@ static void let_in(struct reference *r, double left)
         left -= fee(r, m, 0);
     }
     /* the others may not take what somebody waits for, but what they need to run */
-    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, least_growth));
+    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, least_growth * (1 + 1e-9)));
 }
 
 static void count_space(struct reference *r)
