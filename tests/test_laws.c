@@ -859,12 +859,12 @@ static double rate_slack(int i)
     return rig_slack() + (rig.ref.options.policy == MIGBUF_POLICY_PLANNER && m->rho > 0 ? 1e-11 * wishes / m->rho : 0);
 }
 
-/* Of 10^10 units/s and more nobody can tell the last one: the library's count is taken over. */
+/* Of 10^9 units/s and more nobody can tell the last one: the library's count is taken over. */
 static bool too_many_to_count(int i, const struct migbuf_decision *d, const struct migbuf_decision *r)
 {
     double units = (double)d->limits.iops_wr;
 
-    if (d->id != r->id || d->action != r->action || d->reason != r->reason || units < 1e10 ||
+    if (d->id != r->id || d->action != r->action || d->reason != r->reason || units < 1e9 ||
         !near(units, (double)r->limits.iops_wr, 0))
         return false;
     rig.ref.migration[i].force.now.units = d->limits.iops_wr;
