@@ -1203,8 +1203,7 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
         stand(b, e);
         return MIGBUF_ACTION_PAUSE;
     }
-    e->now.units = units;
-    e->now.paused = 0;
+    e->now = (struct setting){ .units = units, .limited = 1, .paused_at_ms = e->now.paused_at_ms };
     return MIGBUF_ACTION_RESUME;
 }
 
@@ -1233,9 +1232,10 @@ static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t u
     return e->owed.again ? MIGBUF_ACTION_AGAIN : MIGBUF_ACTION_KEEP;
 }
 
+/* Also where a stop was asked for, whatever was asked for since, and nobody knows what was carried out. */
 static int may_stand(const struct entry *e)
 {
-    return e->now.paused || (e->unknown && e->before.paused);
+    return e->now.paused || (e->unknown && (e->before.paused || e->pours));
 }
 
 static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int no_room)
@@ -1341,7 +1341,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
         if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
-            b->e[i].joining = b->e[i].pours = b->e[i].open = 0;
+            b->e[i].joining = b->e[i].open = 0;
+            b->e[i].pours &= b->e[i].unknown;
             b->e[i].olders = b->e[i].drained = 0;
         } else {
             look_back(b, &b->e[i], now_ms);
