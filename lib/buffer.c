@@ -84,7 +84,7 @@ const char *migbuf_reason_text(int32_t reason)
         "its whole disk fits",
         "its part of the plan",
         "the plan holds without a throttle for it",
-        "nothing is known of it yet",
+        "little is known of it yet",
         "its room is not free yet",
         "files were not measured, and may have grown",
     };
@@ -1069,6 +1069,8 @@ static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
     grown = fmax(0, d->file_bytes - last.file_bytes);
     written = last.known ? fmax(d->units_bytes - last.units_bytes, grown) : grown;
     migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
+    if (!last.known && !(last.forecast.rate > 0)) /* the first that is known of it, and no part of a mean */
+        d->forecast.rate = d->forecast.peak;
 }
 
 static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
@@ -1087,7 +1089,8 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
 
 /* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
  * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. Of whom
- * nothing has been seen yet, a sixteenth must do: what it takes cannot be taken back. */
+ * nothing has been seen yet, or who has less than its wish and is let explore, a sixteenth must do: what it takes cannot be
+ * taken back. */
 static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
 {
     double in_force = (double)(e->now.units * e->step), band = b->o.hysteresis_percent / 100.0;
@@ -1102,7 +1105,7 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
         e->budget = floor_of(b, e, 1);
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
-    if (!e->demand.known && e->budget > first) {
+    if ((!e->demand.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
         e->budget = fmax(first, floor_of(b, e, 1));
         e->reason = MIGBUF_REASON_FIRST;
     }

@@ -1054,7 +1054,8 @@ static void look_back(const struct reference *r, struct reference_migration *m, 
     int kept = 0;
 
     if (r->options.policy == MIGBUF_POLICY_LITERAL) { /* promises nothing */
-        f->pours = f->unanswered = false;
+        f->pours = f->pours && f->unknown;
+        f->unanswered = false;
         f->olders = 0;
         m->drained = 0;
         return;
@@ -1409,7 +1410,7 @@ static void forecast_guest(const struct reference *r, struct reference_migration
 {
     double seconds, written = 0, bytes = (double)reference_file_bytes(m);
     double limit = (double)m->force.now.units * reference_unit(m), du, ds, sample, keep;
-    bool saturated, all_told = true, begun = false;
+    bool saturated, all_told = true, begun = false, unknown;
 
     for (int d = 0; d < m->disk_count; d++) {
         all_told = all_told && m->disk_told[d];
@@ -1426,6 +1427,7 @@ static void forecast_guest(const struct reference *r, struct reference_migration
     du = m->fed ? fmax(written - m->fed_written, ds) : ds; /* what grew was written, also before anything was counted */
     sample = du / seconds;
     m->u += du;
+    unknown = !m->fed && m->v <= 0;
     if (!m->force.now.paused) {
         saturated = m->force.now.limited && limit < device_of(m) && sample >= 0.9 * limit;
         m->vpk = saturated ? fmax(m->vpk, sample) : fmax(sample, keep * m->vpk);
@@ -1434,6 +1436,8 @@ static void forecast_guest(const struct reference *r, struct reference_migration
         m->den = keep * m->den + du;
         m->rho = m->den > 1e-9 ? fmin(1, m->num / m->den) : m->rho;
     }
+    if (unknown) /* the first interval that is seen is all that is known */
+        m->v = m->vpk;
     m->fed = true;
     m->fed_ms = r->now_ms;
     m->fed_written = written;
@@ -1721,7 +1725,8 @@ static void plan_clamps(struct reference *r, int i)
     m->wanted = fmax(m->wanted, lowest(r, m, 1));
     if (m->wanted >= in_force * (1 - slack) && m->wanted <= in_force * (1 + slack))
         m->wanted = in_force;
-    if (!m->fed && m->wanted > most / 16) { /* a guest nobody knows begins with a sixteenth of what is free */
+    /* A guest nobody knows begins with a sixteenth of what is free; so does who has less than its wish, and may explore. */
+    if ((!m->fed || (m->cut && m->rate >= INFINITY)) && m->wanted > most / 16) {
         m->wanted = fmax(most / 16, lowest(r, m, 1));
         m->cause = MIGBUF_REASON_FIRST;
     }
@@ -1856,7 +1861,7 @@ static int32_t act(struct reference *r, struct reference_migration *m, double sh
         return MIGBUF_ACTION_WAIT; /* it has nothing to write to, and need not be stopped */
     if (stands)
         return act_paused(r, m);
-    if (m->force.now.paused || (m->force.unknown && m->force.before.paused))
+    if (m->force.now.paused || (m->force.unknown && (m->force.before.paused || m->force.pours)))
         return act_resume(r, m, n);
     return act_running(r, m, n);
 }

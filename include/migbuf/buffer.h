@@ -97,14 +97,16 @@
  *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick
  *             to tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What
  *             grew was written: written is never taken for less. Counters are since the VM started, so a migration's
- *             first sample only sets the marks. V is at most what is missing of its disks
+ *             first sample only sets the marks; but what its files hold then was written. V is at most what is missing
+ *             of its disks
  *   U         as told, held; planned with its mean of the last minute (link.h)
  *   plan      migbuf_planner_tick over all, Ω without the reserves, weights, floor and interval as in the options. The
  *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
  *             a whole; when a migration begins to drain: its files
  *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
- *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed, but not
- *             less than a guest needs to run;
+ *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), W = T' and 0.1 s for each
+ *             disk, which nobody can exceed, and a sixteenth of that before anything was seen of it, and where the plan
+ *             lets it explore; but not less than a guest needs to run;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
  * Bins are kept for the picture and decide nothing: there is no host to stay below.
@@ -155,7 +157,7 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
-#define MIGBUF_REASON_FIRST 12  /**< planner: nothing is known of it yet, so it begins with a part of what is free */
+#define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
 #define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 
@@ -208,7 +210,8 @@ struct migbuf_migration {
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
     uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0:
-                                             unknown, its first seconds are planned as if it wrote nothing */
+                                             unknown: it begins with a part of what is free (see above), and what it
+                                             writes in the first interval that is seen counts as its rate */
 };
 
 /** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
