@@ -232,7 +232,12 @@ func (d *Disk) Restore(ctx context.Context, m Monitor) error {
 // Pump goes on with what a method that was interrupted before it sent anything had begun, and asks QEMU after LoadDisk.
 // Nothing to do: nil. After an unknown outcome it sends nothing and says so: Learn asks.
 func (d *Disk) Pump(ctx context.Context, m Monitor) error {
-	return d.want(ctx, m, "disk_pump", func() C.int { return 0 })
+	return d.want(ctx, m, "disk_pump", func() C.int {
+		if d.d == nil {
+			return C.MIGBUF_E_INVALID
+		}
+		return 0
+	})
 }
 
 // TellHost says that the host's own limits of one watched disk are these from now on: for a host that changes them itself

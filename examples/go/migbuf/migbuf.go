@@ -172,7 +172,8 @@ func OutcomeOf(err error) Outcome {
 }
 
 // Error is a failed call. It matches its Code under errors.Is, and its Cause or Errno where there is one. One whose
-// Outcome is unknown matches [ErrUnknown] too.
+// Outcome is unknown matches [ErrUnknown] too. On a [Disk], the Code is that of the last command and the Outcome that of
+// the whole call: a question without an answer is ErrUnknown, and nothing of what was wanted has been sent, OutcomeRefused.
 type Error struct {
 	Op      string        // the function, "buffer_add"
 	Code    Code          // the kind of failure
