@@ -6,4 +6,4 @@ package migbuf
 
 // Without cgo every other file of this package is left out, and Go would only say that there are none. It also leaves
 // cgo out by itself where it finds no C compiler.
-const _ uint = "package migbuf calls a C library: build it with CGO_ENABLED=1 and a C compiler (gcc, pkg-config)"
+const _ uint = "migbuf needs cgo: CGO_ENABLED=1, a C compiler, pkg-config"
