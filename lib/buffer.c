@@ -262,10 +262,12 @@ static double missing(const struct entry *e)
     return fmax(0, e->whole - most_of(e));
 }
 
-/* One more drain than those ahead: pausing is one. And one that was told to stop may have poured since it was measured. */
+/* One more drain than those ahead: pausing is one. And those that are over may have poured since it was measured. */
 static double reserve_of(const struct entry *e, double missing_bytes)
 {
-    return fmin(e->queue * ((double)e->drains_ahead + !e->now.paused + e->pours), missing_bytes);
+    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+
+    return fmin(e->queue * drains, missing_bytes);
 }
 
 /* Bytes/s of a limit, as growth; without a limit what the device can do. */
@@ -414,7 +416,15 @@ static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t n
         if (since_ms == MIGBUF__NEVER || e->older[k].until_ms >= since_ms)
             e->older[kept++] = e->older[k];
     e->olders = kept;
-    e->pours &= e->olders || e->unknown;
+    e->open &= kept > 0; /* without a word, what was decided is in force by now */
+    e->pours &= kept > 0 || e->unknown;
+    if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
+        e->poured = 0;
+    if (e->drained) {
+        e->poured += e->drained;
+        e->poured_ms = now_ms;
+        e->drained = 0;
+    }
     rate = highest_rate(e, &sets);
     e->unseen = 0;
     if (rate > 0 && since_ms != now_ms)
@@ -697,7 +707,6 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    int not_fewer;
     uint32_t i;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
@@ -710,10 +719,15 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    not_fewer = drains_ahead >= e->drains_ahead; /* the same again: the host asks whether there is room now */
+    if (drains_ahead < e->drains_ahead && !e->now.none)
+        e->drained += e->drains_ahead - drains_ahead;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    return not_fewer && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
+    if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
+        !fits(b, (double)migbuf__bins_capacity(b->bins)))
+        return 1;
+    e->drains_fit = drains_ahead;
+    return 0;
 }
 
 int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
@@ -766,7 +780,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
         e->demand.told |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
-            e->joining = e->now.none = 0;
+            e->joining = e->now.none = e->before.none = 0;
     }
     return 0;
 }
@@ -945,7 +959,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         total -= e->reserve;
         least += need - e->reserve;
     }
-    b->grantable = fmax(0, total - waits);
+    b->grantable = fmin(total, fmax(total - waits, least)); /* who waits takes nobody's smallest limit */
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */
@@ -965,7 +979,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
+    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
@@ -1148,14 +1162,16 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
 
 /* From a budget to an action. What is in force is `old`; `now` becomes what is wanted. */
 
+static void stand(const struct migbuf_buffer *b, struct entry *e)
+{
+    e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
+}
+
 static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int no_room)
 {
     int stands = e->now.paused && !e->unknown;
 
-    if (!e->now.paused)
-        e->now.paused_at_ms = b->now_ms;
-    e->now.units = 0;
-    e->now.paused = e->now.limited = 1;
+    stand(b, e);
     if (no_room && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
         e->reason = MIGBUF_REASON_UNSEEN; /* for all that is known it fits */
     } else if (no_room) {
@@ -1173,7 +1189,10 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
     if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
-        return e->unknown ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_KEEP;
+        if (!e->unknown)
+            return MIGBUF_ACTION_KEEP;
+        stand(b, e);
+        return MIGBUF_ACTION_PAUSE;
     }
     e->now.units = units;
     e->now.paused = 0;
@@ -1310,10 +1329,12 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->o.policy == MIGBUF_POLICY_LITERAL)
-            b->e[i].joining = 0;
-        else
+        if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
+            b->e[i].joining = b->e[i].pours = 0;
+            b->e[i].olders = b->e[i].drained = 0;
+        } else {
             look_back(b, &b->e[i], now_ms);
+        }
     }
     b->now_ms = now_ms;
     b->reserve = b->pending = b->unseen = b->claims = 0;
@@ -1341,6 +1362,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     for (uint32_t i = 0; i < n; i++) {
         decide(b, &b->e[i], no_room, &out[i]);
         b->e[i].found_sets = 0;
+        if (!no_room && !b->e[i].joining)
+            b->e[i].drains_fit = b->e[i].drains_ahead;
         b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
     }
     return (int)n;
@@ -1458,7 +1481,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
         .used_bytes = migbuf_bins_used(b->bins),
         .reserve_bytes = (uint64_t)b->reserve,
         .pending_bytes = (uint64_t)b->pending,
-        .grantable_bytes = (uint64_t)b->grantable,
+        .grantable_bytes = (uint64_t)fmax(0, b->grantable),
         .reach_bytes = (uint64_t)fmin(reach(b), 0x1p63),
         .unseen_bytes = (uint64_t)b->unseen,
         .excess_bytes = migbuf_bins_excess(b->bins),

@@ -61,6 +61,7 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
+    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
@@ -86,6 +87,8 @@ struct entry {
     uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
+    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
+    uint64_t poured_ms;
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */
     double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */

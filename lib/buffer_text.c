@@ -55,7 +55,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours);
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
+                  e->drained, e->poured, NUMBER(e->poured_ms));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -89,16 +90,16 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
     o = &b->o;
-    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
+    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
                   NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
-                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms));
+                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms), bits(b->pending), bits(b->claims));
     migbuf__bins_write(b->bins, &w);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->e[i];
 
-        migbuf__write(&w, "migration %u %llu %llu %llu %d %u\n", e->disk_count, NUMBER(e->link),
-                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead);
+        migbuf__write(&w, "migration %u %llu %llu %llu %d %u %u\n", e->disk_count, NUMBER(e->link),
+                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead, e->drains_fit);
         for (uint32_t k = 0; k < e->disk_count; k++)
             write_disk(&w, &e->geometry[k], &e->measured[k]);
         write_in_force(&w, e);
@@ -236,6 +237,9 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->joining = read_flag(r);
     e->found_sets = read_flag(r);
     e->pours = read_flag(r);
+    e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);
     for (uint32_t k = 0; k < e->olders; k++) {
         migbuf__read_word(r, "from");
         e->older[k].units = migbuf__read_number(r, 0, MIGBUF__UNLIMITED_UNITS);
@@ -258,6 +262,7 @@ static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t 
             e->older[k].until_ms = now_ms + b->o.lag_ms;
     for (uint32_t k = 0; k < e->disk_count; k++)
         e->measured[k].at_ms = MIGBUF__NEVER;
+    e->poured_ms = now_ms;
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;
@@ -272,6 +277,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     struct measured measured[MIGBUF__MAX_DISKS];
     struct entry e;
     uint64_t count;
+    uint32_t drains_fit;
     int32_t phase;
 
     migbuf_migration_init(&m, sizeof m);
@@ -284,11 +290,13 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     m.device_write_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
     phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_DRAIN);
     m.drains_ahead = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    drains_fit = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     for (uint64_t k = 0; k < count && !r->bad; k++)
         read_disk(r, &disks[k], &measured[k]);
     if (r->bad || migbuf__buffer_entry(&b->o, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
+    e.drains_fit = drains_fit;
     read_in_force(r, &e);
     read_growth(r, &e);
     read_demand(r, &e);
@@ -333,6 +341,8 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     b->ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->late_ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->now_ms = migbuf__read_number(r, 0, UINT64_MAX);
+    b->pending = read_double(r, 0, INFINITY);
+    b->claims = read_double(r, 0, INFINITY);
     rc = migbuf__bins_read(b->bins, r);
     count = rc ? 0 : migbuf_bins_count(b->bins);
     for (size_t i = 0; i < count && !rc; i++) {

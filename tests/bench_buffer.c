@@ -122,7 +122,7 @@ static int measure(size_t n, double *per_tick)
 
     for (int round = 0; round < 3; round++) { /* until it is steady */
         sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, s, n);
+        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
         if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) < 0)
             return 1;
     }
@@ -130,7 +130,7 @@ static int measure(size_t n, double *per_tick)
     start = seconds();
     for (int round = 3; round < 3 + rounds; round++) {
         sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, s, n);
+        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
         migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n);
     }
     tick = (seconds() - start) / rounds;

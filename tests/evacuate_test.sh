@@ -299,6 +299,24 @@ wait $pid
 [ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ]
 report $? "three times Ctrl-C"
 
+# 32 writes of 64 KiB always wait. Two drains of them, when the merge begins and at the stop, and 256 KiB a second; a merge that
+# is completed under the running guest goes on pouring.
+begin --policy fixed:256KiB --vms 1 --disk 512MiB --buffer 256MiB --link 6MB --pattern sequential --qd 32 --pace 100000 \
+    --work-dir "$dir" --json="$dir/summary"
+said "base copy [1-9]"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && [ "$(value vm 0 runs_at)$(value writes_lost)" = source0 ] && [ "$(value buffer_peak_bytes)" -lt 12000000 ]
+report $? "a merge is completed under a guest that stands: $(value buffer_peak_bytes) bytes at most in the buffer"
+
+# Too large for the buffer, so that guests are paused. On the way back they run before their descriptors go: QEMU would keep them.
+begin --policy paper --disk 48MiB --buffer 32MiB --link 6MB --work-dir "$dir" --json="$dir/summary"
+said ", paused"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ] && ! grep -q "something else took" "$dir/said"
+report $? "guests that were paused go back, and their overlays are gone before the run is over"
+
 # Killed: QEMUs and mounts go with it. Files cannot.
 begin $small --link 4MB
 said "phase base copy"
@@ -320,8 +338,16 @@ refused() { # WORDS OPTIONS...: exit status 2, and these words
     "$evacuate" "$@" >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q "$words" "$dir/said"
 }
-run 0 $small --state "$dir/state" --overlay name && whole && [ ! -e "$dir/state" ] && [ "$(value restarts)" = 0 ]
-report $? "a run with --state leaves nothing when it is over"
+run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && whole && [ "$(ls "$dir/state")" = state ] && [ "$(value restarts)" = 0 ]
+report $? "a run with --state leaves its summary when it is over, and nothing else"
+cp "$dir/summary" "$dir/before"
+run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && cmp -s "$dir/before" "$dir/summary" &&
+    grep -q "This run is over" "$dir/said" && grep -q "3 of 3 VMs moved" "$dir/said" && ! grep -q "phase" "$dir/said" &&
+    run 0 --state "$dir/state" && refused "other options" --state "$dir/state" --vms 2 &&
+    refused "comes too late" --state "$dir/state" --svg "$dir/another" && [ "$(ls "$dir/state")" = state ]
+report $? "the same command again tells of it with the same exit status and begins nothing"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && [ ! -e "$dir/state" ]
+report $? "--end removes it"
 begin $small --link 4MB --state "$dir/state"
 said "phase base copy"
 refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"
@@ -332,6 +358,16 @@ sleep 0.2
 [ "$(qemus)" = 3 ] && refused "other options" --state "$dir/state" --vms 2 && refused "the guests still run" \
     --state "$dir/state" --guest /nonexistent && [ "$(qemus)" = 3 ]
 report $? "a killed run is not taken up with other options, and its QEMUs go on"
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value restarts)" = 31 ] && awk '
+    BEGIN { n = split("base copy,mirror,RAM,at target", name, ","); for (k = 1; k <= n; k++) rank[name[k]] = k }
+    / phase / { vm = $2; sub(/.*: phase /, ""); if (!($0 in rank) || rank[$0] <= last[vm]) bad = 1; last[vm] = rank[$0]; seen++ }
+    END { exit bad || seen < 9 }' "$dir/said" && "$evacuate" --end "$dir/state" >>"$dir/said" 2>&1
+report $? "who comes back sees phases in their order, and none that is not there"
+begin $small --link 4MB --state "$dir/state"
+said "phase base copy"
+kill -KILL $pid
+wait $pid 2>/dev/null
+sleep 0.2
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && grep -q "3 QEMUs ended" "$dir/said" && [ "$(qemus)" = 0 ] &&
     [ ! -e "$dir/state" ] && clean
 report $? "--end ends them and leaves nothing"
@@ -354,6 +390,43 @@ for step in "starting the NBD server" "sending the overlay" "sending the memory"
 done
 
 # Options.
+for help in -h --help; do
+    "$evacuate" $help >"$dir/said" 2>&1 && grep -q "^Usage: evacuate" "$dir/said" && [ "$(wc -L <"$dir/said")" -le 100 ]
+    report $? "$help, in 100 columns"
+done
+"$evacuate" --version >"$dir/said" 2>&1 && grep -qx "evacuate [0-9.]*" "$dir/said"
+report $? "--version"
+for wrong in "--help=x" "-z" "--vms" "--v"; do
+    refused "evacuate: ${wrong%%=*} " "$wrong"
+    report $? "$wrong is refused by name"
+done
+
+# What is missing is said before anything begins: nobody waits a minute for it.
+nothing_begun() { ! grep -q "starting\|guests" "$dir/said"; }
+mkdir "$dir/bin" "$dir/with,comma" && ln -s "$(command -v mkfs.ext4)" "$(command -v mount)" "$dir/bin/"
+for there in qemu-system-x86_64 qemu-img; do
+    missing=qemu-img && [ $there = qemu-img ] && missing=qemu-system-x86_64
+    ln -s "$(command -v $there)" "$dir/bin/"
+    PATH=$dir/bin "$evacuate" --policy paper >"$dir/said" 2>&1
+    [ $? = 2 ] && grep -q "cannot run $missing: No such file" "$dir/said" && nothing_begun
+    report $? "$missing is missed before anything begins"
+    rm "$dir/bin/$there"
+done
+for output in svg json trace curves; do
+    refused "$dir/nowhere/x" $small --$output "$dir/nowhere/x" && nothing_begun && refused "$dir" $small --$output "$dir" && nothing_begun
+    report $? "--$output where nothing can be written is refused before anything begins"
+done
+echo kept >"$dir/kept"
+refused "cannot run" --policy paper --svg "$dir/kept" --json "$dir/kept" --qemu /nonexistent && grep -q kept "$dir/kept"
+report $? "and what is there stays until there is something new"
+refused "with a comma" --policy paper --work-dir "$dir/with,comma" && nothing_begun && [ -z "$(ls "$dir/with,comma")" ]
+report $? "a path that QEMU cannot be told is refused before anything begins"
+run 2 $small --guest /etc/passwd && grep -q "it never ran" "$dir/said" && [ "$(value moved)" = 0 ]
+report $? "a machine where no guest runs is no failed evacuation"
+rm -f "$dir/summary"
+"$evacuate" $small --json "$dir/summary" --vms 1 >"$dir/said" 2>&1 && [ "$(value moved)" = 1 ]
+report $? "--json FILE as well as --json=FILE"
+
 for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
     "--overlay both" "--links 9" "--window 0"; do
     "$evacuate" $wrong >"$dir/said" 2>&1

@@ -47,9 +47,9 @@ PHASES = {
                "ending the source": 20, "watching it go on": 400, "checking the host's limits": 2,
                "stopping it to check its disk": 5, "ending it": 10},
     "way back": {"cancelling the migration": 5, "cancelling the mirror": 5, "ending the target": 10,
-                 "merging the overlay back": 5, "waiting until the overlay is merged": 50, "completing the merge": 5,
-                 "closing the overlay": 2, "leaving the buffer": 2, "restoring the host's limits": 3,
-                 "letting the guest go on": 2},
+                 "merging the overlay back": 5, "waiting until the overlay is merged": 50,
+                 "stopping the guest to complete the merge": 3, "completing the merge": 5, "letting the guest go on": 2,
+                 "closing the overlay": 2, "leaving the buffer": 2, "restoring the host's limits": 3},
 }
 WHERE = {step: phase for phase, steps in PHASES.items() for step in steps}
 WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up",
@@ -120,7 +120,7 @@ def at(step, ms):
 
 def phases_at_kill(directory):
     state = read(directory + "/state")
-    if not state:
+    if not state or "finished" in state:
         return []
     return [WHERE.get(vm["step"], "coming back") if vm["outcome"] == 0 else "over" for vm in state["vms"]]
 

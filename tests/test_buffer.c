@@ -12,7 +12,8 @@
 static struct migbuf_geometry disk(void)
 {
     return (struct migbuf_geometry){ .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                     .request_bytes = 65536, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                     .request_bytes = 65536, .queue_bytes = MIGBUF_NONE, .extra_bytes = MIGBUF_NONE,
+                                     .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
 static struct migbuf_buffer_options exact(void)
@@ -20,6 +21,7 @@ static struct migbuf_buffer_options exact(void)
     struct migbuf_buffer_options o;
 
     ck_assert_int_eq(migbuf_buffer_options_init(&o, sizeof o), 0);
+    o.policy = MIGBUF_POLICY_PAPER;
     o.hysteresis_percent = 0;
     o.late_factor_percent = 100;
     o.lag_ms = 0;
@@ -50,6 +52,19 @@ static void size_is(struct migbuf_buffer *b, uint64_t id, uint64_t bytes)
     struct migbuf_sample s = { .id = id, .file_bytes = bytes };
 
     ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+}
+
+/* Saves and loads; the text stays for the caller. */
+static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
+{
+    struct migbuf_buffer *again;
+
+    ck_assert_int_eq(migbuf_buffer_save(b, NULL, 0, length), MIGBUF_E_TOO_BIG);
+    *text = malloc(*length + 1);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length, length), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length + 1, length), 0);
+    ck_assert_int_eq(migbuf_buffer_load(*text, *length, now_ms, NULL, &again), 0);
+    return again;
 }
 
 static struct migbuf_decision tick1(struct migbuf_buffer *b, uint64_t now_ms)
@@ -211,6 +226,34 @@ START_TEST(reserves_are_kept_free)
 }
 END_TEST
 
+/* One more drain than was said: not before there is room for it, however often it is asked. */
+START_TEST(a_drain_waits_for_its_room)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o);
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+
+    g.virtual_bytes = GIB;
+    g.queue_bytes = 10 * MB;
+    ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+    ck_assert(tick1(b, 0).growth_bytes_per_s > 30 * MB); /* all that is free, but for two drains */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 1);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 1);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
+    ck_assert(s.reach_bytes > 100 * MB);
+    size_is(b, 1, 65536);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 1), 0); /* it is over */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1);
+    size_is(b, 1, 65536);
+    ck_assert(tick1(b, 2000).action == MIGBUF_ACTION_CANNOT_FIT);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1); /* a tick makes no room where there is none */
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(a_stall_is_worse_than_a_pause)
 {
     struct migbuf_buffer_options o = exact();
@@ -340,6 +383,73 @@ START_TEST(a_refused_command_is_decided_again)
 }
 END_TEST
 
+/* What nobody says is taken for done once it has had the time to land: nothing waits for its outcome any more, and the next
+ * process has no doubt about it. */
+START_TEST(without_a_word_it_is_done)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b, *again;
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+    char *text;
+    size_t n;
+
+    o.lag_ms = 100;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+    ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
+    size_is(b, 1, MB);
+    ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 1); /* it may write what its device can */
+    ck_assert(tick1(b, 1100).action == MIGBUF_ACTION_LOWER);
+    for (uint64_t now = 2000; now <= 5000; now += 1000) {
+        size_is(b, 1, MB);
+        ck_assert(tick1(b, now).action == MIGBUF_ACTION_KEEP);
+    }
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
+    again = through_text(b, 5000, &text, &n);
+    free(text);
+    size_is(again, 1, MB);
+    ck_assert(tick1(again, 6000).action == MIGBUF_ACTION_KEEP);
+    ck_assert_int_eq(migbuf_buffer_stats(again, &s), 0);
+    ck_assert(s.pending_bytes < 10 * MB);
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* A guest that may stand or run, and is to stand, is told so with no limit beside it; and counts as such. */
+START_TEST(a_guest_that_may_stand_is_paused_as_any)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_buffer_view v = { .size = sizeof v };
+    struct migbuf_decision d;
+
+    g.queue_bytes = 100 * 65536; /* what the last stop poured is paid for in 1 s at 100 units/s, in 50 s at 2 */
+    o.lag_ms = 100;
+    o.floor_bytes_per_s = 0;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
+    ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
+    size_is(b, 1, MB);
+    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0);
+    ck_assert(tick1(b, 5000).action == MIGBUF_ACTION_RESUME);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 65536), 0);
+    size_is(b, 1, MB);
+    d = tick1(b, 5100);
+    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_WAIT);
+    ck_assert(d.growth_bytes_per_s == 0 && d.limits.iops_wr == 0);
+    ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+    ck_assert(v.paused == 1);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(links_are_shared_by_weight)
 {
     struct migbuf_buffer_options o = exact();
@@ -386,6 +496,31 @@ START_TEST(the_literal_policy_falls_into_the_pole)
     size_is(b, 1, 100 * MB + 20000);
     d = tick1(b, 1000);
     ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.bps_wr == 10 * MB);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* It promises nothing, and remembers no more than the others of what was in force: after a million decisions its text would
+ * not have loaded. */
+START_TEST(the_literal_policy_forgets_what_is_over)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    char *text;
+    size_t n;
+
+    o.policy = MIGBUF_POLICY_LITERAL;
+    o.lag_ms = 100;
+    b = buffer(100 * MB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    for (uint64_t k = 0; k < 20; k++) {
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 1 + k % 2 * MB), 0);
+        ck_assert(tick1(b, k * 1000).action != MIGBUF_ACTION_KEEP);
+    }
+    migbuf_buffer_free(through_text(b, 0, &text, &n));
+    ck_assert_ptr_null(strstr(strstr(text, "\nfrom ") + 1, "\nfrom ")); /* the last one, and no more */
+    free(text);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -700,19 +835,6 @@ static struct migbuf_buffer_options of_policy(int policy)
     return o;
 }
 
-/* Saves, loads and frees; the text stays for the caller. */
-static struct migbuf_buffer *through_text(struct migbuf_buffer *b, uint64_t now_ms, char **text, size_t *length)
-{
-    struct migbuf_buffer *again;
-
-    ck_assert_int_eq(migbuf_buffer_save(b, NULL, 0, length), MIGBUF_E_TOO_BIG);
-    *text = malloc(*length + 1);
-    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length, length), MIGBUF_E_TOO_BIG);
-    ck_assert_int_eq(migbuf_buffer_save(b, *text, *length + 1, length), 0);
-    ck_assert_int_eq(migbuf_buffer_load(*text, *length, now_ms, NULL, &again), 0);
-    return again;
-}
-
 static void go_on_in_a_new_process(int policy)
 {
     struct migbuf_buffer_options o = of_policy(policy);
@@ -774,6 +896,67 @@ START_TEST(a_new_process_decides_the_same)
 {
     go_on_in_a_new_process(MIGBUF_POLICY_PAPER);
     go_on_in_a_new_process(MIGBUF_POLICY_PLANNER);
+}
+END_TEST
+
+/* What the last tick let guests write may still be written: the next process does not think that there is room for more. */
+START_TEST(a_new_process_knows_what_may_be_written)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(100 * MB, &o), *again;
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s[2] = { { .size = sizeof *s }, { .size = sizeof *s } };
+    char *text;
+    size_t n;
+
+    g.virtual_bytes = GIB;
+    g.queue_bytes = MB;
+    ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
+    size_is(b, 1, 65536);
+    tick1(b, 1000);
+    again = through_text(b, 1000, &text, &n);
+    free(text);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &s[0]) | migbuf_buffer_stats(again, &s[1]), 0);
+    ck_assert(s[0].reach_bytes > 80 * MB && s[1].reach_bytes == s[0].reach_bytes);
+    ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 50), 1);
+    ck_assert_int_eq(migbuf_buffer_phase(again, 1, MIGBUF_PHASE_BASE, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resize(again, 10 * MB, NULL), 1);
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* How long nobody was there, nobody knows when the clock began anew. Who may have written, may have written all. */
+START_TEST(a_clock_that_began_anew_shows_no_time)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer_stats s = { .size = sizeof s };
+
+    g.virtual_bytes = GIB;
+    for (int stands = 0; stands < 3; stands++) {
+        struct migbuf_buffer *b = buffer(100 * MB, &o), *again;
+        struct migbuf_decision d;
+        char *text;
+        size_t n;
+
+        ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+        tick1(b, 1000);
+        size_is(b, 1, stands ? 100 * MB - 65536 : 65536);
+        d = tick1(b, 2000);
+        ck_assert(d.action == (stands ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_LOWER));
+        if (stands == 2) /* else it is not known whether the pause was carried out */
+            ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_DONE), 0);
+        again = through_text(b, 5, &text, &n);
+        free(text);
+        ck_assert_int_eq(migbuf_buffer_tick(again, 6, &d, 1), 1);
+        ck_assert_int_eq(migbuf_buffer_stats(again, &s), 0);
+        ck_assert(stands == 2 ? s.unseen_bytes == 0 : s.used_bytes + s.unseen_bytes > GIB);
+        migbuf_buffer_free(again);
+        migbuf_buffer_free(b);
+    }
 }
 END_TEST
 
@@ -874,15 +1057,15 @@ int main(void)
 {
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
-                                   reserves_are_kept_free, a_stall_is_worse_than_a_pause,
+                                   reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
                                    a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
-                                   targets_follow_measured_growth, a_refused_command_is_decided_again,
-                                   links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole,
+                                   targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
+                                   links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,
-                                   zeroing_is_let_off, a_new_process_decides_the_same, a_damaged_text_is_refused,
+                                   zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts, NULL };
 
     return unit_run("buffer", tests, 10);

@@ -343,7 +343,12 @@ START_TEST(wrong_options)
     } given[] = { { { "--help" }, 0, "raw.qemu=" },
                   { { "--interval", "5" }, 2, "100 to 10000" },
                   { { "--metrics", "x" }, 2, "a port" },
+                  { { "-h" }, 0, "Usage: migbuf-guard" },
+                  { { "--version" }, 0, "migbuf-guard " MESON_VERSION },
                   { { "--what" }, 2, "no option" },
+                  { { "-w" }, 2, "-w is no option" },
+                  { { "--once=2" }, 2, "--once takes no value" },
+                  { { "--state-dir", "/etc/passwd" }, 1, "--state-dir /etc/passwd: Not a directory" },
                   { { "more" }, 2, "options only" },
                   { { "--server", "/nowhere" }, 1, "No such file" } };
 

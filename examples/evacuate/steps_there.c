@@ -633,11 +633,6 @@ static int mirror_completed(struct migration *m, const struct call *answer, uint
  * ("VQ 0 size 0x100 Guest index 0x2b inconsistent with Host index 0x2c") and hung or lost what they had been told was
  * written; of 384 that stood still, none. LXD, which runs KVM, has no such step.
  */
-bool is_running(const struct migration *m)
-{
-    return m->place[SOURCE].monitor.facts.running;
-}
-
 int take_over(struct migration *m, uint64_t now)
 {
     (void)now;
@@ -860,8 +855,8 @@ const struct step steps_there[] = {
     [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
-    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = is_running, .begin = take_over,
-               .finished = held, .flags = DRAINS },
+    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .begin = take_over, .finished = held,
+               .flags = DRAINS },
     [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
                   .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over",
                   .flags = LONG },

@@ -3,6 +3,7 @@
  * guard: beside an unmodified LXD or Incus, keeps the state volumes of migrating VMs from filling. It follows the
  * server's running migrations over REST and throttles each VM's root disk through a second QMP monitor.
  */
+#include "command.h"
 #include "guarded.h"
 #include "metrics.h"
 #include "numbers.h"
@@ -31,7 +32,7 @@ enum {
     OPTION_NODE,
     OPTION_DRY_RUN,
     OPTION_ONCE,
-    OPTION_HELP
+    OPTION_VERSION
 };
 
 struct program {
@@ -62,38 +63,46 @@ static void on_signal(int number)
 static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: guard [OPTIONS]\n"
-            "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up in a file\n"
-            "in its own state volume (size.state). When that is full the migration dies, or the guest gets I/O errors. guard\n"
-            "follows the server's running migrations and throttles each such VM's root disk so that the file fits.\n"
+            "Usage: migbuf-guard [OPTIONS]\n"
+            "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up\n"
+            "in a file in its own state volume (size.state). When that is full the migration dies, or the guest\n"
+            "gets I/O errors. This program follows the server's running migrations and throttles each such VM's\n"
+            "root disk so that the file fits.\n"
             "\n"
-            "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its configuration,\n"
-            "in force after its next start (NAME is the VM's name, the directory that of its log):\n"
+            "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its\n"
+            "configuration, in force after its next start (NAME is the VM's name, DIR the directory of its log):\n"
             "\n"
-            "    lxc config set NAME raw.qemu='-qmp unix:/var/snap/lxd/common/lxd/logs/NAME/guard.qmp,server=on,wait=off'\n"
-            "    incus config set NAME raw.qemu='-qmp unix:/var/log/incus/NAME/guard.qmp,server=on,wait=off'\n"
+            "    DIR=/var/snap/lxd/common/lxd/logs   # Debian's LXD: /var/log/lxd, Incus: /var/log/incus\n"
+            "    lxc config set NAME raw.qemu=\"-qmp unix:$DIR/NAME/guard.qmp,server=on,wait=off\"\n"
             "\n"
-            "(Debian's LXD: /var/log/lxd/NAME. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
-            "and left alone. Run one guard on every host, as root.\n"
+            "(Or `incus config set`. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
+            "and left alone. Run one on every host, as root.\n"
             "\n"
             "  --dry-run        look and decide, change nothing\n"
             "  --once           one look at every migration, then end\n"
             "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
             "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
             "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
-            "  --node NAME      the root disk's node in QEMU, where it is not lxd_root or incus_root (the device's name)\n"
-            "  --directory DIR  where the server's directory is seen from here, to count what else is in a state volume\n"
-            "                   (that of its socket; where it cannot be looked into %llu MiB are taken for it)\n"
+            "  --node NAME      the root disk's node in QEMU, where it is not lxd_root or incus_root (from the\n"
+            "                   device's name)\n"
+            "  --directory DIR  where the server's directory is seen from here, to count what else is in a state\n"
+            "                   volume (that of its socket; where it cannot be looked into %llu MiB are taken for\n"
+            "                   it)\n"
             "%s"
-            "  --help           this text\n"
+            "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (5)\n"
+            "  --version        the library's version\n"
+            "  -h, --help       this text\n"
             "\n"
-            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in --state-dir; the\n"
-            "next one gives them back. A server that is restarted is waited for; VMs under guard stay so meanwhile.\n"
+            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in\n"
+            "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
+            "stay so meanwhile.\n"
             "\n"
-            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on two hosts.\n"
-            "Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the servers make them.\n"
-            "Only the root disk is throttled: LXD moves no other; what Incus calls dependent disks is not.\n"
-            "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong options.\n",
+            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on\n"
+            "two hosts. Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the\n"
+            "servers make them. Only the root disk is throttled: LXD moves no other; what Incus calls dependent\n"
+            "disks is not.\n"
+            "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
+            "options.\n",
             (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
 }
 
@@ -374,10 +383,27 @@ static int run(struct program *p)
     return rc;
 }
 
+/* One that is there already must be of use: a VM under guard without its own limits on record would be the worst time to learn. */
+static int check_state_dir(struct program *p)
+{
+    struct stat s;
+    int rc = stat(p->state_dir, &s);
+
+    if (rc && errno == ENOENT)
+        return 0;
+    if (!rc && !S_ISDIR(s.st_mode))
+        rc = (errno = ENOTDIR, -1);
+    if (!rc)
+        rc = access(p->state_dir, R_OK | W_OK | X_OK);
+    return rc ? fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno)) : 0;
+}
+
 static int prepare(struct program *p)
 {
     struct migbuf_error e;
 
+    if (!p->dry && check_state_dir(p))
+        return -1;
     if (server_open(&p->server, &p->lxd, p->error))
         return -1;
     p->facts.size = sizeof p->facts;
@@ -402,7 +428,8 @@ static const struct option names[] = {
     { "node", required_argument, NULL, OPTION_NODE },
     { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
     { "once", no_argument, NULL, OPTION_ONCE },
-    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
 
@@ -441,36 +468,42 @@ static int take_option(struct program *p, int option, const char *value)
     }
 }
 
+/* 0; 1: that was all, --help or --version; -1: see p->error. */
+static int read_options(struct program *p, int argc, char **argv)
+{
+    int option;
+
+    server_options_init(&p->server);
+    p->server.timeout_ms = 5000; /* the server must not hold up the guard for long */
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+        if (option == 'h')
+            help(stdout);
+        if (option == OPTION_VERSION)
+            command_version("migbuf-guard");
+        if (option == 'h' || option == OPTION_VERSION)
+            return 1;
+        if (option == '?' || option == ':')
+            return command_refused(p->error, option, argv);
+        if (take_option(p, option, optarg))
+            return -1;
+    }
+    return optind < argc ? fail(p->error, "%s: there are options only, see --help", argv[optind]) : 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct program p = { .state_dir = "/run/migbuf-guard", .interval_ms = 1000, .listener = -1 };
-    int option, rc;
+    int rc = read_options(&p, argc, argv);
 
-    server_options_init(&p.server);
-    p.server.timeout_ms = 5000; /* the server must not hold up the guard for long */
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
-        if (option == OPTION_HELP) {
-            help(stdout);
-            return 0;
-        }
-        if (option == '?' || option == ':')
-            rc = fail(p.error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them", argv[optind - 1]);
-        else
-            rc = take_option(&p, option, optarg);
-        if (rc) {
-            fprintf(stderr, "guard: %s\n", p.error);
-            return 2;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "guard: %s: there are options only, see --help\n", argv[optind]);
-        return 2;
-    }
+    if (rc < 0)
+        fprintf(stderr, "migbuf-guard: %s\n", p.error);
+    if (rc)
+        return rc < 0 ? 2 : 0;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = prepare(&p);
     if (rc)
-        fprintf(stderr, "guard: %s\n", p.error);
+        fprintf(stderr, "migbuf-guard: %s\n", p.error);
     else
         rc = run(&p);
     if (p.listener >= 0)

@@ -31,14 +31,6 @@ const struct scenario scenarios[] = {
 };
 const size_t scenario_count = sizeof scenarios / sizeof *scenarios;
 
-const struct scenario *scenario_find(const char *name)
-{
-    for (size_t k = 0; k < scenario_count; k++)
-        if (!strcmp(scenarios[k].name, name))
-            return &scenarios[k];
-    return NULL;
-}
-
 /* What a kind of guest does: rates in bytes/s while it is on, size of its requests, how many at a time. */
 static const struct habit {
     double low, high, request, depth, on_s, off_s;

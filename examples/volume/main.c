@@ -5,6 +5,7 @@
  * Where it is and how large it is to be are server keys, as the servers themselves do it for storage.backups_volume:
  * user.migbuf.buffer.volume = POOL/NAME, user.migbuf.buffer.size = bytes. A program that migrates reads them.
  */
+#include "command.h"
 #include "numbers.h"
 #include "server.h"
 #include <curl/curl.h>
@@ -25,7 +26,7 @@
 #define MOST_SIZE (UINT64_C(1) << 60)
 #define MAX_POOLS 256
 
-enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON, OPTION_HELP };
+enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON, OPTION_VERSION };
 
 struct program {
     struct server_options server;
@@ -42,24 +43,28 @@ struct program {
 static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: volume [OPTIONS] init | show | resize SIZE | remove\n"
+            "Usage: migbuf-volume [OPTIONS] init | show | resize SIZE | remove\n"
             "The volume that the overlays of all running migrations share, on an LXD or Incus server.\n"
             "\n"
-            "  init             makes it: asks for the pool and the size. Where it is there already nothing is done\n"
+            "  init             makes it: asks for the pool and the size. Where it is there already nothing is\n"
+            "                   done\n"
             "  show             where it is, its size, what is in use, what happens when it is full\n"
             "  resize SIZE      never below what is in use\n"
             "  remove           deletes it, when nothing is in it but an empty file system\n"
             "\n"
             "  --auto           init without questions: %u GiB on the default pool\n"
-            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only one)\n"
+            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only\n"
+            "                   one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
             "  --json           what is there afterwards as one JSON object; asks nothing\n"
             "%s"
-            "  --help           this text\n"
+            "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (30)\n"
+            "  --version        the library's version\n"
+            "  -h, --help       this text\n"
             "\n"
-            "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys " KEY_VOLUME "\n"
-            "and " KEY_SIZE ", where programs that migrate find them.\n"
+            "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
+            KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
             "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n",
             (unsigned)(DEFAULT_SIZE >> 30), server_options_help);
 }
@@ -360,7 +365,7 @@ static int say_there_already(struct program *p, const struct migbuf_lxd_volume *
     if (!p->json)
         printf("It is there already: %s/%s, %s.\n", v->pool, v->name, human_binary(v->size_bytes, a));
     if (p->size && p->size != v->size_bytes && !p->json)
-        printf("Its size stays; `volume resize %s` makes it %s.\n", p->size_text, human_binary(p->size, b));
+        printf("Its size stays; `migbuf-volume resize %s` makes it %s.\n", p->size_text, human_binary(p->size, b));
     return write_keys(p, v->pool, v->name, v->size_bytes);
 }
 
@@ -424,7 +429,7 @@ static int need_volume(struct program *p, struct migbuf_lxd_volume *v)
     if (there < 0)
         return -1;
     if (!there)
-        return fail(p->error, "there is no migration buffer%s%s; `volume init` makes one", *pool ? " in the pool " : "",
+        return fail(p->error, "there is no migration buffer%s%s; `migbuf-volume init` makes one", *pool ? " in the pool " : "",
                     pool);
     count_usage(p, v);
     return 0;
@@ -513,7 +518,8 @@ static const struct option names[] = {
     { "size", required_argument, NULL, OPTION_SIZE },
     { "name", required_argument, NULL, OPTION_NAME },
     { "json", no_argument, NULL, OPTION_JSON },
-    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
 
@@ -547,19 +553,22 @@ static int take_option(struct program *p, int option, const char *value)
     }
 }
 
-/* 1: help was asked for. */
+/* 0; 1: that was all, --help or --version; -1: see p->error. */
 static int read_options(struct program *p, int argc, char **argv)
 {
     int option;
 
     server_options_init(&p->server);
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
-        if (option == OPTION_HELP)
+    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+        if (option == 'h')
+            help(stdout);
+        if (option == OPTION_VERSION)
+            command_version("migbuf-volume");
+        if (option == 'h' || option == OPTION_VERSION)
             return 1;
         if (option == '?' || option == ':')
-            return fail(p->error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them",
-                        argv[optind - 1]);
+            return command_refused(p->error, option, argv);
         if (take_option(p, option, optarg))
             return -1;
     }
@@ -589,17 +598,15 @@ int main(int argc, char **argv)
     int (*run)(struct program *) = NULL;
     int rc = read_options(&p, argc, argv);
 
-    if (rc == 1) {
-        help(stdout);
+    if (rc == 1)
         return 0;
-    }
     for (size_t k = 0; rc == 0 && k < sizeof commands / sizeof *commands; k++)
         if (!strcmp(commands[k].name, p.command))
             run = commands[k].run;
     if (rc == 0 && !run)
         rc = fail(p.error, "%s is no command: init, show, resize SIZE, remove", p.command);
     if (rc) {
-        fprintf(stderr, "volume: %s\n", p.error);
+        fprintf(stderr, "migbuf-volume: %s\n", p.error);
         return 2;
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -607,7 +614,7 @@ int main(int argc, char **argv)
     migbuf_lxd_free(p.lxd);
     curl_global_cleanup();
     if (rc)
-        fprintf(stderr, "volume: %s\n", p.error);
+        fprintf(stderr, "migbuf-volume: %s\n", p.error);
     else if (*p.warning && !p.json)
         fprintf(stderr, "warning: %s\n", p.warning);
     return rc ? 1 : 0;

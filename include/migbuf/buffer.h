@@ -23,8 +23,8 @@
  *   pending   growth(highest limit, lag, and every set that may still land)
  *   claim     growth(new limit, T', and one set on each disk)
  *   reserve   queue_bytes * (drains still ahead + 1)    each drain pours the throttle's queue into the file; the one
- *             more is the `stop` of a pause, which is a drain itself. A paused guest has had it, once a measurement
- *             shows it; to resume it must be there again
+ *             more is the `stop` of a pause, which is a drain itself. A paused guest has had it; to resume it must be
+ *             there again. A drain that is over counts until a measurement shows what it poured
  *
  *   growth(w, t, sets) = A w t' + requests + tables
  *     w         what a limit lets through a second: units/s * unit

@@ -256,6 +256,10 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
+	// It arrives as it left, standing. A cont before it has arrived is forgotten then.
+	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+		return err
+	}
 	if err = v.target.Run(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
@@ -417,17 +421,17 @@ func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 }
 
 // mergeBack commits the overlay into the disk it lies on. The guest runs or stands meanwhile as the buffer wants it: its
-// writes still go to the overlay. It stands when the job is completed: QEMU drains a running one again and again until
-// nothing is dirty, and each time its queue, full anew, is poured into the overlay past all limits.
+// writes still go to the overlay. It stands when the job is completed: under a running guest QEMU drains the disk, copies
+// what that poured, and begins again while anything is dirty, past every limit. The caller lets it run.
 func (v *VM) mergeBack(ctx context.Context, c *Control, m *Member) error {
-	s := v.source
+	s, nobody := v.source, &Member{}                                 // what these jobs have left is not on the link
 	if err := c.Phase(ctx, m.id, migbuf.PhaseDrain, 1); err != nil { // to begin the job; the stop has a reserve of its own
 		return err
 	}
 	if err := s.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
 		return err
 	}
-	if err := v.waitJob(ctx, m, true); err != nil {
+	if err := v.waitJob(ctx, nobody, true); err != nil {
 		return err
 	}
 	if err := m.stand(ctx); err != nil {
@@ -436,7 +440,7 @@ func (v *VM) mergeBack(ctx context.Context, c *Control, m *Member) error {
 	if err := s.Run(ctx, "block-job-complete", args{"device": overlay}, nil); err != nil {
 		return err
 	}
-	return v.waitJob(ctx, m, false)
+	return v.waitJob(ctx, nobody, false)
 }
 
 func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
