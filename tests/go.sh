@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # go.sh SOURCE BUILD: the Go package and the program that uses it: formatted, vetted, its tests under cgocheck=2 and the race
-# detector with real QEMU, built without network against the build tree, and README's first program against an installed
-# library, in an empty directory. TAP.
+# detector with real QEMU, built without network against the build tree, what is said where there is no cgo, and README's first
+# program against an installed library, in an empty directory. TAP.
 set -u
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 work=$(mktemp -d)
@@ -26,6 +26,11 @@ gofmt -l . >"$work/log"
 result $? "gofmt"
 go vet ./... >"$work/log" 2>&1
 result $? "go vet"
+
+# One line that says what is missing, and no other.
+CGO_ENABLED=0 go build ./migbuf >"$work/log" 2>&1
+[ $? != 0 ] && grep -q '^migbuf/nocgo.go:.*"migbuf needs cgo: CGO_ENABLED=1, a C compiler, pkg-config"' "$work/log" && [ "$(grep -vc '^#' "$work/log")" = 1 ]
+result $? "without cgo it says what it needs"
 
 # Every test and example of go is one here.
 go_test() { # NAME ARGUMENTS..
