@@ -22,8 +22,9 @@ type peer struct {
 }
 
 type asked struct {
-	ID      uint32 `json:"id"`
-	Execute string `json:"execute"`
+	ID        uint32          `json:"id"`
+	Execute   string          `json:"execute"`
+	Arguments json.RawMessage `json:"arguments"`
 }
 
 func newPeer(t *testing.T) (*Monitor, *peer) {
@@ -61,6 +62,17 @@ func newPeer(t *testing.T) (*Monitor, *peer) {
 func (p *peer) answer(a asked, text string) {
 	id, _ := json.Marshal(a.ID)
 	_, _ = p.conn.Write([]byte(`{"id": ` + string(id) + `, ` + text + "}\n"))
+}
+
+// serve answers each command as f says, and not at all where f says nothing.
+func (p *peer) serve(f func(a asked) string) {
+	go func() {
+		for a := range p.commands {
+			if text := f(a); text != "" {
+				p.answer(a, text)
+			}
+		}
+	}()
 }
 
 // What comes back tells the three outcomes apart.
