@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 var (
@@ -135,21 +136,24 @@ func TestDiskRefused(t *testing.T) {
 
 // One of two disks takes no limits: the other is served, and it is no success.
 func TestPartOfIt(t *testing.T) {
-	q := newQEMU(hostOwn)
-	q.disks = append(q.disks, fakeDisk{"n1", "dev-n1", ""})
-	d := newDisk(t, "n0", "n1")
-	must(t, d.Learn(background, q))
-	q.refuses["block_set_io_throttle dev-n1"] = true
-	err := d.Apply(background, q, set(10))
-	if !errors.Is(err, ErrPeer) || !errors.Is(err, ErrUnknown) || OutcomeOf(err) != OutcomeUnknown || !strings.Contains(err.Error(), "as the test wants it") {
-		t.Error(err, OutcomeOf(err))
+	for not := 0; not < 2; not++ {
+		q := newQEMU(hostOwn)
+		q.disks = append(q.disks, fakeDisk{"n1", "dev-n1", ""})
+		d := newDisk(t, "n0", "n1")
+		must(t, d.Learn(background, q))
+		q.refuses["block_set_io_throttle "+q.disks[not].qdev] = true
+		err := d.Apply(background, q, set(10))
+		if !errors.Is(err, ErrPeer) || !errors.Is(err, ErrUnknown) || OutcomeOf(err) != OutcomeUnknown || !strings.Contains(err.Error(), "as the test wants it") {
+			t.Error(not, err, OutcomeOf(err))
+		}
+		if c := q.config(q.disks[1-not]); c.IopsWr != 10 {
+			t.Errorf("%d: %+v", not, c)
+		}
+		q.refuses = map[string]bool{}
+		must(t, d.Apply(background, q, set(10)))
+		must(t, d.Restore(background, q))
+		must(t, isAsBefore(q))
 	}
-	if q.inForce().IopsWr != 10 {
-		t.Errorf("%+v", q.inForce())
-	}
-	q.refuses = map[string]bool{}
-	must(t, d.Apply(background, q, set(10)))
-	must(t, d.Restore(background, q))
 }
 
 // A stranger's group has too long a name: that is no reason to learn nothing. One of ours is.
@@ -550,8 +554,13 @@ func TestContext(t *testing.T) {
 			if err := <-came; !errors.Is(err, context.Canceled) || OutcomeOf(err) != OutcomeUnknown {
 				t.Error(err)
 			}
+			go func() { came <- d.Pump(background, m) }()
+			time.Sleep(20 * time.Millisecond) // in which it would overtake, if it could
+			m.answer <- answer                // of the first command, at last; it is of no use any more
+			if err := <-came; !errors.Is(err, ErrUnknown) || OutcomeOf(err) != OutcomeUnknown || len(m.asked) != 0 {
+				t.Error("only a question helps:", err)
+			}
 			go func() { came <- d.Restore(background, m) }()
-			m.answer <- answer // of the first command, at last
 			first := ""
 			for done := false; !done; {
 				select {
@@ -618,15 +627,34 @@ func TestContextEndedBefore(t *testing.T) {
 	ended, end := context.WithCancel(background)
 	end()
 	sent := q.count()
-	for _, err := range []error{d.Learn(ended, q), d.Set(ended, q, units(1)), d.Apply(ended, q, set(1)), d.Pump(ended, q), d.Restore(ended, q),
-		d.TellHost(ended, "n0", ThrottleConfig{})} {
-		if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrTimeout) || !errors.Is(err, ErrUnknown) {
-			t.Error(err)
+	for i := 0; i < 20; i++ {
+		for _, err := range []error{d.Learn(ended, q), d.Set(ended, q, units(1)), d.Apply(ended, q, set(1)), d.Pump(ended, q), d.Restore(ended, q),
+			d.TellHost(ended, "n0", ThrottleConfig{})} {
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrTimeout) || !errors.Is(err, ErrUnknown) {
+				t.Error(err)
+			}
 		}
 	}
 	if q.count() != sent {
 		t.Error(q.said)
 	}
+	for i := 0; i < 50; i++ { // a context that ends while the first command is answered: there is no second one
+		between, end := context.WithCancel(background)
+		sent := q.count()
+		err := d.Set(between, monitorFunc(func(command string, args any, resp any) error {
+			defer end()
+			return q.Run(background, command, args, resp)
+		}), units(uint64(i)+1))
+		if !errors.Is(err, context.Canceled) || OutcomeOf(err) != OutcomeUnknown {
+			t.Fatal(err)
+		}
+		must(t, d.Learn(background, nil)) // waits until it has come back
+		if q.count() > sent+1 {
+			t.Fatal(q.said[sent:])
+		}
+		must(t, d.Restore(background, q))
+	}
+	must(t, isAsBefore(q))
 }
 
 // Incus' monitor: each kind of command has its time-out. QEMU hangs, and carries the commands out when it goes on.
@@ -903,5 +931,38 @@ func TestLXDLostAnswers(t *testing.T) {
 				t.Errorf("answers to step %d lost, carried out %v: %+v", lost, carriedOut, q.inForce())
 			}
 		}
+	}
+
+	// What was wanted before is wanted again: that it was in force does not say that it is.
+	q := newQEMU(own)
+	m := &lxdMonitor{q: q}
+	adapter, d := FromLXD(m, refusedByQEMU, LXDDisk{Node: "n0", QDev: "dev-n0", Host: own}), newDisk(t, "n0")
+	must(t, d.Typed())
+	must(t, d.Learn(background, adapter))
+	must(t, d.Set(background, adapter, typed(50)))
+	m.lose = true
+	if err := d.Set(background, adapter, typed(300)); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+	if err := d.Learn(background, adapter); !errors.Is(err, ErrUnknown) {
+		t.Error("it is not known yet:", err)
+	}
+	m.lose = false
+	must(t, d.Set(background, adapter, typed(50)))
+	if q.inForce().IopsWr != 50 {
+		t.Errorf("%+v; %q", q.inForce(), m.said)
+	}
+	q.refuses["block_set_io_throttle"], m.lose = true, true
+	if err := d.Set(background, adapter, typed(300)); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+	m.lose = false // and now it says why
+	if err := d.Set(background, adapter, typed(60)); !errors.Is(err, ErrPeer) || q.inForce().IopsWr != 50 {
+		t.Error(err, q.inForce())
+	}
+	q.refuses = map[string]bool{}
+	must(t, d.Restore(background, adapter))
+	if q.inForce() != own {
+		t.Errorf("%+v", q.inForce())
 	}
 }
