@@ -871,18 +871,31 @@ func TestLXDRestarted(t *testing.T) {
 	if q.inForce().IopsWr != 5 {
 		t.Fatalf("%+v", q.inForce())
 	}
-	for _, restart := range []bool{false, true} { // and the new one dies before it has restored anything
+	for _, restores := range []bool{false, true} { // and the new one dies before it has restored anything
 		d, err = LoadDisk(text)
 		must(t, err)
 		adapter = FromLXD(m, refusedByQEMU, from)
 		must(t, d.Pump(background, adapter))
-		if restart {
+		if restores {
 			must(t, d.Restore(background, adapter))
 		}
 		must(t, d.Close())
 	}
 	if q.inForce() != (ThrottleConfig{}) {
 		t.Errorf("%+v is in force, and the host has none; %q", q.inForce(), m.said)
+	}
+
+	// The configuration was changed in between.
+	from.Host = ThrottleConfig{IopsWr: 77}
+	d, err = LoadDisk(text)
+	must(t, err)
+	defer d.Close()
+	adapter = FromLXD(m, refusedByQEMU, from)
+	must(t, d.Pump(background, adapter))
+	must(t, d.TellHost(background, "n0", from.Host))
+	must(t, d.Restore(background, adapter))
+	if c := q.inForce(); c.IopsWr != 77 || c.BpsWr != 0 {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -32,7 +32,8 @@ type LXDDisk struct {
 //
 // They cannot ask for limits either, so query-block is answered from what was set. After a call of which nobody knows what
 // became, the same limits are set once more first: it is known then. A change by another hand is not noticed; who makes
-// one calls [Disk.TellHost]. Where LXD exports its run method instead, pass that to FromRunner.
+// one calls [Disk.TellHost]; and so does, after LoadDisk and Pump, who cannot rule out that the configuration was changed
+// before. Where LXD exports its run method instead, pass that to FromRunner.
 func FromLXD(m LXDMonitor, refused func(error) bool, disks ...LXDDisk) Monitor {
 	a := &fromLXD{monitor: m, refused: refused}
 	for _, d := range disks {

@@ -247,8 +247,7 @@ func failedWith(op string, rc C.int, detail *C.struct_migbuf_error) error {
 
 // ofHandle says of an error that the handle is the reason for it.
 func ofHandle(open bool, from string, err error) error {
-	var e *Error
-	if !open && errors.As(err, &e) {
+	if e, ok := err.(*Error); ok && !open {
 		e.Code, e.Text = ErrInvalid, "it is closed, or was not made by "+from
 	}
 	return err
