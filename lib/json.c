@@ -144,19 +144,13 @@ static bool has_memory(const char *text, size_t bytes)
     return block != NULL;
 }
 
-static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+static int finish(json_t *value, const json_error_t *error, struct migbuf__json **document)
 {
-    json_error_t error = { .text = "" };
-    json_t *value;
-
-    if (!has_memory(text, bytes))
-        return MIGBUF_E_NOMEM;
-    value = json_loadb(text, bytes, flags, &error);
     if (value) {
         *document = (struct migbuf__json *)value;
         return 0;
     }
-    switch (json_error_code(&error)) {
+    switch (json_error_code(error)) {
     case json_error_unknown:
     case json_error_out_of_memory:
         return MIGBUF_E_NOMEM;
@@ -165,6 +159,15 @@ static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__j
     default:
         return MIGBUF_E_PROTOCOL;
     }
+}
+
+static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+{
+    json_error_t error = { .text = "" };
+
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    return finish(json_loadb(text, bytes, flags, &error), &error, document);
 }
 
 int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **document)
@@ -234,6 +237,58 @@ static size_t skip_string(const char *text, size_t bytes, size_t at)
         if (text[at] == '\\')
             at++;
     return at < bytes ? at + 1 : bytes;
+}
+
+/* ---- within bounds ---- */
+
+/* At least as many values as the text has: what stands behind a bracket or a comma is one. Strings may hold either. */
+static bool has_more_values_than(const char *text, size_t bytes, size_t most)
+{
+    size_t values = 1;
+
+    for (size_t at = 0; at < bytes && values <= most;) {
+        char c = text[at];
+
+        values += c == '{' || c == '[' || c == ',';
+        at = c == '"' ? skip_string(text, bytes, at) : at + 1;
+    }
+    return values > most;
+}
+
+/* jansson takes the text in pieces of its own size (1 KiB): where we stand, and whether it became too late. */
+struct piecewise {
+    const char *text;
+    size_t bytes, at;
+    const struct migbuf__json_bounds *bounds;
+    bool late;
+};
+
+static size_t next_piece(void *buffer, size_t room, void *context)
+{
+    struct piecewise *p = context;
+    size_t n = p->bytes - p->at < room ? p->bytes - p->at : room;
+
+    p->late = p->late || p->bounds->late(p->bounds->context);
+    if (p->late)
+        return (size_t)-1;
+    memcpy(buffer, p->text + p->at, n);
+    p->at += n;
+    return n;
+}
+
+int migbuf__json_decode_within(const char *text, size_t bytes, const struct migbuf__json_bounds *bounds,
+                               struct migbuf__json **document)
+{
+    struct piecewise p = { .text = text, .bytes = bytes, .bounds = bounds };
+    json_error_t error = { .text = "" };
+    json_t *value;
+
+    if (has_more_values_than(text, bytes, bounds->max_values))
+        return MIGBUF_E_TOO_BIG;
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    value = json_load_callback(next_piece, &p, JSON_ALLOW_NUL, &error);
+    return !value && p.late ? MIGBUF_E_TIMEOUT : finish(value, &error, document);
 }
 
 /* The end of the value at `at`: of a string or a bracketed value its last character, of anything else a separator. */

@@ -55,6 +55,7 @@ var leftOut = map[string]string{
 	"migbuf_lxd_":    "who asks LXD or Incus from Go has their own client packages, and the daemons themselves need no REST",
 
 	"migbuf_api":          "marks functions",
+	"migbuf_printable":    "strconv.Quote",
 	"migbuf_link_address": "room in a C array",
 	"migbuf_version_":     "parts of HeaderVersion; VersionText is bound",
 }
