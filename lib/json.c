@@ -123,6 +123,14 @@ int migbuf__json_clean(char *text, size_t bytes)
     return repairs;
 }
 
+static size_t skip_string(const char *text, size_t bytes, size_t at)
+{
+    for (at++; at < bytes && text[at] != '"'; at++)
+        if (text[at] == '\\')
+            at++;
+    return at < bytes ? at + 1 : bytes;
+}
+
 /*
  * jansson 2.14 has an assertion that fails when memory runs out within a token (lex_unget_unsave), and calls other such
  * failures syntax errors. So its allocator is asked first for all that the text can need at most, on 64 bits with 32 bytes
@@ -135,8 +143,12 @@ static bool has_memory(const char *text, size_t bytes)
     json_free_t give;
     void *block;
 
-    for (size_t at = 0; at < bytes; at++)
-        need += text[at] == '{' ? 384 : text[at] == '[' ? 256 : text[at] == ',' || text[at] == ':' ? 192 : 4;
+    for (size_t at = 0, next; at < bytes; at = next) {
+        char c = text[at];
+
+        next = c == '"' ? skip_string(text, bytes, at) : at + 1;
+        need += c == '{' ? 384 : c == '[' ? 256 : c == ',' || c == ':' ? 192 : 4 * (next - at);
+    }
     json_get_alloc_funcs(&take, &give);
     block = take(need);
     if (block)
@@ -229,14 +241,6 @@ static size_t skip_blank(const char *text, size_t bytes, size_t at)
     while (at < bytes && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n'))
         at++;
     return at;
-}
-
-static size_t skip_string(const char *text, size_t bytes, size_t at)
-{
-    for (at++; at < bytes && text[at] != '"'; at++)
-        if (text[at] == '\\')
-            at++;
-    return at < bytes ? at + 1 : bytes;
 }
 
 /* ---- within bounds ---- */
