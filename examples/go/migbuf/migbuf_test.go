@@ -493,9 +493,9 @@ func TestLinkAndSizes(t *testing.T) {
 		t.Error("no rate")
 	}
 	f.Reset()
-	processed, err := LinkProcessed("1.2GB (110MB/s)")
+	processed, err := LinkProcessed("vm1: 1.2GB (110MB/s)")
 	near(t, "processed", float64(processed), err, 1.2e9)
-	if _, err := LinkProcessed(""); !errors.Is(err, ErrProtocol) {
+	if _, err := LinkProcessed("vm1: 45% (110MB/s)"); !errors.Is(err, ErrProtocol) {
 		t.Error(err)
 	}
 
