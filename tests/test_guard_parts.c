@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* Parts of examples/guard and of what it shares with examples/volume: no server and no QEMU is needed. */
+/*
+ * Parts of examples/guard and of what it shares with examples/volume: test_guard_parts GUARD VOLUME. No server and no QEMU is
+ * needed, but for what no real server says: names and words that would move a cursor.
+ */
 #include "guarded.h"
 #include "metrics.h"
 #include "server.h"
 #include "tell.h"
 #include "unit.h"
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
+
+static const char *guard, *volume;
 
 /* Every name has a file of its own, within the directory, and comes back from it. */
 START_TEST(limits_are_kept_in_a_file_of_their_own)
@@ -216,7 +226,105 @@ START_TEST(again_is_sent_although_nothing_changed)
 }
 END_TEST
 
-int main(void)
+/* ---- what a hostile server gets to a terminal ---- */
+
+#define EVIL "\\u001b[2J\\n\\u009b1mx" /* in JSON: clears, ends the line, colours */
+
+static const struct {
+    const char *path; /* how it begins; the first that fits */
+    int status;
+    const char *body;
+} answers[] = {
+    { "/1.0/operations", 200,
+      "{\"running\":[{\"id\":\"1" EVIL "\",\"description\":\"Migrating instance\",\"location\":\"none\",\"resources\":{\"instances\":"
+      "[\"/1.0/instances/vm%1B%5B2J%0Ax\"]}}]}" },
+    { "/1.0/instances/", 500, "\"error\":\"no " EVIL "\"" },
+    { "/1.0/storage-pools/p%1B%5B2J/volumes/custom/v%0Ax/state", 200, "{}" },
+    { "/1.0/storage-pools/p%1B%5B2J/volumes/custom/v%0Ax", 200,
+      "{\"config\":{\"size\":\"1GiB\"},\"location\":\"m" EVIL "\",\"content_type\":\"filesystem\"}" },
+    { "/1.0/storage-pools/", 200, "{\"name\":\"p" EVIL "\",\"driver\":\"dir\\u001b[2J\\n\",\"status\":\"Created\"}" },
+    { "/1.0", 200,
+      "{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\"],\"config\":{\"user.migbuf.buffer.volume\":\"p\\u001b[2J/v\\nx\"},"
+      "\"environment\":{\"server\":\"incus\",\"server_version\":\"6" EVIL "\",\"server_name\":\"h" EVIL "\"}}" },
+};
+
+static void answer(int fd, const char *path)
+{
+    char text[4096];
+    size_t k = 0;
+
+    while (strncmp(path, answers[k].path, strlen(answers[k].path)))
+        k++;
+    snprintf(text, sizeof text, "{\"type\":\"%s\",%s%s}", answers[k].status == 200 ? "sync" : "error",
+             answers[k].status == 200 ? "\"metadata\":" : "", answers[k].body);
+    dprintf(fd, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s", answers[k].status, strlen(text), text);
+}
+
+/* Serves in a process of its own until it is killed. */
+static pid_t serve(const char *socket_path)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+    char request[4096];
+    ssize_t n;
+    pid_t pid;
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", socket_path);
+    ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 4));
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    while (!pid && (fd = accept(listener, NULL, NULL)) >= 0) {
+        while ((n = recv(fd, request, sizeof request - 1, 0)) > 0) {
+            request[n] = 0;
+            answer(fd, request + strcspn(request, "/"));
+        }
+        close(fd);
+    }
+    close(listener);
+    return pid;
+}
+
+/* What a command prints, stdout and stderr. */
+static void run(const char *command, char *said, size_t room)
+{
+    FILE *f = popen(command, "r");
+
+    ck_assert_ptr_nonnull(f);
+    said[fread(said, 1, room - 1, f)] = 0;
+    pclose(f);
+}
+
+START_TEST(a_servers_words_move_no_cursor)
+{
+    static const char *const given[][2] = { { "show", "volume     p\\x1b[2J/v\\x0ax on m\\x1b[2J\\x0a" },
+                                            { "show --json", "\"p\\u001B[2J\"" },
+                                            { "--once --state-dir /nowhere --dry-run", "vm\\x1b[2J\\x0ax: not guarded: " },
+                                            { "--once --state-dir /nowhere --dry-run", "(no \\x1b[2J\\x0a" } };
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", path[64], command[512], said[8192];
+    pid_t pid;
+
+    if (!guard)
+        return;
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/socket", directory);
+    pid = serve(path);
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        memset(said, 0, sizeof said);
+        snprintf(command, sizeof command, "%s %s --server %s 2>&1", k < 2 ? volume : guard, given[k][0], path);
+        run(command, said, sizeof said);
+        ck_assert_msg(strstr(said, given[k][1]), "%s says\n%s", command, said);
+        for (const char *at = said; *at; at++)
+            ck_assert_msg(*at == '\n' || (unsigned char)*at >= ' ', "%s prints %d in\n%s", command, *at, said);
+        ck_assert_msg(!strstr(said, "\xc2\x9b"), "%s prints a control in\n%s", command, said);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(path);
+    rmdir(directory);
+}
+END_TEST
+
+int main(int argc, char **argv)
 {
     const TTest *const tests[] = { limits_are_kept_in_a_file_of_their_own,
                                    names_lead_nowhere_else,
@@ -226,7 +334,10 @@ int main(void)
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
                                    again_is_sent_although_nothing_changed,
+                                   a_servers_words_move_no_cursor,
                                    NULL };
 
+    if (argc == 3)
+        guard = argv[1], volume = argv[2];
     return unit_run("guard_parts", tests, 20);
 }

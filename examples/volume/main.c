@@ -313,7 +313,7 @@ static void warn_of(struct program *p, const struct migbuf_lxd_pool *pool)
 
 static int print_object(json_t *object)
 {
-    int rc = json_dumpf(object, stdout, JSON_INDENT(2));
+    int rc = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII); /* printable, whatever a name holds */
 
     printf("\n");
     json_decref(object);
