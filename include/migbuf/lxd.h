@@ -286,7 +286,7 @@ MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char 
 
 /* ---- its names in QEMU ---- */
 
-/** What a device is called in QEMU. A record; no text is longer than QEMU takes, but where the server's own is. */
+/** What a device is called in QEMU. A record. */
 struct migbuf_lxd_names {
     char node[64];     /**< its block node without an overlay: for migbuf_disk_watch() */
     char overlay[64];  /**< the node a migration puts on top; "": the server moves no such device. See below */
