@@ -214,14 +214,15 @@ void lxd_lab_close(void)
  * one: in the database by its own interface for that, and in the pool by hand. */
 static int make_vm_of_container(struct migbuf_lxd *lxd, const char *name, const char *config, const char *devices)
 {
+    int root = (int)strcspn(devices + strspn(devices, "{\""), "\"}"); /* the name its root disk is to have */
     static const char *const table[] = { "instances SET type=1", "storage_volumes SET type=3, content_type=1" };
     char body[2048], path[2][320];
     int fd, rc;
 
     snprintf(body, sizeof body,
-             "{\"name\":\"%s\",\"type\":\"container\",\"source\":{\"type\":\"none\"},\"devices\":{\"root\":{\"type\":"
+             "{\"name\":\"%s\",\"type\":\"container\",\"source\":{\"type\":\"none\"},\"devices\":{\"%.*s\":{\"type\":"
              "\"disk\",\"path\":\"/\",\"pool\":\"b1\"}}}",
-             name);
+             name, root ? root : 4, root ? devices + strspn(devices, "{\"") : "root");
     rc = migbuf_lxd_call(lxd, "POST", "/1.0/instances", body, 20000, NULL, NULL, NULL);
     for (size_t k = 0; rc == 0 && k < 2; k++) {
         snprintf(path[k], sizeof path[k], "%s/storage-pools/b1/%s/%s", lxd_lab_daemon.directory,

@@ -37,8 +37,8 @@ bool lxd_lab_start(void); /* false, with a word on stderr, when it does not answ
 
 bool lxd_lab_is_incus(void);
 
-/* The record of a stopped VM with its root disk in the btrfs pool "b1", which must be there; `config` and `devices` are
- * JSON. 0, or the error; what the server said is in the handle. */
+/* The record of a stopped VM with its root disk in the btrfs pool "b1", which must be there; `config` and `devices` (its root
+ * disk first, or none) are JSON. 0, or the error; what the server said is in the handle. */
 int lxd_lab_make_vm(struct migbuf_lxd *lxd, const char *name, const char *config, const char *devices);
 
 /* Runs a program to its end with `input` on stdin (NULL: none) and gives stdout and stderr together, at most 64 KiB, in
