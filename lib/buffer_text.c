@@ -55,8 +55,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
-                  e->drained, e->poured, NUMBER(e->poured_ms));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
+                  e->drained, e->poured, NUMBER(e->poured_ms), bits(e->unseen));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -240,6 +240,7 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);
+    e->unseen = read_double(r, 0, 0x1p66); /* 64 disks that are never whole */
     for (uint32_t k = 0; k < e->olders; k++) {
         migbuf__read_word(r, "from");
         e->older[k].units = migbuf__read_number(r, 0, MIGBUF__UNLIMITED_UNITS);
@@ -252,17 +253,21 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
  * have grown by all that is missing, and nothing is learnt from the time that was lost. */
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
+    int writes = !e->now.none && !e->now.paused;
     double files = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
         files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
-    for (uint32_t k = 0; k < e->olders; k++)
+    for (uint32_t k = 0; k < e->olders; k++) {
+        writes |= e->older[k].units > 0;
         if (e->older[k].until_ms < MIGBUF__LANDED)
             e->older[k].until_ms = now_ms + b->o.lag_ms;
+    }
     for (uint32_t k = 0; k < e->disk_count; k++)
         e->measured[k].at_ms = MIGBUF__NEVER;
     e->poured_ms = now_ms;
+    e->unseen = writes ? fmax(0, e->whole - files) : e->unseen;
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;

@@ -101,11 +101,8 @@ struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g)
     struct migbuf_geometry k = *g;
 
     k.block_bytes = g->block_bytes ? g->block_bytes : g->cluster_bytes;
-    if (!g->request_bytes) {
+    if (!g->request_bytes)
         k.request_bytes = MERGED * LARGEST_REQUEST;
-        if (g->flags & MIGBUF_GEOMETRY_ALIGNED)
-            k.request_bytes = divide_up(k.request_bytes, unit_of(g)) * unit_of(g);
-    }
     if (!g->queue_bytes)
         k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);
     if (!g->extra_bytes)
