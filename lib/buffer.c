@@ -692,14 +692,23 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
 
 /* Telling */
 
-/* The most that all files can weigh before the next decisions have landed, drains included. */
+/* The most that its files can weigh before the next decisions have landed, drains included. What the last tick counted as
+ * reserve stays counted: beside it, it counted only what was left to write. */
+static double reach_of(const struct entry *e)
+{
+    double files = most_of(e), reserve = fmax(e->reserve, reserve_of(e, missing(e)));
+
+    if (e->joining)
+        return 0;
+    return fmax(files, fmin(e->whole, files + reserve + e->pending + (e->now.paused ? 0 : e->claim)));
+}
+
 static double reach(const struct migbuf_buffer *b)
 {
-    double bytes = b->pending + b->claims;
+    double bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
-        if (!b->e[i].joining)
-            bytes += most_of(&b->e[i]) + reserve_of(&b->e[i], missing(&b->e[i]));
+        bytes += reach_of(&b->e[i]);
     return bytes;
 }
 
@@ -1347,7 +1356,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         }
     }
     b->now_ms = now_ms;
-    b->reserve = b->pending = b->unseen = b->claims = 0;
+    b->reserve = b->pending = b->unseen = 0;
     b->grantable = (double)migbuf__bins_capacity(b->bins);
     b->level = INFINITY;
     if (!n)
@@ -1374,7 +1383,6 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         b->e[i].found_sets = 0;
         if (!no_room && !b->e[i].joining)
             b->e[i].drains_fit = b->e[i].drains_ahead;
-        b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
     }
     return (int)n;
 }
