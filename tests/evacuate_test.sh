@@ -7,7 +7,8 @@ evacuate=${1:?the path of evacuate} part=${2:-}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 n=0
-small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB --work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
+here="--work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
+small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB $here"
 
 report() { # RESULT TEXT: 0 is good; what the program said follows a failure
     n=$((n + 1))
@@ -120,15 +121,31 @@ if [ "$part" = interrupts ]; then
     exit 0
 fi
 
+nvme() {
+    run 1 --policy paper --device nvme $here && grep -qE "QEMU cannot migrate this VM: non-migratable device|cannot write to one" "$dir/said" &&
+        [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
+    report $? "what QEMU does not migrate is told with its reason before anything is begun"
+}
+
+# On another QEMU: there, back from every phase in which something is to be undone, and with a peer that dies.
 if [ "$part" = newer ]; then
     run 0 $small --disks 2 --disk 8MiB --device virtio-scsi && whole && [ "$(value moved)" = 3 ] &&
         "${MIGBUF_QEMU:?}" --version | grep -q "version $(value vm 0 qemu) "
     report $? "another QEMU moves VMs with two disks each: $(value vm 0 qemu)"
+    for step in "copying the base" "sending the overlay" "sending the memory" "ending the mirror"; do
+        run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] && [ "$(value moved)" -lt 3 ]
+        report $? "Ctrl-C while $step"
+    done
+    # On QEMU 11 a mirror whose target dies before it has begun to copy ends, whatever on-target-error says.
+    run 1 $small --inject "kill-target@sending the overlay" --inject-after 400 && whole && [ "$(value moved)" = 2 ] &&
+        grep -qE "its mirror had stopped and was cancelled|the job lxd_root_snapshot ended: Input/output error" "$dir/said"
+    report $? "a target dies while sending the overlay: its guest goes on at the source"
+    nvme
     echo "1..$n"
     exit 0
 fi
 
-run 0 --work-dir "$dir" && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
+run 0 $here && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
     [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
 report $? "the default run moves all, loses nothing, and overflows without throttle only"
 
@@ -168,7 +185,7 @@ run 0 $small --link 12MB --links 2 --trace "$dir/trace" && whole && "$evacuate" 
     carried 0 33554432 && carried 1 16777216
 report $? "over two links each VM has its own, and each link is measured by itself"
 
-run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB --work-dir "$dir" && [ "$(value overflows)" -gt 0 ] &&
+run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value overflows)" -gt 0 ] &&
     [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
 
@@ -178,9 +195,7 @@ report $? "a damaged sector is found"
 run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
 report $? "VMs with two disks each move, on virtio-scsi"
 
-run 1 --policy paper --device nvme --work-dir "$dir" && grep -q "QEMU cannot migrate this VM: non-migratable device" "$dir/said" &&
-    [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
-report $? "what QEMU does not migrate is told with its reason before anything is begun"
+nvme
 
 # hand VM: which VM the other hand was at, for its index differs from run to run.
 hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
@@ -215,7 +230,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     # The tick alone would be too late: 32 MB/s without a limit, and ten seconds to the next one.
     run 0 --policy paper --vms 1 --disk 80MiB --buffer 64MiB --link 8MB --pattern sequential --pace 500 --tick 10000 \
-        --inject "wipe-limits@copying the base" --inject-after 800 --work-dir "$dir" && [ "$(value early_ticks)" -ge 1 ] &&
+        --inject "wipe-limits@copying the base" --inject-after 800 $here && [ "$(value early_ticks)" -ge 1 ] &&
         [ "$(value overflows)" = 0 ] && [ "$(value moved)" = 1 ]
     report $? "a file that outgrows its claim makes a tick at once"
 
@@ -264,7 +279,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"
 
-    "$evacuate" --policy none --volume "$quota/omega" --work-dir "$dir" >"$dir/said" 2>&1
+    "$evacuate" --policy none --volume "$quota/omega" $here >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q "bounded by a quota" "$dir/said"
     report $? "a quota without a throttle is refused"
 
