@@ -141,8 +141,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 		return err
 	}
 
-	if err = s.Run("migrate-set-capabilities", args{"capabilities": []args{
-		{"capability": "auto-converge", "state": true}, {"capability": "pause-before-switchover", "state": true}}}, nil); err != nil {
+	if err = s.setCapabilities(); err != nil {
 		return err
 	}
 	file, err := v.makeOverlay(t, volume)
