@@ -831,5 +831,5 @@ int main(void)
         NULL,
     };
 
-    return lab_run("drain_qemu", tests, 120);
+    return lab_run("drain_qemu", tests, WATCHDOG_S);
 }
