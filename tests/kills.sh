@@ -107,11 +107,11 @@ def run(arguments, log, interrupt_after=0.0):
                     return child.wait(interrupt_after)
                 except subprocess.TimeoutExpired:
                     child.send_signal(signal.SIGINT)
-            return child.wait(150)
+            return child.wait(900)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            return "not over after 150 s"
+            return "not over after 900 s"
 
 
 def at(step, ms):
@@ -187,7 +187,9 @@ def evacuation(number, parent):
         wrong.append("lost %s, errors %s" % (result.get("writes_lost"), result.get("guest_errors")))
     if not result.get("limits_restored"):
         wrong.append("leftover limits")
-    if result.get("overflows") != 0 and not late:
+    # Ω is promised for ticks that come at most two intervals apart, and for programs that come back as soon.
+    too_late = late or result.get("longest_absence_ms", 0) > 1000 or any("too late" in w for w in result.get("warnings", []))
+    if result.get("overflows") != 0 and not too_late:
         wrong.append("%s overflows" % result.get("overflows"))
     wrong += [what + " left" for what in left_over(parent)]
     print("%s %d - kill %d: %s +%.0f ms%s [%s]%s, restart after %.2f s (away %d ms): %s moved, %s checked, %s lost, "
