@@ -47,13 +47,23 @@ aside_unpack() {
 }
 
 # aside_have WHAT DIR RUNS UNPACK [PROGRAM...]: unpacks unless it runs already, both functions of the caller's; one at a time.
-# Where it cannot be had, TAP's skip line if there is a program to run, else a word on stderr.
+# Where it cannot be had, TAP's skip line if there is a program to run, else a word on stderr; for ten minutes it is not tried
+# again.
 aside_have() {
     local what=$1 dir=$2 runs=$3 unpack=$4 word
     shift 4
     exec 9>"$dir/lock"
     flock 9
-    if ! "$runs" && ! word=$("$unpack" && { "$runs" || { echo "it does not run"; false; }; }); then
+    if "$runs"; then
+        rm -f "$dir/cannot"
+    elif [ -n "$(find "$dir/cannot" -mmin -10 2>/dev/null)" ]; then
+        word=$(cat "$dir/cannot")
+    elif word=$("$unpack" && { "$runs" || { echo "it does not run"; false; }; }); then
+        word=
+    else
+        echo "$word" >"$dir/cannot"
+    fi
+    if [ -n "${word:-}" ]; then
         if [ $# -gt 0 ]; then
             echo "1..0 # SKIP $what cannot be unpacked aside: $word"
             exit 0

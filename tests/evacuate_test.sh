@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # End to end: real QEMUs, a real full disk, Ctrl-C in every phase, and what must be found is found. TAP.
-# usage: evacuate_test.sh EVACUATE [interrupts|others|newer]     (root; about six minutes, half of it interrupts)
-# MIGBUF_QEMU runs another QEMU, of which `newer` is one short run.
+# usage: evacuate_test.sh EVACUATE PART     (root)
+#   basics      one of each kind, a minute          interrupts  Ctrl-C in all other steps, two minutes
+#   others      all other faults, four minutes      newer       what another QEMU may do differently, half a minute
+# Environment: MIGBUF_QEMU, another QEMU; EVACUATE_SHORT leaves out of `others` what takes long.
 set -u
-evacuate=${1:?the path of evacuate} part=${2:-}
+evacuate=${1:?the path of evacuate} part=${2:?a part}
+case $part in basics | interrupts | others | newer) ;; *) echo "no part $part" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 n=0
@@ -96,38 +99,78 @@ for tool in qemu-system-x86_64 qemu-img mkfs.ext4 python3; do
 done
 
 # Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
-# EVACUATE_SHORT leaves most steps to another run.
-interrupts() {
-    steps_before=("starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
-        "creating the overlay" "opening the overlay" "putting the overlay on top" "copying the base" \
-        "starting the target" "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
-        "sending the overlay" "stopping the guest for its memory" "sending the memory" "ending the mirror")
-    steps_after=("switching over" "arriving at the target" "stopping the NBD server" "ending the source")
-    if [ -n "${EVACUATE_SHORT:-}" ]; then
-        steps_before=("copying the base" "sending the overlay" "sending the memory")
-        steps_after=("switching over")
-    fi
-    for step in "${steps_before[@]}"; do
-        run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] &&
-            [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value vm 2 runs_at)" != targettargettarget ]
-        report $? "Ctrl-C while $step"
-    done
-    for step in "${steps_after[@]}"; do
-        run 1 $small --inject "interrupt@$step" && whole && [ "$(value moved)" -ge 1 ]
-        report $? "Ctrl-C while $step"
-    done
+interrupt_before() { # STEP
+    run 1 $small --inject "interrupt@$1" && whole && [ "$(value interrupted)" = true ] &&
+        [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value vm 2 runs_at)" != targettargettarget ]
+    report $? "Ctrl-C while $1"
 }
-if [ "$part" = interrupts ]; then
-    interrupts
+interrupt_after() { # STEP
+    run 1 $small --inject "interrupt@$1" && whole && [ "$(value moved)" -ge 1 ]
+    report $? "Ctrl-C while $1"
+}
+
+# With on-target-error report, of 75 guests whose target died so, 4 took QEMU 7.2 with them: it is stop
+# (migbuf/report.h, migbuf_report_job_error). The others' mirrors ended by themselves and none was there to cancel.
+target_dies() { # STEP
+    run 1 $small --inject "kill-target@$1" && whole && [ "$(value moved)" = 2 ] &&
+        { [ "$1" != "sending the overlay" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said"; }
+    report $? "a target dies while $1: its guest goes on at the source"
+}
+
+nvme() {
+    run 1 --policy paper --device nvme $here &&
+        grep -qE "QEMU cannot migrate this VM: non-migratable device|cannot write to one" "$dir/said" &&
+        [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
+    report $? "what QEMU does not migrate is told with its reason before anything is begun"
+}
+
+# One of each kind: there, back, a fault that is found, a peer that dies, a question that is refused.
+if [ "$part" = basics ]; then
+    run 0 $here && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
+        [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
+    report $? "the default run moves all, loses nothing, and overflows without throttle only"
+
+    run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
+        grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
+    report $? "the decision log replays identically and the timeline is a picture"
+
+    run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
+    report $? "a damaged sector is found"
+
+    run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
+    report $? "VMs with two disks each move, on virtio-scsi"
+
+    for step in "copying the base" "sending the overlay" "sending the memory"; do
+        interrupt_before "$step"
+    done
+    interrupt_after "switching over"
+    target_dies "sending the overlay"
+
+    # Options.
+    for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
+        "--overlay both" "--links 9" "--window 0"; do
+        "$evacuate" $wrong >"$dir/said" 2>&1
+        [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
+        report $? "$wrong is refused by name"
+    done
     echo "1..$n"
     exit 0
 fi
 
-nvme() {
-    run 1 --policy paper --device nvme $here && grep -qE "QEMU cannot migrate this VM: non-migratable device|cannot write to one" "$dir/said" &&
-        [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
-    report $? "what QEMU does not migrate is told with its reason before anything is begun"
-}
+# The other steps.
+if [ "$part" = interrupts ]; then
+    for step in "starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
+        "creating the overlay" "opening the overlay" "putting the overlay on top" "starting the target" \
+        "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
+        "stopping the guest for its memory" "ending the mirror"; do
+        interrupt_before "$step"
+    done
+    for step in "arriving at the target" "stopping the NBD server" "ending the source"; do
+        interrupt_after "$step"
+    done
+    echo "1..$n"
+    exit 0
+fi
 
 # On another QEMU: there, back from every phase in which something is to be undone, and with a peer that dies.
 if [ "$part" = newer ]; then
@@ -146,14 +189,6 @@ if [ "$part" = newer ]; then
     echo "1..$n"
     exit 0
 fi
-
-run 0 $here && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
-    [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
-report $? "the default run moves all, loses nothing, and overflows without throttle only"
-
-run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
-    grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
-report $? "the decision log replays identically and the timeline is a picture"
 
 run 0 $small --policy planner --admission sjf --trace "$dir/trace" && whole && [ "$(value moved)$(value policy)" = 3planner ] &&
     "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 && grep -q '"remaining_bytes":[1-9]' "$dir/trace"
@@ -190,12 +225,6 @@ report $? "over two links each VM has its own, and each link is measured by itse
 run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value overflows)" -gt 0 ] &&
     [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
-
-run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
-report $? "a damaged sector is found"
-
-run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
-report $? "VMs with two disks each move, on virtio-scsi"
 
 nvme
 
@@ -302,8 +331,6 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     report $? "nothing is left of all that"
 fi
 
-[ -n "$part" ] || interrupts
-
 # A second and a third Ctrl-C do not shorten the way back.
 begin $small --link 4MB --json="$dir/summary"
 said "phase base copy"
@@ -358,19 +385,7 @@ for step in "copying the base" "sending the overlay"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
     report $? "a source dies while $step: the others move"
 done
-# With on-target-error report, of 75 guests whose target died so, 4 took QEMU 7.2 with them: it is stop
-# (migbuf/report.h, migbuf_report_job_error). The others' mirrors ended by themselves and none was there to cancel.
-for step in "starting the NBD server" "sending the overlay" "sending the memory"; do
-    run 1 $small --inject "kill-target@$step" && whole && [ "$(value moved)" = 2 ] &&
-        { [ "$step" != "sending the overlay" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said"; }
-    report $? "a target dies while $step: its guest goes on at the source"
-done
-
-# Options.
-for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
-    "--overlay both" "--links 9" "--window 0"; do
-    "$evacuate" $wrong >"$dir/said" 2>&1
-    [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
-    report $? "$wrong is refused by name"
+for step in "starting the NBD server" "sending the memory"; do
+    target_dies "$step"
 done
 echo "1..$n"
