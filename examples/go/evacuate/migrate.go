@@ -246,6 +246,12 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
+	// The source is done when it has sent everything. A target that still reads it would forget a cont.
+	arrival, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err = waitMigration(arrival, v.target, "completed"); err != nil {
+		return err
+	}
 	if err = v.target.Run("cont", nil, nil); err != nil {
 		return err
 	}
