@@ -216,7 +216,7 @@ static int read_option(struct options *o, int option, const char *value, char er
         break;
     case OPTION_DEVICE:
         if (!read_device(o, value))
-            return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which does not move)");
+            return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
         break;
     case OPTION_METHOD:
         if (strcmp(value, "group") && strcmp(value, "typed"))
@@ -385,7 +385,7 @@ void options_help(FILE *out, const char *program)
         "  --links N        N links of that rate; the VMs take turns on them (1; the default rate is split)\n"
         "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
         "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
-        "  --device KIND    virtio-blk, virtio-scsi, or nvme, which does not move (virtio-blk)\n"
+        "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
         "  --method HOW     how limits are set: in a throttle group of our own, or typed, with block_set_io_throttle's "
         "six\n"
         "                   rates and nothing else, as a host's own call may have it (group)\n"
