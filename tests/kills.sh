@@ -55,7 +55,8 @@ PHASES = {
 WHERE = {step: phase for phase, steps in PHASES.items() for step in steps}
 WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up",
               "waiting for its guest to write": "set-up", "setting the host's new limits at the target": "switch-over", "reading the host's own limits": "set-up",
-              "asking for the target's capabilities": "mirror", "setting capabilities of the target": "mirror", "setting the host's limits at the target": "mirror",
+              "asking for the target's capabilities": "mirror", "setting capabilities of the target": "mirror",
+              "setting the host's limits at the target": "mirror",
               "over": "over", "moving": "target", "beginning again": "going on"})
 KINDS = ["any time"] + list(PHASES)
 

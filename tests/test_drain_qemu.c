@@ -260,8 +260,8 @@ START_TEST(files_stay_within_a_small_buffer)
         go_on(f, k + 1, 0);
     }
     go_on(f, 3, 6); /* until hardly more than the reserve is left */
-    for (int k = 0; k < PATIENCE_S && !(full_up(&f[0]) && full_up(&f[1]) && full_up(&f[2])); k++) /* a busy host's guests are slow */
-        go_on(f, 3, 1);
+    for (int k = 0; k < PATIENCE_S && !(full_up(&f[0]) && full_up(&f[1]) && full_up(&f[2])); k++)
+        go_on(f, 3, 1); /* a busy host's guests are slow */
     for (size_t k = 0; k < 3; k++) {
         start_mirror(&f[k].v);
         drained(&f[k], MIGBUF_PHASE_DRAIN, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
@@ -416,7 +416,8 @@ static void with_us(const char *sub)
     lab_overlay(&v);
     ck_assert_int_eq(migbuf_buffer_phase(loop.buffer, 1, MIGBUF_PHASE_BASE, 0), 0);
     until = lab_now() + 8;
-    while (!loop.paused && lab_now() < (lab_grown(&v) > QUOTA / 2 ? until : until + PATIENCE_S)) { /* a busy host's guest is slow */
+    /* A busy host's guest is slow. */
+    while (!loop.paused && lab_now() < (lab_grown(&v) > QUOTA / 2 ? until : until + PATIENCE_S)) {
         lab_loop_step(&loop);
         lab_sleep(0.01);
     }
