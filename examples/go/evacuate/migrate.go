@@ -141,8 +141,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 		return err
 	}
 
-	if err = s.Run("migrate-set-capabilities", args{"capabilities": []args{
-		{"capability": "auto-converge", "state": true}, {"capability": "pause-before-switchover", "state": true}}}, nil); err != nil {
+	if err = s.setCapabilities(); err != nil {
 		return err
 	}
 	file, err := v.makeOverlay(t, volume)
@@ -247,8 +246,10 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
-	// It arrives as it left, standing. A cont before it has arrived is forgotten then.
-	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+	// The source is done when it has sent everything. A target that still reads it would forget a cont.
+	arrival, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err = waitMigration(arrival, v.target, "completed"); err != nil {
 		return err
 	}
 	if err = v.target.Run("cont", nil, nil); err != nil {

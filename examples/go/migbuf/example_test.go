@@ -88,7 +88,7 @@ func (monitor) Run(command string, args any, resp any) error {
 
 // The whole life of a throttle, through a host's monitor.
 func ExampleDisk() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	disk, err := migbuf.NewDisk("migbuf-vm1", "lxd_root")
 	if err != nil {

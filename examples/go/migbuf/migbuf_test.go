@@ -596,10 +596,14 @@ type fakeQEMU struct {
 	group      map[string]any // of the throttle-group object, nil: none
 	noGroups   bool           // object-add is refused
 	said       []string
+	asked      chan struct{} // told by Run, if not nil, before it waits for block
 	block      chan struct{} // Run waits for it, if not nil
 }
 
 func (q *fakeQEMU) Run(command string, args any, resp any) error {
+	if q.asked != nil {
+		q.asked <- struct{}{}
+	}
 	if q.block != nil {
 		<-q.block
 	}
@@ -731,14 +735,33 @@ type runFunc func() error
 
 func (f runFunc) Run(string, any, any) error { return f() }
 
+// deadline is a context whose time is over when it is told so: no clock decides what comes first.
+type deadline struct {
+	context.Context
+	over chan struct{}
+}
+
+func newDeadline() deadline { return deadline{context.Background(), make(chan struct{})} }
+
+func (d deadline) Done() <-chan struct{} { return d.over }
+
+func (d deadline) Err() error {
+	select {
+	case <-d.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A context ends the waiting, not the command: its answer is taken by the next call.
 func TestContext(t *testing.T) {
-	q := &fakeQEMU{node: "n0", qdev: "dev-n0", block: make(chan struct{})}
+	q := &fakeQEMU{node: "n0", qdev: "dev-n0", asked: make(chan struct{}, 9), block: make(chan struct{})}
 	d, err := NewDisk("g", "n0")
 	must(t, err)
 	defer d.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
+	ctx := newDeadline()
+	go func() { <-q.asked; close(ctx.over) }()
 	err = d.Learn(ctx, q)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
 		t.Fatal(err)
@@ -772,8 +795,13 @@ func TestContextOfApply(t *testing.T) {
 	must(t, d.Set(context.Background(), q, limits))
 	asked, answer := make(chan string, 9), make(chan error)
 	slow := slowMonitor{asked, answer}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
+	ctx := newDeadline()
+	go func() {
+		for len(asked) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		close(ctx.over)
+	}()
 	if err := d.Apply(ctx, slow, Decision{Action: Pause}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
 		t.Fatal(err)
 	}
