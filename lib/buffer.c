@@ -392,21 +392,22 @@ static void settle_older(struct entry *e)
     e->unknown = e->open = 0;
 }
 
-/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is. */
+/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is; and nothing has been
+ * measured after the first tick that it is told to. */
 static uint64_t measured_ms(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
     uint64_t oldest = now_ms;
+    int known = 1;
 
     for (uint32_t k = 0; k < e->disk_count; k++) {
         uint64_t *at = &e->measured[k].at_ms;
 
-        if (*at == MIGBUF__NEVER)
-            return MIGBUF__NEVER;
-        if (*at > now_ms || (b->ticks <= 1 && !*at))
+        known &= *at != MIGBUF__NEVER;
+        if (*at != MIGBUF__NEVER && (*at > now_ms || (b->ticks <= 1 && !*at)))
             *at = now_ms;
         oldest = *at < oldest ? *at : oldest;
     }
-    return oldest;
+    return known ? oldest : MIGBUF__NEVER;
 }
 
 /* What it has grown by since it was measured: as much as all limits allowed that may have been in force since then. What

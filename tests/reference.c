@@ -166,8 +166,9 @@ uint64_t reference_metadata_of(const struct migbuf_geometry *g, uint64_t data)
 double reference_scattered(const struct migbuf_geometry *g, double units)
 {
     double c = (double)g->cluster_bytes, clusters = (double)ceil_div(unit_of(g), g->cluster_bytes);
+    double tables = (double)ceil_div(unit_of(g), entries_of(g) * g->cluster_bytes);
 
-    return units * (1 + (clusters + 1) / (c / 2 - 1)) * c;
+    return units * (tables + (clusters + tables) / (c / 2 - 1)) * c;
 }
 
 uint64_t reference_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request)

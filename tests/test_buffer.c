@@ -622,6 +622,37 @@ START_TEST(what_has_no_room_gives_none_away)
 }
 END_TEST
 
+/* A sample from the future is from now: also where another disk has not been seen yet, and it is looked at later. */
+START_TEST(nothing_is_measured_in_the_future)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_buffer *b = buffer(10 * GIB, &o), *again;
+    struct migbuf_geometry two[2] = { disk(), disk() };
+    struct migbuf_sample s[2] = { { .file_bytes = MB }, { .disk = 1, .file_bytes = MB } };
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
+    struct migbuf_migration m;
+    char *text;
+    size_t n;
+
+    ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+    m.drains_ahead = 0;
+    ck_assert_int_eq(migbuf_buffer_add(b, &m, two, 2, NULL), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 10 * MB), 0);
+    tick1(b, 2000);
+    ck_assert_int_eq(migbuf_buffer_outcome(b, 0, MIGBUF_OUTCOME_DONE), 0);
+    again = through_text(b, 0, &text, &n); /* on a clock that began anew nothing has been seen */
+    free(text);
+    ck_assert_int_eq(migbuf_buffer_sample(again, 9000, &s[1], 1), 0);
+    tick1(again, 1000);
+    ck_assert_int_eq(migbuf_buffer_sample(again, 4000, &s[0], 1), 0);
+    tick1(again, 4000);
+    ck_assert_int_eq(migbuf_buffer_stats(again, &stats), 0);
+    ck_assert(stats.unseen_bytes >= 30 * MB / 65536 * 65536);
+    migbuf_buffer_free(again);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(links_are_shared_by_weight)
 {
     struct migbuf_buffer_options o = exact();
@@ -1303,6 +1334,7 @@ int main(void)
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,
                                    without_a_lag_nothing_lands_later_unnoticed, what_has_no_room_gives_none_away,
+                                   nothing_is_measured_in_the_future,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
                                    the_planner_s_example, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,

@@ -859,12 +859,12 @@ static double rate_slack(int i)
     return rig_slack() + (rig.ref.options.policy == MIGBUF_POLICY_PLANNER && m->rho > 0 ? 1e-11 * wishes / m->rho : 0);
 }
 
-/* Of 10^10 units/s and more nobody can tell the last one: the library's count is taken over. */
+/* Of 10^9 units/s and more nobody can tell the last one: the library's count is taken over. */
 static bool too_many_to_count(int i, const struct migbuf_decision *d, const struct migbuf_decision *r)
 {
     double units = (double)d->limits.iops_wr;
 
-    if (d->id != r->id || d->action != r->action || d->reason != r->reason || units < 1e10 ||
+    if (d->id != r->id || d->action != r->action || d->reason != r->reason || units < 1e9 ||
         !near(units, (double)r->limits.iops_wr, 0))
         return false;
     rig.ref.migration[i].force.now.units = d->limits.iops_wr;
@@ -1617,7 +1617,8 @@ static bool host_ticks(uint64_t now_ms)
 /* The next process sees what is in force, but where something is still on its way. */
 static uint64_t host_dies(uint64_t now_ms)
 {
-    uint64_t then_ms = chance(70) ? now_ms : below(now_ms + 1);
+    /* a clock that began anew and is ahead of the old one nobody could tell from it */
+    uint64_t then_ms = chance(70) || rig.ref.now_ms == 0 ? now_ms : below(rig.ref.now_ms);
 
     rig_load(then_ms);
     for (int i = 0; i < rig_count(); i++) {
