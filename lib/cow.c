@@ -112,6 +112,18 @@ static int is_ext_or_xfs(const struct statfs *type)
     return type->f_type == EXT4_SUPER_MAGIC || type->f_type == XFS_SUPER_MAGIC;
 }
 
+/* A file without a name to try it with. FUSE without FUSE_TMPFILE, older ZFS, NFS and others have none: fd -1 and 0, where
+ * one may write there all the same. */
+static int open_nameless(int dir_fd, int *fd, struct migbuf_error *error)
+{
+    *fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (*fd >= 0)
+        return 0;
+    if ((errno == EOPNOTSUPP || errno == EISDIR || errno == ENOSYS) && !faccessat(dir_fd, ".", W_OK | X_OK, AT_EACCESS))
+        return 0;
+    return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
+}
+
 int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error)
 {
     struct migbuf_full found = { .kind = MIGBUF_FULL_FAILS };
@@ -127,14 +139,17 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
     found.room_bytes = volume.free_bytes;
     if (fstatfs(dir_fd, &type))
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statfs of the buffer volume failed", errno);
-    fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
+    rc = open_nameless(dir_fd, &fd, error);
+    if (rc)
+        return rc;
     if (type.f_type == TMPFS_MAGIC || (is_ext_or_xfs(&type) && !has_project(dir_fd)))
         found.kind = MIGBUF_FULL_STOPS;
+    else if (type.f_type != ZFS_MAGIC && !is_ext_or_xfs(&type) && fd < 0)
+        found.kind = MIGBUF_FULL_UNKNOWN;
     else if (type.f_type != ZFS_MAGIC && !is_ext_or_xfs(&type))
         probe(fd, volume.free_bytes, &found);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     *full = found;
     return 0;
 }

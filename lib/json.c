@@ -123,6 +123,14 @@ int migbuf__json_clean(char *text, size_t bytes)
     return repairs;
 }
 
+static size_t skip_string(const char *text, size_t bytes, size_t at)
+{
+    for (at++; at < bytes && text[at] != '"'; at++)
+        if (text[at] == '\\')
+            at++;
+    return at < bytes ? at + 1 : bytes;
+}
+
 /*
  * jansson 2.14 has an assertion that fails when memory runs out within a token (lex_unget_unsave), and calls other such
  * failures syntax errors. So its allocator is asked first for all that the text can need at most, on 64 bits with 32 bytes
@@ -135,8 +143,12 @@ static bool has_memory(const char *text, size_t bytes)
     json_free_t give;
     void *block;
 
-    for (size_t at = 0; at < bytes; at++)
-        need += text[at] == '{' ? 384 : text[at] == '[' ? 256 : text[at] == ',' || text[at] == ':' ? 192 : 4;
+    for (size_t at = 0, next; at < bytes; at = next) {
+        char c = text[at];
+
+        next = c == '"' ? skip_string(text, bytes, at) : at + 1;
+        need += c == '{' ? 384 : c == '[' ? 256 : c == ',' || c == ':' ? 192 : 4 * (next - at);
+    }
     json_get_alloc_funcs(&take, &give);
     block = take(need);
     if (block)
@@ -144,19 +156,13 @@ static bool has_memory(const char *text, size_t bytes)
     return block != NULL;
 }
 
-static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+static int finish(json_t *value, const json_error_t *error, struct migbuf__json **document)
 {
-    json_error_t error = { .text = "" };
-    json_t *value;
-
-    if (!has_memory(text, bytes))
-        return MIGBUF_E_NOMEM;
-    value = json_loadb(text, bytes, flags, &error);
     if (value) {
         *document = (struct migbuf__json *)value;
         return 0;
     }
-    switch (json_error_code(&error)) {
+    switch (json_error_code(error)) {
     case json_error_unknown:
     case json_error_out_of_memory:
         return MIGBUF_E_NOMEM;
@@ -165,6 +171,15 @@ static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__j
     default:
         return MIGBUF_E_PROTOCOL;
     }
+}
+
+static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+{
+    json_error_t error = { .text = "" };
+
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    return finish(json_loadb(text, bytes, flags, &error), &error, document);
 }
 
 int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **document)
@@ -228,12 +243,56 @@ static size_t skip_blank(const char *text, size_t bytes, size_t at)
     return at;
 }
 
-static size_t skip_string(const char *text, size_t bytes, size_t at)
+/* ---- within bounds ---- */
+
+/* At least as many values as the text has: what stands behind a bracket or a comma is one. Strings may hold either. */
+static bool has_more_values_than(const char *text, size_t bytes, size_t most)
 {
-    for (at++; at < bytes && text[at] != '"'; at++)
-        if (text[at] == '\\')
-            at++;
-    return at < bytes ? at + 1 : bytes;
+    size_t values = 1;
+
+    for (size_t at = 0; at < bytes && values <= most;) {
+        char c = text[at];
+
+        values += c == '{' || c == '[' || c == ',';
+        at = c == '"' ? skip_string(text, bytes, at) : at + 1;
+    }
+    return values > most;
+}
+
+/* jansson takes the text in pieces of its own size (1 KiB): where we stand, and whether it became too late. */
+struct piecewise {
+    const char *text;
+    size_t bytes, at;
+    const struct migbuf__json_bounds *bounds;
+    bool late;
+};
+
+static size_t next_piece(void *buffer, size_t room, void *context)
+{
+    struct piecewise *p = context;
+    size_t n = p->bytes - p->at < room ? p->bytes - p->at : room;
+
+    p->late = p->late || p->bounds->late(p->bounds->context);
+    if (p->late)
+        return (size_t)-1;
+    memcpy(buffer, p->text + p->at, n);
+    p->at += n;
+    return n;
+}
+
+int migbuf__json_decode_within(const char *text, size_t bytes, const struct migbuf__json_bounds *bounds,
+                               struct migbuf__json **document)
+{
+    struct piecewise p = { .text = text, .bytes = bytes, .bounds = bounds };
+    json_error_t error = { .text = "" };
+    json_t *value;
+
+    if (has_more_values_than(text, bytes, bounds->max_values))
+        return MIGBUF_E_TOO_BIG;
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    value = json_load_callback(next_piece, &p, JSON_ALLOW_NUL, &error);
+    return !value && p.late ? MIGBUF_E_TIMEOUT : finish(value, &error, document);
 }
 
 /* The end of the value at `at`: of a string or a bracketed value its last character, of anything else a separator. */

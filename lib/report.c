@@ -321,10 +321,11 @@ static int pass_status(struct migbuf_disk *disk, const char *text, uint64_t text
     return rc < 0 ? rc : migbuf_disk_status(disk, status.status, status.running);
 }
 
-/* The answer came, but it cannot be read: whatever was asked is as unknown as before. */
+/* The answer came, but it cannot be read: whatever was asked is as unknown as before. Without memory it may be said again. */
 static int unreadable(struct migbuf_disk *disk, int rc)
 {
-    migbuf_disk_answered(disk, MIGBUF_OUTCOME_UNKNOWN);
+    if (rc != MIGBUF_E_NOMEM)
+        migbuf_disk_answered(disk, MIGBUF_OUTCOME_UNKNOWN);
     return rc;
 }
 

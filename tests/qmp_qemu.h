@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* qmp_qemu: a QEMU without a machine in a directory of its own, for tests and measurements of the QMP adapter. It ends
- * with the process that started it, whatever happens there. */
+ * with the process that started it, whatever happens there. Environment: MIGBUF_QEMU, another QEMU than the one in PATH. */
 #ifndef MIGBUF_TESTS_QMP_QEMU_H
 #define MIGBUF_TESTS_QMP_QEMU_H
 #include <signal.h>
@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define QEMU_MISSING 127 /* how its process ends when there is no such program */
 
 struct qemu {
     pid_t pid;
@@ -27,6 +29,7 @@ static inline void sleep_ms(int ms)
 
 static inline void qemu_run(const struct qemu *q, const char *second_mode, pid_t parent)
 {
+    const char *program = getenv("MIGBUF_QEMU") ? getenv("MIGBUF_QEMU") : "qemu-system-x86_64";
     char first[96], second[96], monitor[64];
 
     snprintf(first, sizeof first, "unix:%s,server=on,wait=off", q->qmp);
@@ -34,9 +37,9 @@ static inline void qemu_run(const struct qemu *q, const char *second_mode, pid_t
     snprintf(monitor, sizeof monitor, "chardev=second,mode=control,%s", second_mode);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() == parent)
-        execlp("qemu-system-x86_64", "qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none", "-accel",
-               "tcg", "-qmp", first, "-chardev", second, "-mon", monitor, (char *)NULL);
-    _exit(127);
+        execlp(program, program, "-M", "none", "-nodefaults", "-display", "none", "-accel", "tcg", "-qmp", first, "-chardev",
+               second, "-mon", monitor, (char *)NULL);
+    _exit(QEMU_MISSING);
 }
 
 static inline void qemu_stop(struct qemu *q)
@@ -51,28 +54,61 @@ static inline void qemu_stop(struct qemu *q)
     rmdir(q->directory);
 }
 
-/* False when there is no QEMU here, or when it does not start within 20 s. second_mode: "pretty=on" or "pretty=off". */
-static inline bool qemu_start(struct qemu *q, const char *second_mode)
+/* A socket has its name a moment before anybody listens. */
+static inline bool qemu_listens(const char *path)
+{
+    FILE *f = fopen("/proc/net/unix", "re");
+    char line[256];
+    bool found = false;
+
+    while (f && !found && fgets(line, sizeof line, f))
+        found = strstr(line, " 00010000 ") && strstr(line, path) && !strcmp(strstr(line, path) + strlen(path), "\n");
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* Waits until it is stopped indeed: a signal takes its time. */
+static inline void qemu_freeze(const struct qemu *q)
+{
+    char path[32], line[64] = "";
+
+    kill(q->pid, SIGSTOP);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)q->pid);
+    while (strncmp(line, "State:\tT", 8)) {
+        FILE *f = fopen(path, "re");
+
+        while (f && fgets(line, sizeof line, f) && strncmp(line, "State:", 6))
+            ;
+        if (f)
+            fclose(f);
+        sleep_ms(1);
+    }
+}
+
+/* 1; 0: there is no QEMU here; -1: it does not start. second_mode: "pretty=on" or "pretty=off". */
+static inline int qemu_start(struct qemu *q, const char *second_mode)
 {
     pid_t parent = getpid();
+    int status = 0;
 
     memset(q, 0, sizeof *q);
     strcpy(q->directory, "/tmp/migbuf-qemu-XXXXXX");
     if (!mkdtemp(q->directory))
-        return false;
+        return -1;
     snprintf(q->qmp, sizeof q->qmp, "%s/qmp", q->directory);
     snprintf(q->second, sizeof q->second, "%s/second", q->directory);
     q->pid = fork();
     if (q->pid == 0)
         qemu_run(q, second_mode, parent);
-    for (int i = 0; i < 2000 && q->pid > 0; i++) {
-        if (access(q->qmp, F_OK) == 0 && access(q->second, F_OK) == 0)
-            return true;
-        if (waitpid(q->pid, NULL, WNOHANG) == q->pid)
+    while (q->pid > 0) { /* both listen, or it has ended */
+        if (qemu_listens(q->qmp) && qemu_listens(q->second))
+            return 1;
+        if (waitpid(q->pid, &status, WNOHANG) == q->pid)
             q->pid = 0;
         sleep_ms(10);
     }
     qemu_stop(q);
-    return false;
+    return WIFEXITED(status) && WEXITSTATUS(status) == QEMU_MISSING ? 0 : -1;
 }
 #endif

@@ -11,7 +11,8 @@
 static struct migbuf_geometry disk_of(uint64_t bytes)
 {
     return (struct migbuf_geometry){ .virtual_bytes = bytes, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                     .request_bytes = 65536, .queue_bytes = 1 << 20, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                     .block_bytes = 4096, .request_bytes = 65536, .queue_bytes = 1 << 20,
+                                     .extra_bytes = MIGBUF_NONE, .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
 static struct migbuf_migration migration(uint64_t id, uint64_t rate)

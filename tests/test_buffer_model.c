@@ -710,8 +710,10 @@ static void die_and_load(void)
 
         if (!g->in)
             continue;
-        if (g->command.waits && g->command.outcome != MIGBUF_OUTCOME_UNKNOWN)
+        if (g->command.waits && g->command.outcome != MIGBUF_OUTCOME_UNKNOWN) {
             g->command.outcome = 0; /* who was to hear it is no more */
+            g->command.lost |= draw(2); /* or was to send it */
+        }
         if (!known || (g->command.waits && g->command.done < g->command.sets)) {
             g->unknown = 1;
             continue;

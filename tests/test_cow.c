@@ -72,6 +72,30 @@ START_TEST(a_full_volume_is_told_before)
 }
 END_TEST
 
+/* /proc has no nameless files, as FUSE has none. */
+START_TEST(where_it_cannot_be_tried_it_is_unknown)
+{
+    struct migbuf_full full = { .kind = 7, .room_bytes = 7 };
+    struct migbuf_error e = { 0 };
+    int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+    ck_assert(openat(fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) < 0 && errno == EOPNOTSUPP);
+    rc = migbuf_cow_when_full(fd, &full, &e);
+    if (geteuid()) { /* one may not write there anyway */
+        ck_assert(rc == MIGBUF_E_SYSTEM && e.os_errno == EACCES && full.kind == 7 && full.room_bytes == 7);
+    } else {
+        ck_assert_int_eq(rc, 0);
+        ck_assert(full.kind == MIGBUF_FULL_UNKNOWN && full.room_bytes == 0); /* as statvfs has it */
+    }
+    close(fd);
+    fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC); /* no directory */
+    full.kind = 7;
+    ck_assert_int_eq(migbuf_cow_when_full(fd, &full, &e), MIGBUF_E_SYSTEM);
+    ck_assert(e.os_errno == ENOTDIR && full.kind == 7);
+    close(fd);
+}
+END_TEST
+
 START_TEST(all_files_in_one_pass)
 {
     char name[2][24] = { "/tmp/migbuf-cow-XXXXXX", "/tmp/migbuf-cow-XXXXXX" };
@@ -195,6 +219,7 @@ int main(void)
 {
     const TTest *const tests[] = { an_unlinked_file_is_measured, a_volume_is_what_statvfs_says,
                                    a_bad_descriptor_is_a_named_error, a_full_volume_is_told_before,
+                                   where_it_cannot_be_tried_it_is_unknown,
                                    all_files_in_one_pass, kinds_of_file_systems,
                                    NULL };
 

@@ -89,6 +89,16 @@ START_TEST(processed_texts)
         { "0", 0, 0 },
         { "1.2GB (110MB/s)", 0, 1200000000 },
         { "110.5MiB", 0, 115867648 },
+        { "vm1: 1.20GB (110.00MB/s)", 0, 1200000000 },
+        { "vm1: 7B", 0, 7 },
+        { "a: b (c): 1.00kB (0B/s)", 0, 1000 },
+        { "vm1: 45% (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: 110.00MB/s", MIGBUF_E_PROTOCOL, 0 },
+        { "Live migration: 3.00MB remaining (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB remaining", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1:7B", MIGBUF_E_PROTOCOL, 0 },
         { "1.1kB", 0, 1100 },
         { "1.1KB", 0, 1100 },
         { "7B", 0, 7 },
@@ -220,7 +230,9 @@ static void ck_found(int pair[2], const char *address, const char *other)
     ck_assert(!getpeername(pair[0], (struct sockaddr *)&a, &length));
     snprintf(remote, sizeof remote, "%s:%u", address, ntohs(((struct sockaddr_in *)&a)->sin_port));
     ck_assert(write(pair[0], "12345", 5) == 5 && read(pair[1], text, 5) == 5);
-    usleep(20000);
+    do /* until the acknowledgement has come */
+        ck_assert_int_eq(migbuf_link_tcp(pair[0], &t, &e), 0);
+    while (t.acked_bytes < 5);
     ck_assert_msg(migbuf_link_connections(local, remote, c, 2, &e) == 1, "%s %s", local, remote);
     ck_assert_str_eq(c->local, local);
     ck_assert_str_eq(c->remote, remote);
@@ -316,5 +328,5 @@ int main(void)
                                    nonsense_is_refused_and_nothing_written,
                                    NULL };
 
-    return unit_run("link", tests, 20);
+    return unit_run("link", tests, WATCHDOG_S);
 }

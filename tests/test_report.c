@@ -382,6 +382,7 @@ START_TEST(answers_reach_a_disk)
 {
     struct migbuf_disk_command command;
     struct migbuf_error e;
+    struct migbuf_disk_info info = { .size = sizeof info };
     struct migbuf_disk *disk;
     char text[2048];
 
@@ -390,19 +391,34 @@ START_TEST(answers_reach_a_disk)
     ck_assert_int_eq(migbuf_disk_learn(disk), 0);
     ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
     ck_assert_int_eq(command.kind, MIGBUF_DISK_QUERY);
-    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, "{}", 2, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, 0, "{}", 2, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 0); /* an answer that nobody can read is an unknown outcome */
+    ck_assert_int_eq(migbuf_disk_learn(disk), 0);
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
     snprintf(text, sizeof text, "%.*s, {\"qdev\": \"d\", \"inserted\": {\"node-name\": \"n\"}}]",
              (int)strlen(blocks) - 1, blocks);
-    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, BYTES(text), &e), MIGBUF_E_PROTOCOL);
-    ck_assert_ptr_null(migbuf_disk_qdev(disk, "n0")); /* one bad entry: the disk was told nothing */
-    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, BYTES(blocks), &e), 0);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, 0, BYTES(text), &e), MIGBUF_E_PROTOCOL);
+    ck_assert_ptr_null(migbuf_disk_qdev(disk, "n0")); /* one bad entry: the disk was told of none */
+    ck_assert_int_eq(migbuf_disk_learn(disk), 0);
+    ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, 0, NULL, 0, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, 0, BYTES(blocks), &e), 0);
     ck_assert_str_eq(migbuf_disk_qdev(disk, "n0"), "dev-x");
     ck_assert_int_eq(migbuf_disk_next(disk, &command), 0);
 
     ck_assert_int_eq(migbuf_disk_learn(disk), 0);
     ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
-    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, NULL, 0, &e), MIGBUF_E_PEER);
-    ck_assert_int_eq(migbuf_report_to_disk(NULL, command.kind, NULL, 0, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_to_disk(NULL, command.kind, 0, "", 0, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, MIGBUF_E_PEER, NULL, 0, &e), MIGBUF_E_PEER);
+    ck_assert_int_eq(migbuf_disk_info(disk, &info), 0);
+    ck_assert(!info.unknown);
+    for (int k = 0; k < 2; k++) { /* neither is a refusal: QEMU may carry it out */
+        ck_assert_int_eq(migbuf_disk_learn(disk), 0);
+        ck_assert_int_eq(migbuf_disk_next(disk, &command), 1);
+        ck_assert_int_eq(migbuf_report_to_disk(disk, command.kind, k ? MIGBUF_E_TIMEOUT : MIGBUF_E_CLOSED, NULL, 0, &e),
+                         MIGBUF_E_UNKNOWN);
+        ck_assert_int_eq(migbuf_disk_next(disk, &command), 0);
+    }
     migbuf_disk_free(disk);
 }
 END_TEST

@@ -347,8 +347,10 @@ MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, stru
  * After unknown everything that may be in force counts, and each tick asks for what is wanted once more (LOWER with
  * limits that may be in force already, PAUSE of a guest that may stand), until the outcome is done or something is found.
  *
- * Returns 0, or 1: more may be in force than was decided, so tick at once, within lag_ms of the tick that decided it.
- * A host whose calls can time out takes a lag_ms that is longer than that. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
+ * Returns 0, or 1: more may be in force than was decided, or it may be so later than now where lag_ms is 0; so tick at
+ * once, within lag_ms of the tick that decided it. A host whose calls can time out takes a lag_ms that is longer than
+ * that.
+ * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
  */
 MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 

@@ -97,7 +97,8 @@ struct migbuf_full {
  * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may; without one
  * they answer ENOSPC (quotas of users are not looked at: a volume for migrations has none), and so does a tmpfs. Else,
  * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with
- * counts. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
+ * counts. Where there are no nameless files (FUSE, NFS) nothing is tried: MIGBUF_FULL_UNKNOWN, and room_bytes is what is
+ * free. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM (no directory, no permission to write there).
  */
 MIGBUF_API int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error);

@@ -60,7 +60,8 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
  * | anything else | nobody knows: a time-out, a lost connection | not looked at | MIGBUF_OUTCOME_UNKNOWN |
  *
  * What it says: for MIGBUF_DISK_QUERY every entry of query-block that is a guest's disk goes to migbuf_disk_found(),
- * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome.
+ * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome; after
+ * MIGBUF_E_NOMEM the disk waits for it as before: say it again, or send the command again.
  *
  * Example: while (migbuf_disk_next(disk, &command) == 1) {
  *     rc = migbuf_qmp_socket_call(socket, command.name, command.arguments, 5000, &answer, NULL);

@@ -137,8 +137,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 		return err
 	}
 
-	if err = s.Run(ctx, "migrate-set-capabilities", args{"capabilities": []args{
-		{"capability": "auto-converge", "state": true}, {"capability": "pause-before-switchover", "state": true}}}, nil); err != nil {
+	if err = s.setCapabilities(ctx); err != nil {
 		return err
 	}
 	file, err := v.makeOverlay(t, volume)
@@ -256,7 +255,10 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
-	// It arrives as it left, standing. A cont before it has arrived is forgotten then.
+	// The source is done when it has sent everything. A target that still reads it would forget a cont. It arrives, whatever
+	// ends the way there.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	if err = waitMigration(ctx, v.target, "completed"); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func asIncus(command string) time.Duration {
 func connect(path string) (*Monitor, error) {
 	var conn net.Conn
 	var err error
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if conn, err = net.Dial("unix", path); err == nil {
 			break
 		}
@@ -199,6 +199,32 @@ func (m *Monitor) send(ctx context.Context, id uint32, command string, args any,
 		m.conn.Close()
 	}
 	return err
+}
+
+// setCapabilities switches on what LXD wants of a source, as far as this QEMU has it: QEMU is asked, not its version.
+func (m *Monitor) setCapabilities(ctx context.Context) error {
+	var known struct {
+		Return []struct {
+			Capability string `json:"capability"`
+		} `json:"return"`
+	}
+	if err := m.Run(ctx, "query-migrate-capabilities", nil, &known); err != nil {
+		return err
+	}
+	has := map[string]bool{}
+	for _, c := range known.Return {
+		has[c.Capability] = true
+	}
+	if !has["pause-before-switchover"] {
+		return errors.New("this QEMU has no capability pause-before-switchover")
+	}
+	wanted := []args{}
+	for _, name := range []string{"auto-converge", "pause-before-switchover", "zero-blocks"} {
+		if has[name] {
+			wanted = append(wanted, args{"capability": name, "state": true})
+		}
+	}
+	return m.Run(ctx, "migrate-set-capabilities", args{"capabilities": wanted}, nil)
 }
 
 func (m *Monitor) ioErrors() int { return int(atomic.LoadInt32(&m.noSpace)) }

@@ -111,7 +111,7 @@ func (m *monitor) Run(_ context.Context, command string, args any, resp any) err
 
 // The whole life of a throttle, through a host's monitor.
 func ExampleDisk() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	disk, err := migbuf.NewDisk("migbuf-vm1", "lxd_root")
 	if err != nil {

@@ -77,8 +77,9 @@ func (f *LinkFlow) Update(now time.Duration, bytes uint64) (bytesPerS float64, o
 	return float64(rate), rc == 1, failed("link_flow_update", rc)
 }
 
-// LinkProcessed reads a size as LXD and Incus write it in an operation's metadata, "1.2GB (110MB/s)", in bytes. Errors:
-// ErrProtocol for anything else, ErrRange beyond 2^62.
+// LinkProcessed reads a counter of bytes as LXD and Incus write it in an operation's metadata, with a description before it or
+// without one: "vm1: 1.20GB (110.00MB/s)". Errors: ErrProtocol for a text without a counter ("vm1: 45% (…)"), ErrRange beyond
+// 2^62.
 func LinkProcessed(text string) (uint64, error) {
 	var bytes C.uint64_t
 	t := []byte(text + "\x00")

@@ -19,7 +19,7 @@ type LXDMonitor interface {
 	Start() error
 }
 
-// LXDDisk is what LXD knows of a disk without asking QEMU.
+// LXDDisk is what LXD knows of a disk without asking QEMU; [DeviceNames.Disk] makes one of the device's name.
 type LXDDisk struct {
 	Node string         // the top node, "lxd_root"
 	QDev string         // "dev-lxd_root"; with virtio-blk "/machine/peripheral/dev-lxd_root/virtio-backend"

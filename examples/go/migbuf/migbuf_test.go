@@ -54,6 +54,7 @@ var leftOut = map[string]string{
 	"migbuf_lxd_":    "who asks LXD or Incus from Go has their own client packages, and the daemons themselves need no REST",
 
 	"migbuf_api":          "marks functions",
+	"migbuf_printable":    "strconv.Quote",
 	"migbuf_link_address": "room in a C array",
 	"migbuf_version_":     "parts of HeaderVersion; VersionText is bound",
 }
@@ -696,9 +697,9 @@ func TestLinkAndSizes(t *testing.T) {
 		t.Error("no rate")
 	}
 	f.Reset()
-	processed, err := LinkProcessed("1.2GB (110MB/s)")
+	processed, err := LinkProcessed("vm1: 1.2GB (110MB/s)")
 	near(t, "processed", float64(processed), err, 1.2e9)
-	if _, err := LinkProcessed(""); !errors.Is(err, ErrProtocol) {
+	if _, err := LinkProcessed("vm1: 45% (110MB/s)"); !errors.Is(err, ErrProtocol) {
 		t.Error(err)
 	}
 
@@ -788,6 +789,34 @@ func TestBins(t *testing.T) {
 	list, err := b.List()
 	if err != nil || len(list) != 2 {
 		t.Error(list, err)
+	}
+}
+
+// The worked examples of the header, and those where a name is just not hashed and just is.
+func TestDeviceNames(t *testing.T) {
+	for _, k := range []struct{ device, lxd, incus string }{
+		{"root", "lxd_root", "incus_root"},
+		{"root-disk", "lxd_root--disk", "incus_root--disk"},
+		{"a/b", "lxd_a-b", "incus_a-b"},
+		{"/", "lxd_-", "incus_-"},
+		{"-/-", "lxd_-----", "incus_-----"},
+		{strings.Repeat("b", 25), "lxd_" + strings.Repeat("b", 25), "incus_" + strings.Repeat("b", 25)},
+		{strings.Repeat("b", 26), "lxd_" + strings.Repeat("b", 26), "incus_ycphZN15I09t0YB1IFx2O7WTD"},
+		{strings.Repeat("b", 27), "lxd_" + strings.Repeat("b", 27), "incus_bKJkoAwLS9EO3iy4t-h59GNLo"},
+		{strings.Repeat("b", 28), "lxd_3D6kcL4uSJcf4GC2o1DJMUUwKtV", "incus_3D6kcL4uSJcf4GC2o1DJMUUwK"},
+		{"system-disk-of-the-mail-host", "lxd_fV-B812K5Nhy2sSel0qpoxdoY6Y", "incus_fV-B812K5Nhy2sSel0qpoxdoY"},
+	} {
+		l, i := LXDNames(k.device), IncusNames(k.device)
+		if l.Node != k.lxd || i.Node != k.incus || i.Overlay != k.incus+"_snap" || i.Target != k.incus+"_nbd" {
+			t.Errorf("%s: %+v %+v", k.device, l, i)
+		}
+	}
+	root, other := LXDNames("root"), LXDNames("my-data")
+	if root.Overlay != "lxd_root_snapshot" || root.Target != "lxd_root_nbd" || other.Overlay != "" || other.Target != "" {
+		t.Errorf("%+v %+v", root, other)
+	}
+	if other.QDev("") != "dev-lxd_my--data" || other.QDev("virtio-blk") != "/machine/peripheral/dev-lxd_my--data/virtio-backend" {
+		t.Errorf("%s %s", other.QDev(""), other.QDev("virtio-blk"))
 	}
 }
 
