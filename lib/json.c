@@ -6,6 +6,12 @@
 
 #define INT64_DIGITS 19
 
+/* What jansson takes at most, on 64 bits with 32 bytes of overhead a block: the dearest value is an object with a table of
+ * its own that is a member of another one. A byte may be in a token and in its copy. */
+#define TEXT_BYTES 4096
+#define BYTE_BYTES 4
+#define VALUE_BYTES 576
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -123,22 +129,39 @@ int migbuf__json_clean(char *text, size_t bytes)
     return repairs;
 }
 
+static size_t skip_string(const char *text, size_t bytes, size_t at)
+{
+    for (at++; at < bytes && text[at] != '"'; at++)
+        if (text[at] == '\\')
+            at++;
+    return at < bytes ? at + 1 : bytes;
+}
+
+size_t migbuf__json_values(const char *text, size_t bytes)
+{
+    size_t values = 1;
+
+    for (size_t at = 0; at < bytes;) {
+        char c = text[at];
+
+        values += c == ',' || c == '{' || c == '[';
+        at = c == '"' ? skip_string(text, bytes, at) : at + 1;
+    }
+    return values;
+}
+
 /*
  * jansson 2.14 has an assertion that fails when memory runs out within a token (lex_unget_unsave), and calls other such
- * failures syntax errors. So its allocator is asked first for all that the text can need at most, on 64 bits with 32 bytes
- * of overhead a block: the token and its copy, an object with its table, an array with its own, an item of either.
+ * failures syntax errors. So its allocator is asked first for all that the text can need at most.
  */
-static bool has_memory(const char *text, size_t bytes)
+static bool has_memory(size_t bytes, size_t values)
 {
-    size_t need = 4096;
     json_malloc_t take;
     json_free_t give;
     void *block;
 
-    for (size_t at = 0; at < bytes; at++)
-        need += text[at] == '{' ? 384 : text[at] == '[' ? 256 : text[at] == ',' || text[at] == ':' ? 192 : 4;
     json_get_alloc_funcs(&take, &give);
-    block = take(need);
+    block = take(TEXT_BYTES + bytes * BYTE_BYTES + values * VALUE_BYTES);
     if (block)
         give(block);
     return block != NULL;
@@ -147,9 +170,12 @@ static bool has_memory(const char *text, size_t bytes)
 static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
 {
     json_error_t error = { .text = "" };
+    size_t values = migbuf__json_values(text, bytes);
     json_t *value;
 
-    if (!has_memory(text, bytes))
+    if (values > MIGBUF__JSON_MAX_VALUES(bytes))
+        return MIGBUF_E_TOO_BIG;
+    if (!has_memory(bytes, values))
         return MIGBUF_E_NOMEM;
     value = json_loadb(text, bytes, flags, &error);
     if (value) {
@@ -226,14 +252,6 @@ static size_t skip_blank(const char *text, size_t bytes, size_t at)
     while (at < bytes && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n'))
         at++;
     return at;
-}
-
-static size_t skip_string(const char *text, size_t bytes, size_t at)
-{
-    for (at++; at < bytes && text[at] != '"'; at++)
-        if (text[at] == '\\')
-            at++;
-    return at < bytes ? at + 1 : bytes;
 }
 
 /* The end of the value at `at`: of a string or a bracketed value its last character, of anything else a separator. */

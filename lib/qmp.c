@@ -204,7 +204,9 @@ static int parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
     if (rc == MIGBUF_E_NOMEM)
         return rc;
     if (rc < 0)
-        return invalid(m, rc == MIGBUF_E_RANGE ? "a number is too large" : "not JSON");
+        return invalid(m, rc == MIGBUF_E_RANGE     ? "a number is too large"
+                          : rc == MIGBUF_E_TOO_BIG ? "more values than QEMU writes in such a length"
+                                                   : "not JSON");
     if (migbuf__json_is_object(document))
         rc = read_members(line, bytes, document, m);
     else

@@ -415,7 +415,7 @@ static int queue_command(struct migbuf_qmp_socket *s, const char *name, const ch
     if (rc == MIGBUF_E_INVALID)
         return migbuf__fail(error, rc, "not a command name, or the arguments are not one JSON object");
     if (rc == MIGBUF_E_TOO_BIG && migbuf_qmp_is_ready(s->engine) >= 0)
-        return migbuf__fail(error, rc, "the arguments are too long or nested too deeply");
+        return migbuf__fail(error, rc, "the arguments are too long, nested too deeply, or of too many values");
     return rc < 0 ? fail_engine(error, rc) : 0;
 }
 

@@ -168,7 +168,7 @@ static int load(const char *text, uint64_t bytes, struct migbuf__json **document
     case MIGBUF_E_RANGE:
         return migbuf__fail(error, rc, "a number is beyond what a double holds");
     case MIGBUF_E_TOO_BIG:
-        return migbuf__fail(error, rc, "nested too deeply");
+        return migbuf__fail(error, rc, "nested too deeply, or more values than QEMU writes in such a length");
     default:
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     }

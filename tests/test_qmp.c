@@ -830,26 +830,6 @@ START_TEST(many_commands_and_answers_in_any_order)
 }
 END_TEST
 
-/* Law: after repair, what the engine's own splitting found is what the JSON parser found. */
-START_TEST(members_are_found_where_the_parser_finds_them)
-{
-    static const char text[] = " { \"a\" : 1 , \"b\":[{\"c\":\"]\"},2],\"c\" : \"x\\\"y\", \"d\":{} ,\"a\":-2.5e1}";
-    const char *keys[] = { "a", "b", "c", "d" }, *values[] = { "-2.5e1", "[{\"c\":\"]\"},2]", "\"x\\\"y\"", "{}" };
-    struct migbuf__json_span span;
-
-    for (size_t i = 0; i < 4; i++) {
-        ck_assert(migbuf__json_find(text, sizeof text - 1, keys[i], &span));
-        ck_assert_uint_eq(span.bytes, strlen(values[i]));
-        ck_assert_mem_eq(text + span.at, values[i], span.bytes);
-    }
-    ck_assert(!migbuf__json_find(text, sizeof text - 1, "e", &span));
-    for (size_t bytes = 0; bytes < sizeof text - 1; bytes++) /* cut short: an answer or none, but no harm */
-        for (size_t i = 0; i < 4; i++)
-            if (migbuf__json_find(text, bytes, keys[i], &span))
-                ck_assert_uint_le(span.at + span.bytes, bytes);
-}
-END_TEST
-
 int main(void)
 {
     const TTest *const tests[] = {
@@ -876,7 +856,6 @@ int main(void)
         options_are_checked,
         every_allocation_fails_once,
         many_commands_and_answers_in_any_order,
-        members_are_found_where_the_parser_finds_them,
         fuzz_seeds_and_mutations,
         NULL,
     };

@@ -160,7 +160,22 @@ START_TEST(what_is_missing_is_named_and_nothing_changes)
     expect_block_error(text, MIGBUF_E_TOO_BIG, "qdev is missing, or not what it should be");
     memset(long_name, '[', 300);
     long_name[300] = '\0';
-    expect_block_error(long_name, MIGBUF_E_TOO_BIG, "nested too deeply");
+    expect_block_error(long_name, MIGBUF_E_TOO_BIG, "nested too deeply, or more values than QEMU writes in such a length");
+}
+END_TEST
+
+/* 3 bytes for a value, where QEMU needs 13: a reader would take 75 times the text's length for it. */
+START_TEST(a_text_of_too_many_values_is_refused)
+{
+    size_t bytes = 1 << 20, at = 1;
+    char *text = malloc(bytes + 1);
+
+    text[0] = '[';
+    for (; at + 4 < bytes; at += 3)
+        memcpy(text + at, "{},", 3);
+    strcpy(text + at, "{}]");
+    expect_block_error(text, MIGBUF_E_TOO_BIG, "nested too deeply, or more values than QEMU writes in such a length");
+    free(text);
 }
 END_TEST
 
@@ -445,6 +460,7 @@ int main(void)
         a_disk_by_its_node,
         every_limit_has_its_place,
         what_is_missing_is_named_and_nothing_changes,
+        a_text_of_too_many_values_is_refused,
         the_longest_device_fits,
         what_a_guest_wrote,
         the_size_of_a_file,

@@ -124,7 +124,8 @@ MIGBUF_API void migbuf_qmp_free(struct migbuf_qmp *engine);
  * Example: migbuf_qmp_command(q, "stop", NULL, &id) -> 0, id 1; after the negotiation migbuf_qmp_output() shows
  * {"execute":"stop","id":1} and a line feed.
  * Errors: MIGBUF_E_INVALID (name, or arguments that are not as said), MIGBUF_E_TOO_BIG (arguments longer than
- * max_message_bytes or nested too deeply), MIGBUF_E_NOMEM, or the code that broke the engine. *id is untouched then.
+ * max_message_bytes, nested deeper than 256 levels, or of more values than 16384 and one for each 16 bytes),
+ * MIGBUF_E_NOMEM, or the code that broke the engine. *id is untouched then.
  * Keeps no pointer.
  */
 MIGBUF_API int migbuf_qmp_command(struct migbuf_qmp *engine, const char *name, const char *arguments, uint64_t *id);

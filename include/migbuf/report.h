@@ -13,7 +13,9 @@
  *   MIGBUF_E_INVALID    a pointer is NULL
  *   MIGBUF_E_PROTOCOL   not JSON, not the expected shape, a member is missing or of the wrong type
  *   MIGBUF_E_RANGE      a number is negative where none can be, or beyond double
- *   MIGBUF_E_TOO_BIG    a string does not fit its field, or the text is nested deeper than 256 levels
+ *   MIGBUF_E_TOO_BIG    a string does not fit its field; or the text is nested deeper than 256 levels, or holds more
+ *                       values than 16384 and one for each 16 bytes. So no text takes more memory than 10 MB and 40 times
+ *                       its length while it is read. (QEMU's densest answer, query-qmp-schema, has 13 bytes for each.)
  *   MIGBUF_E_NOTFOUND   no such node, device or job in it
  *   MIGBUF_E_NOMEM      from malloc or jansson: a reader has no handle, so it takes a copy of the text from malloc, and
  *                       jansson uses its own process-wide allocator (which is the host's to set, not ours). Both are
