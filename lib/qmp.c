@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * qmp: the protocol engine. No system call here, no clock; jansson only through json.h.
+ * qmp: the protocol engine. No system call here, no clock. What a peer sent is looked at without a tree, so that it costs
+ * its length and no more (json.h); jansson checks a caller's arguments only.
  *
- * Everything a call may fail at (allocation, parsing) is done on the side first; what then changes the engine cannot
- * fail. So MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.
+ * Everything a call may fail at (allocation) is done on the side first; what then changes the engine cannot fail. So
+ * MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.
  */
 #include "migbuf/qmp.h"
 #include "json.h"
@@ -77,23 +78,42 @@ struct migbuf_qmp {
 
 /* ---- one message ---- */
 
-static int invalid(struct migbuf_qmp_message *m, const char *why)
+static void invalid(struct migbuf_qmp_message *m, const char *why)
 {
     m->kind = MIGBUF_QMP_INVALID;
     m->name = "";
     m->text = why;
     m->text_bytes = strlen(why);
-    return 0;
 }
 
-static void read_id(const char *line, size_t bytes, struct migbuf_qmp_message *m)
-{
-    struct migbuf__json_span id;
+/* The members that count: the kinds of messages first. */
+enum member { QMP, RETURN, ERROR, EVENT, KINDS, DATA = KINDS, TIMESTAMP, ID, MEMBERS };
 
-    if (!migbuf__json_find(line, bytes, "id", &id))
+/* Where they stand in a line; 0 bytes for one that is not there. */
+struct members {
+    struct migbuf__json_span at[MEMBERS];
+};
+
+static struct members find_members(const char *line, size_t bytes)
+{
+    static const char *const names[MEMBERS] = { "QMP", "return", "error", "event", "data", "timestamp", "id" };
+    struct members found = { .at = { { 0, 0 } } };
+    struct migbuf__json_span key, value;
+    size_t at = 0;
+
+    while (migbuf__json_next(line, bytes, &at, &key, &value))
+        for (int i = 0; i < MEMBERS; i++)
+            if (migbuf__json_is(line, key, names[i]))
+                found.at[i] = value;
+    return found;
+}
+
+static void read_id(const char *line, struct migbuf__json_span id, struct migbuf_qmp_message *m)
+{
+    if (id.bytes == 0)
         return;
     m->id_kind = MIGBUF_QMP_ID_OTHER;
-    if (id.bytes == 0 || id.bytes > 19) /* 19 digits fit */
+    if (id.bytes > 19) /* 19 digits fit */
         return;
     for (size_t i = 0; i < id.bytes; i++)
         if (line[id.at + i] < '0' || line[id.at + i] > '9')
@@ -111,121 +131,120 @@ static void place_text(char *line, struct migbuf__json_span span, struct migbuf_
     m->text_bytes = span.bytes;
 }
 
-/* Writes a decoded string over its JSON form, which is longer by the quotes at least. (It would not be if the text held
- * the key twice, once with an escape in it: that is how `false` can happen.) */
-static bool place_string(char *line, struct migbuf__json_span span, const struct migbuf__json *value, const char **text,
-                         uint64_t *text_bytes)
+/* Decodes a string over its JSON form, which is longer by the quotes at least. False when it is none. */
+static bool place_string(char *line, struct migbuf__json_span span, const char **text, uint64_t *text_bytes)
 {
-    const char *decoded;
-    size_t bytes;
-
-    if (!migbuf__json_string(value, &decoded, &bytes) || bytes + 1 > span.bytes)
+    if (line[span.at] != '"')
         return false;
-    memcpy(line + span.at, decoded, bytes + 1);
+    *text_bytes = migbuf__json_unquote(line + span.at, span.bytes);
     *text = line + span.at;
-    *text_bytes = bytes;
     return true;
 }
 
-static int read_event(char *line, size_t bytes, struct migbuf__json_span span, const struct migbuf__json *document,
-                      struct migbuf_qmp_message *m)
+/* The integer that a member of an object is, where it is one. */
+static void read_integer(const char *object, size_t bytes, const char *key, int64_t *number)
 {
-    const struct migbuf__json *stamp = migbuf__json_member(document, "timestamp");
-    struct migbuf__json_span data;
-    uint64_t name_bytes;
+    struct migbuf__json_span span;
+    int64_t negated = 0;
+    size_t i;
 
-    m->text = "{}";
-    m->text_bytes = 2;
-    if (migbuf__json_find(line, bytes, "data", &data)) {
-        if (!migbuf__json_is_object(migbuf__json_member(document, "data")))
-            return invalid(m, "the data of an event is not an object");
-        place_text(line, data, m);
+    if (!migbuf__json_find(object, bytes, key, &span))
+        return;
+    for (i = object[span.at] == '-'; i < span.bytes; i++) {
+        char c = object[span.at + i];
+
+        if (c < '0' || c > '9')
+            return;
+        negated = 10 * negated - (c - '0'); /* a clean text has none beyond int64 */
     }
-    if (!place_string(line, span, migbuf__json_member(document, "event"), &m->name, &name_bytes))
-        return invalid(m, "the name of an event is not a string");
-    migbuf__json_integer(migbuf__json_member(stamp, "seconds"), &m->seconds);
-    migbuf__json_integer(migbuf__json_member(stamp, "microseconds"), &m->microseconds);
-    m->kind = MIGBUF_QMP_EVENT;
-    return 0;
+    *number = object[span.at] == '-' ? negated : -negated;
 }
 
-static int read_error(char *line, struct migbuf__json_span span, const struct migbuf__json *document,
-                      struct migbuf_qmp_message *m)
+/* The readers of a clean line fill *m and return NULL, or why it is no message. */
+
+static const char *read_event(char *line, const struct members *found, struct migbuf_qmp_message *m)
 {
-    const struct migbuf__json *error = migbuf__json_member(document, "error");
+    struct migbuf__json_span data = found->at[DATA], stamp = found->at[TIMESTAMP];
+    uint64_t name_bytes;
+
+    if (data.bytes && line[data.at] != '{')
+        return "the data of an event is not an object";
+    read_integer(line + stamp.at, stamp.bytes, "seconds", &m->seconds);
+    read_integer(line + stamp.at, stamp.bytes, "microseconds", &m->microseconds);
+    if (!place_string(line, found->at[EVENT], &m->name, &name_bytes))
+        return "the name of an event is not a string";
+    m->text = "{}";
+    m->text_bytes = 2;
+    if (data.bytes)
+        place_text(line, data, m);
+    m->kind = MIGBUF_QMP_EVENT;
+    return NULL;
+}
+
+static const char *read_error(char *line, struct migbuf__json_span span, struct migbuf_qmp_message *m)
+{
     char *object = line + span.at;
     struct migbuf__json_span name, description;
     uint64_t name_bytes;
 
     if (!migbuf__json_find(object, span.bytes, "class", &name) ||
         !migbuf__json_find(object, span.bytes, "desc", &description) ||
-        !place_string(object, name, migbuf__json_member(error, "class"), &m->name, &name_bytes) ||
-        !place_string(object, description, migbuf__json_member(error, "desc"), &m->text, &m->text_bytes))
-        return invalid(m, "an error without a class and a description");
+        !place_string(object, name, &m->name, &name_bytes) ||
+        !place_string(object, description, &m->text, &m->text_bytes))
+        return "an error without a class and a description";
     m->kind = MIGBUF_QMP_ERROR;
-    return 0;
+    return NULL;
 }
 
-static int read_members(char *line, size_t bytes, const struct migbuf__json *document, struct migbuf_qmp_message *m)
+static const char *read_members(char *line, const struct members *found, struct migbuf_qmp_message *m)
 {
-    static const char *const key[] = { "QMP", "return", "error", "event" };
-    static const int32_t kind[] = { MIGBUF_QMP_GREETING, MIGBUF_QMP_RETURN, MIGBUF_QMP_ERROR, MIGBUF_QMP_EVENT };
-    struct migbuf__json_span span = { 0, 0 }, found;
-    int32_t which = 0;
+    static const int32_t kind[KINDS] = { MIGBUF_QMP_GREETING, MIGBUF_QMP_RETURN, MIGBUF_QMP_ERROR, MIGBUF_QMP_EVENT };
+    int which = KINDS;
 
-    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
-        if (!migbuf__json_find(line, bytes, key[i], &found))
+    for (int i = 0; i < KINDS; i++) {
+        if (found->at[i].bytes == 0)
             continue;
-        if (which)
-            return invalid(m, "more than one of QMP, return, error and event in one message");
-        which = kind[i];
-        span = found;
+        if (which != KINDS)
+            return "more than one of QMP, return, error and event in one message";
+        which = i;
     }
-    if (which == MIGBUF_QMP_EVENT)
-        return read_event(line, bytes, span, document, m);
-    if (which == MIGBUF_QMP_ERROR)
-        return read_error(line, span, document, m);
-    if (which == 0)
-        return invalid(m, "neither a greeting nor a return, an error or an event");
-    m->kind = which;
-    place_text(line, span, m);
-    return 0;
+    if (which == KINDS)
+        return "neither a greeting nor a return, an error or an event";
+    if (which == EVENT)
+        return read_event(line, found, m);
+    if (which == ERROR)
+        return read_error(line, found->at[ERROR], m);
+    m->kind = kind[which];
+    place_text(line, found->at[which], m);
+    return NULL;
 }
 
-static int parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
+/* Says MIGBUF_QMP_INVALID of whatever is no message. */
+static void parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
 {
-    struct migbuf__json *document;
     int rc = migbuf__json_clean(line, bytes);
+    const struct members found = find_members(line, bytes);
+    const char *why = rc == MIGBUF_E_TOO_BIG ? "nested too deeply"
+                      : rc == MIGBUF_E_RANGE ? "a number is too large"
+                      : rc < 0               ? "not JSON"
+                                             : NULL;
 
-    read_id(line, bytes, m);
-    if (rc < 0)
-        return invalid(m, "nested too deeply");
-    rc = migbuf__json_decode(line, bytes, &document);
-    if (rc == MIGBUF_E_NOMEM)
-        return rc;
-    if (rc < 0)
-        return invalid(m, rc == MIGBUF_E_RANGE     ? "a number is too large"
-                          : rc == MIGBUF_E_TOO_BIG ? "more values than QEMU writes in such a length"
-                                                   : "not JSON");
-    if (migbuf__json_is_object(document))
-        rc = read_members(line, bytes, document, m);
-    else
-        rc = invalid(m, "not a JSON object");
-    migbuf__json_free(document);
-    return rc;
+    read_id(line, found.at[ID], m);
+    if (!why)
+        why = read_members(line, &found, m);
+    if (why)
+        invalid(m, why);
 }
 
 int migbuf_qmp_parse(char *line, uint64_t line_bytes, struct migbuf_qmp_message *message)
 {
     struct migbuf_qmp_message m = { .name = "", .text = "", .seconds = -1, .microseconds = -1 };
-    int rc;
 
     if (!line || !message || line_bytes > SIZE_MAX)
         return MIGBUF_E_INVALID;
-    rc = parse(line, (size_t)line_bytes, &m);
-    if (rc == 0)
-        *message = m;
-    return rc;
+    parse(line, (size_t)line_bytes, &m);
+    *message = m;
+    return 0;
 }
 
 /* ---- memory ---- */

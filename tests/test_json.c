@@ -65,7 +65,7 @@ START_TEST(a_tree_costs_no_more_than_said)
                                         "[0,1,2,3,4,5,6,7,8],", "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6},", "true," };
 
     json_set_alloc_funcs(take, give);
-    for (size_t bytes = MIB; bytes <= 4 * MIB; bytes *= 4)
+    for (size_t bytes = MIB; bytes <= 2 * MIB; bytes *= 2)
         for (size_t k = 0; k < sizeof item / sizeof *item; k++) {
             const size_t most = MIGBUF__JSON_MAX_VALUES(bytes);
             struct migbuf__json *document = NULL;
@@ -106,6 +106,150 @@ START_TEST(values_are_counted)
 }
 END_TEST
 
+/* ---- checked by hand, and by jansson ---- */
+
+/* What jansson says of a text as the code of the library. */
+static int by_jansson(const char *text, size_t bytes)
+{
+    json_error_t error;
+    json_t *value = json_loadb(text, bytes, JSON_ALLOW_NUL, &error);
+
+    json_decref(value);
+    if (value)
+        return 0;
+    return json_error_code(&error) == json_error_numeric_overflow ? MIGBUF_E_RANGE : MIGBUF_E_PROTOCOL;
+}
+
+/* A text that is clean afterwards is one that jansson takes, and the other way round. */
+static void expect_the_same(const char *given, size_t bytes)
+{
+    char text[512], again[512];
+    int rc;
+
+    ck_assert_uint_lt(bytes, sizeof text);
+    memcpy(text, given, bytes);
+    rc = migbuf__json_clean(text, bytes);
+    if (rc >= 0) {
+        ck_assert_msg(by_jansson(text, bytes) == 0, "'%.*s' is not clean: '%.*s'", (int)bytes, given, (int)bytes, text);
+        ck_assert_msg(rc == (memcmp(text, given, bytes) != 0), "'%.*s': repaired or not", (int)bytes, given);
+        memcpy(again, text, bytes);
+        ck_assert_int_eq(migbuf__json_clean(again, bytes), 0);
+    } else {
+        int other = by_jansson(text, bytes); /* what stood before the fault is repaired, what stands behind it may not be */
+
+        ck_assert_msg(other == rc || (other == MIGBUF_E_RANGE && rc == MIGBUF_E_PROTOCOL) ||
+                          (other == MIGBUF_E_PROTOCOL && rc == MIGBUF_E_RANGE),
+                      "'%.*s': %d, jansson %d", (int)bytes, given, rc, other);
+    }
+}
+
+/* All texts of up to five signs, in an array and as a member. */
+START_TEST(every_short_text)
+{
+    static const char *const signs[] = { "{", "}", "[", "]", "\"", ":", ",", "0", "1", "-", ".", "e", "+", "\\", "u", "true", " ", "\"\"" };
+    const size_t count = sizeof signs / sizeof *signs, longest = unit_rounds(100) < 100 ? 4 : 5;
+    uint64_t all = 0;
+
+    for (size_t length = 0, texts = 1; length <= longest; length++, texts *= count)
+        for (size_t n = 0; n < texts; n++) {
+            char text[64], *end = text + 1;
+
+            text[0] = '[';
+            for (size_t k = 0, rest = n; k < length; k++, rest /= count)
+                end = stpcpy(end, signs[rest % count]);
+            *end++ = ']';
+            expect_the_same(text + 1, (size_t)(end - text - 2));
+            expect_the_same(text, (size_t)(end - text));
+            all += 2;
+        }
+    printf("# %llu texts\n", (unsigned long long)all);
+}
+END_TEST
+
+START_TEST(texts_that_are_nearly_right)
+{
+    static const char *const texts[] = {
+        "{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"e\"}}", "[-0, 0.5, -1e5, 1E+5, 1.25e-30, 9223372036854775807]",
+        "[18446744073709551615, -9223372036854775808, -9223372036854775809, 00]", "[\"\\u0000\\ud83d\\ude00\\ud83d\\ude00\"]",
+        "[\"\\ud83d\", \"\\ude00\\ud83d\", \"\\ud83d\\u0041\", \"\\uD83\", \"\\n\\t\\\\\\/\\\"\\b\\f\\r\"]", "{\"\\u0000\":1}", "{\"a\\u0000\":1}",
+        "[\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\", \"\xed\x9f\xbf\", \"\xf4\x8f\xbf\xbf\"]",
+        "[\"\xc0\x80\"]", "[\"\xe0\x80\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\xf8\x88\x80\x80\x80\"]", "[\"\xff\"]", "[\"\xc3\"]",
+        "\xef\xbb\xbf{}", "[1e308, 1e309, -1e309]", "[1.7976931348623157e308]", "[1.7976931348623159e308]", "[0.00001e313]", "[0.00001e314]",
+        "[179769313486231570000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "000000000000000000000000000000000000000000000000000000000000000000.0]",
+        "[0e999999999999999999999, 1e-999999999999999999999, 0.0e400]", "[1e99999999999999999999]", "[true1]", "[truefalse]", "[nul]", "", " ", "1", "\"a\"",
+        "{} {}", "{\"a\" : 1 , \"a\" : 2}", "[\"\t\"]", "[\"\x7f\"]", "{\"a\":1,}", "[1,]", "[,1]", "{1:2}", "{\"a\"1}",
+    };
+    static const char meaningful[] = "{}[]\",:\\u0d89e-+.E tfn\xff\xc3\xa4\xed\xa0\n";
+    const char *from = getenv("MIGBUF_TEST_SEED");
+    uint64_t seed = from ? strtoull(from, NULL, 10) : 20261121, state = seed | 1;
+    int rounds = unit_rounds(400000);
+
+    printf("# seed %llu\n", (unsigned long long)seed);
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+        expect_the_same(texts[k], strlen(texts[k]));
+    for (int n = 0; n < rounds; n++) {
+        const char *text = texts[(size_t)n % (sizeof texts / sizeof *texts)];
+        size_t bytes = strlen(text);
+        char changed[512];
+
+        memcpy(changed, text, bytes);
+        for (int change = 0; change < 3 && bytes > 1; change++) {
+            size_t at;
+            char sign;
+
+            state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+            at = (size_t)(state >> 40) % bytes;
+            sign = meaningful[(state >> 20) % (sizeof meaningful - 1)];
+            if (state >> 63) {
+                changed[at] = sign;
+            } else if ((state >> 62) & 1 && bytes + 1 < sizeof changed) {
+                memmove(changed + at + 1, changed + at, bytes++ - at);
+                changed[at] = sign;
+            } else {
+                memmove(changed + at, changed + at + 1, --bytes - at);
+            }
+        }
+        expect_the_same(changed, bytes);
+    }
+}
+END_TEST
+
+START_TEST(strings_are_decoded_as_jansson_does)
+{
+    static const char *const strings[] = {
+        "\"\"", "\"a\"", "\"\\n\\t\\\\\\/\\\"\\b\\f\\r\"", "\"\\u0000\\u0041\\u00e4\\u20ac\\ud83d\\ude00\"", "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"",
+        "\"\\uDBFF\\uDFFF\\ud800\\udc00\"", "\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"", "\"x\\u0000\"",
+    };
+
+    for (size_t k = 0; k < sizeof strings / sizeof *strings; k++) {
+        json_t *value = json_loads(strings[k], JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+        char text[128];
+        size_t bytes;
+
+        ck_assert_ptr_nonnull(value);
+        strcpy(text, strings[k]);
+        bytes = migbuf__json_unquote(text, strlen(text));
+        ck_assert_uint_eq(bytes, json_string_length(value));
+        ck_assert_mem_eq(text, json_string_value(value), bytes + 1);
+        json_decref(value);
+    }
+}
+END_TEST
+
+START_TEST(depth_is_bounded)
+{
+    for (size_t levels = MIGBUF__JSON_MAX_DEPTH; levels <= MIGBUF__JSON_MAX_DEPTH + 1; levels++) {
+        char text[2 * MIGBUF__JSON_MAX_DEPTH + 3];
+
+        memset(text, '[', levels);
+        memset(text + levels, ']', levels);
+        ck_assert_int_eq(migbuf__json_clean(text, 2 * levels), levels > MIGBUF__JSON_MAX_DEPTH ? MIGBUF_E_TOO_BIG : 0);
+    }
+}
+END_TEST
+
 /* ---- where things stand ---- */
 
 /* What the library's own splitting finds is what the JSON parser finds. */
@@ -133,6 +277,10 @@ int main(void)
     const TTest *const tests[] = {
         a_tree_costs_no_more_than_said,
         values_are_counted,
+        every_short_text,
+        texts_that_are_nearly_right,
+        strings_are_decoded_as_jansson_does,
+        depth_is_bounded,
         members_are_found_where_the_parser_finds_them,
         NULL,
     };

@@ -31,12 +31,15 @@
  * the bound, the engine is broken for ever: every call that moves on returns MIGBUF_E_PROTOCOL or MIGBUF_E_TOO_BIG,
  * after the messages that came before have been taken.
  *
- * **Threads and memory.** One handle, one thread at a time; any thread. No globals of ours. Parsing uses jansson, whose
- * memory comes from its own process-wide allocator, not from the handle's. A host may set that one
- * (json_set_alloc_funcs), a library must not, and this one does not. All that a message can need (20 to 200 times its
- * length) is asked for in one piece first and MIGBUF_E_NOMEM said where it is not there, because jansson does not
- * survive every failed allocation; it is given back before the call returns. jansson's first object in a process picks
- * a hash seed: it may read /dev/urandom then, unless the host called json_object_seed() before.
+ * **Threads and memory.** One handle, one thread at a time; any thread. No globals of ours. Whatever a peer sends costs
+ * time in proportion to its length (some ms a MiB) and the memory of that length: no tree is built of it.
+ *
+ * Only the arguments of a caller's command are read by jansson, whose memory comes from its own process-wide allocator,
+ * not from the handle's. A host may set that one (json_set_alloc_funcs), a library must not, and this one does not. All
+ * that a text can need (10 MB and 40 times its length at most) is asked for in one piece first and MIGBUF_E_NOMEM said
+ * where it is not there, because jansson does not survive every failed allocation; it is given back before the call
+ * returns. jansson's first object in a process picks a hash seed: it may read /dev/urandom then, unless the host called
+ * json_object_seed() before.
  *
  * Source: docs/interop/qmp-spec.rst of QEMU, and the behaviour of QEMU 7.2.22 as measured.
  */
@@ -196,13 +199,12 @@ MIGBUF_API uint64_t migbuf_qmp_pending(const struct migbuf_qmp *engine);
  * Reads one message without an engine, for a host that has a monitor of its own. `line` holds exactly one message
  * (white space and line ends around it are fine) and is *written to*: repairs as above, NULs behind the parts handed
  * out. The pointers in *message point into it, so give memory of C that lives as long as they are used. Allocates
- * nothing of its own (jansson does while it runs). `id` is taken as it stands. Does not bound the length: the caller
- * has the line already.
+ * nothing. `id` is taken as it stands. Does not bound the length: the caller has the line already.
  *
  * Example: {"timestamp":{"seconds":5,"microseconds":7},"event":"STOP"} -> 0, kind MIGBUF_QMP_EVENT, name "STOP", text
  * "{}", text_bytes 2, seconds 5, microseconds 7, id_kind MIGBUF_QMP_ID_NONE.
- * Errors: MIGBUF_E_INVALID (NULL), MIGBUF_E_NOMEM; *message untouched. A line that is no message is no error of this
- * call: returns 0 with kind MIGBUF_QMP_INVALID, and `id` where it could be read.
+ * Errors: MIGBUF_E_INVALID (NULL); *message untouched. A line that is no message is no error of this call: returns 0
+ * with kind MIGBUF_QMP_INVALID, and `id` where it could be read.
  */
 MIGBUF_API int migbuf_qmp_parse(char *line, uint64_t line_bytes, struct migbuf_qmp_message *message);
 
