@@ -91,15 +91,23 @@ struct migbuf_qmp_options {
                                      query-qmp-schema of QEMU 7.2 is 207'009 bytes */
     uint64_t max_events; /**< events (and invalid messages nobody waits for) kept until taken; when one more comes
                               the oldest is dropped and counted in lost_events; 1 … 1'000'000, default 256 */
+    uint64_t max_event_bytes; /**< memory of those that are kept: their text and some 150 bytes each. When one more would
+                              go beyond it, as many of the oldest as need be are dropped and counted. The newest is kept
+                              even where it is longer. 1024 … 2^40, default 4 MiB */
 };
 
-/** The engine. Memory: max_message_bytes for the message being read, and what has not been taken or sent yet. */
+/**
+ * The engine. Memory: at most three times max_message_bytes for the message being read, the events that were not taken
+ * (max_event_bytes, or one message where that is longer), and what the host leaves there: answers not taken, commands not
+ * sent. Each call takes time in proportion to the bytes or messages it moves, however many wait.
+ */
 struct migbuf_qmp;
 
 /**
  * Fills *options with the defaults. `size` is sizeof *options in the caller's build.
  *
- * Example: migbuf_qmp_options_init(&o, sizeof o) -> 0, o.max_message_bytes 1048576, o.max_events 256.
+ * Example: migbuf_qmp_options_init(&o, sizeof o) -> 0, o.max_message_bytes 1048576, o.max_events 256,
+ * o.max_event_bytes 4194304.
  * Errors: MIGBUF_E_INVALID (NULL), MIGBUF_E_STRUCT (size smaller than the first version or above 65536).
  */
 MIGBUF_API int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size);
