@@ -98,8 +98,8 @@ struct migbuf_qmp_options {
 
 /**
  * The engine. Memory: at most three times max_message_bytes for the message being read, the events that were not taken
- * (max_event_bytes, or one message where that is longer), and what the host leaves there: answers not taken, commands not
- * sent. Each call takes time in proportion to the bytes or messages it moves, however many wait.
+ * (max_event_bytes, or one message where that is longer), and what the host leaves there: the greeting and answers not
+ * taken, commands not sent. Each call takes time in proportion to the bytes or messages it moves, however many wait.
  */
 struct migbuf_qmp;
 
