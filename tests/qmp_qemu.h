@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* qmp_qemu: a QEMU without a machine in a directory of its own, for tests and measurements of the QMP adapter. It ends
- * with the process that started it, whatever happens there. */
+/* qmp_qemu: a QEMU in a directory of its own, for tests and measurements of the QMP adapter: without a machine, or with
+ * what the test says. It ends with the process that started it, whatever happens there. MIGBUF_QEMU runs another one. */
 #ifndef MIGBUF_TESTS_QMP_QEMU_H
 #define MIGBUF_TESTS_QMP_QEMU_H
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,17 +27,30 @@ static inline void sleep_ms(int ms)
     nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L }, NULL);
 }
 
-static inline void qemu_run(const struct qemu *q, const char *second_mode, pid_t parent)
+#define QEMU_ARGUMENTS 64
+
+static inline const char *qemu_program(void)
 {
+    return getenv("MIGBUF_QEMU") ? getenv("MIGBUF_QEMU") : "qemu-system-x86_64";
+}
+
+static inline void qemu_run(const struct qemu *q, const char *second_mode, const char *const *machine, pid_t parent)
+{
+    const char *argv[QEMU_ARGUMENTS + 16] = { "qemu-system-x86_64", "-nodefaults", "-display", "none", "-accel", "tcg" };
+    size_t n = 6;
     char first[96], second[96], monitor[64];
 
     snprintf(first, sizeof first, "unix:%s,server=on,wait=off", q->qmp);
     snprintf(second, sizeof second, "socket,id=second,path=%s,server=on,wait=off", q->second);
     snprintf(monitor, sizeof monitor, "chardev=second,mode=control,%s", second_mode);
+    for (const char *const *more = (const char *const[]){ "-qmp", first, "-chardev", second, "-mon", monitor, NULL }; *more; more++)
+        argv[n++] = *more;
+    for (; *machine && n < QEMU_ARGUMENTS; machine++)
+        argv[n++] = *machine;
+    dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO); /* the test's is TAP */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == parent)
-        execlp("qemu-system-x86_64", "qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none", "-accel",
-               "tcg", "-qmp", first, "-chardev", second, "-mon", monitor, (char *)NULL);
+    if (getppid() == parent && !*machine)
+        execvp(qemu_program(), (char *const *)(uintptr_t)argv);
     _exit(127);
 }
 
@@ -51,20 +66,24 @@ static inline void qemu_stop(struct qemu *q)
     rmdir(q->directory);
 }
 
-/* False when there is no QEMU here, or when it does not start within 20 s. second_mode: "pretty=on" or "pretty=off". */
-static inline bool qemu_start(struct qemu *q, const char *second_mode)
+static inline bool qemu_make_directory(struct qemu *q)
+{
+    memset(q, 0, sizeof *q);
+    strcpy(q->directory, "/tmp/migbuf-qemu-XXXXXX");
+    return mkdtemp(q->directory) != NULL;
+}
+
+/* With these arguments, the last one NULL, in the directory that was made. False when there is no QEMU here, or when it does
+ * not start within 20 s. second_mode: "pretty=on" or "pretty=off". */
+static inline bool qemu_start_with(struct qemu *q, const char *second_mode, const char *const *machine)
 {
     pid_t parent = getpid();
 
-    memset(q, 0, sizeof *q);
-    strcpy(q->directory, "/tmp/migbuf-qemu-XXXXXX");
-    if (!mkdtemp(q->directory))
-        return false;
     snprintf(q->qmp, sizeof q->qmp, "%s/qmp", q->directory);
     snprintf(q->second, sizeof q->second, "%s/second", q->directory);
     q->pid = fork();
     if (q->pid == 0)
-        qemu_run(q, second_mode, parent);
+        qemu_run(q, second_mode, machine, parent);
     for (int i = 0; i < 2000 && q->pid > 0; i++) {
         if (access(q->qmp, F_OK) == 0 && access(q->second, F_OK) == 0)
             return true;
@@ -74,5 +93,11 @@ static inline bool qemu_start(struct qemu *q, const char *second_mode)
     }
     qemu_stop(q);
     return false;
+}
+
+/* Without a machine. */
+static inline bool qemu_start(struct qemu *q, const char *second_mode)
+{
+    return qemu_make_directory(q) && qemu_start_with(q, second_mode, (const char *const[]){ "-M", "none", NULL });
 }
 #endif

@@ -4,6 +4,7 @@
 #include "unit.h"
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static const char blocks[] =
     "[{\"device\": \"emptycd\", \"locked\": false, \"removable\": true, \"type\": \"unknown\"}, "
@@ -453,10 +454,104 @@ START_TEST(many_nodes_in_one_pass)
 }
 END_TEST
 
+#define STATS(highest) "\"stats\": {\"wr_bytes\": 5, \"wr_operations\": 1, \"wr_highest_offset\": " highest "}"
+#define A_FILE "{\"node-name\": \"file\", " STATS("9") "}"
+#define FORMAT "{\"node-name\": \"format\", " STATS("42991616") ", \"parent\": " A_FILE "}"
+#define FILTER(name, below) "\"node-name\": \"" name "\", " STATS("42991616") ", \"parent\": " below ", \"backing\": " below
+
+/* Cut down from QEMU 7.2 and 10.0; tests/test_report_qemu.c asks them. */
+START_TEST(a_file_under_filters)
+{
+    static const char two[] = "[{\"qdev\": \"d\", " FILTER("top", "{" FILTER("middle", FORMAT) "}") "}]";
+    static const char chain[] = "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": " A_FILE ", \"backing\": " FORMAT "}]";
+    static const char bad[] = "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": {\"parent\": 1}}]";
+    static const char *const names[] = { "top", "middle", "format" };
+    struct migbuf_write_report r, all = { .node_name = "format" };
+    struct migbuf_error e;
+
+    for (size_t k = 0; k < 3; k++) {
+        ck_assert_int_eq(migbuf_report_writes(BYTES(two), NULL, names[k], &r, NULL), 0);
+        ck_assert_str_eq(r.node_name, "top");
+        ck_assert_str_eq(r.parent_node_name, "file");
+        ck_assert_uint_eq(r.file_highest_offset, 9);
+        ck_assert_uint_eq(r.write_bytes, 5);
+        ck_assert_int_eq(r.has_parent, 1);
+    }
+    ck_assert_int_eq(migbuf_report_all_writes(BYTES(two), &all, 1, NULL), 1);
+    ck_assert_str_eq(all.node_name, "format");
+    ck_assert_uint_eq(all.file_highest_offset, 9);
+    ck_assert_int_eq(migbuf_report_writes(BYTES(two), NULL, "file", &r, NULL), MIGBUF_E_NOTFOUND); /* no disk's node */
+    ck_assert_int_eq(migbuf_report_writes(BYTES(chain), NULL, "top", &r, NULL), 0);
+    ck_assert_uint_eq(r.file_highest_offset, 9);
+    ck_assert_int_eq(migbuf_report_writes(BYTES(chain), NULL, "format", &r, NULL), MIGBUF_E_NOTFOUND); /* a backing file */
+    ck_assert_int_eq(migbuf_report_writes(BYTES(bad), "d", NULL, &r, &e), MIGBUF_E_PROTOCOL);
+}
+END_TEST
+
+/* Of entries of one name the first counts; a name may be asked for twice; one that fills its field is no other's. */
+START_TEST(names_that_are_alike)
+{
+    struct migbuf_node_report n[4] = { { .node_name = "b" }, { .node_name = "a" }, { .node_name = "b" }, { .actual_bytes = 3 } };
+    static const char text[] = "[" NODE("b\\u0000", "4") ", " NODE("b", "1") ", " NODE("b", "2") ", " NODE("", "3") ", "
+                               "{\"node-name\": 7}, 8]";
+
+    ck_assert_int_eq(migbuf_report_nodes(BYTES(text), n, 4, NULL), 3);
+    ck_assert(n[0].actual_bytes == 1 && n[2].actual_bytes == 1 && n[1].actual_bytes == 0 && n[3].actual_bytes == 3);
+    memset(n[0].node_name, 'b', sizeof n[0].node_name); /* no NUL: nothing behind it is read */
+    n[0].actual_bytes = 0x6262626262626262;
+    ck_assert_int_eq(migbuf_report_nodes(BYTES(text), n, 1, NULL), 0);
+}
+END_TEST
+
+static double cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* n records against n nodes, named the other way round. */
+static double many_nodes(size_t n)
+{
+    char *text = malloc(120 * n + 9), *at = text;
+    struct migbuf_node_report *r = calloc(n, sizeof *r);
+    double start;
+
+    *at++ = '[';
+    for (size_t i = 0; i < n; i++) {
+        at += sprintf(at, "{\"node-name\": \"n%zu\", \"drv\": \"qcow2\", \"image\": {\"virtual-size\": 67108864, \"actual-size\": 200704}},", i);
+        sprintf(r[i].node_name, "n%zu", n - 1 - i);
+    }
+    at[-1] = ']';
+    start = cpu_s();
+    ck_assert_int_eq(migbuf_report_nodes(text, (size_t)(at - text), r, n, NULL), (int)n);
+    start = cpu_s() - start;
+    free(text);
+    free(r);
+    return start;
+}
+
+/* Thirty-two times as many nodes: not 1024 times as long. */
+START_TEST(time_grows_with_the_number_of_nodes)
+{
+    double few = INFINITY, many = INFINITY;
+
+    for (int i = 0; i < 3; i++) {
+        few = fmin(few, many_nodes(1000));
+        many = fmin(many, many_nodes(32000));
+    }
+    ck_assert_msg(many < 120 * few, "%.6f s for 1000, %.6f s for 32000", few, many);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {many_nodes_in_one_pass,
-                                   
+    const TTest *const tests[] = {
+        many_nodes_in_one_pass,
+        a_file_under_filters,
+        names_that_are_alike,
+        time_grows_with_the_number_of_nodes,
         a_disk_by_its_node,
         every_limit_has_its_place,
         what_is_missing_is_named_and_nothing_changes,
@@ -474,5 +569,5 @@ int main(void)
         NULL,
     };
 
-    return unit_run("report", tests, 10);
+    return unit_run("report", tests, 120);
 }

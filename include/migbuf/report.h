@@ -63,20 +63,26 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
 MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, const char *text,
                                      uint64_t text_bytes, struct migbuf_error *error);
 
-/** What a guest wrote, by query-blockstats. */
+/**
+ * What a guest wrote, by query-blockstats. Its file is the last of the children: below the format (qcow2), and below every
+ * filter on top of that (throttle, copy-on-read, a mirror with a filter-node-name), where offsets are still the guest's. An
+ * overlay with an external data file (data_file) has that for its file. The guest's bytes lie there where the guest wrote
+ * them: then only migbuf_report_node() tells what both files take.
+ */
 struct migbuf_write_report {
     char node_name[64];           /**< the disk's top node, "" when unnamed */
-    char parent_node_name[64];    /**< its file child: what block-set-write-threshold wants; "" when there is none */
+    char parent_node_name[64];    /**< its file: what block-set-write-threshold wants; "" when there is none */
     uint64_t write_bytes;         /**< stats.wr_bytes: written by the guest since start, zero-writes at full length */
     uint64_t write_operations;    /**< stats.wr_operations */
-    uint64_t file_highest_offset; /**< parent.stats.wr_highest_offset: bytes of the file ever written or tried */
+    uint64_t file_highest_offset; /**< its file's stats.wr_highest_offset: bytes of it ever written or tried */
     int32_t has_parent;           /**< 0: no child (a raw top node), and the two fields above are empty */
     int32_t reserved; /**< 0 */
 };
 
 /**
  * One guest disk out of what query-blockstats returned, by `qdev` or by `node_name`; either may be NULL, with both
- * given both must fit.
+ * given both must fit. A node under filters counts as its disk's: an overlay is found by its own name while a mirror with
+ * a filter-node-name runs.
  *
  * Example: [{"qdev": "dev-x", "node-name": "n0", "stats": {"wr_bytes": 4096, "wr_operations": 1, …}}] and "dev-x", NULL
  * -> write_bytes 4096, write_operations 1, has_parent 0.
