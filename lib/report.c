@@ -12,7 +12,7 @@
 
 #define MAX_KEY_BYTES 64
 
-enum field_type { U64, DOUBLE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED, IS_NOT_OK };
+enum field_type { U64, RATE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED, IS_NOT_OK };
 
 /* One member: where it is ("a.b" is member b of member a), where it goes, and what to say when it is not right. */
 struct field {
@@ -87,13 +87,15 @@ static int put_flag(bool valid, bool flag, void *out)
     return valid ? 0 : MIGBUF_E_PROTOCOL;
 }
 
-static int put_double(const struct migbuf__json *value, void *out)
+/* A rate, 0 where QEMU has none: some versions say -1 then. */
+static int put_rate(const struct migbuf__json *value, void *out)
 {
     double number;
 
     if (!migbuf__json_number(value, &number))
         return MIGBUF_E_PROTOCOL;
-    memcpy(out, &number, sizeof number);
+    if (number > 0)
+        memcpy(out, &number, sizeof number);
     return 0;
 }
 
@@ -121,8 +123,8 @@ static int put(const struct migbuf__json *value, const struct field *f, char *re
     switch (f->type) {
     case U64:
         return put_u64(value, out);
-    case DOUBLE:
-        return put_double(value, out);
+    case RATE:
+        return put_rate(value, out);
     case BOOLEAN: {
         bool valid = migbuf__json_boolean(value, &flag);
         return put_flag(valid, flag, out);
@@ -601,7 +603,7 @@ int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_m
         MAY(migbuf_migrate_report, dirty_pages_per_s, "ram.dirty-pages-rate", U64),
         MAY(migbuf_migrate_report, expected_downtime_ms, "expected-downtime", U64),
         MAY(migbuf_migrate_report, cpu_throttle_percent, "cpu-throttle-percentage", U64),
-        MAY(migbuf_migrate_report, mbps, "ram.mbps", DOUBLE),
+        MAY(migbuf_migrate_report, mbps, "ram.mbps", RATE),
     };
     struct migbuf_migrate_report r = { .mbps = 0 };
     int rc;

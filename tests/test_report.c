@@ -454,6 +454,53 @@ START_TEST(many_nodes_in_one_pass)
 }
 END_TEST
 
+/* Answers of newer QEMUs, and numbers that make no sense. */
+START_TEST(a_migration_of_another_qemu)
+{
+    static const struct {
+        const char *text, *status;
+        int rc;
+        uint64_t remaining, downtime;
+        double mbps;
+    } given[] = {
+        { "{\"status\": \"setup\", \"socket-address\": [{\"port\": \"0\", \"ipv4\": true, \"host\": \"::\", \"type\": \"inet\"}]}", "setup", 0, 0, 0, 0 },
+        { "{\"status\": \"wait-unplug\", \"total-time\": 3}", "wait-unplug", 0, 0, 0, 0 },
+        { "{\"status\": \"completed\", \"setup-time\": 2, \"downtime\": 12, \"total-time\": 124, \"ram\": {\"total\": 67641344, "
+          "\"postcopy-requests\": 0, \"dirty-sync-count\": 3, \"multifd-bytes\": 0, \"pages-per-second\": 122870, "
+          "\"downtime-bytes\": 16423, \"page-size\": 4096, \"remaining\": 0, \"postcopy-bytes\": 0, \"mbps\": 47.8152131147541, "
+          "\"transferred\": 729182, \"dirty-sync-missed-zero-copy\": 0, \"precopy-bytes\": 636031, \"duplicate\": 16395, "
+          "\"dirty-pages-rate\": 0, \"normal-bytes\": 503808, \"normal\": 123}}", "completed", 0, 0, 0, 47.8152131147541 },
+        { "{\"status\": \"postcopy-recover-setup\", \"ram\": {\"multifd-bytes\": 18446744073709551615, \"remaining\": "
+          "18446744073709547520, \"mbps\": -1, \"transferred\": 5}}", "postcopy-recover-setup", 0, INT64_MAX, 0, 0 },
+        { "{\"status\": \"active\", \"expected-downtime\": 9223372036854775808, \"ram\": {\"mbps\": 1.7e308, \"remaining\": 1}}",
+          "active", 0, 1, INT64_MAX, 1.7e308 },
+        { "{\"status\": \"failed\", \"error-desc\": \"x\", \"blocked-reasons\": [\"a\"]}", "failed", 0, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"mbps\": inf, \"transferred\": 1}}", NULL, MIGBUF_E_PROTOCOL, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"mbps\": 1e309, \"transferred\": 1}}", NULL, MIGBUF_E_RANGE, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"mbps\": 0,5, \"transferred\": 1}}", NULL, MIGBUF_E_PROTOCOL, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"mbps\": \"0\"}}", NULL, MIGBUF_E_PROTOCOL, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"remaining\": -1}}", NULL, MIGBUF_E_RANGE, 0, 0, 0 },
+        { "{\"status\": \"active\", \"ram\": {\"remaining\": 1.5}}", NULL, MIGBUF_E_PROTOCOL, 0, 0, 0 },
+    };
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        struct migbuf_migrate_report r, before;
+
+        memset(&r, 0x5a, sizeof r);
+        before = r;
+        ck_assert_msg(migbuf_report_migrate(BYTES(given[k].text), &r, NULL) == given[k].rc, "%s", given[k].text);
+        if (given[k].rc < 0) {
+            ck_assert_mem_eq(&r, &before, sizeof r);
+            continue;
+        }
+        ck_assert_str_eq(r.status, given[k].status);
+        ck_assert_uint_eq(r.ram_remaining_bytes, given[k].remaining);
+        ck_assert_uint_eq(r.expected_downtime_ms, given[k].downtime);
+        ck_near(r.mbps, given[k].mbps);
+    }
+}
+END_TEST
+
 #define STATS(highest) "\"stats\": {\"wr_bytes\": 5, \"wr_operations\": 1, \"wr_highest_offset\": " highest "}"
 #define A_FILE "{\"node-name\": \"file\", " STATS("9") "}"
 #define FORMAT "{\"node-name\": \"format\", " STATS("42991616") ", \"parent\": " A_FILE "}"
@@ -549,6 +596,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         many_nodes_in_one_pass,
+        a_migration_of_another_qemu,
         a_file_under_filters,
         names_that_are_alike,
         time_grows_with_the_number_of_nodes,

@@ -152,7 +152,7 @@ struct migbuf_migrate_report {
     uint64_t dirty_pages_per_s; /**< ram.dirty-pages-rate */
     uint64_t expected_downtime_ms; /**< expected-downtime */
     uint64_t cpu_throttle_percent; /**< cpu-throttle-percentage, of auto-converge */
-    double mbps;     /**< megabits per second */
+    double mbps;     /**< megabits per second; 0 also where QEMU says -1, for none */
     int32_t has_ram; /**< 0: no ram statistics in this answer */
     int32_t reserved; /**< 0 */
 };
