@@ -34,10 +34,12 @@ static int look_at_overlay(int fd, struct stat *st, struct migbuf_error *error)
     if (fstat(fd, st))
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "fstat of an overlay failed", errno);
     if (S_ISBLK(st->st_mode))
-        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED,
-                            "a block device has no allocated bytes: take file_highest_offset of migbuf_report_all_writes");
+        return migbuf__fail(
+            error, MIGBUF_E_UNSUPPORTED,
+            "a block device has no allocated bytes: take file_highest_offset of migbuf_report_all_writes");
     if (!S_ISREG(st->st_mode))
-        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, "an overlay is a file: this is a directory, a pipe or a socket");
+        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED,
+                            "an overlay is a file: this is a directory, a pipe or a socket");
     return 0;
 }
 

@@ -4,8 +4,8 @@
 #include <jansson.h>
 #include <string.h>
 
-/* What jansson takes at most, on 64 bits with 32 bytes of overhead a block: the dearest value is an object with a table of
- * its own that is a member of another one. A byte may be in a token and in its copy. */
+/* What jansson takes at most, on 64 bits with 32 bytes of overhead a block: the dearest value is an object with a table
+ * of its own that is a member of another one. A byte may be in a token and in its copy. */
 #define TEXT_BYTES 4096
 #define BYTE_BYTES 4
 #define VALUE_BYTES 576

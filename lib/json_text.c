@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json_text: what there is to know of a JSON text without a tree of it. No memory is taken, and the time is in proportion
- * to the length, whatever a peer wrote.
+ * json_text: what there is to know of a JSON text without a tree of it. No memory is taken, and the time is in
+ * proportion to the length, whatever a peer wrote.
  */
 #include "json.h"
 #include <string.h>

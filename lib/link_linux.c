@@ -28,7 +28,7 @@
 /* <linux/mptcp.h> of 5.16, which is newer than the headers of some systems. */
 #define PROTOCOL_MPTCP 262
 #define LEVEL_MPTCP 284
-#define SUBFLOWS_INFO 2 /* MPTCP_TCPINFO */
+#define SUBFLOWS_INFO 2  /* MPTCP_TCPINFO */
 #define SUBFLOWS_MOST 16 /* the kernel has 8 */
 struct subflows {
     uint32_t head_bytes, count, kernel_bytes, info_bytes; /* struct mptcp_subflow_data */
@@ -64,7 +64,8 @@ static int read_subflows(int fd, struct migbuf_link_tcp *tcp, struct migbuf_erro
         getsockopt(fd, LEVEL_MPTCP, SUBFLOWS_INFO, &s, &length) < 0 || s.count == 0)
         return 0; /* a peer that speaks TCP only is served by one flow, which has no subflows */
     for (uint32_t i = 0; i < s.count && i < SUBFLOWS_MOST; i++) {
-        int rc = read_info(&s.info[i], s.kernel_bytes < sizeof s.info[i] ? s.kernel_bytes : sizeof s.info[i], &one, error);
+        int rc =
+            read_info(&s.info[i], s.kernel_bytes < sizeof s.info[i] ? s.kernel_bytes : sizeof s.info[i], &one, error);
 
         if (rc < 0)
             return rc;

@@ -276,10 +276,10 @@ static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
 
     /* All is well with nearly everybody: one branch then. Comparisons with NaN are false. */
     if (!rc & (g->weight >= MIGBUF__LEAST) & (g->weight <= MIGBUF__MOST) & (g->file_bytes >= 0) &
-        (g->file_bytes <= MIGBUF__MOST) & (g->left_bytes >= 0) & (g->left_bytes <= MIGBUF__MOST) & (g->need_bytes >= 0) &
-        (g->need_bytes <= MIGBUF__MOST) & (g->remaining >= 0) & !((g->remaining > MIGBUF__MOST) & (g->remaining < INFINITY)) &
-        (g->growth_ratio >= 0) & (g->growth_ratio <= 1) & (g->rate >= 0) & (g->rate <= MIGBUF__MOST) & (g->peak >= 0) &
-        (g->peak <= MIGBUF__MOST))
+        (g->file_bytes <= MIGBUF__MOST) & (g->left_bytes >= 0) & (g->left_bytes <= MIGBUF__MOST) &
+        (g->need_bytes >= 0) & (g->need_bytes <= MIGBUF__MOST) & (g->remaining >= 0) &
+        !((g->remaining > MIGBUF__MOST) & (g->remaining < INFINITY)) & (g->growth_ratio >= 0) & (g->growth_ratio <= 1) &
+        (g->rate >= 0) & (g->rate <= MIGBUF__MOST) & (g->peak >= 0) & (g->peak <= MIGBUF__MOST))
         return 0;
     if (!rc)
         rc = migbuf__positive(g->weight);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * qmp: the protocol engine. No system call here, no clock. What a peer sent is looked at without a tree, so that it costs
- * its length and no more (json.h); jansson checks a caller's arguments only.
+ * qmp: the protocol engine. No system call here, no clock. What a peer sent is looked at without a tree, so that it
+ * costs its length and no more (json.h); jansson checks a caller's arguments only.
  *
  * Everything a call may fail at (allocation) is done on the side first; what then changes the engine cannot fail. So
  * MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.

@@ -177,7 +177,8 @@ static int load(const char *text, uint64_t bytes, struct migbuf__json **document
     }
 }
 
-/* The node under a filter, NULL where this is none. QEMU shows a filter's child twice, as its file and as its backing. */
+/* The node under a filter, NULL where this is none. QEMU shows a filter's child twice, as its file and as its backing.
+ */
 static const struct migbuf__json *under_filter(const struct migbuf__json *node)
 {
     const struct migbuf__json *child = migbuf__json_member(node, "parent");
@@ -232,8 +233,8 @@ static int fail_null(struct migbuf_error *error)
 typedef int filler(const struct migbuf__json *entry, void *record, struct migbuf_error *error);
 
 /* What every reader does: parse, find the entry where a list is expected, fill, and only then touch *out. */
-static int read_entry(const char *text, uint64_t bytes, const struct condition *wanted, size_t conditions, filler *fill_it,
-                      void *record, struct migbuf_error *error)
+static int read_entry(const char *text, uint64_t bytes, const struct condition *wanted, size_t conditions,
+                      filler *fill_it, void *record, struct migbuf_error *error)
 {
     struct migbuf__json *list;
     const struct migbuf__json *entry = NULL;
@@ -494,8 +495,8 @@ static int fill_asked(const struct asked *asked, size_t count, filler *fill_it, 
 }
 
 /* All records out of one answer, each found by its name without a look at all others. */
-static int read_nodes(const char *text, uint64_t bytes, filler *fill_it, void *records, size_t record_bytes, size_t count,
-                      struct migbuf_error *error)
+static int read_nodes(const char *text, uint64_t bytes, filler *fill_it, void *records, size_t record_bytes,
+                      size_t count, struct migbuf_error *error)
 {
     const struct migbuf_allocator a = migbuf__allocator(NULL);
     struct migbuf__json *list;
@@ -544,9 +545,12 @@ int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbu
 }
 
 static const struct field job_fields[] = {
-    NEED(migbuf_job_report, device, "device", TEXT), NEED(migbuf_job_report, status, "status", TEXT),
-    NEED(migbuf_job_report, type, "type", TEXT),     NEED(migbuf_job_report, length, "len", U64),
-    NEED(migbuf_job_report, offset, "offset", U64),  NEED(migbuf_job_report, ready, "ready", BOOLEAN),
+    NEED(migbuf_job_report, device, "device", TEXT),
+    NEED(migbuf_job_report, status, "status", TEXT),
+    NEED(migbuf_job_report, type, "type", TEXT),
+    NEED(migbuf_job_report, length, "len", U64),
+    NEED(migbuf_job_report, offset, "offset", U64),
+    NEED(migbuf_job_report, ready, "ready", BOOLEAN),
     MAY(migbuf_job_report, stopped, "io-status", IS_NOT_OK),
 };
 

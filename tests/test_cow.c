@@ -59,7 +59,8 @@ END_TEST
 /* The kernel counts no blocks of them, and said 0 and success: an overlay that never grows. */
 START_TEST(what_is_no_file_has_no_size)
 {
-    static const char *const why[] = { "block device", "directory, a pipe", "directory, a pipe", "directory, a pipe", "directory, a pipe" };
+    static const char *const why[] = { "block device", "directory, a pipe", "directory, a pipe", "directory, a pipe",
+                                       "directory, a pipe" };
     char name[] = "/tmp/migbuf-cow-XXXXXX", device[64];
     int fd[5], ends[2];
     struct migbuf_filesystem fs;
@@ -240,9 +241,13 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { an_unlinked_file_is_measured, a_volume_is_what_statvfs_says,
-                                   a_bad_descriptor_is_a_named_error, what_is_no_file_has_no_size, a_full_volume_is_told_before,
-                                   all_files_in_one_pass, kinds_of_file_systems,
+    const TTest *const tests[] = { an_unlinked_file_is_measured,
+                                   a_volume_is_what_statvfs_says,
+                                   a_bad_descriptor_is_a_named_error,
+                                   what_is_no_file_has_no_size,
+                                   a_full_volume_is_told_before,
+                                   all_files_in_one_pass,
+                                   kinds_of_file_systems,
                                    NULL };
 
     return unit_run("cow", tests, 30);

@@ -60,9 +60,19 @@ static char *dense(const char *item, size_t values, size_t bytes)
 /* However a text is made of what costs jansson most, its tree is bounded by the text's length. */
 START_TEST(a_tree_costs_no_more_than_said)
 {
-    static const char *const item[] = { "{},",         "[],",   "\"\",",           "0,",           "{\"\":{}},",
-                                        "{\"\":0},", "[[]],", "\"\\u00e9\",", "1.5,",         "{\"\":{\"\":{\"\":[]}}},",
-                                        "[0,1,2,3,4,5,6,7,8],", "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6},", "true," };
+    static const char *const item[] = { "{},",
+                                        "[],",
+                                        "\"\",",
+                                        "0,",
+                                        "{\"\":{}},",
+                                        "{\"\":0},",
+                                        "[[]],",
+                                        "\"\\u00e9\",",
+                                        "1.5,",
+                                        "{\"\":{\"\":{\"\":[]}}},",
+                                        "[0,1,2,3,4,5,6,7,8],",
+                                        "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6},",
+                                        "true," };
 
     json_set_alloc_funcs(take, give);
     for (size_t bytes = MIB; bytes <= 2 * MIB; bytes *= 2)
@@ -97,12 +107,19 @@ START_TEST(values_are_counted)
         const char *text;
         size_t values;
     } given[] = {
-        { "{\"a\": [1, 2]}", 4 },       { "", 1 },        { "{}", 2 },          { "[1,2,3]", 4 },
-        { "\"a,b,[{\\\",\"", 1 },       { "[\"\\\\\",1]", 3 }, { "{\"a\":{\"b\":{}}}", 4 }, { "[\",", 2 },
+        { "{\"a\": [1, 2]}", 4 },
+        { "", 1 },
+        { "{}", 2 },
+        { "[1,2,3]", 4 },
+        { "\"a,b,[{\\\",\"", 1 },
+        { "[\"\\\\\",1]", 3 },
+        { "{\"a\":{\"b\":{}}}", 4 },
+        { "[\",", 2 },
     };
 
     for (size_t k = 0; k < sizeof given / sizeof *given; k++)
-        ck_assert_msg(migbuf__json_values(given[k].text, strlen(given[k].text)) == given[k].values, "%s", given[k].text);
+        ck_assert_msg(migbuf__json_values(given[k].text, strlen(given[k].text)) == given[k].values, "%s",
+                      given[k].text);
 }
 END_TEST
 
@@ -120,7 +137,8 @@ static int by_jansson(const char *text, size_t bytes)
     return json_error_code(&error) == json_error_numeric_overflow ? MIGBUF_E_RANGE : MIGBUF_E_PROTOCOL;
 }
 
-/* A text that is clean afterwards is one that jansson takes, and the other way round. (An assertion costs a system call.) */
+/* A text that is clean afterwards is one that jansson takes, and the other way round. (An assertion costs a system
+ * call.) */
 static void expect_the_same(const char *given, size_t bytes)
 {
     char text[512], again[512];
@@ -142,7 +160,8 @@ static void expect_the_same(const char *given, size_t bytes)
 /* All texts of up to five signs, in an array and as a member. */
 START_TEST(every_short_text)
 {
-    static const char *const signs[] = { "{", "}", "[", "]", "\"", ":", ",", "0", "1", "-", ".", "e", "+", "\\", "u", "true", " ", "\"\"" };
+    static const char *const signs[] = { "{", "}", "[", "]", "\"", ":", ",",    "0", "1",
+                                         "-", ".", "e", "+", "\\", "u", "true", " ", "\"\"" };
     const size_t count = sizeof signs / sizeof *signs, longest = unit_rounds(100) < 100 ? 4 : 5;
     uint64_t all = 0;
 
@@ -165,17 +184,50 @@ END_TEST
 START_TEST(texts_that_are_nearly_right)
 {
     static const char *const texts[] = {
-        "{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"e\"}}", "[-0, 0.5, -1e5, 1E+5, 1.25e-30, 9223372036854775807]",
-        "[18446744073709551615, -9223372036854775808, -9223372036854775809, 00]", "[\"\\u0000\\ud83d\\ude00\\ud83d\\ude00\"]",
-        "[\"\\ud83d\", \"\\ude00\\ud83d\", \"\\ud83d\\u0041\", \"\\uD83\", \"\\n\\t\\\\\\/\\\"\\b\\f\\r\"]", "{\"\\u0000\":1}", "{\"a\\u0000\":1}",
+        "{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"e\"}}",
+        "[-0, 0.5, -1e5, 1E+5, 1.25e-30, 9223372036854775807]",
+        "[18446744073709551615, -9223372036854775808, -9223372036854775809, 00]",
+        "[\"\\u0000\\ud83d\\ude00\\ud83d\\ude00\"]",
+        "[\"\\ud83d\", \"\\ude00\\ud83d\", \"\\ud83d\\u0041\", \"\\uD83\", \"\\n\\t\\\\\\/\\\"\\b\\f\\r\"]",
+        "{\"\\u0000\":1}",
+        "{\"a\\u0000\":1}",
         "[\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\", \"\xed\x9f\xbf\", \"\xf4\x8f\xbf\xbf\"]",
-        "[\"\xc0\x80\"]", "[\"\xe0\x80\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\xf8\x88\x80\x80\x80\"]", "[\"\xff\"]", "[\"\xc3\"]",
-        "\xef\xbb\xbf{}", "[1e308, 1e309, -1e309]", "[1.7976931348623157e308]", "[1.7976931348623159e308]", "[0.00001e313]", "[0.00001e314]",
-        "[179769313486231570000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-        "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "[\"\xc0\x80\"]",
+        "[\"\xe0\x80\x80\"]",
+        "[\"\xed\xa0\x80\"]",
+        "[\"\xf4\x90\x80\x80\"]",
+        "[\"\xf8\x88\x80\x80\x80\"]",
+        "[\"\xff\"]",
+        "[\"\xc3\"]",
+        "\xef\xbb\xbf{}",
+        "[1e308, 1e309, -1e309]",
+        "[1.7976931348623157e308]",
+        "[1.7976931348623159e308]",
+        "[0.00001e313]",
+        "[0.00001e314]",
+        "[1797693134862315700000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "00000000000000000"
+        "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "00000000000000"
         "000000000000000000000000000000000000000000000000000000000000000000.0]",
-        "[0e999999999999999999999, 1e-999999999999999999999, 0.0e400]", "[1e99999999999999999999]", "[true1]", "[truefalse]", "[nul]", "", " ", "1", "\"a\"",
-        "{} {}", "{\"a\" : 1 , \"a\" : 2}", "[\"\t\"]", "[\"\x7f\"]", "{\"a\":1,}", "[1,]", "[,1]", "{1:2}", "{\"a\"1}",
+        "[0e999999999999999999999, 1e-999999999999999999999, 0.0e400]",
+        "[1e99999999999999999999]",
+        "[true1]",
+        "[truefalse]",
+        "[nul]",
+        "",
+        " ",
+        "1",
+        "\"a\"",
+        "{} {}",
+        "{\"a\" : 1 , \"a\" : 2}",
+        "[\"\t\"]",
+        "[\"\x7f\"]",
+        "{\"a\":1,}",
+        "[1,]",
+        "[,1]",
+        "{1:2}",
+        "{\"a\"1}",
     };
     static const char meaningful[] = "{}[]\",:\\u0d89e-+.E tfn\xff\xc3\xa4\xed\xa0\n";
     const char *from = getenv("MIGBUF_TEST_SEED");
@@ -215,8 +267,14 @@ END_TEST
 START_TEST(strings_are_decoded_as_jansson_does)
 {
     static const char *const strings[] = {
-        "\"\"", "\"a\"", "\"\\n\\t\\\\\\/\\\"\\b\\f\\r\"", "\"\\u0000\\u0041\\u00e4\\u20ac\\ud83d\\ude00\"", "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"",
-        "\"\\uDBFF\\uDFFF\\ud800\\udc00\"", "\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"", "\"x\\u0000\"",
+        "\"\"",
+        "\"a\"",
+        "\"\\n\\t\\\\\\/\\\"\\b\\f\\r\"",
+        "\"\\u0000\\u0041\\u00e4\\u20ac\\ud83d\\ude00\"",
+        "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"",
+        "\"\\uDBFF\\uDFFF\\ud800\\udc00\"",
+        "\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"",
+        "\"x\\u0000\"",
     };
 
     for (size_t k = 0; k < sizeof strings / sizeof *strings; k++) {

@@ -246,9 +246,11 @@ START_TEST(a_connection_of_another_process)
     struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
     struct migbuf_link_connection c;
     struct migbuf_error e;
-    static const char *const no_address[] = { "", ":", "x", "1.2.3", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:80x",
-                                              "[::1", "[::1]80", "[]:80", "[::1]:-1", "fe80::1%", "fe80::1%no-such",
-                                              "fe80::1%0", "fe80::1%2x", "1.2.3.4%lo", "%lo" };
+    static const char *const no_address[] = {
+        "",           ":",       "x",     "1.2.3",    "1.2.3.4:", "1.2.3.4:0",       "1.2.3.4:65536", "1.2.3.4:80x",
+        "[::1",       "[::1]80", "[]:80", "[::1]:-1", "fe80::1%", "fe80::1%no-such", "fe80::1%0",     "fe80::1%2x",
+        "1.2.3.4%lo", "%lo"
+    };
     int pair[2], listener;
     socklen_t length = sizeof six;
 
@@ -343,8 +345,9 @@ START_TEST(a_multipath_connection)
     int listener, fd, other, count = 0;
     uint64_t sent = 0;
 
-    if (unshare(CLONE_NEWNET) || system("ip link set lo up && ip addr add 10.9.0.1/24 dev lo && ip addr add 10.9.0.2/24 dev lo && "
-                                        "ip mptcp limits set subflow 2 && ip mptcp endpoint add 10.9.0.2 dev lo subflow") ||
+    if (unshare(CLONE_NEWNET) ||
+        system("ip link set lo up && ip addr add 10.9.0.1/24 dev lo && ip addr add 10.9.0.2/24 dev lo && "
+               "ip mptcp limits set subflow 2 && ip mptcp endpoint add 10.9.0.2 dev lo subflow") ||
         (listener = socket(AF_INET, SOCK_STREAM, MPTCP)) < 0) {
         printf("# no multipath here\n");
         return;
@@ -353,7 +356,8 @@ START_TEST(a_multipath_connection)
     ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 1));
     ck_assert(!connect(fd, (struct sockaddr *)&a, sizeof a));
     other = accept(listener, NULL, NULL);
-    while (count < 2 || c[0].tcp.acked_bytes < 100000 || c[1].tcp.acked_bytes < 100000) { /* until both have carried some */
+    while (count < 2 || c[0].tcp.acked_bytes < 100000 ||
+           c[1].tcp.acked_bytes < 100000) { /* until both have carried some */
         ssize_t n = send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
 
         sent += n > 0 ? (uint64_t)n : 0;

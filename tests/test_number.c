@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Numbers at the ends of what a double holds, given to every pure function: a named error, or a result that is a number. The
- * random ones print their seed.
+ * Numbers at the ends of what a double holds, given to every pure function: a named error, or a result that is a
+ * number. The random ones print their seed.
  */
 #include "migbuf/migbuf.h"
 #include "number.h"
@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double odd[] = { 0,   4.9e-324, DBL_MIN, 9e-51, 1e-50,  1e-9, 0.3,     1,        1,    2,   7.5,
-                              1e9, 1e18,     9e49,    1e50,  1.1e50, 1e200, 1.7e308, DBL_MAX, INFINITY, -1, -1e300, NAN };
+static const double odd[] = { 0,    4.9e-324, DBL_MIN, 9e-51,  1e-50, 1e-9,    0.3,     1,        1,  2,      7.5, 1e9,
+                              1e18, 9e49,     1e50,    1.1e50, 1e200, 1.7e308, DBL_MAX, INFINITY, -1, -1e300, NAN };
 #define ODD (sizeof odd / sizeof *odd)
 
 static uint64_t seed, state;
@@ -50,8 +50,8 @@ static double part(void)
     return x;
 }
 
-/* After a call with such numbers: an error that fits them, or results that are numbers. INFINITY is one where `open` says so.
- * (An assertion that holds costs a system call: none here.) */
+/* After a call with such numbers: an error that fits them, or results that are numbers. INFINITY is one where `open`
+ * says so. (An assertion that holds costs a system call: none here.) */
 static void expect(const char *what, int rc, const double *results, size_t count, bool open)
 {
     if (rc < 0) {
@@ -194,7 +194,9 @@ START_TEST(forecasts_and_growth)
             if (rc < 0 && memcmp(&f, &before, sizeof f))
                 ck_abort_msg("forecast: changed after an error");
             if (rc == 0)
-                expect("forecast", rc, (double[]){ f.rate, f.peak, f.grown_bytes, f.recent_bytes, f.growth_ratio, f.written_bytes }, 6, false);
+                expect("forecast", rc,
+                       (double[]){ f.rate, f.peak, f.grown_bytes, f.recent_bytes, f.growth_ratio, f.written_bytes }, 6,
+                       false);
             begin();
             x = -7;
             expect("remaining", migbuf_forecast_remaining(&f, some(), some(), &x), &x, 1, false);
@@ -211,7 +213,8 @@ START_TEST(forecasts_and_growth)
             struct migbuf_growth before = g;
 
             begin();
-            rc = migbuf_growth_sample(&g, counts[1 + below(4)], some(), counts[below(5)], counts[below(5)], counts[below(5)], some(), some());
+            rc = migbuf_growth_sample(&g, counts[1 + below(4)], some(), counts[below(5)], counts[below(5)],
+                                      counts[below(5)], some(), some());
             if (rc < 0 && memcmp(&g, &before, sizeof g))
                 ck_abort_msg("growth_sample: changed after an error");
             if (rc == 0)
@@ -258,13 +261,25 @@ START_TEST(plans)
         for (size_t k = 0; k < 2; k++)
             link[k] = (struct migbuf_planner_link){ .bytes_per_s = some(), .flow_bytes_per_s = some() };
         for (uint32_t k = 0; k < GUESTS; k++)
-            guest[k] = (struct migbuf_planner_guest){ .id = k, .link = k % 2, .place = below(4), .draining = below(2), .weight = some(),
-                .file_bytes = some(), .left_bytes = some(), .need_bytes = some(), .remaining = some(), .growth_ratio = part(),
-                .rate = some(), .peak = some() };
+            guest[k] = (struct migbuf_planner_guest){ .id = k,
+                                                      .link = k % 2,
+                                                      .place = below(4),
+                                                      .draining = below(2),
+                                                      .weight = some(),
+                                                      .file_bytes = some(),
+                                                      .left_bytes = some(),
+                                                      .need_bytes = some(),
+                                                      .remaining = some(),
+                                                      .growth_ratio = part(),
+                                                      .rate = some(),
+                                                      .peak = some() };
         rc = migbuf_planner_tick(&o, link, 2, guest, GUESTS, scratch, plan);
         for (size_t k = 0; k < GUESTS; k++)
-            expect("tick", rc, rc < 0 ? NULL : (double[]){ plan[k].send_bytes, plan[k].release_s, plan[k].need_bytes, plan[k].wish,
-                   plan[k].line, plan[k].growth }, rc < 0 ? 0 : 6, false);
+            expect("tick", rc,
+                   rc < 0 ? NULL
+                          : (double[]){ plan[k].send_bytes, plan[k].release_s, plan[k].need_bytes, plan[k].wish,
+                                        plan[k].line, plan[k].growth },
+                   rc < 0 ? 0 : 6, false);
         for (size_t k = 0; k < GUESTS && rc >= 0; k++)
             expect("tick", rc, &plan[k].rate, 1, true);
 
@@ -272,12 +287,18 @@ START_TEST(plans)
         for (uint32_t k = 0; k < 2; k++)
             link[k] = (struct migbuf_planner_link){ .bytes_per_s = some(), .flow_bytes_per_s = some() };
         for (uint32_t k = 0; k < GUESTS; k++) {
-            running[k] = (struct migbuf_planner_flow){ .id = k, .link = k % 2, .flow_bytes_per_s = some(), .seconds = some(), .disk_bytes = some() };
-            waiting[k] = (struct migbuf_planner_flow){ .id = k, .link = k % 2, .flow_bytes_per_s = some(), .disk_bytes = some() };
+            running[k] = (struct migbuf_planner_flow){
+                .id = k, .link = k % 2, .flow_bytes_per_s = some(), .seconds = some(), .disk_bytes = some()
+            };
+            waiting[k] = (struct migbuf_planner_flow){
+                .id = k, .link = k % 2, .flow_bytes_per_s = some(), .disk_bytes = some()
+            };
         }
         rc = migbuf_planner_admit(MIGBUF_ADMISSION_SHORTEST, link, 2, running, GUESTS, waiting, GUESTS, scratch, turn);
         for (size_t k = 0; k < GUESTS; k++)
-            expect("admit", rc, rc < 0 ? NULL : (double[]){ turn[k].earliest_s, turn[k].wanted_bytes_per_s, turn[k].link_bytes_per_s },
+            expect("admit", rc,
+                   rc < 0 ? NULL
+                          : (double[]){ turn[k].earliest_s, turn[k].wanted_bytes_per_s, turn[k].link_bytes_per_s },
                    rc < 0 ? 0 : 3, false);
 
         begin();
@@ -338,7 +359,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { the_numbers_that_were_reported, throttles, placements, forecasts_and_growth,
-                                   a_growth_that_was_not_begun, plans, links, NULL };
+                                   a_growth_that_was_not_begun,    plans,     links,      NULL };
 
     return unit_run("number", tests, 300);
 }

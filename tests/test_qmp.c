@@ -955,13 +955,16 @@ static void take_all(struct migbuf_qmp *q, char *text, size_t room)
     ck_assert_uint_lt(at, room);
 }
 
-/* However a stream is cut, and whatever the host says in between, the same messages come out, and the same are dropped. */
+/* However a stream is cut, and whatever the host says in between, the same messages come out, and the same are dropped.
+ */
 START_TEST(any_cut_is_the_whole)
 {
-    static const char stream[] =
-        STOP_EVENT "{\"return\": 1, \"id\": 1}\r\n{\"event\": \"A\"}{\"error\": {\"class\": \"GenericError\", \"desc\": "
-        "\"x\"}}\r\n{\"event\":\"B\",\"data\":{\"long\":\"0123456789012345678901234567890123456789\"}}{\"return\": [], \"id\": "
-        "3}{\"return\": {}, \"id\": 77}  {\n\"event\": \"C\"\n}\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"late\"}}"
+    static const char stream[] = STOP_EVENT
+        "{\"return\": 1, \"id\": 1}\r\n{\"event\": \"A\"}{\"error\": {\"class\": \"GenericError\", \"desc\": "
+        "\"x\"}}\r\n{\"event\":\"B\",\"data\":{\"long\":\"0123456789012345678901234567890123456789\"}}{\"return\": [], "
+        "\"id\": "
+        "3}{\"return\": {}, \"id\": 77}  {\n\"event\": \"C\"\n}\n{\"error\": {\"class\": \"GenericError\", \"desc\": "
+        "\"late\"}}"
         "{\"event\": \"D\", \"data\": {\"bad\": 1e400}}" STOP_EVENT "{\"return\": \"}]\\\"\", \"id\": 5}";
     const size_t bytes = sizeof stream - 1;
     uint64_t seed = from_environment("MIGBUF_TEST_SEED", 20261121);
@@ -1116,7 +1119,8 @@ static double cpu_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* n commands, answered from the last to the first, with as many events behind them; taken from the first to the last. */
+/* n commands, answered from the last to the first, with as many events behind them; taken from the first to the last.
+ */
 static double answered_in_reverse(uint64_t n)
 {
     struct migbuf_qmp *q = new_ready(0);
@@ -1150,7 +1154,8 @@ static double best_of_three(double measure(uint64_t), uint64_t n)
     return best;
 }
 
-/* Thirty-two times as much takes as many times as long, and some more for memory that is farther away; not 1024 times. */
+/* Thirty-two times as much takes as many times as long, and some more for memory that is farther away; not 1024 times.
+ */
 START_TEST(time_grows_with_the_number_of_answers)
 {
     double few = best_of_three(answered_in_reverse, 2000), many = best_of_three(answered_in_reverse, 64000);

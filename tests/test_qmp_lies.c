@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Peers of a QMP socket that lie, each a row of a table: what it says, what two calls must make of it, how much memory that
- * may cost. All of them must keep the deadline, with what it takes to look at the bytes: so the library's looks at the
- * clock are counted, and what it reads and computes between two of them. CPU time is compared with a loop over as many
- * bytes, so that the speed of the machine does not count.
+ * Peers of a QMP socket that lie, each a row of a table: what it says, what two calls must make of it, how much memory
+ * that may cost. All of them must keep the deadline, with what it takes to look at the bytes: so the library's looks at
+ * the clock are counted, and what it reads and computes between two of them. CPU time is compared with a loop over as
+ * many bytes, so that the speed of the machine does not count.
  */
 #include "migbuf/qmp_socket.h"
 #include "unit.h"
@@ -214,10 +214,10 @@ static void answer_line(struct peer *p, const char *begin, const char *item, con
 struct lie {
     const char *name;
     void (*tell)(struct peer *p);
-    const char *text;  /* without `tell`: the answer to the first command */
-    int open, calls[2]; /* what must be returned */
-    uint64_t memory;   /* bytes of the handle's allocator at most; 0: 100 KiB */
-    const char *error; /* a part of the first error's text */
+    const char *text;        /* without `tell`: the answer to the first command */
+    int open, calls[2];      /* what must be returned */
+    uint64_t memory;         /* bytes of the handle's allocator at most; 0: 100 KiB */
+    const char *error;       /* a part of the first error's text */
     uint32_t argument_bytes; /* of the second command */
 };
 
@@ -336,11 +336,14 @@ static void send_descriptors(struct peer *p)
     } control = { 0 };
     char event[] = "{\"event\": \"E\"}";
     struct iovec part = { .iov_base = event, .iov_len = sizeof event - 1 };
-    struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+    struct msghdr m = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes
+    };
 
     negotiate(p);
     hear(p);
-    control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(8 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+    control.header =
+        (struct cmsghdr){ .cmsg_len = CMSG_LEN(8 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
     for (size_t i = 0; i < 8; i++)
         memcpy(CMSG_DATA(&control.header) + i * sizeof p->fd, &p->fd, sizeof p->fd);
     for (int i = 0; i < 20; i++)
@@ -440,11 +443,25 @@ static const struct lie lies[] = {
     { "events before the greeting", events_before_greeting, NULL, 0, { 0, TIMEOUT }, 0, "no answer", 0 },
     { "answers to other commands", answer_others, NULL, 0, { TIMEOUT, TIMEOUT }, 200 * KIB, "no answer", 0 },
     { "two answers", answer_twice, NULL, 0, { 0, 0 }, 0, NULL, 0 },
-    { "a message without an end", never_end_a_message, NULL, 0, { MIGBUF_E_TOO_BIG, MIGBUF_E_TOO_BIG }, LONG, "longer than max_message_bytes", 0 },
+    { "a message without an end",
+      never_end_a_message,
+      NULL,
+      0,
+      { MIGBUF_E_TOO_BIG, MIGBUF_E_TOO_BIG },
+      LONG,
+      "longer than max_message_bytes",
+      0 },
     { "byte after byte", dribble, NULL, 0, { TIMEOUT, TIMEOUT }, 0, "no answer", 0 },
     { "100000 levels", nest_deeply, NULL, 0, { BAD, 0 }, LONG, "not a QMP message", 0 },
     { "events for ever", flood, NULL, 0, { TIMEOUT, TIMEOUT }, 200 * KIB, "no answer", 0 },
-    { "events of many values for ever", flood_of_values, NULL, 0, { TIMEOUT, TIMEOUT }, 4 * MIB + LONG, "no answer", 0 },
+    { "events of many values for ever",
+      flood_of_values,
+      NULL,
+      0,
+      { TIMEOUT, TIMEOUT },
+      4 * MIB + LONG,
+      "no answer",
+      0 },
     { "long events for ever", flood_of_long_events, NULL, 0, { TIMEOUT, TIMEOUT }, 4 * MIB + LONG, "no answer", 0 },
     { "what is no message for ever", flood_of_invalid, NULL, 0, { TIMEOUT, TIMEOUT }, 4 * MIB + LONG, "no answer", 0 },
     { "spaces for ever, later", flood_of_spaces, NULL, 0, { TIMEOUT, TIMEOUT }, 0, "no answer", 0 },
@@ -469,10 +486,31 @@ static const struct lie lies[] = {
     { "id: a real", answer, "{\"return\": {}, \"id\": 1.0}", 0, { TIMEOUT, 0 }, 0, "no answer", 0 },
     { "id: none", answer, "{\"return\": {}}", 0, { TIMEOUT, 0 }, 0, "no answer", 0 },
     { "an id and no more", answer, "{\"id\": 1}", 0, { BAD, 0 }, 0, "not a QMP message", 0 },
-    { "an error without a class", answer, "{\"error\": {\"desc\": \"x\"}, \"id\": 1}", 0, { BAD, 0 }, 0, "not a QMP message", 0 },
+    { "an error without a class",
+      answer,
+      "{\"error\": {\"desc\": \"x\"}, \"id\": 1}",
+      0,
+      { BAD, 0 },
+      0,
+      "not a QMP message",
+      0 },
     { "an error that is a string", answer, "{\"error\": \"x\", \"id\": 1}", 0, { BAD, 0 }, 0, "not a QMP message", 0 },
-    { "an error without an id", answer, "{\"error\": {\"class\": \"a\", \"desc\": \"b\"}}", 0, { MIGBUF_E_PEER, 0 }, 0, "answered with an error", 0 },
-    { "a return and an error", answer, "{\"return\": {}, \"error\": {\"class\": \"a\", \"desc\": \"b\"}, \"id\": 1}", 0, { BAD, 0 }, 0, "not a QMP message", 0 },
+    { "an error without an id",
+      answer,
+      "{\"error\": {\"class\": \"a\", \"desc\": \"b\"}}",
+      0,
+      { MIGBUF_E_PEER, 0 },
+      0,
+      "answered with an error",
+      0 },
+    { "a return and an error",
+      answer,
+      "{\"return\": {}, \"error\": {\"class\": \"a\", \"desc\": \"b\"}, \"id\": 1}",
+      0,
+      { BAD, 0 },
+      0,
+      "not a QMP message",
+      0 },
     { "null", answer, "{\"return\": null, \"id\": 1}", 0, { 0, 0 }, 0, NULL, 0 },
     { "a second greeting", answer, GREETING, 0, { BAD, BAD }, 0, "does not speak QMP", 0 },
     { "a list", answer, "[1]", 0, { BAD, BAD }, 0, "does not speak QMP", 0 },
@@ -528,9 +566,10 @@ static void expect(int rc, int wanted, const struct migbuf_error *e, const char 
     const double loop = loop_s();
 
     ck_assert_msg(rc == wanted, "%s: %s returned %d, not %d", now->name, what, rc, wanted);
-    ck_assert_msg(rc == 0 || (e->code == rc && (!now->error || strstr(e->text, now->error))), "%s: %s says: %s", now->name,
-                  what, e->text);
-    ck_assert_msg(wanted != TIMEOUT || watch.seen_s >= watch.deadline_s - 2e-3, "%s: %s ended before its deadline", now->name, what);
+    ck_assert_msg(rc == 0 || (e->code == rc && (!now->error || strstr(e->text, now->error))), "%s: %s says: %s",
+                  now->name, what, e->text);
+    ck_assert_msg(wanted != TIMEOUT || watch.seen_s >= watch.deadline_s - 2e-3, "%s: %s ended before its deadline",
+                  now->name, what);
     ck_assert_msg(!watch.late_read, "%s: %s read on after its deadline", now->name, what);
     ck_assert_msg(watch.most_bytes <= STEP_BYTES, "%s: %s read %llu bytes at once", now->name, what,
                   (unsigned long long)watch.most_bytes);
@@ -588,11 +627,14 @@ static void hear_lie(const struct lie *lie, const char *directory)
     expect(rc, lie->open, &e, "open");
     if (rc == 0) {
         call_twice(s);
-        ck_assert_msg(count_descriptors() <= descriptors + 2, "%s: descriptors are left", lie->name); /* ours and the peer's */
+        ck_assert_msg(count_descriptors() <= descriptors + 2, "%s: descriptors are left",
+                      lie->name); /* ours and the peer's */
         migbuf_qmp_socket_free(s);
     }
-    ck_assert_msg(peak <= most, "%s: %llu bytes, not %llu", lie->name, (unsigned long long)peak, (unsigned long long)most);
-    ck_assert_msg(trees == (lie->argument_bytes ? trees : 0), "%s: %llu blocks of jansson's", lie->name, (unsigned long long)trees);
+    ck_assert_msg(peak <= most, "%s: %llu bytes, not %llu", lie->name, (unsigned long long)peak,
+                  (unsigned long long)most);
+    ck_assert_msg(trees == (lie->argument_bytes ? trees : 0), "%s: %llu blocks of jansson's", lie->name,
+                  (unsigned long long)trees);
     ck_assert_uint_eq(held, 0);
     close(over[1]);
     pthread_join(p.thread, NULL);

@@ -381,7 +381,8 @@ START_TEST(a_descriptor_without_waiting)
     char c = 0;
 
     ck_assert_int_eq(pipe(ends), 0);
-    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e), MIGBUF_E_STATE); /* no greeting */
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e),
+                     MIGBUF_E_STATE); /* no greeting */
     negotiate(s);
     ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", -1, &id, &e), MIGBUF_E_SYSTEM);
     ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "[", ends[1], &id, &e), MIGBUF_E_INVALID);
@@ -581,7 +582,8 @@ START_TEST(an_abstract_address_is_adopted)
 }
 END_TEST
 
-/* In a host's own loop: all that was said before is taken, more than one step's worth of it, then the connection is closed.
+/* In a host's own loop: all that was said before is taken, more than one step's worth of it, then the connection is
+ * closed.
  */
 START_TEST(a_peer_that_takes_no_more_bytes_has_left)
 {

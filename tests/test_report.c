@@ -161,7 +161,8 @@ START_TEST(what_is_missing_is_named_and_nothing_changes)
     expect_block_error(text, MIGBUF_E_TOO_BIG, "qdev is missing, or not what it should be");
     memset(long_name, '[', 300);
     long_name[300] = '\0';
-    expect_block_error(long_name, MIGBUF_E_TOO_BIG, "nested too deeply, or more values than QEMU writes in such a length");
+    expect_block_error(long_name, MIGBUF_E_TOO_BIG,
+                       "nested too deeply, or more values than QEMU writes in such a length");
 }
 END_TEST
 
@@ -463,16 +464,24 @@ START_TEST(a_migration_of_another_qemu)
         uint64_t remaining, downtime;
         double mbps;
     } given[] = {
-        { "{\"status\": \"setup\", \"socket-address\": [{\"port\": \"0\", \"ipv4\": true, \"host\": \"::\", \"type\": \"inet\"}]}", "setup", 0, 0, 0, 0 },
+        { "{\"status\": \"setup\", \"socket-address\": [{\"port\": \"0\", \"ipv4\": true, \"host\": \"::\", \"type\": "
+          "\"inet\"}]}",
+          "setup", 0, 0, 0, 0 },
         { "{\"status\": \"wait-unplug\", \"total-time\": 3}", "wait-unplug", 0, 0, 0, 0 },
-        { "{\"status\": \"completed\", \"setup-time\": 2, \"downtime\": 12, \"total-time\": 124, \"ram\": {\"total\": 67641344, "
+        { "{\"status\": \"completed\", \"setup-time\": 2, \"downtime\": 12, \"total-time\": 124, \"ram\": {\"total\": "
+          "67641344, "
           "\"postcopy-requests\": 0, \"dirty-sync-count\": 3, \"multifd-bytes\": 0, \"pages-per-second\": 122870, "
-          "\"downtime-bytes\": 16423, \"page-size\": 4096, \"remaining\": 0, \"postcopy-bytes\": 0, \"mbps\": 47.8152131147541, "
-          "\"transferred\": 729182, \"dirty-sync-missed-zero-copy\": 0, \"precopy-bytes\": 636031, \"duplicate\": 16395, "
-          "\"dirty-pages-rate\": 0, \"normal-bytes\": 503808, \"normal\": 123}}", "completed", 0, 0, 0, 47.8152131147541 },
+          "\"downtime-bytes\": 16423, \"page-size\": 4096, \"remaining\": 0, \"postcopy-bytes\": 0, \"mbps\": "
+          "47.8152131147541, "
+          "\"transferred\": 729182, \"dirty-sync-missed-zero-copy\": 0, \"precopy-bytes\": 636031, \"duplicate\": "
+          "16395, "
+          "\"dirty-pages-rate\": 0, \"normal-bytes\": 503808, \"normal\": 123}}",
+          "completed", 0, 0, 0, 47.8152131147541 },
         { "{\"status\": \"postcopy-recover-setup\", \"ram\": {\"multifd-bytes\": 18446744073709551615, \"remaining\": "
-          "18446744073709547520, \"mbps\": -1, \"transferred\": 5}}", "postcopy-recover-setup", 0, INT64_MAX, 0, 0 },
-        { "{\"status\": \"active\", \"expected-downtime\": 9223372036854775808, \"ram\": {\"mbps\": 1.7e308, \"remaining\": 1}}",
+          "18446744073709547520, \"mbps\": -1, \"transferred\": 5}}",
+          "postcopy-recover-setup", 0, INT64_MAX, 0, 0 },
+        { "{\"status\": \"active\", \"expected-downtime\": 9223372036854775808, \"ram\": {\"mbps\": 1.7e308, "
+          "\"remaining\": 1}}",
           "active", 0, 1, INT64_MAX, 1.7e308 },
         { "{\"status\": \"failed\", \"error-desc\": \"x\", \"blocked-reasons\": [\"a\"]}", "failed", 0, 0, 0, 0 },
         { "{\"status\": \"active\", \"ram\": {\"mbps\": inf, \"transferred\": 1}}", NULL, MIGBUF_E_PROTOCOL, 0, 0, 0 },
@@ -504,14 +513,17 @@ END_TEST
 #define STATS(highest) "\"stats\": {\"wr_bytes\": 5, \"wr_operations\": 1, \"wr_highest_offset\": " highest "}"
 #define A_FILE "{\"node-name\": \"file\", " STATS("9") "}"
 #define FORMAT "{\"node-name\": \"format\", " STATS("42991616") ", \"parent\": " A_FILE "}"
-#define FILTER(name, below) "\"node-name\": \"" name "\", " STATS("42991616") ", \"parent\": " below ", \"backing\": " below
+#define FILTER(name, below)                                                                                            \
+    "\"node-name\": \"" name "\", " STATS("42991616") ", \"parent\": " below ", \"backing\": " below
 
 /* Cut down from QEMU 7.2 and 10.0; tests/test_report_qemu.c asks them. */
 START_TEST(a_file_under_filters)
 {
     static const char two[] = "[{\"qdev\": \"d\", " FILTER("top", "{" FILTER("middle", FORMAT) "}") "}]";
-    static const char chain[] = "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": " A_FILE ", \"backing\": " FORMAT "}]";
-    static const char bad[] = "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": {\"parent\": 1}}]";
+    static const char chain[] =
+        "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": " A_FILE ", \"backing\": " FORMAT "}]";
+    static const char bad[] =
+        "[{\"qdev\": \"d\", \"node-name\": \"top\", " STATS("1") ", \"parent\": {\"parent\": 1}}]";
     static const char *const names[] = { "top", "middle", "format" };
     struct migbuf_write_report r, all = { .node_name = "format" };
     struct migbuf_error e;
@@ -530,7 +542,8 @@ START_TEST(a_file_under_filters)
     ck_assert_int_eq(migbuf_report_writes(BYTES(two), NULL, "file", &r, NULL), MIGBUF_E_NOTFOUND); /* no disk's node */
     ck_assert_int_eq(migbuf_report_writes(BYTES(chain), NULL, "top", &r, NULL), 0);
     ck_assert_uint_eq(r.file_highest_offset, 9);
-    ck_assert_int_eq(migbuf_report_writes(BYTES(chain), NULL, "format", &r, NULL), MIGBUF_E_NOTFOUND); /* a backing file */
+    ck_assert_int_eq(migbuf_report_writes(BYTES(chain), NULL, "format", &r, NULL),
+                     MIGBUF_E_NOTFOUND); /* a backing file */
     ck_assert_int_eq(migbuf_report_writes(BYTES(bad), "d", NULL, &r, &e), MIGBUF_E_PROTOCOL);
 }
 END_TEST
@@ -538,9 +551,12 @@ END_TEST
 /* Of entries of one name the first counts; a name may be asked for twice; one that fills its field is no other's. */
 START_TEST(names_that_are_alike)
 {
-    struct migbuf_node_report n[4] = { { .node_name = "b" }, { .node_name = "a" }, { .node_name = "b" }, { .actual_bytes = 3 } };
-    static const char text[] = "[" NODE("b\\u0000", "4") ", " NODE("b", "1") ", " NODE("b", "2") ", " NODE("", "3") ", "
-                               "{\"node-name\": 7}, 8]";
+    struct migbuf_node_report n[4] = {
+        { .node_name = "b" }, { .node_name = "a" }, { .node_name = "b" }, { .actual_bytes = 3 }
+    };
+    static const char text[] =
+        "[" NODE("b\\u0000", "4") ", " NODE("b", "1") ", " NODE("b", "2") ", " NODE("", "3") ", "
+                                                                                             "{\"node-name\": 7}, 8]";
 
     ck_assert_int_eq(migbuf_report_nodes(BYTES(text), n, 4, NULL), 3);
     ck_assert(n[0].actual_bytes == 1 && n[2].actual_bytes == 1 && n[1].actual_bytes == 0 && n[3].actual_bytes == 3);
@@ -567,7 +583,10 @@ static double many_nodes(size_t n)
 
     *at++ = '[';
     for (size_t i = 0; i < n; i++) {
-        at += sprintf(at, "{\"node-name\": \"n%zu\", \"drv\": \"qcow2\", \"image\": {\"virtual-size\": 67108864, \"actual-size\": 200704}},", i);
+        at += sprintf(at,
+                      "{\"node-name\": \"n%zu\", \"drv\": \"qcow2\", \"image\": {\"virtual-size\": 67108864, "
+                      "\"actual-size\": 200704}},",
+                      i);
         sprintf(r[i].node_name, "n%zu", n - 1 - i);
     }
     at[-1] = ']';

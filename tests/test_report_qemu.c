@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the readers make of a real QEMU's answers where its block graph is not the plain one. MIGBUF_QEMU runs another. */
+/* What the readers make of a real QEMU's answers where its block graph is not the plain one. MIGBUF_QEMU runs another.
+ */
 #include "migbuf/cow.h"
 #include "migbuf/qmp_socket.h"
 #include "migbuf/report.h"
@@ -14,7 +15,8 @@
 static struct qemu qemu;
 static struct migbuf_qmp_socket *monitor;
 
-__attribute__((format(printf, 3, 4))) static struct migbuf_qmp_message ask(const char *name, int wanted, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static struct migbuf_qmp_message ask(const char *name, int wanted,
+                                                                           const char *format, ...)
 {
     struct migbuf_qmp_message m = { .text = "" };
     struct migbuf_error e = { .text = "" };
@@ -53,7 +55,8 @@ static bool clean_up(void)
 {
     char command[200];
 
-    snprintf(command, sizeof command, "cd %s && { [ ! -s loop ] || losetup -d \"$(cat loop)\"; } && rm -f *", qemu.directory);
+    snprintf(command, sizeof command, "cd %s && { [ ! -s loop ] || losetup -d \"$(cat loop)\"; } && rm -f *",
+             qemu.directory);
     return system(command) == 0;
 }
 
@@ -68,29 +71,59 @@ static void start(void)
         make_image(plain[i], "qcow2");
     snprintf(data, sizeof data, "qcow2 -o data_file=%s/data", d);
     make_image("with_data", data);
-    snprintf(text[0], sizeof text[0], "throttle,node-name=throttle,throttle-group=tg,file.driver=qcow2,file.node-name=below,"
-             "file.file.driver=file,file.file.node-name=below_file,file.file.filename=%s/under_throttle", d);
-    snprintf(text[1], sizeof text[1], "copy-on-read,node-name=cor,file.driver=throttle,file.throttle-group=tg,file.node-name=middle,"
-             "file.file.driver=qcow2,file.file.node-name=bottom,file.file.file.driver=file,file.file.file.node-name=bottom_file,"
-             "file.file.file.filename=%s/under_two", d);
-    snprintf(text[2], sizeof text[2], "qcow2,node-name=split,file.driver=file,file.filename=%s/with_data,data-file.driver=file,"
-             "data-file.node-name=split_data,data-file.filename=%s/data", d, d);
-    snprintf(text[3], sizeof text[3], "qcow2,node-name=root,file.driver=file,file.node-name=root_file,file.filename=%s/plain", d);
-    snprintf(text[4], sizeof text[4], "qcow2,node-name=overlay,file.driver=file,file.node-name=overlay_file,file.filename=%s/overlay", d);
-    ck_assert(qemu_start_with(&qemu, "pretty=off", (const char *const[]){
-        "-M", "q35", "-m", "32", "-S", "-device", "virtio-scsi-pci,id=bus", "-object", "throttle-group,id=tg",
-        "-blockdev", text[0], "-device", "scsi-hd,bus=bus.0,id=a,drive=throttle",
-        "-blockdev", text[1], "-device", "scsi-hd,bus=bus.0,id=b,drive=cor",
-        "-blockdev", text[2], "-device", "scsi-hd,bus=bus.0,id=c,drive=split",
-        "-blockdev", text[3], "-device", "scsi-hd,bus=bus.0,id=d,drive=root",
-        "-blockdev", text[4], NULL }));
+    snprintf(text[0], sizeof text[0],
+             "throttle,node-name=throttle,throttle-group=tg,file.driver=qcow2,file.node-name=below,"
+             "file.file.driver=file,file.file.node-name=below_file,file.file.filename=%s/under_throttle",
+             d);
+    snprintf(text[1], sizeof text[1],
+             "copy-on-read,node-name=cor,file.driver=throttle,file.throttle-group=tg,file.node-name=middle,"
+             "file.file.driver=qcow2,file.file.node-name=bottom,file.file.file.driver=file,file.file.file.node-name="
+             "bottom_file,"
+             "file.file.file.filename=%s/under_two",
+             d);
+    snprintf(text[2], sizeof text[2],
+             "qcow2,node-name=split,file.driver=file,file.filename=%s/with_data,data-file.driver=file,"
+             "data-file.node-name=split_data,data-file.filename=%s/data",
+             d, d);
+    snprintf(text[3], sizeof text[3],
+             "qcow2,node-name=root,file.driver=file,file.node-name=root_file,file.filename=%s/plain", d);
+    snprintf(text[4], sizeof text[4],
+             "qcow2,node-name=overlay,file.driver=file,file.node-name=overlay_file,file.filename=%s/overlay", d);
+    ck_assert(qemu_start_with(&qemu, "pretty=off",
+                              (const char *const[]){ "-M",
+                                                     "q35",
+                                                     "-m",
+                                                     "32",
+                                                     "-S",
+                                                     "-device",
+                                                     "virtio-scsi-pci,id=bus",
+                                                     "-object",
+                                                     "throttle-group,id=tg",
+                                                     "-blockdev",
+                                                     text[0],
+                                                     "-device",
+                                                     "scsi-hd,bus=bus.0,id=a,drive=throttle",
+                                                     "-blockdev",
+                                                     text[1],
+                                                     "-device",
+                                                     "scsi-hd,bus=bus.0,id=b,drive=cor",
+                                                     "-blockdev",
+                                                     text[2],
+                                                     "-device",
+                                                     "scsi-hd,bus=bus.0,id=c,drive=split",
+                                                     "-blockdev",
+                                                     text[3],
+                                                     "-device",
+                                                     "scsi-hd,bus=bus.0,id=d,drive=root",
+                                                     "-blockdev",
+                                                     text[4],
+                                                     NULL }));
     ck_assert_int_eq(migbuf_qmp_socket_open(qemu.qmp, NULL, NULL, 60000, &monitor, NULL), 0);
     ask("blockdev-snapshot", 0, "{\"node\": \"root\", \"overlay\": \"overlay\"}");
     for (const char *device = "abcd"; *device; device++)
         ask("human-monitor-command", 0, "{\"command-line\": \"qemu-io -d %c \\\"write %llu 1M\\\"\"}", *device,
             (unsigned long long)WRITTEN_AT);
 }
-
 
 /* What is found by device and by node is the same, and its offset is the file's and not the guest's. */
 static void expect_file(const char *qdev, const char *node, const char *top, const char *file, const char *name)
@@ -107,7 +140,8 @@ static void expect_file(const char *qdev, const char *node, const char *top, con
     ck_assert_str_eq(by_node.parent_node_name, file);
     ck_assert_int_eq(by_node.has_parent, 1);
     ck_assert_msg(by_node.file_highest_offset >= MIB && by_node.file_highest_offset <= length && length < WRITTEN_AT,
-                  "%s: %llu of %llu", node, (unsigned long long)by_node.file_highest_offset, (unsigned long long)length);
+                  "%s: %llu of %llu", node, (unsigned long long)by_node.file_highest_offset,
+                  (unsigned long long)length);
 }
 
 START_TEST(the_file_is_found_under_filters)
@@ -126,8 +160,9 @@ END_TEST
 
 START_TEST(all_disks_are_found_under_filters)
 {
-    struct migbuf_write_report writes[] = { { .node_name = "bottom" }, { .node_name = "nobody" }, { .node_name = "overlay" },
-                                            { .node_name = "below" },  { .node_name = "root" },   { .node_name = "bottom" } };
+    struct migbuf_write_report writes[] = { { .node_name = "bottom" },  { .node_name = "nobody" },
+                                            { .node_name = "overlay" }, { .node_name = "below" },
+                                            { .node_name = "root" },    { .node_name = "bottom" } };
     struct migbuf_qmp_message m;
 
     start();
@@ -178,21 +213,25 @@ static void wait_until_ready(const char *job)
     }
 }
 
-/* Both with a filter node that has a name, which then is the disk's top node, and with one that QEMU keeps to itself. */
+/* Both with a filter node that has a name, which then is the disk's top node, and with one that QEMU keeps to itself.
+ */
 START_TEST(the_file_is_found_while_a_mirror_runs)
 {
     start();
-    ask("blockdev-add", 0, "{\"driver\": \"null-co\", \"node-name\": \"target\", \"size\": %llu}", (unsigned long long)(64 * MIB));
-    ask("blockdev-mirror", 0, "{\"job-id\": \"named\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", "
-                              "\"copy-mode\": \"write-blocking\", \"filter-node-name\": \"filter\"}");
+    ask("blockdev-add", 0, "{\"driver\": \"null-co\", \"node-name\": \"target\", \"size\": %llu}",
+        (unsigned long long)(64 * MIB));
+    ask("blockdev-mirror", 0,
+        "{\"job-id\": \"named\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", "
+        "\"copy-mode\": \"write-blocking\", \"filter-node-name\": \"filter\"}");
     wait_until_ready("named");
     expect_file("d", "overlay", "filter", "overlay_file", "overlay");
     expect_file("d", "filter", "filter", "overlay_file", "overlay");
     ask("block-job-cancel", 0, "{\"device\": \"named\", \"force\": true}");
     while (strstr(ask("query-block-jobs", 0, "%s", "").text, "named"))
         sleep_ms(10);
-    ask("blockdev-mirror", 0, "{\"job-id\": \"plain\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", "
-                              "\"copy-mode\": \"write-blocking\"}");
+    ask("blockdev-mirror", 0,
+        "{\"job-id\": \"plain\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", "
+        "\"copy-mode\": \"write-blocking\"}");
     wait_until_ready("plain");
     expect_file("d", "overlay", "overlay", "overlay_file", "overlay");
     migbuf_qmp_socket_free(monitor);
@@ -211,8 +250,10 @@ START_TEST(an_overlay_on_a_block_device)
     int fd;
 
     start();
-    snprintf(command, sizeof command, "cd %s && truncate -s 64M volume && losetup -f --show volume >loop 2>/dev/null && "
-             "qemu-img create -q -f qcow2 \"$(cat loop)\" 64M", qemu.directory);
+    snprintf(command, sizeof command,
+             "cd %s && truncate -s 64M volume && losetup -f --show volume >loop 2>/dev/null && "
+             "qemu-img create -q -f qcow2 \"$(cat loop)\" 64M",
+             qemu.directory);
     if (system(command)) {
         printf("# no loop device here\n");
         return;
@@ -224,8 +265,10 @@ START_TEST(an_overlay_on_a_block_device)
     fd = open(device, O_RDONLY | O_CLOEXEC);
     ck_assert_int_eq(migbuf_cow_file_bytes(fd, &bytes, &e), MIGBUF_E_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(e.text, "file_highest_offset"));
-    ask("blockdev-add", 0, "{\"driver\": \"qcow2\", \"node-name\": \"on_device\", \"file\": {\"driver\": \"host_device\", "
-                           "\"filename\": \"%s\"}}", device);
+    ask("blockdev-add", 0,
+        "{\"driver\": \"qcow2\", \"node-name\": \"on_device\", \"file\": {\"driver\": \"host_device\", "
+        "\"filename\": \"%s\"}}",
+        device);
     ask("blockdev-snapshot", 0, "{\"node\": \"overlay\", \"overlay\": \"on_device\"}");
     ask("human-monitor-command", 0, "{\"command-line\": \"qemu-io -d d \\\"write 20M 2M\\\"\"}");
     m = ask("query-blockstats", 0, "%s", "");
@@ -240,13 +283,14 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { the_file_is_found_under_filters, all_disks_are_found_under_filters,
+    const TTest *const tests[] = { the_file_is_found_under_filters,    all_disks_are_found_under_filters,
                                    an_overlay_with_its_data_elsewhere, the_file_is_found_while_a_mirror_runs,
-                                   an_overlay_on_a_block_device, NULL };
+                                   an_overlay_on_a_block_device,       NULL };
     char command[400];
     int rc;
 
-    snprintf(command, sizeof command, "%s --version >/dev/null 2>&1 && qemu-img --version >/dev/null 2>&1", qemu_program());
+    snprintf(command, sizeof command, "%s --version >/dev/null 2>&1 && qemu-img --version >/dev/null 2>&1",
+             qemu_program());
     if (system(command)) {
         printf("1..0 # SKIP no QEMU, or no qemu-img\n");
         return 0;
