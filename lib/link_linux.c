@@ -196,7 +196,7 @@ static void write_end(const struct end *end, char text[MIGBUF_LINK_ADDRESS])
     if (v4)
         snprintf(text, MIGBUF_LINK_ADDRESS, "%s:%u", address, end->port);
     else if (end->zone && if_indextoname(end->zone, zone))
-        snprintf(text, MIGBUF_LINK_ADDRESS, "[%s%%%s]:%u", address, zone, end->port);
+        snprintf(text, MIGBUF_LINK_ADDRESS, "[%.39s%%%.15s]:%u", address, zone, end->port);
     else
         snprintf(text, MIGBUF_LINK_ADDRESS, "[%s]:%u", address, end->port);
 }
