@@ -49,26 +49,20 @@ static int64_t deadline_in(uint32_t timeout_ms)
     return now_ns() + (int64_t)timeout_ms * NS_PER_MS;
 }
 
-/* Rounded up, so that a poll does not end before the deadline. */
-static int ms_until(int64_t deadline)
-{
-    int64_t left = (deadline - now_ns() + NS_PER_MS - 1) / NS_PER_MS;
-
-    if (left < 0)
-        return 0;
-    return left > INT_MAX ? INT_MAX : (int)left;
-}
-
-/* poll() that survives signals: > 0 ready, 0 the deadline has passed. */
+/* poll() that survives signals: > 0 ready, 0 the deadline has passed, ready or not. */
 static int wait_ready(int fd, short events, int64_t deadline)
 {
     struct pollfd p = { .fd = fd, .events = events };
-    int n;
+    int64_t left;
 
-    do
-        n = poll(&p, 1, ms_until(deadline));
-    while ((n < 0 && errno == EINTR) || (n == 0 && now_ns() < deadline));
-    return n;
+    while ((left = deadline - now_ns()) > 0) {
+        int64_t ms = (left + NS_PER_MS - 1) / NS_PER_MS; /* rounded up, so that it does not end before */
+        int n = poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+
+        if (n > 0 || (n < 0 && errno != EINTR))
+            return n;
+    }
+    return 0;
 }
 
 static bool would_block(int e)
@@ -214,9 +208,8 @@ static int turn(struct migbuf_qmp_socket *s, int64_t deadline, struct migbuf_err
 
     if (rc < 0)
         return rc;
-    if (now_ns() >= deadline)
-        return fail_timeout(s, error);
-    rc = s->held || s->write_broken ? 1 : wait_ready(s->fd, (short)migbuf_qmp_socket_wanted(s), deadline);
+    rc = s->held || s->write_broken ? now_ns() < deadline
+                                    : wait_ready(s->fd, (short)migbuf_qmp_socket_wanted(s), deadline);
     if (rc == 0)
         return fail_timeout(s, error);
     if (rc < 0)

@@ -158,7 +158,8 @@ MIGBUF_API int migbuf_qmp_sent(struct migbuf_qmp *engine, uint64_t bytes_count);
 
 /**
  * Takes bytes that have arrived, in any portions. Messages that they complete can be taken with migbuf_qmp_next();
- * migbuf_qmp_output() may have become longer.
+ * migbuf_qmp_output() may have become longer. Until it returns it holds all messages of the portion, some 150 bytes beside
+ * each, and keeps what the bounds allow then: portions of 16 KiB are a good size.
  *
  * Errors: MIGBUF_E_INVALID; MIGBUF_E_NOMEM: nothing was taken, feed the same bytes again later; MIGBUF_E_PROTOCOL and
  * MIGBUF_E_TOO_BIG: the engine is broken (see above), the messages before that point are there.
