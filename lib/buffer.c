@@ -693,15 +693,26 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
 
 /* Telling */
 
+/* Growth from when the last decision has landed until the next one has. While nobody has said that it has, it may be
+ * refused, and what was in force before stays for as long. */
+static double claimed(const struct migbuf_buffer *b, const struct entry *e)
+{
+    uint32_t sets;
+
+    if (e->open || e->unknown)
+        return fmax(e->claim, growth_of(e, highest_rate(e, &sets), b->late_interval_s, 1, 0));
+    return e->now.paused ? 0 : e->claim;
+}
+
 /* The most that its files can weigh before the next decisions have landed, drains included. What the last tick counted as
  * reserve stays counted: beside it, it counted only what was left to write. */
-static double reach_of(const struct entry *e)
+static double reach_of(const struct migbuf_buffer *b, const struct entry *e)
 {
     double files = most_of(e), reserve = fmax(e->reserve, reserve_of(e, missing(e)));
 
     if (e->joining)
         return 0;
-    return fmax(files, fmin(e->whole, files + reserve + e->pending + (e->now.paused ? 0 : e->claim)));
+    return fmax(files, fmin(e->whole, files + reserve + e->pending + claimed(b, e)));
 }
 
 static double reach(const struct migbuf_buffer *b)
@@ -709,7 +720,7 @@ static double reach(const struct migbuf_buffer *b)
     double bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
-        bytes += reach_of(&b->e[i]);
+        bytes += reach_of(b, &b->e[i]);
     return bytes;
 }
 

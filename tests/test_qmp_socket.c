@@ -397,7 +397,8 @@ START_TEST(a_descriptor_without_waiting)
     char c = 0;
 
     ck_assert_int_eq(pipe(ends), 0);
-    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e), MIGBUF_E_STATE); /* no greeting */
+    ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", ends[1], &id, &e),
+                     MIGBUF_E_STATE); /* no greeting */
     negotiate(s);
     ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "{}", -1, &id, &e), MIGBUF_E_SYSTEM);
     ck_assert_int_eq(migbuf_qmp_socket_command_fd(s, "add-fd", "[", ends[1], &id, &e), MIGBUF_E_INVALID);
@@ -558,6 +559,88 @@ START_TEST(a_monitor_that_does_not_greet)
 }
 END_TEST
 
+/* An empty path in a socket's address is the abstract address of so many NULs: somebody may listen there. */
+START_TEST(an_empty_path_is_no_address)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct migbuf_qmp_socket *s = NULL;
+    struct migbuf_error e;
+
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_open("", NULL, NULL, 50, &s, &e), MIGBUF_E_INVALID);
+    ck_assert_str_eq(e.text, "the path is empty");
+    ck_assert_ptr_null(s);
+    close(listener);
+}
+END_TEST
+
+/* How an abstract address is reached. */
+START_TEST(an_abstract_address_is_adopted)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    socklen_t length = offsetof(struct sockaddr_un, sun_path) + 1;
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct step script[] = { NEGOTIATES, READS("\"id\":1}"), WRITES("{\"return\": {}, \"id\": 1}"), ENDS };
+    struct peer p = { .got_fd = -1, .script = script };
+    struct migbuf_qmp_socket *s;
+    struct migbuf_qmp_message m;
+
+    length += (socklen_t)snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "migbuf-test-%d", (int)getpid());
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, length), 0);
+    p.fd = accept(listener, NULL, NULL);
+    ck_assert_int_eq(pthread_create(&p.thread, NULL, act, &p), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_adopt(fd, NULL, NULL, &s, NULL), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_call(s, "a", NULL, 60000, &m, NULL), 0);
+    finish(&p, s);
+    close(listener);
+}
+END_TEST
+
+/* In a host's own loop: all that was said before is taken, more than one step's worth of it, then the connection is
+ * closed.
+ */
+START_TEST(a_peer_that_takes_no_more_bytes_has_left)
+{
+    static char events[5000 * sizeof STOP_EVENT];
+    struct migbuf_qmp_socket *s;
+    struct migbuf_qmp_message m;
+    struct migbuf_error e;
+    char *at = events;
+    uint64_t id, seen = 0;
+    ssize_t said;
+    int ends[2], rc = 0, steps = 0, room = 1 << 20; /* as much as the system allows: twice its default mostly */
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_adopt(ends[0], NULL, NULL, &s, NULL), 0);
+    ck_assert(write_all(ends[1], GREETING));
+    ck_assert_int_eq(migbuf_qmp_socket_step(s, &e), 0);
+    ck_assert(write_all(ends[1], "{\"return\": {}, \"id\": 0}"));
+    for (int i = 0; i < 5000; i++)
+        at = stpcpy(at, STOP_EVENT);
+    said = send(ends[1], events, (size_t)(at - events), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ck_assert_int_gt(said, 100000);
+    ck_assert_int_eq(migbuf_qmp_command(migbuf_qmp_socket_engine(s), "a", NULL, &id), 0);
+    ck_assert_int_eq(shutdown(ends[1], SHUT_RD), 0);
+    ck_assert_int_eq(migbuf_qmp_socket_wanted(s) & POLLIN, POLLIN);
+    for (; steps < 100 && rc == 0; steps++)
+        rc = migbuf_qmp_socket_step(s, &e);
+    printf("# %zd bytes in %d steps\n", said, steps);
+    ck_assert_int_eq(rc, MIGBUF_E_CLOSED);
+    ck_assert_int_eq(migbuf_qmp_socket_wanted(s), 0);
+    while ((rc = migbuf_qmp_socket_event(s, 60000, &m, &e)) == 1)
+        seen += 1 + m.lost_events;
+    ck_assert_int_eq(rc, MIGBUF_E_CLOSED);
+    ck_assert_uint_eq(seen, (uint64_t)said / (sizeof STOP_EVENT - 1));
+    migbuf_qmp_socket_free(s);
+    close(ends[1]);
+}
+END_TEST
+
 START_TEST(wrong_arguments)
 {
     struct migbuf_qmp_socket *s = NULL;
@@ -574,6 +657,12 @@ START_TEST(wrong_arguments)
     ck_assert_uint_eq(e.need, 200);
     ck_assert_uint_eq(e.have, sizeof((struct sockaddr_un *)0)->sun_path);
     ck_assert_int_eq(migbuf_qmp_socket_open(NULL, NULL, NULL, 50, &s, &e), MIGBUF_E_INVALID);
+    path[108] = '\0';
+    ck_assert_int_eq(migbuf_qmp_socket_open(path, NULL, NULL, 50, &s, &e), MIGBUF_E_TOO_BIG);
+    ck_assert_uint_eq(e.need, 109);
+    path[107] = '\0';
+    ck_assert_int_eq(migbuf_qmp_socket_open(path, NULL, NULL, 50, &s, &e), MIGBUF_E_SYSTEM);
+    ck_assert_int_eq(e.os_errno, ENOENT);
     ck_assert_int_eq(migbuf_qmp_socket_adopt(-1, NULL, NULL, &s, &e), MIGBUF_E_SYSTEM);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     ck_assert_int_eq(migbuf_qmp_socket_adopt(ends[0], &(struct migbuf_qmp_options){ .size = 1 }, NULL, &s, &e),
@@ -660,6 +749,9 @@ int main(void)
         a_peer_that_does_not_read,
         signals_do_not_end_a_wait,
         a_monitor_that_does_not_greet,
+        an_empty_path_is_no_address,
+        an_abstract_address_is_adopted,
+        a_peer_that_takes_no_more_bytes_has_left,
         wrong_arguments,
         no_memory_for_what_arrives,
         NULL,

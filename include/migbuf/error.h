@@ -107,7 +107,7 @@ MIGBUF_API size_t migbuf_printable(const char *text, char *out, size_t out_bytes
  * NULL when there is no memory; the library then returns MIGBUF_E_NOMEM with nothing changed. The record is copied by
  * the `_new` function that takes it; NULL in its place means malloc, realloc and free. These are the only function
  * pointers in the whole interface: from Go, pass NULL. Functions without a handle need no memory, but for the readers
- * of report.h and migbuf_qmp_parse(), which say where theirs comes from.
+ * of report.h, which say where theirs comes from.
  */
 struct migbuf_allocator {
     void *context; /**< whatever resize needs; handed to it */

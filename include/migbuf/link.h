@@ -123,13 +123,15 @@ struct migbuf_link_tcp {
 };
 
 /**
- * TCP_INFO of a connected socket. Linux. Reads only; the descriptor stays the caller's.
+ * TCP_INFO of a connected socket; of a multipath connection (MPTCP, Linux 5.16 and newer; before, its first subflow alone)
+ * the sum of its subflows, with the longest busy time. Where a subflow has left, the sum is smaller than before. Linux.
+ * Reads only; the descriptor stays the caller's.
  * Errors: MIGBUF_E_SYSTEM (error->os_errno: not a socket, …), MIGBUF_E_UNSUPPORTED: not TCP, a kernel before 4.10 (it
  * does not tell rate and busy time), or not Linux.
  */
 MIGBUF_API int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error);
 
-/** Room for an address with its port: "[fe80::1]:65535". */
+/** Room for an address with its port: "[fe80::1%eth0]:65535". */
 #define MIGBUF_LINK_ADDRESS 64
 
 /** A TCP connection of this machine, whoever owns it. A record. */
@@ -142,9 +144,10 @@ struct migbuf_link_connection {
 
 /**
  * The established TCP connections between two addresses, by sock_diag: for a socket that QEMU or another process owns.
- * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. IPv4 within IPv6
- * counts as IPv4. Returns how many. Linux; sees the network namespace of the calling thread only. No privilege is
- * needed.
+ * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. A link-local address
+ * may have its interface, "fe80::1%eth0" or "fe80::1%2"; without it, those of all interfaces are found. IPv4 within IPv6
+ * counts as IPv4. Each subflow of a multipath connection is one of its own. Returns how many. Linux; sees the network
+ * namespace of the calling thread only. No privilege is needed.
  *
  * Example: migbuf_link_connections(NULL, "10.0.0.2:8443", list, 16, &error) -> 2, one for NBD and one for memory.
  * Errors: MIGBUF_E_INVALID (an address that is none, nowhere to write), MIGBUF_E_TOO_BIG with need and have
