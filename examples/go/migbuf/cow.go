@@ -11,8 +11,8 @@ import (
 )
 
 // CowFileBytes is what an open overlay takes from its volume: its allocated bytes. Keep a duplicate of the descriptor: LXD
-// and Incus remove the name before QEMU opens the file. Errors: ErrSystem, ErrUnsupported for a block device, ErrInvalid
-// for a file that is closed.
+// and Incus remove the name before QEMU opens the file. Errors: ErrSystem, ErrUnsupported for what is no file (the kernel
+// counts no blocks of a block device: take wr_highest_offset of query-blockstats there), ErrInvalid for one that is closed.
 func CowFileBytes(f *os.File) (uint64, error) {
 	var bytes C.uint64_t
 	err := onDescriptor("cow_file_bytes", f, func(fd C.int, e *C.struct_migbuf_error) C.int {
@@ -28,7 +28,8 @@ type Volume struct {
 	UsedBytes uint64 // size minus free: what files and metadata take
 }
 
-// CowVolume asks the file system of an open file or directory how large it is. Errors: ErrSystem, ErrInvalid.
+// CowVolume asks the file system of an open file or directory how large it is. Errors: ErrSystem, ErrUnsupported for
+// what is neither, ErrInvalid.
 func CowVolume(f *os.File) (Volume, error) {
 	var v Volume
 	err := onDescriptor("cow_volume", f, func(fd C.int, e *C.struct_migbuf_error) C.int {
@@ -61,7 +62,7 @@ type Filesystem struct {
 	Flags CowFlags // what its figures are worth
 }
 
-// CowFilesystem tells of what kind the file system of an open file or directory is. Linux. Errors: ErrSystem, ErrInvalid.
+// CowFilesystem tells of what kind the file system of an open file or directory is. Linux. Errors: as CowVolume.
 func CowFilesystem(f *os.File) (Filesystem, error) {
 	var fs C.struct_migbuf_filesystem
 	err := onDescriptor("cow_filesystem", f, func(fd C.int, e *C.struct_migbuf_error) C.int { return C.migbuf_cow_filesystem(fd, &fs, e) })

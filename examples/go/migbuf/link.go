@@ -121,7 +121,8 @@ func onDescriptor(op string, c syscall.Conn, f func(fd C.int, e *C.struct_migbuf
 	return failedWith(op, rc, &detail)
 }
 
-// LinkTCP asks the kernel about a connection, a *net.TCPConn for one. Linux. Errors: ErrSystem, ErrUnsupported (no TCP, a
+// LinkTCP asks the kernel about a connection, a *net.TCPConn for one; of a multipath connection it is the sum of its subflows,
+// which falls when one leaves. Linux. Errors: ErrSystem, ErrUnsupported (no TCP, a
 // kernel before 4.10), ErrInvalid for one that is closed.
 func LinkTCP(conn syscall.Conn) (TCP, error) {
 	var t TCP
@@ -140,7 +141,8 @@ type Connection struct {
 }
 
 // LinkConnections finds the established connections between two addresses: "ADDRESS:PORT", "ADDRESS", ":PORT" or "" for any.
-// For sockets that QEMU or another process owns. Linux; of the network namespace of the calling thread. Errors: ErrInvalid
+// A link-local address may have its interface, "fe80::1%eth0"; each subflow of a multipath connection is one of its own. For
+// sockets that QEMU or another process owns. Linux; of the network namespace of the calling thread. Errors: ErrInvalid
 // for an address that is none, ErrSystem, ErrTimeout, ErrUnsupported.
 func LinkConnections(local, remote string) ([]Connection, error) {
 	if strings.IndexByte(local+remote, 0) >= 0 {

@@ -162,6 +162,9 @@ func TestErrors(t *testing.T) {
 	if _, err := LinkTCP(null); err == nil || !(errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, ErrInvalid)) {
 		t.Errorf("%v", err)
 	}
+	if _, err := CowFileBytes(null); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
 	if ErrClock.Error() != "time went backwards" {
 		t.Error(ErrClock)
 	}
