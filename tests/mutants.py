@@ -38,6 +38,8 @@ MUTANTS = [
     ("a group that was opened is not emptied", "disk_next.c", "        if (n->held_open) {", "        if (0) {", [DISK]),
     ("limits of several disks are taken for one's", "disk_answer.c",
      "    if (migbuf__disk_there(d) > 1) {", "    if (migbuf__disk_there(d) > 9) {", [DISK, "test_disk"]),
+    ("a typed limit of unknown outcome is believed", "disk_answer.c", "            d->node[d->at].unsure = 1;", "            ;",
+     ["test_disk"]),
     ("a typed limit of unknown outcome is the host's", "disk_answer.c", "was_sent(d, config) || (n->unsure && !d->learnt)",
      "(n->unsure && !d->learnt)", [DISK]),
     ("a guest is let run without a look", "disk_next.c", "    if (!d->looked)\n        return MIGBUF_DISK_STATUS;\n", "", [DISK]),
@@ -70,13 +72,13 @@ MUTANTS = [
     ("a stop pours nothing", "buffer.c", " + e->pours + e->drained + e->poured;", " + e->drained + e->poured;", [BUFFER]),
     ("a drain that is over has poured nothing", "buffer.c", " + e->pours + e->drained + e->poured;", " + e->pours;", [BUFFER]),
     ("no reserve for drains", "buffer.c", "    return fmin(e->queue * drains, missing_bytes);", "    return fmin(0 * drains, missing_bytes);", [BUFFER]),
-    ("tables are refcounted by nobody", "limits.c", "    *bytes = units * (1 + (clusters + 1) / (c / 2 - 1)) * c;",
-     "    *bytes = units * c;", [BUFFER, LIMITS]),
+    ("tables are refcounted by nobody", "limits.c", "    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;",
+     "    *bytes = units * tables * c;", [LIMITS]),
     ("a refcount table never moves", "limits.c", "        table = table > 1 ? divide_up(table * 9, 2) + 1 : 1;\n", "", [BUFFER, LIMITS]),
     ("a drain needs no tables", "limits.c", "    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;",
      "    return in_flight * growth;", [BUFFER, LIMITS]),
-    ("a block is no larger than a subcluster", "limits.c", "    k.block_bytes = g->block_bytes ? g->block_bytes : g->cluster_bytes;\n",
-     "    k.block_bytes = 512;\n", [BUFFER, LIMITS]),
+    ("a block that is not known is a byte", "limits.c", "g->block_bytes ? g->block_bytes : g->cluster_bytes;\n\n    return block",
+     "g->block_bytes;\n\n    return block", [LIMITS]),
     ("a text that was not carried out was", "buffer_text.c", "    if (e.open) /* saved", "    if (0) /* saved", [BUFFER]),
     ("a clock that began anew goes on", "buffer_text.c", "    if (now_ms < b->now_ms)\n        begin_anew", "    if (0)\n        begin_anew", [BUFFER]),
     ("an outcome that is told has landed before", "buffer.c", "            e->older[k].until_ms = MIGBUF__LANDED;", "            e->older[k].until_ms = 0;", [BUFFER]),
@@ -111,7 +113,7 @@ def passes(work, test, objects):
     subprocess.run(["cc", "-o", "o/" + test, *own, *objects, *LIBRARIES], cwd=work, check=True)
     try:
         run = subprocess.run(["./o/" + test], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
-                             env={**os.environ, "CK_FORK": "no", "MIGBUF_TEST_LIVES": "20000"})
+                             env={**os.environ, "CK_FORK": "no", "MIGBUF_TEST_LIVES": "40000"})
     except subprocess.TimeoutExpired: # it never ends: that is noticed, too
         return False
     return run.returncode == 0
