@@ -693,14 +693,34 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
 
 /* Telling */
 
-/* The most that all files can weigh before the next decisions have landed, drains included. */
+/* Growth from when the last decision has landed until the next one has. While nobody has said that it has, it may be
+ * refused, and what was in force before stays for as long. */
+static double claimed(const struct migbuf_buffer *b, const struct entry *e)
+{
+    uint32_t sets;
+
+    if (e->open || e->unknown)
+        return fmax(e->claim, growth_of(e, highest_rate(e, &sets), b->late_interval_s, 1, 0));
+    return e->now.paused ? 0 : e->claim;
+}
+
+/* The most that its files can weigh before the next decisions have landed, drains included. What the last tick counted as
+ * reserve stays counted: beside it, it counted only what was left to write. */
+static double reach_of(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double files = most_of(e), reserve = fmax(e->reserve, reserve_of(e, missing(e)));
+
+    if (e->joining)
+        return 0;
+    return fmax(files, fmin(e->whole, files + reserve + e->pending + claimed(b, e)));
+}
+
 static double reach(const struct migbuf_buffer *b)
 {
-    double bytes = b->pending + b->claims;
+    double bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
-        if (!b->e[i].joining)
-            bytes += most_of(&b->e[i]) + reserve_of(&b->e[i], missing(&b->e[i]));
+        bytes += reach_of(b, &b->e[i]);
     return bytes;
 }
 
@@ -1352,7 +1372,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         }
     }
     b->now_ms = now_ms;
-    b->reserve = b->pending = b->unseen = b->claims = 0;
+    b->reserve = b->pending = b->unseen = 0;
     b->grantable = (double)migbuf__bins_capacity(b->bins);
     b->level = INFINITY;
     if (!n)
@@ -1379,7 +1399,6 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         b->e[i].found_sets = 0;
         if (!no_room && !b->e[i].joining)
             b->e[i].drains_fit = b->e[i].drains_ahead;
-        b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
     }
     return (int)n;
 }

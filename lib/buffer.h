@@ -109,7 +109,7 @@ struct migbuf_buffer {
     uint32_t count, room, links_count, links_room;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
-    double reserve, pending, unseen, claims, level; /* of the last tick */
+    double reserve, pending, unseen, level; /* of the last tick */
     double grantable; /* below 0: what may be written under older limits has no room */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */

@@ -55,8 +55,9 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
-                  e->drained, e->poured, NUMBER(e->poured_ms), bits(e->unseen));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
+                  e->drained, e->poured, NUMBER(e->poured_ms));
+    migbuf__write(w, "counted %llu %llu %llu %llu\n", bits(e->unseen), bits(e->reserve), bits(e->pending), bits(e->claim));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -90,10 +91,10 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
     o = &b->o;
-    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu %llu %llu\n", o->policy,
+    migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
                   NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
-                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms), bits(b->pending), bits(b->claims));
+                  NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms));
     migbuf__bins_write(b->bins, &w);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->e[i];
@@ -240,7 +241,11 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);
-    e->unseen = read_double(r, 0, 0x1p66); /* 64 disks that are never whole */
+    migbuf__read_word(r, "counted"); /* 64 disks that are never whole */
+    e->unseen = read_double(r, 0, 0x1p66);
+    e->reserve = read_double(r, 0, 0x1p66);
+    e->pending = read_double(r, 0, 0x1p66);
+    e->claim = read_double(r, 0, 0x1p66);
     for (uint32_t k = 0; k < e->olders; k++) {
         migbuf__read_word(r, "from");
         e->older[k].units = migbuf__read_number(r, 0, MIGBUF__UNLIMITED_UNITS);
@@ -346,8 +351,6 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     b->ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->late_ticks = migbuf__read_number(r, 0, UINT64_MAX);
     b->now_ms = migbuf__read_number(r, 0, UINT64_MAX);
-    b->pending = read_double(r, 0, INFINITY);
-    b->claims = read_double(r, 0, INFINITY);
     rc = migbuf__bins_read(b->bins, r);
     count = rc ? 0 : migbuf_bins_count(b->bins);
     for (size_t i = 0; i < count && !rc; i++) {

@@ -104,7 +104,6 @@ struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g)
 {
     struct migbuf_geometry k = *g;
 
-    k.block_bytes = g->block_bytes ? g->block_bytes : g->cluster_bytes;
     if (!g->request_bytes)
         k.request_bytes = MERGED * LARGEST_REQUEST;
     if (!g->queue_bytes)

@@ -8,6 +8,7 @@
 #include "record.h"
 #include "svg.h"
 #include "trace.h"
+#include "unit.h"
 #include <check.h>
 #include <inttypes.h>
 #include <math.h>
@@ -1165,7 +1166,7 @@ int main(void)
     int failed;
 
     tcase_add_checked_fixture(log, setup, teardown);
-    tcase_set_timeout(log, 60);
+    tcase_set_timeout(log, WATCHDOG_S);
     tcase_add_test(log, replay_of_a_run_is_identical);
     tcase_add_test(log, calls_the_library_refuses_are_replayed_too);
     tcase_add_loop_test(log, tampered_decision_is_named, 0, 5);
@@ -1182,7 +1183,7 @@ int main(void)
     tcase_add_test(record, numbers_are_readable);
     tcase_add_test(record, every_reason_has_a_word);
     suite_add_tcase(suite, record);
-    tcase_set_timeout(picture, 60);
+    tcase_set_timeout(picture, WATCHDOG_S);
     tcase_add_loop_test(picture, picture_fits_every_terminal, 0, 8);
     tcase_add_test(picture, picture_shows_everybody_without_colour);
     tcase_add_test(picture, pipe_gets_plain_lines);

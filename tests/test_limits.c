@@ -332,6 +332,10 @@ START_TEST(several_disks_are_merged_so_that_qemu_takes_it)
     ours = (struct migbuf_limits){ .bps_wr = 5000, .iops_wr = 7 };
     ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
     ck_assert(m.iops_rd == 50 && m.iops_size == 4096 && m.bps_wr == 5000 && m.iops_wr == 7);
+    hosts[0] = (struct migbuf_throttle_config){ .iops_wr = 50, .iops_rd = 7, .iops_size = 8192 }; /* of 64 KiB 50 / 8, and 1 */
+    ours = (struct migbuf_limits){ .iops_wr = 15, .iops_size = 65536 };
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 1, &ours, &m), 0);
+    ck_assert(m.iops_wr == 6 && m.iops_rd == 1 && m.iops_size == 65536);
     hosts[0] = (struct migbuf_throttle_config){ .bps_wr = 90 };
     ours = (struct migbuf_limits){ .bps_wr = 50, .iops_size = 65536 }; /* a unit without a rate would be refused */
     ck_assert_int_eq(migbuf_limits_merge(hosts, 1, &ours, &m), 0);

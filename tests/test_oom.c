@@ -825,23 +825,23 @@ START_TEST(jansson_never_starves)
 {
     static const char *const item[] = { "{},",           "[],",          "\"\",",  "0,", "{\"\":{}},", "[[]],",
                                         "{\"a\":1,\"b\":2},", "\"\\u00e9\",", "1.5,", "[{}],",      "[0,1,2,3,4,5,6,7,8]," };
-    static char text[40000];
+    static char text[20000]; /* within what a text of its length may hold */
 
     json_set_alloc_funcs(json_take, json_give);
     for (size_t k = 0; k < sizeof item / sizeof *item; k++) {
-        struct migbuf_qmp_message m;
-        size_t used = (size_t)snprintf(text, sizeof text, "{\"return\":["), failures = 0;
+        struct migbuf_migrate_report report;
+        size_t used = (size_t)snprintf(text, sizeof text, "{\"x\":["), failures = 0;
         int rc = MIGBUF_E_NOMEM;
 
         while (used + 40 < (k % 2 ? 1000 : sizeof text))
             used += (size_t)snprintf(text + used, sizeof text - used, "%s", item[k]);
-        used += (size_t)snprintf(text + used, sizeof text - used, "0],\"id\":1}");
+        used += (size_t)snprintf(text + used, sizeof text - used, "0]}");
         for (memory.budget = 1000; rc == MIGBUF_E_NOMEM; memory.budget += memory.budget / 16, failures++) {
-            rc = migbuf_qmp_parse(text, used, &m);
+            rc = migbuf_report_migrate(text, used, &report, NULL);
             ck_assert_msg(rc == 0 || rc == MIGBUF_E_NOMEM, "%s: %d", item[k], rc);
         }
         memory.budget = 0;
-        ck_assert_msg(rc == 0 && m.kind == MIGBUF_QMP_RETURN && failures > 5, "%s: %d %s", item[k], m.kind, m.text);
+        ck_assert_msg(rc == 0 && failures > 5, "%s: %d", item[k], rc);
         ck_assert_int_eq(memory.blocks, 0);
     }
 }

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MS 20000
+#define MS PATIENCE_MS
 #define KEY_VOLUME "user.migbuf.buffer.volume"
 #define KEY_SIZE "user.migbuf.buffer.size"
 
@@ -25,6 +25,8 @@ static int volume(const char *args, const char *input)
 
     snprintf(words, sizeof words, "%s", args);
     argv[n++] = program;
+    argv[n++] = "--timeout";
+    argv[n++] = "120";
     while (rest && n < 31)
         argv[n++] = strsep(&rest, " ");
     argv[n] = NULL;
@@ -197,7 +199,7 @@ int main(int argc, char **argv)
     }
     program = argv[2];
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    status = lxd_lab_main("volume", argv[1], tests, 60);
+    status = lxd_lab_main("volume", argv[1], tests, WATCHDOG_S);
     curl_global_cleanup();
     return status;
 }

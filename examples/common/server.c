@@ -109,6 +109,11 @@ int server_open(const struct server_options *o, struct migbuf_lxd **lxd, char er
     return 0;
 }
 
+bool server_is_file_name(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");
+}
+
 int server_directory(const char *where, char directory[256])
 {
     size_t length = strlen(where);

@@ -46,6 +46,7 @@ struct place {
     struct vm vm;
     struct monitor monitor;
     char directory[300];
+    char capabilities[512]; /* of its QEMU: those to be switched on, as arguments */
     bool started;
 };
 

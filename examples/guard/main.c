@@ -8,6 +8,7 @@
 #include "metrics.h"
 #include "numbers.h"
 #include "server.h"
+#include "tell.h"
 #include <curl/curl.h>
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 #define MAX_VMS 256
-#define SUFFIX ".limits"
 
 enum {
     OPTION_INTERVAL = SERVER_OPTIONS_END,
@@ -83,8 +83,8 @@ static void help(FILE *out)
             "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
             "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
             "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
-            "  --node NAME      the root disk's node in QEMU, where it is not lxd_root or incus_root (from the\n"
-            "                   device's name)\n"
+            "  --node NAME      the root disk's node in QEMU, where it is not what the server makes of the\n"
+            "                   device's name\n"
             "  --directory DIR  where the server's directory is seen from here, to count what else is in a state\n"
             "                   volume (that of its socket; where it cannot be looked into %llu MiB are taken for\n"
             "                   it)\n"
@@ -108,15 +108,17 @@ static void help(FILE *out)
 
 __attribute__((format(printf, 2, 3))) static void say(const struct guarded *g, const char *format, ...)
 {
+    char text[2 * FAIL_SIZE];
     va_list args;
 
     va_start(args, format);
-    if (g)
-        printf("%s%s%s: ", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name);
-    vprintf(format, args);
-    printf("\n");
-    fflush(stdout);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (g)
+        tell(stdout, "%s%s%s: %s", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name,
+             text);
+    else
+        tell(stdout, "%s", text);
 }
 
 static uint64_t now_ms(void)
@@ -143,6 +145,8 @@ static uint64_t count_other(const struct program *p, const struct guarded *g)
     if (p->directory)
         snprintf(directory, sizeof directory, "%s", p->directory);
     else if (server_find(&p->server, where, error) || server_directory(where, directory))
+        return GUARDED_OTHER_BYTES;
+    if (!server_is_file_name(g->project) || !server_is_file_name(g->name))
         return GUARDED_OTHER_BYTES;
     snprintf(path, sizeof path, "%s/virtual-machines/%s%s%s/.", directory, is_default ? "" : g->project, is_default ? "" : "_",
              g->name);
@@ -172,17 +176,24 @@ static struct guarded *find(const struct program *p, const char *project, const 
 }
 
 /* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
-static struct guarded *look_up(struct program *p, const char *project, const char *name, char nodes[3][160])
+static struct guarded *look_up(struct program *p, const char *project, const char *name)
 {
-    bool incus = p->facts.kind == MIGBUF_LXD_INCUS;
+    char raw[4096], file[SAVED_NAME];
+    struct migbuf_lxd_names names;
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     struct guarded *g;
-    char raw[4096];
 
     if (migbuf_lxd_vm(p->lxd, project, name, p->server.timeout_ms, &vm, &e) ||
         migbuf_lxd_vm_key(p->lxd, project, name, "raw.qemu", p->server.timeout_ms, raw, sizeof raw, &e)) {
         server_fail(p->error, p->lxd, name, &e);
+        return NULL;
+    }
+    if (p->node) {
+        names = (struct migbuf_lxd_names){ .node = "" };
+        snprintf(names.node, sizeof names.node, "%s", p->node);
+    } else if (migbuf_lxd_names(p->facts.kind, vm.root, &names)) {
+        fail(p->error, "it has no root disk");
         return NULL;
     }
     g = calloc(1, sizeof *g);
@@ -197,29 +208,24 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     }
     snprintf(g->project, sizeof g->project, "%s", project);
     snprintf(g->name, sizeof g->name, "%s", name);
-    snprintf(g->saved, sizeof g->saved, "%.200s/%.127s:%.127s" SUFFIX, p->state_dir, project, name);
+    saved_name(project, name, file);
+    snprintf(g->saved, sizeof g->saved, "%.200s/%s", p->state_dir, file);
+    g->names = names;
     g->dry = p->dry;
     g->state_bytes = vm.state_bytes;
     g->other_bytes = count_other(p, g);
-    /* As both name them: before the overlay is on it, and after. */
-    snprintf(nodes[0], sizeof nodes[0], "%s_%s", incus ? "incus" : "lxd", vm.root);
-    if (p->node)
-        snprintf(nodes[0], sizeof nodes[0], "%s", p->node);
-    snprintf(nodes[1], sizeof nodes[1], "%.140s_snapshot", nodes[0]);
-    snprintf(nodes[2], sizeof nodes[2], "%.140s_snap", nodes[0]);
     return g;
 }
 
 /* Puts a VM under guard; false with p->error. */
 static bool guard(struct program *p, const char *project, const char *name)
 {
-    char nodes[3][160], a[HUMAN_SIZE], b[HUMAN_SIZE];
-    const char *names_of[] = { nodes[0], nodes[1], nodes[2] };
-    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name, nodes) : NULL;
+    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name) : NULL;
+    char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
     if (!g)
         return false;
-    if (guarded_start(g, names_of, 3, p->interval_ms)) {
+    if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
         if (g->gone) /* its QEMU has ended, and with it every limit */
             unlink(g->saved);
@@ -332,16 +338,10 @@ static void take_up(struct program *p)
     struct dirent *entry;
 
     while (d && (entry = readdir(d))) {
-        char name[256];
-        size_t length = strlen(entry->d_name), tail = sizeof SUFFIX - 1;
-        char *colon;
+        char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
 
-        snprintf(name, sizeof name, "%s", entry->d_name);
-        if (length <= tail || strcmp(name + length - tail, SUFFIX) || !(colon = strchr(name, ':')))
-            continue;
-        name[length - tail] = *colon = 0;
-        if (!guard(p, name, colon + 1))
-            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", colon + 1, p->state_dir, entry->d_name, p->error);
+        if (saved_whose(entry->d_name, project, name) && !guard(p, project, name))
+            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
     }
     if (d)
         closedir(d);
@@ -456,7 +456,7 @@ static int take_option(struct program *p, int option, const char *value)
         return 0;
     case OPTION_NODE:
         p->node = value;
-        return strlen(value) < 20 ? 0 : fail(p->error, "--node %s: at most 19 characters", value);
+        return strlen(value) < 32 ? 0 : fail(p->error, "--node %s: at most 31 characters", value);
     case OPTION_DRY_RUN:
         p->dry = true;
         return 0;
@@ -497,13 +497,13 @@ int main(int argc, char **argv)
     int rc = read_options(&p, argc, argv);
 
     if (rc < 0)
-        fprintf(stderr, "migbuf-guard: %s\n", p.error);
+        tell(stderr, "migbuf-guard: %s", p.error);
     if (rc)
         return rc < 0 ? 2 : 0;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = prepare(&p);
     if (rc)
-        fprintf(stderr, "migbuf-guard: %s\n", p.error);
+        tell(stderr, "migbuf-guard: %s", p.error);
     else
         rc = run(&p);
     if (p.listener >= 0)

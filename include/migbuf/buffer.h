@@ -282,7 +282,8 @@ struct migbuf_buffer_stats {
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
     uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
-    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed, drains included */
+    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: drains, and refusals of the
+                                  last ones that nobody has answered yet, included */
 };
 
 /**
