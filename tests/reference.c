@@ -1903,13 +1903,26 @@ static void settle_ledger(struct reference *r)
         }
 }
 
+/* From landing to landing. What nobody has answered may still be refused, and then what was before holds as long. */
+static double claimed(const struct reference *r, const struct reference_migration *m)
+{
+    if (m->force.unanswered || m->force.unknown)
+        return fmax(m->claim, growth(m, highest_rate(m), window_s(r), 1, false));
+    return m->force.now.paused ? 0 : m->claim;
+}
+
+/* A reserve that the last tick counted is counted until the next: its pending and claim are of what was left beside it. */
 double reference_reach(const struct reference *r)
 {
-    double bytes = r->pending + r->claims;
+    double bytes = 0;
 
-    for (int i = 0; i < r->ledger.count; i++)
-        if (!r->migration[i].waits)
-            bytes += reference_most_bytes(&r->migration[i]) + reference_reserve(&r->migration[i]);
+    for (int i = 0; i < r->ledger.count; i++) {
+        const struct reference_migration *m = &r->migration[i];
+        double files = reference_most_bytes(m), more = fmax(m->reserve, reference_reserve(m)) + m->pending + claimed(r, m);
+
+        if (!m->waits)
+            bytes += files + fmin(more, fmax(0, reference_whole(m) - files));
+    }
     return bytes;
 }
 
@@ -1964,16 +1977,12 @@ static void count_tick(struct reference *r, uint64_t now_ms)
     r->now_ms = now_ms;
 }
 
-/* Room that a decision takes until the next: a guest that stands takes none. */
-static void count_claims(struct reference *r)
+static void end_tick(struct reference *r)
 {
-    r->claims = 0;
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
         m->force.found = false;
-        if (!m->waits && !m->force.now.paused)
-            r->claims += m->claim;
         if (!m->waits && !r->cannot_fit)
             m->drains_fit = m->drains_ahead;
     }
@@ -2008,12 +2017,12 @@ void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision
         r->migration[i].undecided = r->migration[i].force;
         decide(r, i, 0, &out[i]);
     }
-    count_claims(r);
+    end_tick(r);
 }
 
 void reference_again(struct reference *r, int i, double shift, struct migbuf_decision *out)
 {
     r->migration[i].force = r->migration[i].undecided;
     decide(r, i, shift, out);
-    count_claims(r);
+    end_tick(r);
 }

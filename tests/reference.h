@@ -124,7 +124,7 @@ struct reference {
     bool cannot_fit;
     uint64_t now_ms, ticks, late_ticks;
     uint64_t files;
-    double reserves, pending, unseen, claims, grantable, level;
+    double reserves, pending, unseen, grantable, level;
 };
 
 /* Pure pieces, each the most direct reading of its header. */
