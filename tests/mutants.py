@@ -15,6 +15,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DISK, LIMITS, BUFFER, LAWS = "test_disk_model", "test_limits", "test_buffer_model", "test_laws"
+CASES = "test_buffer"
 
 # name, file, what stands there, what stands there instead, the tests of which one has to notice
 MUTANTS = [
@@ -65,7 +66,7 @@ MUTANTS = [
     ("a set passes no request", "buffer.c", "    e->set_request *= (double)disk_count;\n", "    e->set_request = 0;\n", [BUFFER]),
     ("one set, however many disks", "buffer.c", "    e->set_request *= (double)disk_count;\n", "", [BUFFER]),
     ("a set empties no bucket", "buffer.c", "    e->set_s = BURST_S * (double)disk_count;\n", "", [BUFFER]),
-    ("who joins waits for nobody", "buffer.c", ".joining = !m->file_bytes,", ".joining = 0,", ["test_buffer"]),
+    ("who joins waits for nobody", "buffer.c", ".joining = !m->file_bytes,", ".joining = 0,", [CASES]),
     ("a drain needs no room", "buffer.c", "    if (drains_ahead > e->drains_fit && b->o.policy", "    if (0 && b->o.policy", [BUFFER]),
     ("Omega shrinks at once", "buffer.c", "    return smaller && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)capacity_bytes);",
      "    return 0;", [BUFFER]),
@@ -87,6 +88,50 @@ MUTANTS = [
     ("nothing is pending", "buffer.c", "    return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);", "    return fmin(0, missing_bytes);", [BUFFER]),
     ("everybody may write what is left", "buffer.c", "            e->budget = b->level;\n", "", [BUFFER]),
     ("an unknown guest is not floored", "buffer.c", "    return e->least_units > 2 ? e->least_units : 2;", "    return 1;", [BUFFER]),
+    # Each of these has a case of its own
+    ("who was told to stop is not let run", "buffer.c", " && (e->before.paused || e->pours));", " && e->before.paused);", [CASES]),
+    ("what a file holds was not written", "buffer.c", "fmax(d->units_bytes - last.units_bytes, grown) : grown;",
+     "fmax(d->units_bytes - last.units_bytes, grown) : 0;", [CASES]),
+    ("a first interval is a sixtieth of a mean", "buffer.c", "        d->forecast.rate = d->forecast.peak;\n", "        ;\n", [CASES]),
+    ("nobody begins with a part", "buffer.c", " && e->budget > first) {", " && e->budget > first && 0) {", [CASES]),
+    ("who explores takes all", "buffer.c", "(!e->demand.known || (e->plan.cut && isinf(e->plan.rate)))", "!e->demand.known", [CASES]),
+    ("a queue that is not known is none", "limits.c",
+     "        k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);", "        k.queue_bytes = 0;", [CASES]),
+    ("a refusal does not say what is not known", "buffer.c", "    if (2 * caution > need)", "    if (0)", [CASES]),
+    ("the ratio's clock is lost", "buffer_text.c", "    e->learnt_at_ms = migbuf__read_number(r, 0, UINT64_MAX);",
+     "    e->learnt_at_ms = migbuf__read_number(r, 0, UINT64_MAX) * 0 + 80000;", [CASES]),
+    ("the forecast's clock is lost", "buffer_text.c", "    d->at_ms = migbuf__read_number(r, 0, UINT64_MAX);",
+     "    d->at_ms = migbuf__read_number(r, 0, UINT64_MAX) * 0 + 80000;", [CASES]),
+    ("no limit is no growth", "buffer.c", "MIGBUF__UNLIMITED_UNITS ? device :", "MIGBUF__UNLIMITED_UNITS ? 0 * device :", [CASES]),
+    ("a lower limit may be too low", "buffer.c", "        e->now.units = further > least ? further : least;",
+     "        e->now.units = further > 1 || !least ? further : 1;", [CASES]),
+    ("policy literal knows of stalls", "buffer.c", "least = b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units,",
+     "least = e->least_units,", [CASES]),
+    ("policy literal forgets nothing", "buffer.c", "            b->e[i].olders = b->e[i].drained = 0;\n", "            ;\n", [CASES]),
+    ("more than QEMU takes is found", "buffer.c", "    if (units > (uint64_t)MIGBUF__QEMU_VALUE_MAX)\n        return MIGBUF_E_RANGE;\n", "", [CASES]),
+    ("files of any size come in", "buffer.c", " ||\n        given->file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)", ")", [CASES]),
+    ("a link may be faster than any", "buffer.c", "bytes_per_s && bytes_per_s <= UINT64_C(1) << 53 ?", "bytes_per_s ?", [CASES]),
+    ("a file holds data only", "limits.c", "        k.extra_bytes = UNKNOWN_EXTRA;", "        k.extra_bytes = 0;", [CASES, LIMITS]),
+    ("every file has an end", "limits.c", "    if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE || *bytes", "    if (*bytes", [CASES, LIMITS]),
+    ("a unit may be half a block", "limits.c", "    return block > g->subcluster_bytes ? block : g->subcluster_bytes;",
+     "    return block ? g->subcluster_bytes : block;", [LIMITS]),
+    ("a large unit has one table", "limits.c", "    tables = (double)divide_up(unit_of(g), reach_of(g));", "    tables = 1;", [LIMITS]),
+    ("66048 bytes are aligned", "limits.c", "        g->request_bytes % unit_of(g))", "        g->request_bytes % 512)", [LIMITS]),
+    ("who comes does not see what is on its way", "buffer.c", "most_of(e) + pending_of(b, e, missing(e) - reserve_of(e, missing(e))));",
+     "most_of(e));", [CASES]),
+    ("what nobody answered waits for ever", "buffer.c", "    e->open &= kept > 0;", "    e->open &= 1;", [CASES]),
+    ("a guest is paused with a limit", "buffer.c", "        stand(b, e);\n        return MIGBUF_ACTION_PAUSE;", "        return MIGBUF_ACTION_PAUSE;", [CASES]),
+    ("what nobody has seen is not saved", "buffer_text.c", "bits(e->unseen), bits(e->reserve)", "bits(0.0), bits(e->reserve)", [CASES]),
+    ("what is claimed is not saved", "buffer_text.c", "bits(e->pending), bits(e->claim)", "bits(0.0), bits(0.0)", [CASES]),
+    ("who is to stand wrote nothing in a lost time", "buffer_text.c", "        writes |= e->older[k].units > 0;\n", "", [CASES]),
+    ("a sample may be from the future", "buffer.c", "        if (*at != MIGBUF__NEVER && (*at > now_ms ||", "        if (*at != MIGBUF__NEVER && known && (*at > now_ms ||", [CASES]),
+    ("no limit is the highest", "buffer.c", "    return rate_of(e, a) > rate_of(e, b) ? a : b;", "    return a > b ? a : b;", [CASES]),
+    ("without a lag all lands at once", "buffer.c", " || (e->unknown && !b->o.lag_ms);", ";", [CASES]),
+    ("without a lag no bucket is found empty", "buffer.c", "e->now.limited && e->unseen <= 0)", "e->now.limited)", [CASES]),
+    ("rounding pauses somebody", "buffer.c", "    if (!literal && units < lowest_units(e) &&", "    if (0 && units < lowest_units(e) &&", [CASES]),
+    ("what nobody has seen was no rewrite", "buffer.c", "migbuf_forecast_remaining(f, (double)files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
+    ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
+    ("what has no room is given away", "buffer.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
 ]
 
 
