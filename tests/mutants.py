@@ -114,7 +114,6 @@ MUTANTS = [
     ("policy literal forgets nothing", "buffer.c", "            b->e[i].olders = b->e[i].drained = 0;\n", "            ;\n", [CASES]),
     ("more than QEMU takes is found", "buffer.c", "    if (units > (uint64_t)MIGBUF__QEMU_VALUE_MAX)\n        return MIGBUF_E_RANGE;\n", "", [CASES]),
     ("files of any size come in", "buffer.c", " ||\n        given->file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)", ")", [CASES]),
-    ("a link may be faster than any", "buffer.c", "bytes_per_s && bytes_per_s <= UINT64_C(1) << 53 ?", "bytes_per_s ?", [CASES, LAWS]),
     ("a file holds data only", "limits.c", "        k.extra_bytes = UNKNOWN_EXTRA;", "        k.extra_bytes = 0;", [CASES, LIMITS]),
     ("every file has an end", "limits.c", "    if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE || *bytes", "    if (*bytes", [CASES, LIMITS]),
     ("a unit may be half a block", "limits.c", "    return block > g->subcluster_bytes ? block : g->subcluster_bytes;",
