@@ -45,17 +45,17 @@ static struct scratch scratch_of(const struct migbuf_buffer *b)
     struct scratch s;
 
     s.views = b->scratch;
-    s.x = (double *)(s.views + b->room);
-    s.y = s.x + b->room;
-    s.amount = s.y + b->room;
-    s.weight = s.amount + b->room;
-    s.first = (size_t *)(s.weight + b->room);
-    s.order = s.first + b->room + 1;
-    s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->room);
-    s.plan = (struct migbuf_planner_plan *)(s.guest + b->room);
-    s.slot = (struct migbuf_planner_slot *)(s.plan + b->room);
-    s.link = (struct migbuf_planner_link *)(s.slot + 2 * (size_t)b->room);
-    s.looks_at = (uint32_t *)(s.link + b->room);
+    s.x = (double *)(s.views + b->allocated);
+    s.y = s.x + b->allocated;
+    s.amount = s.y + b->allocated;
+    s.weight = s.amount + b->allocated;
+    s.first = (size_t *)(s.weight + b->allocated);
+    s.order = s.first + b->allocated + 1;
+    s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->allocated);
+    s.plan = (struct migbuf_planner_plan *)(s.guest + b->allocated);
+    s.slot = (struct migbuf_planner_slot *)(s.plan + b->allocated);
+    s.link = (struct migbuf_planner_link *)(s.slot + 2 * (size_t)b->allocated);
+    s.looks_at = (uint32_t *)(s.link + b->allocated);
     return s;
 }
 
@@ -64,7 +64,7 @@ static struct scratch scratch_of(const struct migbuf_buffer *b)
 const char *migbuf_action_text(int32_t action)
 {
     static const char *const text[] = { "unknown", "keep", "lower", "raise", "pause", "resume", "cannot fit",
-                                        "again", "wait" };
+                                        "rearm", "wait" };
 
     return text[action >= 1 && action <= MIGBUF_ACTION_WAIT ? action : 0];
 }
@@ -76,7 +76,7 @@ const char *migbuf_reason_text(int32_t reason)
         "the rate its bins allow",
         "its share of the link",
         "what its bins could hold until the next decision",
-        "a migration that hosts its shards may write no more",
+        "a migration that lends it room may write no more",
         "the agreed minimum",
         "what is free in the buffer, shared by all",
         "the buffer cannot hold the reserves for drains",
@@ -150,7 +150,7 @@ int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_option
     b = migbuf__resize(&a, NULL, 0, 1, sizeof *b);
     if (!b)
         return MIGBUF_E_NOMEM;
-    *b = (struct migbuf_buffer){ .allocator = a, .o = o, .level = INFINITY };
+    *b = (struct migbuf_buffer){ .allocator = a, .options = o, .level = INFINITY };
     rc = migbuf_bins_new(capacity_bytes, allocator, &b->bins);
     if (rc) {
         migbuf__free(&a, b, sizeof *b);
@@ -178,11 +178,11 @@ void migbuf_buffer_free(struct migbuf_buffer *b)
         return;
     a = b->allocator;
     for (uint32_t i = 0; i < b->count; i++)
-        migbuf__free(&a, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
+        migbuf__free(&a, b->entries[i].geometry, disks_bytes(b->entries[i].disk_count));
     migbuf_bins_free(b->bins);
-    migbuf__free(&a, b->e, b->room * sizeof *b->e);
-    migbuf__free(&a, b->links, b->links_room * sizeof *b->links);
-    migbuf__free(&a, b->scratch, scratch_bytes(b->room));
+    migbuf__free(&a, b->entries, b->allocated * sizeof *b->entries);
+    migbuf__free(&a, b->links, b->links_allocated * sizeof *b->links);
+    migbuf__free(&a, b->scratch, scratch_bytes(b->allocated));
     migbuf__free(&a, b->guest, b->edges * sizeof *b->guest);
     migbuf__free(&a, b, sizeof *b);
 }
@@ -221,8 +221,8 @@ static void leave_link(struct migbuf_buffer *b, const struct entry *e)
     b->links[at] = b->links[last];
     b->links_count--;
     for (uint32_t i = 0; i < b->count; i++)
-        if (b->e[i].link_at == last)
-            b->e[i].link_at = at;
+        if (b->entries[i].link_at == last)
+            b->entries[i].link_at = at;
 }
 
 int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s)
@@ -313,9 +313,9 @@ static double pending_of(const struct migbuf_buffer *b, const struct entry *e, d
     uint32_t sets;
     double rate = highest_rate(e, &sets);
 
-    if ((!b->o.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
+    if ((!b->options.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
         return 0;
-    return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);
+    return fmin(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
 
 /* Claim when the limit lets through w units/s * unit: fixed part, and the slope of the rest in w. Both ways to bound the
@@ -535,28 +535,28 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
     e->set_s = BURST_S * (double)disk_count;
     e->least_units = least_units(longest, smallest, o->max_stall_ms);
     migbuf_growth_init(&e->growth);
-    migbuf_forecast_init(&e->demand.forecast, (double)m->rate_bytes_per_s);
-    e->plan.release_s = INFINITY;
+    migbuf_forecast_init(&e->observed.forecast, (double)m->rate_bytes_per_s);
+    e->plan.finish_s = INFINITY;
     e->step = flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE ? 2 * e->unit : e->unit; /* half for bytes, half for requests */
     return 0;
 }
 
 int migbuf__buffer_reserve(struct migbuf_buffer *b, uint64_t wanted)
 {
-    uint32_t room = b->room ? b->room : 8;
+    uint32_t room = b->allocated ? b->allocated : 8;
     struct entry *e;
     void *scratch;
 
-    if (b->links_count == b->links_room) {
-        uint32_t more = b->links_room ? 2 * b->links_room : 4;
-        struct link *l = migbuf__resize(&b->allocator, b->links, b->links_room, more, sizeof *l);
+    if (b->links_count == b->links_allocated) {
+        uint32_t more = b->links_allocated ? 2 * b->links_allocated : 4;
+        struct link *l = migbuf__resize(&b->allocator, b->links, b->links_allocated, more, sizeof *l);
 
         if (!l)
             return MIGBUF_E_NOMEM;
         b->links = l;
-        b->links_room = more;
+        b->links_allocated = more;
     }
-    if (wanted <= b->room)
+    if (wanted <= b->allocated)
         return 0;
     if (wanted > UINT32_C(1) << 30)
         return MIGBUF_E_NOMEM;
@@ -565,15 +565,15 @@ int migbuf__buffer_reserve(struct migbuf_buffer *b, uint64_t wanted)
     scratch = migbuf__resize(&b->allocator, NULL, 0, scratch_bytes(room), 1);
     if (!scratch)
         return MIGBUF_E_NOMEM;
-    e = migbuf__resize(&b->allocator, b->e, b->room, room, sizeof *e);
+    e = migbuf__resize(&b->allocator, b->entries, b->allocated, room, sizeof *e);
     if (!e) {
         migbuf__free(&b->allocator, scratch, scratch_bytes(room));
         return MIGBUF_E_NOMEM;
     }
-    migbuf__free(&b->allocator, b->scratch, scratch_bytes(b->room));
+    migbuf__free(&b->allocator, b->scratch, scratch_bytes(b->allocated));
     b->scratch = scratch;
-    b->e = e;
-    b->room = room;
+    b->entries = e;
+    b->allocated = room;
     return 0;
 }
 
@@ -596,7 +596,7 @@ double migbuf__buffer_room(const struct migbuf_buffer *b)
     double have = (double)migbuf__bins_capacity(b->bins);
 
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->e[i];
+        const struct entry *e = &b->entries[i];
 
         have -= migbuf__buffer_least_room(b, e, most_of(e) + pending_of(b, e, missing(e) - reserve_of(e, missing(e))));
     }
@@ -609,7 +609,7 @@ static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t 
     double caution = fmin(e->caution * (e->drains_ahead + 1.0), need);
     const char *text = "its files, its reserve for drains and its smallest limit do not fit beside the others'";
 
-    if (b->o.policy == MIGBUF_POLICY_LITERAL || need <= have)
+    if (b->options.policy == MIGBUF_POLICY_LITERAL || need <= have)
         return 0;
     if (2 * caution > need)
         text = "it does not fit, mostly because queue_bytes is not known and counts at its worst for each drain: give it "
@@ -648,7 +648,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
         return rc;
     if (migbuf__bins_find(b->bins, m->id) != NONE)
         return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
-    rc = migbuf__buffer_entry(&b->o, &e, m, disks, disk_count);
+    rc = migbuf__buffer_entry(&b->options, &e, m, disks, disk_count);
     if (rc)
         return migbuf__fail(error, rc, "the geometry of a disk is not valid, see migbuf_geometry_check");
     rc = admit(b, &e, m->file_bytes, error);
@@ -660,17 +660,17 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
     if (rc)
         return migbuf__fail(error, rc, "no memory");
     e.measured[0].file_bytes = m->file_bytes;
-    e.demand.at_ms = b->now_ms;
+    e.observed.at_ms = b->now_ms;
     for (size_t k = 0; k < disk_count; k++)
         e.measured[k].at_ms = b->now_ms;
-    e.demand.file_bytes = (double)m->file_bytes;
+    e.observed.file_bytes = (double)m->file_bytes;
     rc = migbuf_bins_start(b->bins, m->id, m->weight, m->file_bytes);
     if (rc) {
         migbuf__free(&b->allocator, e.geometry, disks_bytes(disk_count));
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     }
     migbuf__buffer_join_link(b, &e);
-    b->e[b->count++] = e;
+    b->entries[b->count++] = e;
     return 0;
 }
 
@@ -684,10 +684,10 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
     migbuf_bins_end(b->bins, id);
-    leave_link(b, &b->e[i]);
-    migbuf__free(&b->allocator, b->e[i].geometry, disks_bytes(b->e[i].disk_count));
+    leave_link(b, &b->entries[i]);
+    migbuf__free(&b->allocator, b->entries[i].geometry, disks_bytes(b->entries[i].disk_count));
     b->count--;
-    memmove(b->e + i, b->e + i + 1, (b->count - i) * sizeof *b->e);
+    memmove(b->entries + i, b->entries + i + 1, (b->count - i) * sizeof *b->entries);
     return 0;
 }
 
@@ -720,7 +720,7 @@ static double reach(const struct migbuf_buffer *b)
     double bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
-        bytes += reach_of(b, &b->e[i]);
+        bytes += reach_of(b, &b->entries[i]);
     return bytes;
 }
 
@@ -735,22 +735,22 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
     struct entry *e;
     uint32_t i, had;
 
-    if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
+    if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_MIRROR))
         return MIGBUF_E_INVALID;
     i = migbuf__bins_find(b->bins, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    e = &b->e[i];
+    e = &b->entries[i];
     if (phase != e->phase) /* until the next sample tells: all of it */
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
-                phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
+                phase == MIGBUF_PHASE_MIRROR ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
     had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit; /* none of the others may have begun */
     if (drains_ahead < had && !e->now.none)
         e->drained = had - drains_ahead < UINT32_MAX - e->drained ? e->drained + had - drains_ahead : UINT32_MAX;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
+    if (drains_ahead > e->drains_fit && b->options.policy != MIGBUF_POLICY_LITERAL &&
         !fits(b, (double)migbuf__bins_capacity(b->bins)))
         return 1;
     e->drains_fit = drains_ahead;
@@ -771,9 +771,9 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
     rc = migbuf__bins_weight(b->bins, i, weight);
     if (rc)
         return rc;
-    l = &b->links[b->e[i].link_at];
-    l->weights = l->weights - b->e[i].weight + weight;
-    b->e[i].weight = weight;
+    l = &b->links[b->entries[i].link_at];
+    l->weights = l->weights - b->entries[i].weight + weight;
+    b->entries[i].weight = weight;
     return 0;
 }
 
@@ -783,12 +783,12 @@ static void count_writes(struct entry *e, struct measured *m, const struct migbu
     uint64_t disk = UINT64_C(1) << s->disk;
 
     if ((m->writes && !s->writes) || (m->written_bytes && !s->written_bytes)) {
-        e->demand.told &= ~disk;
+        e->observed.told &= ~disk;
         return;
     }
     m->writes = s->writes;
     m->written_bytes = s->written_bytes;
-    e->demand.told |= disk;
+    e->observed.told |= disk;
 }
 
 int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
@@ -800,7 +800,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
     for (size_t k = 0; k < count; k++) {
         uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
 
-        if (i == NONE || samples[k].disk >= b->e[i].disk_count)
+        if (i == NONE || samples[k].disk >= b->entries[i].disk_count)
             return MIGBUF_E_NOTFOUND;
         if (samples[k].reserved)
             return MIGBUF_E_INVALID;
@@ -809,7 +809,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
     }
     for (size_t k = 0; k < count; k++) {
         const struct migbuf_sample *s = &samples[k];
-        struct entry *e = &b->e[migbuf__bins_find(b->bins, s->id)];
+        struct entry *e = &b->entries[migbuf__bins_find(b->bins, s->id)];
 
         struct measured *m = &e->measured[s->disk];
 
@@ -829,7 +829,7 @@ static void update_ledger(struct migbuf_buffer *b)
 {
     for (int growing = 0; growing < 2; growing++)
         for (uint32_t i = 0; i < b->count; i++) {
-            uint64_t bytes = files_of(&b->e[i]);
+            uint64_t bytes = files_of(&b->entries[i]);
 
             if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
                 migbuf__bins_set(b->bins, i, bytes);
@@ -844,17 +844,17 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
     if (!b)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
     for (uint32_t i = 0; i < b->count; i++)
-        need += most_of(&b->e[i]) + reserve_of(&b->e[i], missing(&b->e[i]));
+        need += most_of(&b->entries[i]) + reserve_of(&b->entries[i], missing(&b->entries[i]));
     if (need > (double)capacity_bytes)
         return migbuf__fail_numbers(error, MIGBUF_E_IN_USE, "files and reserves for drains need more than that",
                                     (uint64_t)need, capacity_bytes);
-    rc = capacity_bytes > MIGBUF_BYTES_MAX ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b->bins, 2);
+    rc = capacity_bytes > MIGBUF_BYTES_MAX ? MIGBUF_E_RANGE : migbuf__bins_grow_all(b->bins, 2);
     if (rc)
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     update_ledger(b); /* sizes sampled since the last tick count: the ledger may still hold larger ones */
     smaller = capacity_bytes < migbuf__bins_capacity(b->bins);
     migbuf__bins_resize(b->bins, capacity_bytes);
-    return smaller && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)capacity_bytes);
+    return smaller && b->options.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)capacity_bytes);
 }
 
 /* A tick */
@@ -862,7 +862,7 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 /* Every disk's counters are of its last sample. */
 static int is_told(const struct entry *e)
 {
-    return !(~e->demand.told << (64 - e->disk_count));
+    return !(~e->observed.told << (64 - e->disk_count));
 }
 
 /* Growth per unit since the last time, of all its disks together. Where bytes and requests are limited side by side a unit
@@ -909,20 +909,20 @@ static void owe(const struct migbuf_buffer *b, struct entry *e)
 
 static int waits_too_long(const struct migbuf_buffer *b, const struct entry *e)
 {
-    return e->owed.seconds * 1000 > (b->o.max_stall_ms ? b->o.max_stall_ms : DEFAULT_STALL_MS);
+    return e->owed.seconds * 1000 > (b->options.max_stall_ms ? b->options.max_stall_ms : DEFAULT_STALL_MS);
 }
 
 /* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
  * planner's rates are of what is written anyway: its ratio stays 1. */
 static double ratio_of(const struct entry *e)
 {
-    return e->phase == MIGBUF_PHASE_DRAIN ? 1 : e->growth.ratio;
+    return e->phase == MIGBUF_PHASE_MIRROR ? 1 : e->growth.ratio;
 }
 
 /* The agreed minimum, and never less than what the guest needs to run at all. */
 static double floor_of(const struct migbuf_buffer *b, const struct entry *e, double ratio)
 {
-    return fmax((double)b->o.floor_bytes_per_s, (double)(lowest_units(e) * e->step) * ratio);
+    return fmax((double)b->options.floor_bytes_per_s, (double)(lowest_units(e) * e->step) * ratio);
 }
 
 static double link_share(const struct migbuf_buffer *b, const struct entry *e)
@@ -938,12 +938,12 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     double worst;
 
     e->share = link_share(b, e);
-    if (e->phase == MIGBUF_PHASE_DRAIN && e->share < INFINITY)
+    if (e->phase == MIGBUF_PHASE_MIRROR && e->share < INFINITY)
         e->share = 0.5 * fmin(e->flow, e->share);
     migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
     /* What is let through may grow the file by A / ratio of what is expected. */
     worst = e->amplification / ratio_of(e);
-    migbuf_throttle_hard_cap(v->room_bytes, worst, b->late_interval_s, e->set_s, e->request / worst, &e->hard_cap);
+    migbuf_throttle_hard_cap(v->free_bytes, worst, b->late_interval_s, e->set_s, e->request / worst, &e->hard_cap);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
     if (e->share < e->clamped) {
@@ -956,17 +956,17 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     }
 }
 
-static void clamp_by_hosts(const struct migbuf_buffer *b, struct entry *e, double hosted,
+static void clamp_by_lenders(const struct migbuf_buffer *b, struct entry *e, double below_lenders,
                            const struct migbuf_bins_view *v)
 {
-    e->hosted = e->budget = hosted;
-    if (hosted < e->clamped)
-        e->reason = MIGBUF_REASON_HOST;
+    e->below_lenders = e->budget = below_lenders;
+    if (below_lenders < e->clamped)
+        e->reason = MIGBUF_REASON_LENDER;
     if (e->budget < floor_of(b, e, ratio_of(e))) {
         e->budget = floor_of(b, e, ratio_of(e));
         e->reason = MIGBUF_REASON_FLOOR;
     }
-    if (e->phase == MIGBUF_PHASE_BASE && v->shards == 1 && !v->prospective && missing(e) <= v->room_bytes) {
+    if (e->phase == MIGBUF_PHASE_BASE && v->shards == 1 && !v->prospective && missing(e) <= v->free_bytes) {
         e->budget = INFINITY;
         e->reason = MIGBUF_REASON_WHOLE;
     }
@@ -979,7 +979,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
     double total = (double)migbuf__bins_capacity(b->bins), least = 0, waits = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
+        struct entry *e = &b->entries[i];
 
         e->reserve = e->joining ? 0 : reserve_of(e, missing(e));
         e->pending = pending_of(b, e, missing(e) - e->reserve);
@@ -991,7 +991,7 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
             least += migbuf__buffer_least_room(b, e, most_of(e)) - most_of(e) - e->reserve;
     }
     for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
+        struct entry *e = &b->entries[i];
         double need = e->joining ? migbuf__buffer_least_room(b, e, 0) : 0;
 
         if (!e->joining)
@@ -1016,7 +1016,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
     double total = b->grantable, level;
 
     for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
+        struct entry *e = &b->entries[i];
         double ratio = ratio_of(e), most = fmin(e->budget, e->device * ratio);
         double room = e->joining ? 0 : missing(e) - e->reserve - e->pending;
         double at = fmax(fmin(most, w) / ratio, (double)(lowest_units(e) * e->step));
@@ -1047,7 +1047,7 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
             b->level = level_at(b, n, s, INFINITY);
     }
     for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
+        struct entry *e = &b->entries[i];
 
         if (e->budget > b->level && missing(e) > 0) { /* a file that is whole cannot grow */
             e->budget = b->level;
@@ -1060,13 +1060,13 @@ static void clamp_by_space(struct migbuf_buffer *b, uint32_t n, const struct scr
 static void paper_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
 {
     for (uint32_t i = 0; i < n; i++) {
-        learn(b, &b->e[i]);
-        clamp_by_itself(b, &b->e[i], &s->views[i]);
-        s->x[i] = b->e[i].clamped;
+        learn(b, &b->entries[i]);
+        clamp_by_itself(b, &b->entries[i], &s->views[i]);
+        s->x[i] = b->entries[i].clamped;
     }
-    migbuf_throttle_hosts(s->x, n, s->first, b->guest, s->order, s->y);
+    migbuf_throttle_lenders(s->x, n, s->first, b->guest, s->order, s->y);
     for (uint32_t i = 0; i < n; i++)
-        clamp_by_hosts(b, &b->e[i], s->y[i], &s->views[i]);
+        clamp_by_lenders(b, &b->entries[i], s->y[i], &s->views[i]);
     clamp_by_space(b, n, s);
 }
 
@@ -1091,9 +1091,9 @@ static int has_begun(const struct entry *e)
 
 /* What was written and what grew since the last tick goes into the forecast. A file that grew was written to: also what it
  * held before its counters were first told. */
-static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
+static void learn_forecast(const struct migbuf_buffer *b, struct entry *e)
 {
-    struct demand *d = &e->demand, last = *d;
+    struct observed *d = &e->observed, last = *d;
     double interval_s = (double)(b->now_ms - d->at_ms) / 1000, written, grown;
 
     if (!has_begun(e))
@@ -1115,9 +1115,9 @@ static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
 
 static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
 {
-    const struct migbuf_forecast *f = &e->demand.forecast;
+    const struct migbuf_forecast *f = &e->observed.forecast;
 
-    *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_DRAIN,
+    *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_MIRROR,
                                         .place = e->plan.place, .weight = e->weight, .file_bytes = most_of(e),
                                         .need_bytes = e->plan.need_bytes, .growth_ratio = f->growth_ratio,
                                         .rate = f->rate, .peak = f->peak };
@@ -1129,23 +1129,23 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
 
 /* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
  * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. Of whom
- * nothing has been seen yet, or who has less than its wish and is let explore, a sixteenth must do: what it takes cannot be
+ * nothing has been seen yet, or who has less than its demand and is let explore, a sixteenth must do: what it takes cannot be
  * taken back. */
 static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
 {
-    double in_force = (double)(e->now.units * e->step), band = b->o.hysteresis_percent / 100.0;
+    double in_force = (double)(e->now.units * e->step), band = b->options.hysteresis_percent / 100.0;
     double free_bytes = fmax(0, (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins));
     double window_s = e->amplification * (b->late_interval_s + e->set_s), first = free_bytes / FIRST_PART / window_s;
 
     e->share = link_share(b, e);
     e->curve = e->hard_cap = INFINITY;
-    e->clamped = e->hosted = e->budget = e->plan.rate * (double)(e->step / e->unit);
+    e->clamped = e->below_lenders = e->budget = e->plan.rate * (double)(e->step / e->unit);
     e->reason = isinf(e->plan.rate) ? MIGBUF_REASON_FREE : e->plan.cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
     if (e->budget < floor_of(b, e, 1))
         e->budget = floor_of(b, e, 1);
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
-    if ((!e->demand.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
+    if ((!e->observed.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
         e->budget = fmax(first, floor_of(b, e, 1));
         e->reason = MIGBUF_REASON_FIRST;
     }
@@ -1165,12 +1165,12 @@ void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planne
 {
     migbuf_planner_options_init(o, sizeof *o);
     o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
-    o->interval_s = b->o.interval_ms / 1000.0;
-    o->floor = (double)b->o.floor_bytes_per_s;
+    o->interval_s = b->options.interval_ms / 1000.0;
+    o->floor = (double)b->options.floor_bytes_per_s;
     for (uint32_t k = 0; k < b->links_count; k++)
         links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->e[i];
+        const struct entry *e = &b->entries[i];
 
         describe_guest(e, &guests[i]);
         links[e->link_at].flow_bytes_per_s = fmax(links[e->link_at].flow_bytes_per_s, e->flow);
@@ -1184,14 +1184,14 @@ static int planner_budgets(struct migbuf_buffer *b, uint32_t n, const struct scr
     int rc;
 
     for (uint32_t i = 0; i < n; i++)
-        learn_demand(b, &b->e[i]);
+        learn_forecast(b, &b->entries[i]);
     migbuf__buffer_describe(b, &o, s->link, s->guest);
     rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, n, s->slot, s->plan);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < n; i++) {
-        b->e[i].plan = s->plan[i];
-        clamp_by_plan(b, &b->e[i]);
+        b->entries[i].plan = s->plan[i];
+        clamp_by_plan(b, &b->entries[i]);
     }
     clamp_by_space(b, n, s);
     return 0;
@@ -1200,14 +1200,14 @@ static int planner_budgets(struct migbuf_buffer *b, uint32_t n, const struct scr
 static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct scratch *s)
 {
     for (uint32_t i = 0; i < n; i++) {
-        struct entry *e = &b->e[i];
+        struct entry *e = &b->entries[i];
 
         e->reserve = reserve_of(e, missing(e));
         e->share = link_share(b, e);
         migbuf_throttle_literal((double)migbuf__bins_share(b->bins, i), (double)s->views[i].bytes, s->views[i].priority,
                                 INFINITY, &b->constants, &e->curve);
         e->hard_cap = INFINITY;
-        e->clamped = e->hosted = e->budget = fmin(e->curve, e->share);
+        e->clamped = e->below_lenders = e->budget = fmin(e->curve, e->share);
         e->reason = e->curve <= e->share ? MIGBUF_REASON_RATE : MIGBUF_REASON_SHARE;
     }
 }
@@ -1238,7 +1238,7 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
 {
     double refill_ms = e->queue / ((double)units * (double)e->unit) * 1000;
 
-    if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
+    if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->options.min_pause_ms, refill_ms)) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
         if (!e->unknown)
@@ -1254,10 +1254,10 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
  * again, or one that differs by little to either side, is kept then. What is not known to be in force is asked for. */
 static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t units)
 {
-    uint64_t old = e->now.units, least = b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units, further;
+    uint64_t old = e->now.units, least = b->options.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units, further;
 
     if (!e->now.limited || units < old) {
-        further = units * (200 - b->o.hysteresis_percent) / 200;
+        further = units * (200 - b->options.hysteresis_percent) / 200;
         if (!e->now.limited)
             further = units;
         e->now.units = further > least ? further : least;
@@ -1265,14 +1265,14 @@ static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t u
         e->now.none = 0;
         return MIGBUF_ACTION_LOWER;
     }
-    if (units > old && units * 100 >= old * (100 + b->o.hysteresis_percent)) {
+    if (units > old && units * 100 >= old * (100 + b->options.hysteresis_percent)) {
         e->now.units = units;
         return MIGBUF_ACTION_RAISE;
     }
     if (e->unknown)
         return MIGBUF_ACTION_LOWER;
     e->owed.again = waits_too_long(b, e) ? 1 : 0;
-    return e->owed.again ? MIGBUF_ACTION_AGAIN : MIGBUF_ACTION_KEEP;
+    return e->owed.again ? MIGBUF_ACTION_REARM : MIGBUF_ACTION_KEEP;
 }
 
 /* Also where a stop was asked for, whatever was asked for since, and nobody knows what was carried out. */
@@ -1299,7 +1299,7 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
         return action;
     }
     e->before = old;
-    keep_older(e, &old, b->now_ms + b->o.lag_ms);
+    keep_older(e, &old, b->now_ms + b->options.lag_ms);
     return action;
 }
 
@@ -1315,7 +1315,7 @@ static uint64_t whole_units(double units, uint64_t step)
 
 static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct migbuf_decision *out)
 {
-    int literal = b->o.policy == MIGBUF_POLICY_LITERAL;
+    int literal = b->options.policy == MIGBUF_POLICY_LITERAL;
     uint64_t step = literal ? 1 : e->step;
     double ratio = literal ? 1 : ratio_of(e);
     uint64_t units = whole_units(e->budget / ((double)step * ratio), step);
@@ -1374,21 +1374,21 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         return MIGBUF_E_RANGE;
     if (now_ms < b->now_ms)
         return MIGBUF_E_CLOCK;
-    rc = migbuf__bins_reserve_all(b->bins, 1);
+    rc = migbuf__bins_grow_all(b->bins, 1);
     if (!rc)
         rc = reserve_edges(b);
     if (rc)
         return rc;
 
-    if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
+    if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->options.interval_ms * b->options.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
-            b->e[i].joining = b->e[i].open = 0;
-            b->e[i].pours &= b->e[i].unknown;
-            b->e[i].olders = b->e[i].drained = 0;
+        if (b->options.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
+            b->entries[i].joining = b->entries[i].open = 0;
+            b->entries[i].pours &= b->entries[i].unknown;
+            b->entries[i].olders = b->entries[i].drained = 0;
         } else {
-            look_back(b, &b->e[i], now_ms);
+            look_back(b, &b->entries[i], now_ms);
         }
     }
     b->now_ms = now_ms;
@@ -1401,24 +1401,24 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     update_ledger(b);
     for (uint32_t k = 0; k < b->links_count; k++)
         migbuf_link_update(&b->links[k].mean, b->now_ms, (double)b->links[k].bytes_per_s, 0);
-    if (b->o.policy == MIGBUF_POLICY_PLANNER) {
+    if (b->options.policy == MIGBUF_POLICY_PLANNER) {
         rc = planner_budgets(b, n, &s);
         if (rc)
             return rc;
     } else {
         migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
-        if (b->o.policy == MIGBUF_POLICY_LITERAL)
+        if (b->options.policy == MIGBUF_POLICY_LITERAL)
             literal_budgets(b, n, &s);
         else
             paper_budgets(b, n, &s);
     }
     no_room = (double)migbuf_bins_used(b->bins) + b->unseen + b->reserve > (double)migbuf__bins_capacity(b->bins) &&
-              b->o.policy != MIGBUF_POLICY_LITERAL;
+              b->options.policy != MIGBUF_POLICY_LITERAL;
     for (uint32_t i = 0; i < n; i++) {
-        decide(b, &b->e[i], no_room, &out[i]);
-        b->e[i].found_sets = 0;
-        if (!no_room && !b->e[i].joining)
-            b->e[i].drains_fit = b->e[i].drains_ahead;
+        decide(b, &b->entries[i], no_room, &out[i]);
+        b->entries[i].found_sets = 0;
+        if (!no_room && !b->entries[i].joining)
+            b->entries[i].drains_fit = b->entries[i].drains_ahead;
     }
     return (int)n;
 }
@@ -1436,7 +1436,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     i = migbuf__bins_find(b->bins, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    e = &b->e[i];
+    e = &b->entries[i];
     if (outcome == MIGBUF_OUTCOME_REFUSED && !e->open)
         return MIGBUF_E_STATE;
     decided = rate_of(e, units_of(&e->now));
@@ -1455,10 +1455,10 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
         return 0;
     }
     /* Without a lag what was decided had its room from that moment on, and none was kept for what it follows. */
-    return highest_rate(e, &sets) > decided || (e->unknown && !b->o.lag_ms);
+    return highest_rate(e, &sets) > decided || (e->unknown && !b->options.lag_ms);
 }
 
-int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)
+int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)
 {
     struct entry *e;
     struct setting found;
@@ -1471,10 +1471,10 @@ int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbu
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
     if (limits)
-        units = b->o.policy == MIGBUF_POLICY_LITERAL ? limits->bps_wr : limits->iops_wr;
+        units = b->options.policy == MIGBUF_POLICY_LITERAL ? limits->bps_wr : limits->iops_wr;
     if (units > (uint64_t)MIGBUF__QEMU_VALUE_MAX)
         return MIGBUF_E_RANGE;
-    e = &b->e[i];
+    e = &b->entries[i];
     if (e->now.none && !units && running) /* there is nothing to limit yet */
         return 0;
     found = (struct setting){ .units = running ? units : 0, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms,
@@ -1502,21 +1502,21 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
     i = migbuf__bins_find(b->bins, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    e = &b->e[i];
+    e = &b->entries[i];
     v.curve = e->curve;
     v.share = e->share;
     v.hard_cap = e->hard_cap;
     v.clamped = e->clamped;
-    v.hosted = e->hosted;
+    v.below_lenders = e->below_lenders;
     v.budget = e->budget;
     v.in_force_bytes_per_s =
-        e->now.limited ? e->now.units * (b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
+        e->now.limited ? e->now.units * (b->options.policy == MIGBUF_POLICY_LITERAL ? 1 : e->step) : MIGBUF_UNLIMITED;
     v.reserve_bytes = (uint64_t)e->reserve;
     v.claim_bytes = (uint64_t)e->claim;
-    v.ratio = b->o.policy == MIGBUF_POLICY_PLANNER ? e->demand.forecast.growth_ratio : ratio_of(e);
-    v.release_s = e->plan.release_s;
-    v.wish = e->plan.wish;
-    v.line = e->plan.line;
+    v.ratio = b->options.policy == MIGBUF_POLICY_PLANNER ? e->observed.forecast.growth_ratio : ratio_of(e);
+    v.finish_s = e->plan.finish_s;
+    v.demand = e->plan.demand;
+    v.cap = e->plan.cap;
     v.planned = e->plan.growth;
     v.link = e->link;
     v.phase = e->phase;

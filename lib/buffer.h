@@ -41,7 +41,7 @@ struct measured {
 };
 
 /* Planner: what a guest is forecast to write, and where the last measurement of it ended. */
-struct demand {
+struct observed {
     struct migbuf_forecast forecast;
     double units_bytes, file_bytes; /* written in units, and grown, up to at_ms */
     uint64_t at_ms;
@@ -77,8 +77,8 @@ struct entry {
     struct migbuf_growth growth;
     struct owed owed;
     uint64_t learnt_at_ms;
-    struct demand demand;
-    struct migbuf_planner_plan plan; /* of the last tick; release_s INFINITY before the first, and without planner */
+    struct observed observed;
+    struct migbuf_planner_plan plan; /* of the last tick; finish_s INFINITY before the first, and without planner */
     struct setting now, before;
     struct older older[MIGBUF__OLDER];        /* oldest first, what is in force beside `now` */
     uint32_t olders;
@@ -91,7 +91,7 @@ struct entry {
     uint64_t poured_ms;
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */
-    double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
+    double curve, share, hard_cap, clamped, below_lenders, budget, reserve, claim; /* of the last tick */
 };
 
 struct link {
@@ -101,12 +101,12 @@ struct link {
 
 struct migbuf_buffer {
     struct migbuf_allocator allocator;
-    struct migbuf_buffer_options o;
+    struct migbuf_buffer_options options;
     struct migbuf_throttle_constants constants;
     struct migbuf_bins *bins;
-    struct entry *e;
+    struct entry *entries;
     struct link *links;
-    uint32_t count, room, links_count, links_room;
+    uint32_t count, allocated, links_count, links_allocated;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
     double reserve, pending, unseen, level; /* of the last tick */

@@ -35,7 +35,7 @@ static void write_growth(struct migbuf__writer *w, const struct entry *e)
 
 static void write_demand(struct migbuf__writer *w, const struct entry *e)
 {
-    const struct demand *d = &e->demand;
+    const struct observed *d = &e->observed;
     const struct migbuf_forecast *f = &d->forecast;
 
     migbuf__write(w, "demand %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %u %llu\n", bits(f->rate), bits(f->peak),
@@ -66,10 +66,10 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 static void write_links(struct migbuf__writer *w, const struct migbuf_buffer *b)
 {
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct link *l = &b->links[b->e[i].link_at];
+        const struct link *l = &b->links[b->entries[i].link_at];
         uint32_t first = 0;
 
-        while (b->e[first].link_at != b->e[i].link_at)
+        while (b->entries[first].link_at != b->entries[i].link_at)
             first++;
         if (first == i)
             migbuf__write(w, "link %llu %llu %llu %llu\n", NUMBER(l->id), NUMBER(l->bytes_per_s), bits(l->mean.mean),
@@ -90,14 +90,14 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
 
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
-    o = &b->o;
+    o = &b->options;
     migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
                   NUMBER(o->floor_bytes_per_s), NUMBER(o->epsilon_bytes), NUMBER(o->epsilon_bytes_per_s), NUMBER(o->tau_ms),
                   NUMBER(b->ticks), NUMBER(b->late_ticks), NUMBER(b->now_ms));
     migbuf__bins_write(b->bins, &w);
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->e[i];
+        const struct entry *e = &b->entries[i];
 
         migbuf__write(&w, "migration %u %llu %llu %llu %d %u %u\n", e->disk_count, NUMBER(e->link),
                       NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead, e->drains_fit);
@@ -187,7 +187,7 @@ static void read_growth(struct migbuf__reader *r, struct entry *e)
 
 static void read_demand(struct migbuf__reader *r, struct entry *e)
 {
-    struct demand *d = &e->demand;
+    struct observed *d = &e->observed;
     struct migbuf_forecast *f = &d->forecast;
 
     migbuf__read_word(r, "demand");
@@ -267,16 +267,16 @@ static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t 
     for (uint32_t k = 0; k < e->olders; k++) {
         writes |= e->older[k].units > 0;
         if (e->older[k].until_ms < MIGBUF__LANDED)
-            e->older[k].until_ms = now_ms + b->o.lag_ms;
+            e->older[k].until_ms = now_ms + b->options.lag_ms;
     }
     for (uint32_t k = 0; k < e->disk_count; k++)
         e->measured[k].at_ms = MIGBUF__NEVER;
     e->poured_ms = now_ms;
     e->unseen = writes ? fmax(0, e->whole - files) : e->unseen;
     e->growth.known = 0;
-    e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
-    e->demand.known = e->owed.known = 0;
-    e->demand.file_bytes = files;
+    e->learnt_at_ms = e->observed.at_ms = e->owed.at_ms = now_ms;
+    e->observed.known = e->owed.known = 0;
+    e->observed.file_bytes = files;
 }
 
 /* The i-th migration of a ledger that is there already. */
@@ -298,12 +298,12 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     m.link = migbuf__read_number(r, 0, UINT64_MAX);
     m.flow_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
     m.device_write_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
-    phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_DRAIN);
+    phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_MIRROR);
     m.drains_ahead = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     drains_fit = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     for (uint64_t k = 0; k < count && !r->bad; k++)
         read_disk(r, &disks[k], &measured[k]);
-    if (r->bad || migbuf__buffer_entry(&b->o, &e, &m, disks, count))
+    if (r->bad || migbuf__buffer_entry(&b->options, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
     e.drains_fit = drains_fit;
@@ -321,7 +321,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     if (now_ms < b->now_ms)
         begin_anew(b, &e, now_ms);
     migbuf__buffer_join_link(b, &e);
-    b->e[b->count++] = e;
+    b->entries[b->count++] = e;
     return 0;
 }
 

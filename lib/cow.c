@@ -128,7 +128,7 @@ static void probe(int fd, uint64_t free_bytes, struct migbuf_full *full)
             fails = middle, reason = why;
     }
     full->kind = kind_of(reason);
-    full->room_bytes = fits * STEP_BYTES;
+    full->free_bytes = fits * STEP_BYTES;
 }
 
 static int has_project(int fd)
@@ -168,7 +168,7 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
     rc = migbuf_cow_volume(dir_fd, &volume, error);
     if (rc)
         return rc;
-    found.room_bytes = volume.free_bytes;
+    found.free_bytes = volume.free_bytes;
     if (fstatfs(dir_fd, &type))
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statfs of the buffer volume failed", errno);
     rc = open_nameless(dir_fd, &fd, error);

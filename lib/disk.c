@@ -76,13 +76,13 @@ int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name)
     return 0;
 }
 
-int migbuf_disk_typed(struct migbuf_disk *d)
+int migbuf_disk_six_rates(struct migbuf_disk *d)
 {
     if (!d)
         return MIGBUF_E_INVALID;
     if (d->set_once || d->under_way || d->learnt)
         return MIGBUF_E_STATE;
-    d->typed = d->plain = 1;
+    d->six_rates = d->plain = 1;
     return 0;
 }
 
@@ -173,7 +173,7 @@ int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
     if (!rc && ((!limits->iops_wr && !limits->bps_wr) || limits->iops_wr > MIGBUF__THROTTLE_VALUE_MAX ||
                 limits->bps_wr > MIGBUF__THROTTLE_VALUE_MAX || limits->iops_size > MIGBUF__THROTTLE_VALUE_MAX))
         rc = MIGBUF_E_RANGE;
-    if (!rc && d->typed)
+    if (!rc && d->six_rates)
         rc = check_typed(d, limits);
     if (rc)
         return rc;
@@ -191,7 +191,7 @@ int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
     return 0;
 }
 
-int migbuf_disk_again(struct migbuf_disk *d)
+int migbuf_disk_rearm(struct migbuf_disk *d)
 {
     if (!d)
         return MIGBUF_E_INVALID;
@@ -231,14 +231,14 @@ int migbuf_disk_apply(struct migbuf_disk *d, const struct migbuf_decision *decis
     case MIGBUF_ACTION_PAUSE:
     case MIGBUF_ACTION_CANNOT_FIT:
         return stop_guest(d);
-    case MIGBUF_ACTION_AGAIN:
-        rc = migbuf_disk_again(d);
+    case MIGBUF_ACTION_REARM:
+        rc = migbuf_disk_rearm(d);
         break;
     case MIGBUF_ACTION_LOWER:
     case MIGBUF_ACTION_RAISE:
     case MIGBUF_ACTION_RESUME:
         rc = migbuf_disk_set(d, &decision->limits);
-        if (rc == MIGBUF_E_RANGE && d->typed && (decision->limits.iops_wr || decision->limits.bps_wr))
+        if (rc == MIGBUF_E_RANGE && d->six_rates && (decision->limits.iops_wr || decision->limits.bps_wr))
             return stop_guest(d);
         break;
     default:
@@ -265,7 +265,7 @@ int migbuf_disk_restore(struct migbuf_disk *d)
     return 0;
 }
 
-int migbuf_disk_tell_host(struct migbuf_disk *d, const char *node_name, const struct migbuf_throttle_config *config)
+int migbuf_disk_tell_host_limits(struct migbuf_disk *d, const char *node_name, const struct migbuf_throttle_config *config)
 {
     struct node *n;
     int rc;
@@ -315,7 +315,7 @@ static int is_as_wanted(const struct migbuf_disk *d)
 {
     struct migbuf_throttle_config want = migbuf__disk_merged(d, &d->now.limits);
 
-    if (!d->typed)
+    if (!d->six_rates)
         return migbuf__config_same(&want, &d->in_force);
     for (uint32_t k = 0; k < d->nodes; k++) {
         want = migbuf__disk_part(d, &d->node[k]);
@@ -332,7 +332,7 @@ static void look_at_limits(const struct migbuf_disk *d, struct migbuf_disk_info 
 
     if (!d->nodes || d->restoring || d->unknown_limits || !migbuf__disk_joined(d) || migbuf__disk_joined(d) != migbuf__disk_there(d))
         return;
-    in_force = d->typed ? sum_of_parts(d) : d->in_force;
+    in_force = d->six_rates ? sum_of_parts(d) : d->in_force;
     i->throttled = !d->now.limited || is_as_wanted(d);
     if (!d->now.limited)
         i->limits = (struct migbuf_limits){ .iops_wr = in_force.iops_wr, .iops_size = in_force.iops_size,
@@ -364,7 +364,7 @@ int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
     return migbuf__struct_give(info, &i, sizeof i, MIGBUF__FIRST(struct migbuf_disk_info, stopped));
 }
 
-int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name, struct migbuf_throttle_config *config)
+int migbuf_disk_host_limits(const struct migbuf_disk *d, const char *node_name, struct migbuf_throttle_config *config)
 {
     const struct node *n;
 

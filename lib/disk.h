@@ -16,12 +16,12 @@ struct node {
     char qdev[MIGBUF__QDEV_BYTES];      /* "" before it is known */
     struct migbuf_throttle_config host; /* the host's own, to be restored */
     struct migbuf_throttle_config home; /* what the host's group has that it came from, when last seen */
-    struct migbuf_throttle_config set;  /* typed: ours on this disk, valid while joined */
+    struct migbuf_throttle_config set;  /* six rates: ours on this disk, valid while joined */
     uint8_t found, gone;                /* in this query; known once, and not in the last one */
-    uint8_t joined;                     /* member of our group; typed: ours is in force on it */
+    uint8_t joined;                     /* member of our group; six rates: ours is in force on it */
     uint8_t waits;                      /* the group's limit was raised, and this disk has not been told */
     uint8_t suspect, refused;           /* block_set_io_throttle refused once, and after looking once more */
-    uint8_t unsure;                     /* typed, after a load or an unknown outcome: whatever is found, it is set, and given back */
+    uint8_t unsure;                     /* six rates, after a load or an unknown outcome: whatever is found, it is set, and given back */
     uint8_t held_open;                  /* back in its host's group, which must lose its limit again */
 };
 
@@ -49,7 +49,7 @@ struct migbuf_disk {
     uint8_t doubtful;    /* it may be there from an earlier process, or not at all */
     uint8_t loaded;      /* an earlier process may have died between restoring and deleting the group: once tried */
     uint8_t plain;       /* qom-set does not work on it */
-    uint8_t typed;       /* no group of ours: block_set_io_throttle on each disk */
+    uint8_t six_rates;       /* no group of ours: block_set_io_throttle on each disk */
     uint8_t stopped;     /* it stands because of us, or may do so */
     uint8_t looked;      /* `running` and `paused` are of after the last call */
     uint8_t running, paused; /* query-status: it runs; it stands because somebody said stop */
@@ -71,7 +71,7 @@ uint32_t migbuf__disk_joined(const struct migbuf_disk *d);
 /* It is there, and has or may have something of ours. */
 int migbuf__disk_is_out(const struct node *n);
 
-/* The strictest of all disks' own limits, ours laid over them; typed: of one disk, and its part of ours. */
+/* The strictest of all disks' own limits, ours laid over them; six rates: of one disk, and its part of ours. */
 struct migbuf_throttle_config migbuf__disk_merged(const struct migbuf_disk *d, const struct migbuf_limits *ours);
 struct migbuf_throttle_config migbuf__disk_part(const struct migbuf_disk *d, const struct node *n);
 

@@ -36,7 +36,7 @@ static void take_for_hosts(struct migbuf_disk *d, struct node *n, const struct m
 /* A group of the host's may hold more disks than ours: what was set on it meanwhile is what a disk that goes back gets. */
 static void look_at_shared_group(struct migbuf_disk *d, const struct migbuf_throttle_config *config)
 {
-    if (!config->group[0] || d->typed || !strcmp(config->group, d->group))
+    if (!config->group[0] || d->six_rates || !strcmp(config->group, d->group))
         return;
     for (uint32_t k = 0; k < d->nodes; k++) {
         struct node *n = &d->node[k];
@@ -165,7 +165,7 @@ int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *
     n->found = 1;
     if (n->gone) /* plugged in again: nothing of ours came back with it */
         n->gone = n->joined = n->waits = n->unsure = n->held_open = 0;
-    if (d->typed)
+    if (d->six_rates)
         compare_typed(d, n, config);
     else if (!strcmp(config->group, d->group))
         compare_in_our_group(d, n, config);
@@ -209,7 +209,7 @@ static int query_done(struct migbuf_disk *d)
     }
     d->learnt = 1;
     d->unknown_limits = 0;
-    if (d->typed)
+    if (d->six_rates)
         d->loaded = 0; /* there is no group to look for */
     return 0;
 }
@@ -231,10 +231,10 @@ static int status_done(struct migbuf_disk *d)
 static void throttle_done(struct migbuf_disk *d)
 {
     struct node *n = &d->node[d->at];
-    int in_open_group = d->gives_back && n->host.group[0] && migbuf__config_is_none(&n->host) && !d->typed;
+    int in_open_group = d->gives_back && n->host.group[0] && migbuf__config_is_none(&n->host) && !d->six_rates;
 
     n->set = d->sending;
-    if (!d->gives_back && !d->typed) {
+    if (!d->gives_back && !d->six_rates) {
         uint8_t raised = migbuf__disk_joined(d) && !migbuf__config_same(&d->sending, &d->in_force) &&
                          !migbuf__config_is_lower(&d->sending, &d->in_force);
 
@@ -356,7 +356,7 @@ static int unknown(struct migbuf_disk *d, int32_t kind)
         d->looked = 0;
         break;
     default:
-        if (d->typed) /* who has typed calls only may have no other answer to the query than from memory */
+        if (d->six_rates) /* who has six rates calls only may have no other answer to the query than from memory */
             d->node[d->at].unsure = 1;
         d->doubtful |= kind == MIGBUF_DISK_ADD || kind == MIGBUF_DISK_DELETE;
         d->unknown_limits = d->query = 1;

@@ -100,7 +100,7 @@ static struct node *first_waiting(struct migbuf_disk *d)
     return NULL;
 }
 
-static int32_t next_to_set_typed(struct migbuf_disk *d)
+static int32_t next_to_set_rates(struct migbuf_disk *d)
 {
     for (uint32_t k = 0; k < d->nodes; k++) {
         const struct node *n = &d->node[k];
@@ -147,7 +147,7 @@ static int32_t next_to_restore(struct migbuf_disk *d)
 {
     for (uint32_t k = 0; k < d->nodes; k++) {
         const struct node *n = &d->node[k];
-        int in_open_group = n->host.group[0] && migbuf__config_is_none(&n->host) && !d->typed;
+        int in_open_group = n->host.group[0] && migbuf__config_is_none(&n->host) && !d->six_rates;
 
         if (!migbuf__disk_is_out(n) || n->refused)
             continue;
@@ -159,7 +159,7 @@ static int32_t next_to_restore(struct migbuf_disk *d)
         }
         d->gives_back = 1;
         d->sending = in_open_group ? migbuf__disk_open_group() : n->host;
-        return write_throttle(d, n, d->typed ? "" : n->host.group);
+        return write_throttle(d, n, d->six_rates ? "" : n->host.group);
     }
     return 0;
 }
@@ -202,7 +202,7 @@ int32_t migbuf__disk_choose(struct migbuf_disk *d)
     if (!kind && d->restoring)
         kind = next_to_restore(d);
     else if (!kind && d->now.limited)
-        kind = d->typed ? next_to_set_typed(d) : next_to_set(d);
+        kind = d->six_rates ? next_to_set_rates(d) : next_to_set(d);
     if (!kind)
         kind = next_for_guest(d);
     return !kind && d->restoring ? next_to_delete(d) : kind;

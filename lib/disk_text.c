@@ -33,7 +33,7 @@ int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, s
         return MIGBUF_E_STATE;
     migbuf__write(&w, "migbuf-disk 2 ");
     migbuf__write_name(&w, d->group);
-    migbuf__write(&w, " %s unit %llu guest %s nodes %u\n", d->typed ? "typed" : "group", (unsigned long long)d->unit_bytes,
+    migbuf__write(&w, " %s unit %llu guest %s nodes %u\n", d->six_rates ? "typed" : "group", (unsigned long long)d->unit_bytes,
                   d->stopped ? "stands" : "runs", d->nodes);
     write_config(&w, "seen", &d->in_force);
     for (uint32_t k = 0; k < d->nodes; k++) {
@@ -86,12 +86,12 @@ static int read_disk(struct migbuf__reader *r, const struct migbuf_allocator *al
     struct migbuf_throttle_config seen;
     char group[72];
     uint64_t nodes, unit_bytes;
-    int rc, typed, stands;
+    int rc, six_rates, stands;
 
     migbuf__read_word(r, "migbuf-disk");
     migbuf__read_word(r, "2");
     migbuf__read_name(r, group, sizeof group);
-    typed = read_choice(r, "group", "typed");
+    six_rates = read_choice(r, "group", "typed");
     migbuf__read_word(r, "unit");
     unit_bytes = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     migbuf__read_word(r, "guest");
@@ -102,13 +102,13 @@ static int read_disk(struct migbuf__reader *r, const struct migbuf_allocator *al
     if (r->bad)
         return MIGBUF_E_PROTOCOL;
     rc = migbuf_disk_new(group, allocator, out);
-    if (!rc && typed)
-        rc = migbuf_disk_typed(*out);
+    if (!rc && six_rates)
+        rc = migbuf_disk_six_rates(*out);
     for (uint64_t k = 0; k < nodes && !rc; k++) {
         struct node n;
 
         read_node(r, &n);
-        n.unsure = (uint8_t)typed;
+        n.unsure = (uint8_t)six_rates;
         rc = r->bad ? MIGBUF_E_PROTOCOL : migbuf_disk_watch(*out, n.name);
         if (!rc)
             (*out)->node[k] = n;

@@ -84,10 +84,10 @@ int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority
     return 0;
 }
 
-int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+int migbuf_throttle_hard_cap(double free_bytes, double amplification, double interval_s, double burst_s,
                              double request_bytes, double *rate_bytes_per_s)
 {
-    int rc = migbuf__amount(room_bytes);
+    int rc = migbuf__amount(free_bytes);
 
     if (!rc)
         rc = migbuf__positive(amplification);
@@ -101,7 +101,7 @@ int migbuf_throttle_hard_cap(double room_bytes, double amplification, double int
         return rc;
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
-    *rate_bytes_per_s = fmax(0, (room_bytes / amplification - request_bytes) / (interval_s + burst_s));
+    *rate_bytes_per_s = fmax(0, (free_bytes / amplification - request_bytes) / (interval_s + burst_s));
     return 0;
 }
 
@@ -182,7 +182,7 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
     return 0;
 }
 
-int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest, size_t *scratch,
+int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
                           double *y)
 {
     size_t *order = scratch, *stack = scratch ? scratch + n : NULL;
@@ -197,17 +197,17 @@ int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const 
         if (rc)
             return rc;
     }
-    if (first[n] && !guest)
+    if (first[n] && !borrower)
         return MIGBUF_E_INVALID;
     for (size_t e = 0; e < first[n]; e++)
-        if (guest[e] >= n)
+        if (borrower[e] >= n)
             return MIGBUF_E_RANGE;
 
     if (!first[n]) {
         memcpy(y, x, n * sizeof *y);
         return 0;
     }
-    /* Lowest first: its rate binds all who are, through any chain, its guests, unless something lower did already. */
+    /* Lowest first: its rate binds all who are, through any chain, its borrowers, unless something lower did already. */
     migbuf__sort(x, NULL, order, n);
     for (size_t i = 0; i < n; i++)
         y[i] = -1;
@@ -223,10 +223,10 @@ int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const 
             size_t host = stack[--height];
 
             for (size_t e = first[host]; e < first[host + 1]; e++) {
-                if (y[guest[e]] >= 0)
+                if (y[borrower[e]] >= 0)
                     continue;
-                y[guest[e]] = rate;
-                stack[height++] = guest[e];
+                y[borrower[e]] = rate;
+                stack[height++] = borrower[e];
             }
         }
     }

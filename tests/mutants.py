@@ -98,7 +98,7 @@ MUTANTS = [
     ("one missing counter is none", "buffer.c", "!s->writes) || (m->written_bytes && !s->written_bytes)", "!s->writes) && (m->written_bytes && !s->written_bytes)", [CASES, LAWS]),
     ("missing counters teach the ratio", "buffer.c", "    if (!is_told(e) || e->step", "    if (e->step", [CASES]),
     ("missing counters teach the forecast", "buffer.c", "    if (!is_told(e) || interval_s", "    if (interval_s", [CASES]),
-    ("who explores takes all", "buffer.c", "(!e->demand.known || (e->plan.cut && isinf(e->plan.rate)))", "!e->demand.known", [CASES]),
+    ("who explores takes all", "buffer.c", "(!e->observed.known || (e->plan.cut && isinf(e->plan.rate)))", "!e->observed.known", [CASES]),
     ("a queue that is not known is none", "limits.c",
      "        k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);", "        k.queue_bytes = 0;", [CASES]),
     ("a refusal does not say what is not known", "buffer.c", "    if (2 * caution > need)", "    if (0)", [CASES]),

@@ -310,7 +310,7 @@ void lab_limit(struct lab_vm *v, const struct migbuf_limits *limits)
 
 void lab_again(struct lab_vm *v)
 {
-    ck_assert_int_eq(migbuf_disk_again(v->disk), 0);
+    ck_assert_int_eq(migbuf_disk_rearm(v->disk), 0);
     v->sets++;
     v->again++;
     lab_pump(v);
@@ -468,7 +468,7 @@ static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
 
     if (d->action == MIGBUF_ACTION_KEEP)
         return;
-    if (d->action == MIGBUF_ACTION_AGAIN)
+    if (d->action == MIGBUF_ACTION_REARM)
         lab_again(l->v);
     else if (!pause)
         lab_limit(l->v, &d->limits);

@@ -907,7 +907,7 @@ static uint64_t least_units(const struct reference *r, const struct reference_mi
 /* While the overlay is sent, what is written counts, not what grows. */
 static double ratio(const struct reference_migration *m)
 {
-    return m->phase == MIGBUF_PHASE_DRAIN ? 1 : m->ratio;
+    return m->phase == MIGBUF_PHASE_MIRROR ? 1 : m->ratio;
 }
 
 /* The smallest limit that lets a guest run: two units/s, lest it be paused again at once, and its largest request. */
@@ -1255,20 +1255,20 @@ static void own_clamps(struct reference *r, int i)
 }
 
 /* The greatest fixed point: start from x and lower whoever is above one of its hosts, until nobody is. */
-static void clamp_by_hosts(struct reference *r)
+static void clamp_by_lenders(struct reference *r)
 {
     bool changed = true;
 
     for (int i = 0; i < r->ledger.count; i++)
-        r->migration[i].hosted = r->migration[i].clamped;
+        r->migration[i].below_lenders = r->migration[i].clamped;
     while (changed) {
         changed = false;
         for (int i = 0; i < r->ledger.count; i++)
             for (int h = 0; h < r->migration[i].view.host_count; h++) {
-                double host = r->migration[r->migration[i].view.host[h]].hosted;
+                double host = r->migration[r->migration[i].view.host[h]].below_lenders;
 
-                changed = changed || host < r->migration[i].hosted;
-                r->migration[i].hosted = fmin(r->migration[i].hosted, host);
+                changed = changed || host < r->migration[i].below_lenders;
+                r->migration[i].below_lenders = fmin(r->migration[i].below_lenders, host);
             }
     }
 }
@@ -1281,11 +1281,11 @@ static double lowest(const struct reference *r, const struct reference_migration
 
 static void floor_clamp(struct reference *r, struct reference_migration *m)
 {
-    if (m->hosted < m->clamped)
-        m->cause = MIGBUF_REASON_HOST;
-    if (lowest(r, m, ratio(m)) > m->hosted)
+    if (m->below_lenders < m->clamped)
+        m->cause = MIGBUF_REASON_LENDER;
+    if (lowest(r, m, ratio(m)) > m->below_lenders)
         m->cause = MIGBUF_REASON_FLOOR;
-    m->wanted = fmax(lowest(r, m, ratio(m)), m->hosted);
+    m->wanted = fmax(lowest(r, m, ratio(m)), m->below_lenders);
     if (m->phase == MIGBUF_PHASE_BASE && m->view.shards == 1 && m->view.prospective == 0 && missing(m) <= m->view.room) {
         m->wanted = INFINITY;
         m->cause = MIGBUF_REASON_WHOLE;
@@ -1411,7 +1411,7 @@ static void paper_budgets(struct reference *r)
         learn(r, &r->migration[i]);
         own_clamps(r, i);
     }
-    clamp_by_hosts(r);
+    clamp_by_lenders(r);
     for (int i = 0; i < r->ledger.count; i++)
         floor_clamp(r, &r->migration[i]);
     count_space(r);
@@ -1534,7 +1534,7 @@ static double to_send(const struct reference *r, int i)
 
     for (int d = 0; d < m->disk_count; d++)
         left += (double)m->disk_left[d];
-    if (m->phase == MIGBUF_PHASE_DRAIN)
+    if (m->phase == MIGBUF_PHASE_MIRROR)
         return left / (1 - fmin(0.5, m->v / share));
     return left + (reference_most_bytes(m) + m->need) / (1 - fmin(0.5, m->rho * m->v / share));
 }
@@ -1613,9 +1613,9 @@ static void fair_growth(struct reference *r, const int *order, int n)
             used += m->planned;
             weights += done[k] ? 0 : w;
             if (!done[k])
-                step = fmin(step, (m->wish - m->planned) / w);
+                step = fmin(step, (m->demand - m->planned) / w);
             if (weights > 0)
-                step = fmin(step, fmax(0, m->line - used) / weights);
+                step = fmin(step, fmax(0, m->cap - used) / weights);
         }
         for (int k = 0; k < n; k++)
             r->migration[order[k]].planned += done[k] ? 0 : step * r->ledger.bin[order[k]].weight;
@@ -1624,11 +1624,11 @@ static void fair_growth(struct reference *r, const int *order, int n)
             struct reference_migration *m = &r->migration[order[k]];
 
             used += m->planned;
-            if (!done[k] && m->planned >= m->wish * (1 - 1e-12)) {
-                m->planned = m->wish;
+            if (!done[k] && m->planned >= m->demand * (1 - 1e-12)) {
+                m->planned = m->demand;
                 done[k] = true;
             }
-            for (int j = k; j < n && used >= m->line * (1 - 1e-12); j++)
+            for (int j = k; j < n && used >= m->cap * (1 - 1e-12); j++)
                 done[j] = true;
         }
         left = 0;
@@ -1685,14 +1685,14 @@ static void plan(struct reference *r)
 
         files += reference_most_bytes(m);
         m->need = growth_in(m, m->release);
-        m->wish = fmax(0, m->need / m->release - floor);
-        m->line = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
+        m->demand = fmax(0, m->need / m->release - floor);
+        m->cap = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
     }
     fair_growth(r, order, n);
     for (int i = 0; i < n; i++) {
         struct reference_migration *m = &r->migration[i];
 
-        m->cut = m->planned < 0.999 * m->wish - 1e-6;
+        m->cut = m->planned < 0.999 * m->demand - 1e-6;
         cut += m->cut;
     }
     for (int i = 0; i < n; i++) {
@@ -1703,7 +1703,7 @@ static void plan(struct reference *r)
             m->rate = rate_for(m, (m->planned + floor) * m->release);
             m->rate *= m->v > 0 ? fmin(fmax(m->vpk / m->v, 1), 20) : 1;
         }
-        if (m->phase == MIGBUF_PHASE_DRAIN)
+        if (m->phase == MIGBUF_PHASE_MIRROR)
             m->rate = fmin(m->rate, (cut > 0 ? 0.5 : 0.9) * part_of_link(r, i, link_weights(r, i)));
         m->rate = fmax(m->rate, floor);
     }
@@ -1732,7 +1732,7 @@ static void plan_clamps(struct reference *r, int i)
 
     m->share = link_share(r, i);
     m->curve = m->hard_cap = INFINITY;
-    m->wanted = m->clamped = m->hosted = m->rate * worth_of_unit(m) / reference_unit(m);
+    m->wanted = m->clamped = m->below_lenders = m->rate * worth_of_unit(m) / reference_unit(m);
     m->cause = m->cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
     m->cause = m->rate < INFINITY ? m->cause : MIGBUF_REASON_FREE;
     m->wanted = fmax(m->wanted, lowest(r, m, 1));
@@ -1852,7 +1852,7 @@ static int32_t act_running(struct reference *r, struct reference_migration *m, u
     if (r->options.policy == MIGBUF_POLICY_LITERAL || m->owed * 1000 <= (double)stall_ms)
         return MIGBUF_ACTION_KEEP;
     m->force.again = true;
-    return MIGBUF_ACTION_AGAIN;
+    return MIGBUF_ACTION_REARM;
 }
 
 static int32_t act(struct reference *r, struct reference_migration *m, double shift)
@@ -1950,7 +1950,7 @@ int reference_phase(struct reference *r, int i, int32_t phase, uint32_t drains)
     uint32_t had = m->drains_ahead < m->drains_fit ? m->drains_ahead : m->drains_fit; /* the others could not begin */
 
     for (int d = 0; d < m->disk_count && phase != m->phase; d++)
-        m->disk_left[d] = phase == MIGBUF_PHASE_DRAIN ? m->disk_bytes[d] : m->disk[d].virtual_bytes;
+        m->disk_left[d] = phase == MIGBUF_PHASE_MIRROR ? m->disk_bytes[d] : m->disk[d].virtual_bytes;
     if (drains < had && !m->force.now.absent)
         m->drained = fmin(UINT32_MAX, m->drained + had - drains);
     m->phase = phase;

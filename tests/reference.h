@@ -101,7 +101,7 @@ struct reference_migration {
     double fed_written, fed_bytes;
     double v, vpk, num, den, rho, u; /* forecast.h */
     double need;                     /* of the last plan */
-    double send, release, wish, line, planned, rate; /* x T h R g, and what it may write */
+    double send, release, demand, cap, planned, rate; /* x T h R g, and what it may write */
     bool cut;
     uint64_t link_rate; /* U of its link, 0 before the first sample */
     double link_mean;   /* the same over the last minute, 0 before */
@@ -113,7 +113,7 @@ struct reference_migration {
     /* numbers of the last tick */
     struct reference_view view;
     double reserve, pending, claim;
-    double curve, share, hard_cap, clamped, hosted, wanted, budget; /* h c hard x y max(floor, y) z */
+    double curve, share, hard_cap, clamped, below_lenders, wanted, budget; /* h c hard x y max(floor, y) z */
 };
 
 struct reference {

@@ -106,7 +106,7 @@ START_TEST(first_a_limit_then_keep)
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 236 * MB), 0);
     d = look1(b, 3000, 7, 0);
     ck_assert(d.action == MIGBUF_ACTION_RAISE && d.limits.iops_wr == 236 * MB / 65536);
-    ck_assert_int_eq(migbuf_buffer_phase(b, 7, MIGBUF_PHASE_DRAIN, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 7, MIGBUF_PHASE_MIRROR, 0), 0);
     d = look1(b, 4000, 7, 0);
     ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr == 118 * MB / 65536);
     migbuf_buffer_free(b);
@@ -228,7 +228,7 @@ START_TEST(reserves_are_kept_free)
     ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
     ck_assert(d[0].action == MIGBUF_ACTION_CANNOT_FIT && d[1].action == MIGBUF_ACTION_CANNOT_FIT);
     ck_assert(d[0].reason == MIGBUF_REASON_RESERVE);
-    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 1), 0);
     for (uint64_t now = 9000; now <= 10000; now += 1000) { /* the drains that are over count until they are measured */
         size_is(b, now, 1, 30 * MB);
         size_is(b, now, 2, 0);
@@ -349,7 +349,7 @@ START_TEST(a_pause_lasts_until_its_leak_is_paid)
     b = buffer(10 * GIB, &o);
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     tick1(b, now);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 0), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 10 * 65536), 0); /* `stop` poured 100 units: 10 s at 10 units/s */
     for (now = 1000; now < 10000; now += 1000)
         ck_assert(look1(b, now, 1, 0).reason == MIGBUF_REASON_WAIT);
@@ -486,7 +486,7 @@ START_TEST(a_guest_that_may_stand_is_paused_as_any)
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
     size_is(b, 5000, 1, MB);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 0), 0);
     ck_assert(tick1(b, 5000).action == MIGBUF_ACTION_RESUME);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_UNKNOWN), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 65536), 0);
@@ -612,7 +612,7 @@ START_TEST(what_has_no_room_gives_none_away)
     b = buffer(100 * MB, &o);
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     tick1(b, 0);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 1), 0);
     size_is(b, 1000, 1, 20 * MB);
     d = tick1(b, 1000);
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
@@ -796,15 +796,15 @@ START_TEST(the_planner_s_example)
     tell(b, 0, 8, 100 * GB, 0, 9000 * GB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
     v = look(b, 7);
-    ck_near_rel(v.release_s, 82.0408163, 1e-6);
-    ck_near_rel(v.line, 14.6268657e9, 1e-6);
-    ck_near_rel(v.wish, 1e9, 1e-5);
+    ck_near_rel(v.finish_s, 82.0408163, 1e-6);
+    ck_near_rel(v.cap, 14.6268657e9, 1e-6);
+    ck_near_rel(v.demand, 1e9, 1e-5);
     ck_assert(isinf(v.clamped));
     ck_assert_int_eq(d[0].reason, MIGBUF_REASON_FIRST);
     ck_assert_uint_eq(d[0].limits.iops_wr, (uint64_t)(800e9 / 16 / 1.1 / 65536));
     v = look(b, 8);
-    ck_near_rel(v.release_s, 132.687075, 1e-6);
-    ck_near_rel(v.wish, 20e9, 1e-4);
+    ck_near_rel(v.finish_s, 132.687075, 1e-6);
+    ck_near_rel(v.demand, 20e9, 1e-4);
     ck_near_rel(v.planned, 8.47859520e9, 1e-6);
     ck_assert_int_eq(d[1].reason, MIGBUF_REASON_PLAN);
     ck_near_rel((double)d[1].limits.iops_wr, 8.47859520e9 / 65536, 1e-4);
@@ -842,11 +842,11 @@ START_TEST(counters_that_are_missing_once_teach_nothing)
                 ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
                 if (now == 399000) {
                     ratio = v.ratio;
-                    wish = v.wish;
+                    wish = v.demand;
                 }
                 if (now >= 400000 && now <= 402000) {
                     ck_near_rel(v.ratio, ratio, 0.02);
-                    ck_assert_double_le(fabs(v.wish - wish), wish / 50); /* 0 by the paper's policy */
+                    ck_assert_double_le(fabs(v.demand - wish), wish / 50); /* 0 by the paper's policy */
                 }
                 s.writes += 20;
                 s.written_bytes += UINT64_C(20) * 65536;
@@ -873,20 +873,20 @@ START_TEST(a_first_sample_is_no_rate)
     ck_assert_int_eq(migbuf_buffer_add(b, &m, two, 2, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
     ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
-    ck_assert(look(b, 1).wish <= 0);
+    ck_assert(look(b, 1).demand <= 0);
     tell(b, 1000, 1, 65536, 5000 * MB, 90 * GIB);
     tell(b, 1000, 2, 65536, 5000 * MB, 90 * GIB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
-    ck_near_rel(look(b, 1).wish, 65536, 1e-3); /* its first second is all that is known of it */
-    ck_assert(look(b, 2).wish <= 0); /* its second disk has not been seen */
+    ck_near_rel(look(b, 1).demand, 65536, 1e-3); /* its first second is all that is known of it */
+    ck_assert(look(b, 2).demand <= 0); /* its second disk has not been seen */
     tell(b, 2000, 1, 5 * MB, 5005 * MB, 90 * GIB); /* 5 MB/s, a sixtieth of it believed after another second */
     ck_assert_int_eq(migbuf_buffer_sample(b, 2000, &s, 1), 0);
     ck_assert_int_eq(migbuf_buffer_tick(b, 2000, d, 2), 2);
-    ck_near_rel(look(b, 1).wish, 65536 + (5e6 - 2 * 65536) * (1 - exp(-1. / 60)), 0.01);
-    ck_near_rel(look(b, 2).wish, 65536 / 2., 1e-3);
+    ck_near_rel(look(b, 1).demand, 65536 + (5e6 - 2 * 65536) * (1 - exp(-1. / 60)), 0.01);
+    ck_near_rel(look(b, 2).demand, 65536 / 2., 1e-3);
     tell(b, 2010, 1, 5 * MB, 5010 * MB, 90 * GIB);
     ck_assert_int_eq(migbuf_buffer_tick(b, 2010, d, 2), 2); /* 10 ms show no rate */
-    ck_near_rel(look(b, 1).wish, 65536 + (5e6 - 2 * 65536) * (1 - exp(-1. / 60)), 0.02);
+    ck_near_rel(look(b, 1).demand, 65536 + (5e6 - 2 * 65536) * (1 - exp(-1. / 60)), 0.02);
     ck_near_rel(look(b, 1).ratio, 1, 0.02);
     ck_assert_int_eq(migbuf_buffer_tick(b, 3000, d, 2), 2); /* the second 5 MB grew nothing */
     ck_near_rel(look(b, 1).ratio, 0.93, 0.01);
@@ -932,16 +932,16 @@ START_TEST(a_plan_lets_the_mirror_catch_up)
     join(b, 1, &g, 0, 500 * MB);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
     tell(b, 0, 1, 2000 * MB, 0, 0);
-    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 0), 0);
     ck_assert_int_eq(tick1(b, 0).reason, MIGBUF_REASON_SHARE);
     ck_near_rel(look(b, 1).budget, 90e6, 1e-9);
-    ck_near_rel(look(b, 1).release_s, 40, 1e-9); /* 2000 MB at 100 MB/s, twice because of what it dirties */
+    ck_near_rel(look(b, 1).finish_s, 40, 1e-9); /* 2000 MB at 100 MB/s, twice because of what it dirties */
     tell(b, 1000, 1, 2000 * MB, 0, 50 * MB);
     tick1(b, 1000);
-    ck_near_rel(look(b, 1).release_s, 1, 1e-9);
-    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* said again: what was sampled stands */
+    ck_near_rel(look(b, 1).finish_s, 1, 1e-9);
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 0), 0); /* said again: what was sampled stands */
     tick1(b, 1000);
-    ck_near_rel(look(b, 1).release_s, 1, 1e-9);
+    ck_near_rel(look(b, 1).finish_s, 1, 1e-9);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -1066,7 +1066,7 @@ START_TEST(zeroing_is_let_off)
     o.floor_bytes_per_s = 0;
     b = buffer(50 * GIB, &o);
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
-    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0); /* the ratio counts as 1 */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 0), 0); /* the ratio counts as 1 */
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * 65536), 0);
     wrote(b, 1000, 0, 65536);
     ck_assert_int_eq(tick1(b, 1000).limits.iops_wr, 2);
@@ -1076,10 +1076,10 @@ START_TEST(zeroing_is_let_off)
     ck_assert_int_eq(tick1(b, 3000).action, MIGBUF_ACTION_KEEP); /* 60 units are 30 s, which is not more than 30 s */
     wrote(b, 4000, GIB, GIB + 65536 + 65 * 65536);
     d = tick1(b, 4000);
-    ck_assert_int_eq(d.action, MIGBUF_ACTION_AGAIN);
+    ck_assert_int_eq(d.action, MIGBUF_ACTION_REARM);
     ck_assert_int_eq(d.limits.iops_wr, 2);
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), 0); /* was not sent: still owed */
-    ck_assert_int_eq(tick1(b, 4100).action, MIGBUF_ACTION_AGAIN);
+    ck_assert_int_eq(tick1(b, 4100).action, MIGBUF_ACTION_REARM);
     wrote(b, 5000, GIB, GIB + 65536 + 65 * 65536);
     ck_assert_int_eq(tick1(b, 5000).action, MIGBUF_ACTION_KEEP); /* nothing owed any more */
     ck_assert_int_eq(migbuf_buffer_outcome(b, 1, MIGBUF_OUTCOME_REFUSED), MIGBUF_E_STATE);
@@ -1353,15 +1353,15 @@ START_TEST(what_is_found_is_where_it_starts)
 
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * 65536), 0);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, &l, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, &l, 1), 0);
     ck_assert(tick1(b, 0).action == MIGBUF_ACTION_KEEP);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0); /* somebody took it away */
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 1), 0); /* somebody took it away */
     ck_assert(tick1(b, 1000).action == MIGBUF_ACTION_LOWER);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, &l, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, &l, 0), 0);
     ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
     ck_assert(v.paused == 1);
     ck_assert(look1(b, 9000, 1, 0).action == MIGBUF_ACTION_RESUME);
-    ck_assert_int_eq(migbuf_buffer_found(b, 2, &l, 0), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 2, &l, 0), MIGBUF_E_NOTFOUND);
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -1422,7 +1422,7 @@ START_TEST(what_is_on_its_way_is_not_there)
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 2 * MB), 0);
         ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
         for (uint64_t id = 1; id <= 2; id++)
-            ck_assert_int_eq(migbuf_buffer_found(b, id, &found, 1), 0);
+            ck_assert_int_eq(migbuf_buffer_resync(b, id, &found, 1), 0);
         size_is(b, 2000, 1, 480 * MB);
         size_is(b, 2000, 2, 20 * MB);
         ck_assert_int_eq(migbuf_buffer_tick(b, 2000, d, 2), 2);
@@ -1602,7 +1602,7 @@ START_TEST(without_a_limit_the_device_counts)
     ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
     tick1(b, 0);
     look1(b, 1000, 1, 500 * MB);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 1), 0);
     ck_assert(look(b, 1).in_force_bytes_per_s == MIGBUF_UNLIMITED);
     ck_assert(look1(b, 3000, 1, 500 * MB).action == MIGBUF_ACTION_LOWER);
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
@@ -1616,7 +1616,7 @@ START_TEST(without_a_limit_the_device_counts)
     ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
     tick1(b, 0);
     look1(b, 1000, 1, 500 * MB);
-    ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 1), 0);
     ck_assert(look1(b, 2000, 1, 500 * MB).action == MIGBUF_ACTION_PAUSE);
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
     ck_assert(s.pending_bytes > 4000 * MB);
@@ -1669,12 +1669,12 @@ START_TEST(what_is_taken_can_be_saved)
     m.rate_bytes_per_s = UINT64_MAX;
     m.link = UINT64_MAX;
     ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, &e), 0);
-    ck_assert_int_eq(migbuf_buffer_found(b, 0, &l, 1), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 0, &l, 1), MIGBUF_E_RANGE);
     l.iops_wr = UINT64_MAX;
-    ck_assert_int_eq(migbuf_buffer_found(b, 0, &l, 1), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 0, &l, 1), MIGBUF_E_RANGE);
     ck_assert(look(b, 0).in_force_bytes_per_s == MIGBUF_UNLIMITED);
     l.iops_wr = UINT64_C(1000000000000000);
-    ck_assert_int_eq(migbuf_buffer_found(b, 0, &l, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 0, &l, 1), 0);
     tick1(b, UINT64_MAX / 2);
     migbuf_buffer_free(through_text(b, UINT64_MAX / 2, &text, &n));
     ck_assert_ptr_nonnull(strstr(text, "migration 1 18446744073709551615 0 0 "));
@@ -1802,7 +1802,7 @@ START_TEST(who_is_new_waits_for_its_room)
     ck_assert_str_eq(migbuf_action_text(d[1].action), "wait");
     ck_assert_int_eq(migbuf_buffer_stats(b, &s), 0);
     ck_assert_uint_eq(s.reserve_bytes, 10 * MB); /* nobody drains what is not there */
-    ck_assert_int_eq(migbuf_buffer_found(b, 2, NULL, 1), 0); /* nor is there anything to limit */
+    ck_assert_int_eq(migbuf_buffer_resync(b, 2, NULL, 1), 0); /* nor is there anything to limit */
     size_is(b, 1300, 1, 20 * MB); /* its guest discards */
     ck_assert_int_eq(migbuf_buffer_tick(b, 1300, d, 2), 2);
     ck_assert(d[1].action == MIGBUF_ACTION_LOWER && d[1].limits.iops_wr >= 2);
@@ -1876,10 +1876,10 @@ START_TEST(the_floor_lets_everybody_run)
         b = buffer(50 * GIB, &o);
         ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 1), 0);
-        ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_DRAIN, 0), 0);
+        ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 0), 0);
         d = tick1(b, 0);
         ck_assert(d.action == MIGBUF_ACTION_LOWER && d.limits.iops_wr >= 2);
-        ck_assert_int_eq(migbuf_buffer_found(b, 1, NULL, 0), 0); /* somebody stopped it */
+        ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 0), 0); /* somebody stopped it */
         for (uint64_t now = 1000; now <= 3000; now += 1000)
             d = look1(b, now, 1, MB);
         ck_assert_int_eq(d.action, MIGBUF_ACTION_KEEP); /* let run at 2 s, and kept since */

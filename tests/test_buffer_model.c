@@ -488,7 +488,7 @@ static void start_one(void)
         g->throttle = (struct throttle){ .limited = 1, .limits = { .iops_wr = 1 + draw(20), .iops_size = g->file[0].unit } };
         if (g->geometry[0].flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE)
             g->throttle.limits = (struct migbuf_limits){ .iops_wr = 1, .bps_wr = 65536 };
-        ck_assert_int_eq(migbuf_buffer_found(life.buffer, g->id, &g->throttle.limits, 1), 0);
+        ck_assert_int_eq(migbuf_buffer_resync(life.buffer, g->id, &g->throttle.limits, 1), 0);
     }
     if (draw(2))
         migbuf_buffer_link(life.buffer, m.link, 1000000 + draw(100000000));
@@ -511,7 +511,7 @@ static void end_one(struct guest *g)
 /* Phases, and the drain between them: not before there is room for it. */
 static void drain(struct guest *g)
 {
-    int32_t phase = draw(2) ? MIGBUF_PHASE_BASE : MIGBUF_PHASE_DRAIN;
+    int32_t phase = draw(2) ? MIGBUF_PHASE_BASE : MIGBUF_PHASE_MIRROR;
 
     if (g->wants_drain || draw(4) == 0) { /* one more than was said */
         int rc = migbuf_buffer_phase(life.buffer, g->id, phase, g->drains + 1);
@@ -711,7 +711,7 @@ static void die_and_load(void)
             g->unknown = 1;
             continue;
         }
-        ck_assert_int_eq(migbuf_buffer_found(life.buffer, g->id, g->throttle.limited ? &g->throttle.limits : NULL, !g->stands), 0);
+        ck_assert_int_eq(migbuf_buffer_resync(life.buffer, g->id, g->throttle.limited ? &g->throttle.limits : NULL, !g->stands), 0);
         g->unknown = 0;
     }
 }
@@ -770,7 +770,7 @@ static void nobody_is_forgotten(void)
         ck_assert_int_eq(migbuf_buffer_tick(life.buffer, clock_ms(), d, GUESTS), 1);
         migbuf_buffer_outcome(life.buffer, g->id, MIGBUF_OUTCOME_DONE);
         runs = k > 2 && (d[0].action == MIGBUF_ACTION_KEEP || d[0].action == MIGBUF_ACTION_RAISE || d[0].action == MIGBUF_ACTION_RESUME ||
-                         d[0].action == MIGBUF_ACTION_LOWER || d[0].action == MIGBUF_ACTION_AGAIN) && d[0].growth_bytes_per_s;
+                         d[0].action == MIGBUF_ACTION_LOWER || d[0].action == MIGBUF_ACTION_REARM) && d[0].growth_bytes_per_s;
     }
     ck_life(runs, "guest %llu has room and stands: %s, %s", (unsigned long long)g->id, migbuf_action_text(d[0].action),
             migbuf_reason_text(d[0].reason));

@@ -115,7 +115,7 @@ START_TEST(a_full_volume_is_told_before)
     ck_assert_int_eq(migbuf_cow_when_full(fd, &full, NULL), 0);
     ck_assert_int_eq(full.kind, MIGBUF_FULL_STOPS);
     ck_assert_int_eq(migbuf_cow_volume(fd, &after, NULL), 0);
-    ck_assert(full.room_bytes <= after.size_bytes);
+    ck_assert(full.free_bytes <= after.size_bytes);
     close(fd);
 }
 END_TEST
@@ -123,17 +123,17 @@ END_TEST
 /* /proc has no nameless files, as FUSE has none. */
 START_TEST(where_it_cannot_be_tried_it_is_unknown)
 {
-    struct migbuf_full full = { .kind = 7, .room_bytes = 7 };
+    struct migbuf_full full = { .kind = 7, .free_bytes = 7 };
     struct migbuf_error e = { 0 };
     int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
     ck_assert(openat(fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) < 0 && errno == EOPNOTSUPP);
     rc = migbuf_cow_when_full(fd, &full, &e);
     if (geteuid()) { /* one may not write there anyway */
-        ck_assert(rc == MIGBUF_E_SYSTEM && e.os_errno == EACCES && full.kind == 7 && full.room_bytes == 7);
+        ck_assert(rc == MIGBUF_E_SYSTEM && e.os_errno == EACCES && full.kind == 7 && full.free_bytes == 7);
     } else {
         ck_assert_int_eq(rc, 0);
-        ck_assert(full.kind == MIGBUF_FULL_UNKNOWN && full.room_bytes == 0); /* as statvfs has it */
+        ck_assert(full.kind == MIGBUF_FULL_UNKNOWN && full.free_bytes == 0); /* as statvfs has it */
     }
     close(fd);
     fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC); /* no directory */

@@ -188,7 +188,7 @@ START_TEST(another_hand_is_noticed)
     ck_assert_int_eq(info_of(d).taken_over, 1);
     expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":123,\"iops\":0,\"iops_rd\":0,\"iops_wr\":5,");
     expect_nothing(d);
-    ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
+    ck_assert_int_eq(migbuf_disk_host_limits(d, "lxd_root", &host), 0);
     ck_assert(host.bps_wr == 123);
 
     ours.iops_wr = 999; /* somebody changed our group itself */
@@ -197,7 +197,7 @@ START_TEST(another_hand_is_noticed)
     answer(d, &ours);
     expect(d, MIGBUF_DISK_LIMITS, "\"iops-write\":5,");
     ck_assert_int_eq(info_of(d).taken_over, 2);
-    ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
+    ck_assert_int_eq(migbuf_disk_host_limits(d, "lxd_root", &host), 0);
     ck_assert(host.iops_wr == 999 && host.bps_wr == 123 && !strcmp(host.group, "dev-lxd_root"));
     migbuf_disk_free(d);
 
@@ -303,7 +303,7 @@ START_TEST(a_late_answer_makes_nothing_of_ours_the_hosts)
         expect_nothing(d);
         ck_assert_int_eq(migbuf_disk_outcome(d), MIGBUF_OUTCOME_DONE);
         ck_assert(info_of(d).throttled && info_of(d).limits.iops_wr == 5);
-        ck_assert_int_eq(migbuf_disk_host(d, "lxd_root", &host), 0);
+        ck_assert_int_eq(migbuf_disk_host_limits(d, "lxd_root", &host), 0);
         ck_assert(!host.iops_wr && !host.iops_size);
         ck_assert_int_eq(migbuf_disk_restore(d), 0);
         ours.iops_wr = 5;
@@ -513,7 +513,7 @@ START_TEST(the_host_tells_whose_limits_it_changed)
     ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
     ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
     ck_assert_int_eq(migbuf_disk_watch(d, "two"), 0);
-    ck_assert_int_eq(migbuf_disk_tell_host(d, "one", &theirs), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_tell_host_limits(d, "one", &theirs), MIGBUF_E_STATE);
     ck_assert_int_eq(migbuf_disk_learn(d), 0);
     ck_assert_int_eq(answer_two(d, &nothing, &nothing), 0);
     ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
@@ -527,14 +527,14 @@ START_TEST(the_host_tells_whose_limits_it_changed)
     expect(d, MIGBUF_DISK_THROTTLE, "dev-two");
     expect_nothing(d);
     strcpy(theirs.group, "dev-one");
-    ck_assert_int_eq(migbuf_disk_tell_host(d, "three", &theirs), MIGBUF_E_NOTFOUND);
-    ck_assert_int_eq(migbuf_disk_tell_host(d, "one", NULL), MIGBUF_E_INVALID);
-    ck_assert_int_eq(migbuf_disk_tell_host(d, "one", &theirs), 0);
+    ck_assert_int_eq(migbuf_disk_tell_host_limits(d, "three", &theirs), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_disk_tell_host_limits(d, "one", NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_tell_host_limits(d, "one", &theirs), 0);
     theirs.bps = UINT64_C(1000000000000001);
-    ck_assert_int_eq(migbuf_disk_tell_host(d, "one", &theirs), MIGBUF_E_RANGE);
-    ck_assert_int_eq(migbuf_disk_host(d, "one", &host), 0);
+    ck_assert_int_eq(migbuf_disk_tell_host_limits(d, "one", &theirs), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_disk_host_limits(d, "one", &host), 0);
     ck_assert(host.bps_wr == 7000000 && !host.bps && !strcmp(host.group, "dev-one"));
-    ck_assert_int_eq(migbuf_disk_host(d, "two", &host), 0);
+    ck_assert_int_eq(migbuf_disk_host_limits(d, "two", &host), 0);
     ck_assert(!host.bps_wr);
     expect(d, MIGBUF_DISK_LIMITS, "\"bps-write\":7000000,"); /* which now holds for both */
     expect_nothing(d);
@@ -615,7 +615,7 @@ START_TEST(decisions_are_carried_out)
     expect(d, MIGBUF_DISK_ADD, NULL);
     expect(d, MIGBUF_DISK_THROTTLE, NULL);
     expect_nothing(d);
-    ck_assert_int_eq(apply(d, MIGBUF_ACTION_AGAIN, NULL), 0);
+    ck_assert_int_eq(apply(d, MIGBUF_ACTION_REARM, NULL), 0);
     expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":5,");
     expect_nothing(d);
 
@@ -742,20 +742,20 @@ START_TEST(the_same_once_more_empties_the_bucket)
 {
     struct migbuf_disk *d = learnt(&nothing);
 
-    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
-    ck_assert_int_eq(migbuf_disk_again(NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_rearm(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_rearm(NULL), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
-    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_rearm(d), MIGBUF_E_STATE);
     expect(d, MIGBUF_DISK_ADD, NULL);
     expect(d, MIGBUF_DISK_THROTTLE, NULL);
     expect_nothing(d);
     ck_assert_int_eq(migbuf_disk_set(d, &slow), 0);
     expect_nothing(d);
-    ck_assert_int_eq(migbuf_disk_again(d), 0);
+    ck_assert_int_eq(migbuf_disk_rearm(d), 0);
     expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":5,\"iops_size\":65536,\"group\":\"migbuf-vm1\"");
     expect_nothing(d);
     ck_assert_int_eq(migbuf_disk_restore(d), 0);
-    ck_assert_int_eq(migbuf_disk_again(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_rearm(d), MIGBUF_E_STATE);
     migbuf_disk_free(d);
 }
 END_TEST
@@ -842,7 +842,7 @@ START_TEST(a_restarted_host_finds_what_to_restore)
     answer(again, &host);
     ck_assert_int_eq(refuse(again, MIGBUF_DISK_DELETE), 0); /* there is no group, but there might be */
     expect_nothing(again);
-    ck_assert_int_eq(migbuf_disk_host(again, "lxd_root", &host), 0);
+    ck_assert_int_eq(migbuf_disk_host_limits(again, "lxd_root", &host), 0);
     ck_assert(host.bps_rd == 6000 && info_of(again).restored);
     migbuf_disk_free(again);
 
@@ -892,9 +892,9 @@ START_TEST(typed_calls_alone)
 
     strcpy(a.group, "dev-one");
     strcpy(b.group, "dev-two");
-    ck_assert_int_eq(migbuf_disk_typed(NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_disk_six_rates(NULL), MIGBUF_E_INVALID);
     ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
-    ck_assert_int_eq(migbuf_disk_typed(d), 0);
+    ck_assert_int_eq(migbuf_disk_six_rates(d), 0);
     ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
     ck_assert_int_eq(migbuf_disk_watch(d, "two"), 0);
     ck_assert_int_eq(migbuf_disk_learn(d), 0);
@@ -902,7 +902,7 @@ START_TEST(typed_calls_alone)
     ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &a), 1);
     ck_assert_int_eq(migbuf_disk_found(d, "two", "dev-two", &b), 1);
     ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
-    ck_assert_int_eq(migbuf_disk_typed(d), MIGBUF_E_STATE);
+    ck_assert_int_eq(migbuf_disk_six_rates(d), MIGBUF_E_STATE);
     ck_assert_int_eq(migbuf_disk_set(d, &slow), MIGBUF_E_UNSUPPORTED); /* iops_size */
     ck_assert_int_eq(migbuf_disk_set(d, &(struct migbuf_limits){ .iops_wr = 1, .bps_wr = 65536 }), MIGBUF_E_RANGE);
     expect_nothing(d);
@@ -919,7 +919,7 @@ START_TEST(typed_calls_alone)
     expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":50000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":2}");
     expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":9000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":2}");
     ck_assert(info_of(d).commands_sent == 4);
-    ck_assert_int_eq(migbuf_disk_again(d), 0);
+    ck_assert_int_eq(migbuf_disk_rearm(d), 0);
     expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-one\"");
     expect(d, MIGBUF_DISK_THROTTLE, "\"id\":\"dev-two\"");
     expect_nothing(d);
@@ -958,7 +958,7 @@ START_TEST(typed_calls_alone)
     expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}");
     expect_nothing(d);
     ck_assert(info_of(d).restored);
-    ck_assert_int_eq(migbuf_disk_host(d, "two", &host), 0);
+    ck_assert_int_eq(migbuf_disk_host_limits(d, "two", &host), 0);
     ck_assert(host.bps_wr == 0);
     migbuf_disk_free(d);
 }
@@ -973,7 +973,7 @@ START_TEST(typed_and_unknown_is_set_whatever_is_found)
     struct migbuf_disk *d;
 
     ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
-    ck_assert_int_eq(migbuf_disk_typed(d), 0);
+    ck_assert_int_eq(migbuf_disk_six_rates(d), 0);
     ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
     ck_assert_int_eq(migbuf_disk_learn(d), 0);
     ck_assert_int_eq(next(d, &c), 1);
@@ -1016,7 +1016,7 @@ START_TEST(typed_calls_cannot_say_everything)
         struct migbuf_disk *d;
 
         ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
-        ck_assert_int_eq(migbuf_disk_typed(d), 0);
+        ck_assert_int_eq(migbuf_disk_six_rates(d), 0);
         ck_assert_int_eq(migbuf_disk_watch(d, "lxd_root"), 0);
         ck_assert_int_eq(migbuf_disk_learn(d), 0);
         answer(d, &host[k]);

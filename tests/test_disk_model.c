@@ -392,7 +392,7 @@ static void other_hand_sets(int looks)
         snprintf(c.group, sizeof c.group, "%s", life.q.device[device].qdev);
         look();
         tell(" the host tells limits of device %d\n", device);
-        ck_assert_int_eq(migbuf_disk_tell_host(life.disk, life.q.device[device].node[0] == 's' ? life.q.device[device].node + 5 : life.q.device[device].node, &c), 0);
+        ck_assert_int_eq(migbuf_disk_tell_host_limits(life.disk, life.q.device[device].node[0] == 's' ? life.q.device[device].node + 5 : life.q.device[device].node, &c), 0);
         life.host[device] = life.or_else[device] = c;
         save_when_told();
         return;
@@ -499,7 +499,7 @@ static void administrator_stops_or_starts(void)
 static void decide(void)
 {
     static const int32_t actions[] = { MIGBUF_ACTION_LOWER, MIGBUF_ACTION_RAISE, MIGBUF_ACTION_RESUME,
-                                       MIGBUF_ACTION_AGAIN, MIGBUF_ACTION_PAUSE,  MIGBUF_ACTION_KEEP };
+                                       MIGBUF_ACTION_REARM, MIGBUF_ACTION_PAUSE,  MIGBUF_ACTION_KEEP };
     struct migbuf_decision d = { .action = actions[draw(6)] };
     int rc, stood = life.stop_wanted;
 
@@ -571,7 +571,7 @@ static void live(uint64_t seed)
     begin_life(seed);
     ck_assert_int_eq(migbuf_disk_new(OURS, NULL, &life.disk), 0);
     if (life.typed)
-        ck_assert_int_eq(migbuf_disk_typed(life.disk), 0);
+        ck_assert_int_eq(migbuf_disk_six_rates(life.disk), 0);
     for (int k = 0; k < life.watched; k++)
         ck_assert_int_eq(migbuf_disk_watch(life.disk, life.q.device[k].node), 0);
     ck_assert_int_eq(migbuf_disk_learn(life.disk), 0);

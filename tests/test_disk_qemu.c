@@ -192,7 +192,7 @@ START_TEST(what_came_too_late_is_still_ours)
         begin_vm();
         watch(1);
         if (typed)
-            ck_assert_int_eq(migbuf_disk_typed(vm.disk), 0);
+            ck_assert_int_eq(migbuf_disk_six_rates(vm.disk), 0);
         learn();
         if (typed) {
             ck_assert_int_eq(migbuf_disk_set(vm.disk, &(struct migbuf_limits){ .iops_wr = 100, .bps_wr = 6553600 }), 0);

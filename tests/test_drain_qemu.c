@@ -335,12 +335,12 @@ START_TEST(files_stay_within_a_small_buffer)
         go_on(f, 3, 1); /* a busy host's guests are slow */
     for (size_t k = 0; k < 3; k++) {
         start_mirror(&f[k].v);
-        drained(&f[k], MIGBUF_PHASE_DRAIN, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
+        drained(&f[k], MIGBUF_PHASE_MIRROR, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
     }
     go_on(f, 3, 1);
     for (size_t k = 0; k < 3; k++) {
         cancel_mirror(&f[k].v);
-        drained(&f[k], MIGBUF_PHASE_DRAIN, 0);
+        drained(&f[k], MIGBUF_PHASE_MIRROR, 0);
     }
     go_on(f, 3, 1);
     for (size_t k = 0; k < 3; k++)
@@ -516,9 +516,9 @@ static void recognise(const char *directory, int32_t kind, uint64_t least, uint6
     struct migbuf_full full;
 
     ck_assert_int_eq(migbuf_cow_when_full(fd, &full, NULL), 0);
-    printf("# %s: full means %d, room %llu\n", directory, full.kind, (unsigned long long)full.room_bytes);
+    printf("# %s: full means %d, room %llu\n", directory, full.kind, (unsigned long long)full.free_bytes);
     ck_assert_int_eq(full.kind, kind);
-    ck_assert(full.room_bytes >= least && full.room_bytes <= most);
+    ck_assert(full.free_bytes >= least && full.free_bytes <= most);
     close(fd);
 }
 
@@ -761,7 +761,7 @@ static double lower_five_times(void)
     lab_wait_acknowledged(&v, 1);
     set_by_hand(&v, lab_block(&v, "").qdev, HOST);
     before = lab_block(&v, "");
-    ck_assert_int_eq(migbuf_disk_typed(v.disk), 0);
+    ck_assert_int_eq(migbuf_disk_six_rates(v.disk), 0);
     v.geometry.flags |= MIGBUF_GEOMETRY_NO_IOPS_SIZE;
     lab_learn(&v);
     ck_assert_int_eq(migbuf_limits_from_budget(&v.geometry, 1, 20 * 131072, &limits), 1);

@@ -155,7 +155,7 @@ static void model_next_phase(struct model *m, uint32_t i)
     vm->left = vm->phase == PHASE_MIRROR ? vm->overlay : m->omega / 8;
     record_event(m->record, m->now_ms, i, vm->phase == PHASE_MIRROR ? "mirror starts" : "mirror ready");
     if (m->buffer)
-        trace_phase(m->trace, m->buffer, i, MIGBUF_PHASE_DRAIN, vm->drains);
+        trace_phase(m->trace, m->buffer, i, MIGBUF_PHASE_MIRROR, vm->drains);
 }
 
 /* Guests write in spells: full speed for some seconds, then a tenth. */
@@ -437,7 +437,7 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
     ck_assert_int_eq(trace_weight(t, b, UINT64_MAX, 0), MIGBUF_E_RANGE);
     ck_assert_int_eq(trace_weight(t, b, UINT64_MAX, 7), 0);
     ck_assert_int_eq(trace_phase(t, b, UINT64_MAX, -7, 1), MIGBUF_E_INVALID);
-    ck_assert_int_eq(trace_phase(t, b, UINT64_MAX, MIGBUF_PHASE_DRAIN, 1), 0);
+    ck_assert_int_eq(trace_phase(t, b, UINT64_MAX, MIGBUF_PHASE_MIRROR, 1), 0);
     ck_assert_int_eq(trace_resize(t, b, 1, &detail), MIGBUF_E_IN_USE);
     ck_assert_int_eq(trace_resize(t, b, 90 * MB, &detail), 0);
     ck_assert_int_eq(trace_tick(t, b, 1, NULL, 2), MIGBUF_E_INVALID); /* passed on, not logged */

@@ -207,10 +207,10 @@ static void same_view(const struct migbuf_bins *bins, const struct reference_led
     if (v->bytes != w.bytes || v->home_bytes != w.home_bytes || v->share_bytes != w.share_bytes ||
         v->shards != (uint32_t)w.shards || v->prospective != (uint32_t)w.prospective)
         differ(bins, l, "view of %d: integers", i);
-    if (!near(v->capacity_bytes, w.capacity, 0) || !near(v->used_bytes, w.used, 0) || !near(v->room_bytes, w.room, 0) ||
+    if (!near(v->capacity_bytes, w.capacity, 0) || !near(v->used_bytes, w.used, 0) || !near(v->free_bytes, w.room, 0) ||
         !near(v->priority, w.priority, 0))
         differ(bins, l, "view of %d: E %g f %g room %g priority %g, not %g %g %g %g", i, v->capacity_bytes,
-               v->used_bytes, v->room_bytes, v->priority, w.capacity, w.used, w.room, w.priority);
+               v->used_bytes, v->free_bytes, v->priority, w.capacity, w.used, w.room, w.priority);
 }
 
 static void same_sums(const struct migbuf_bins *bins, const struct reference_ledger *l)
@@ -801,7 +801,7 @@ static int rig_outcome(int i, int32_t outcome)
 static void rig_found(int i, const struct migbuf_limits *limits, bool running)
 {
     doing = "found";
-    rig_code(migbuf_buffer_found(rig.buffer, rig.ref.migration[i].id, limits, running), 0);
+    rig_code(migbuf_buffer_resync(rig.buffer, rig.ref.migration[i].id, limits, running), 0);
     reference_found(&rig.ref, i, limits, running);
 }
 
@@ -855,7 +855,7 @@ static double rate_slack(int i)
     double wishes = 0;
 
     for (int j = 0; j < rig_count(); j++)
-        wishes += fmin(rig.ref.migration[j].wish, rig.ref.migration[j].line);
+        wishes += fmin(rig.ref.migration[j].demand, rig.ref.migration[j].cap);
     return rig_slack() + (rig.ref.options.policy == MIGBUF_POLICY_PLANNER && m->rho > 0 ? 1e-11 * wishes / m->rho : 0);
 }
 
@@ -905,9 +905,9 @@ static void compare_rates(int i)
     struct migbuf_buffer_view v = { .size = sizeof v };
     struct migbuf_bins_view bins = { .size = sizeof bins };
     int code = migbuf_buffer_view(rig.buffer, m->id, &v);
-    const double got[] = { v.curve, v.share, v.hard_cap, v.clamped, v.hosted, v.budget };
-    const double want[] = { m->curve, m->share, m->hard_cap, m->clamped, m->hosted, m->budget };
-    static const char *const name[] = { "curve", "share", "hard cap", "clamped", "hosted", "budget" };
+    const double got[] = { v.curve, v.share, v.hard_cap, v.clamped, v.below_lenders, v.budget };
+    const double want[] = { m->curve, m->share, m->hard_cap, m->clamped, m->below_lenders, m->budget };
+    static const char *const name[] = { "curve", "share", "hard cap", "clamped", "below_lenders", "budget" };
 
     rig_code(code, 0);
     rig_code(migbuf_bins_view(migbuf_buffer_bins(rig.buffer), m->id, &bins), 0);
@@ -918,10 +918,10 @@ static void compare_rates(int i)
     if (rig.ref.options.policy != MIGBUF_POLICY_PLANNER)
         return;
     /* forecast.h: what remains is good to 1e-9, and a plan is made of that for all on the link */
-    if (!near(v.release_s, m->release, 1e-8 * m->release) || !near(v.wish, m->wish, 1e-6 * m->wish) || !near(v.line, m->line, rig_slack()) ||
+    if (!near(v.finish_s, m->release, 1e-8 * m->release) || !near(v.demand, m->demand, 1e-6 * m->demand) || !near(v.cap, m->cap, rig_slack()) ||
         !near(v.planned, m->planned, rig_slack()) || !near(v.ratio, m->rho, 0))
-        oops("plan of %d is %.17g s h %.17g R %.17g g %.17g rho %.17g, not %.17g %.17g %.17g %.17g %.17g", i, v.release_s,
-             v.wish, v.line, v.planned, v.ratio, m->release, m->wish, m->line, m->planned, m->rho);
+        oops("plan of %d is %.17g s h %.17g R %.17g g %.17g rho %.17g, not %.17g %.17g %.17g %.17g %.17g", i, v.finish_s,
+             v.demand, v.cap, v.planned, v.ratio, m->release, m->demand, m->cap, m->planned, m->rho);
 }
 
 static void compare_view(int i)
@@ -991,7 +991,7 @@ static void compare_stats(void)
              r->unseen, r->grantable, r->level);
 }
 
-/* I2: nobody's budget is above that of a migration that hosts its shards, but for what it needs to run at all. A file that
+/* I2: nobody's budget is above that of a migration that lends it room, but for what it needs to run at all. A file that
  * is whole cannot grow, whatever its budget. */
 static void guests_below_hosts(void)
 {
@@ -1159,7 +1159,7 @@ static void any_errors(void)
     s[1] = (struct migbuf_sample){ .id = known, .file_bytes = MIGBUF_BYTES_MAX + 1 };
     rig_code(migbuf_buffer_sample(b, 5, s, 2), MIGBUF_E_RANGE);
     rig_code(migbuf_buffer_sample(b, UINT64_MAX, s, 1), MIGBUF_E_RANGE);
-    rig_code(migbuf_buffer_phase(b, strange, MIGBUF_PHASE_DRAIN, 0), MIGBUF_E_NOTFOUND);
+    rig_code(migbuf_buffer_phase(b, strange, MIGBUF_PHASE_MIRROR, 0), MIGBUF_E_NOTFOUND);
     rig_code(migbuf_buffer_phase(b, known, 3, 0), MIGBUF_E_INVALID);
     rig_code(migbuf_buffer_weight(b, strange, 1), MIGBUF_E_NOTFOUND);
     rig_code(migbuf_buffer_weight(b, known, 0), MIGBUF_E_RANGE);
@@ -1174,9 +1174,9 @@ static void any_errors(void)
     rig_code(migbuf_buffer_outcome(b, known, MIGBUF_OUTCOME_UNKNOWN + 1), MIGBUF_E_INVALID);
     rig_code(migbuf_buffer_outcome(b, known, -1), MIGBUF_E_INVALID);
     rig_code(migbuf_buffer_outcome(b, known, 0), 0);
-    rig_code(migbuf_buffer_found(b, strange, NULL, 1), MIGBUF_E_NOTFOUND);
+    rig_code(migbuf_buffer_resync(b, strange, NULL, 1), MIGBUF_E_NOTFOUND);
     l.iops_wr = l.bps_wr = UINT64_C(1000000000000001);
-    rig_code(migbuf_buffer_found(b, known, &l, 1), MIGBUF_E_RANGE);
+    rig_code(migbuf_buffer_resync(b, known, &l, 1), MIGBUF_E_RANGE);
     rig_code(migbuf_buffer_remove(b, strange), MIGBUF_E_NOTFOUND);
     if (reference_needed(&rig.ref) < 0x1p61) /* else the files do not fit either, and that may be said first */
         rig_code(migbuf_buffer_resize(b, MIGBUF_BYTES_MAX + 1, NULL), MIGBUF_E_RANGE);
@@ -1225,7 +1225,7 @@ static void any_load(void)
 static void any_call(uint64_t what)
 {
     int i = (int)below((uint64_t)rig_count());
-    int32_t phase = chance(50) ? MIGBUF_PHASE_BASE : MIGBUF_PHASE_DRAIN, outcome = (int32_t)below(4);
+    int32_t phase = chance(50) ? MIGBUF_PHASE_BASE : MIGBUF_PHASE_MIRROR, outcome = (int32_t)below(4);
     uint64_t number = chance(80) ? any_size(31) : any_size(52);
 
     if (what < 6)
@@ -1576,7 +1576,7 @@ static void host_acts(int crowd)
     if (rig_count() == 0)
         return;
     rig_any(&i);
-    phase = chance(30) ? MIGBUF_PHASE_DRAIN : rig.ref.migration[i].phase;
+    phase = chance(30) ? MIGBUF_PHASE_MIRROR : rig.ref.migration[i].phase;
     if (chance(10))
         rig_phase(i, phase, (uint32_t)below(rig.ref.migration[i].drains_ahead + 1));
     if (chance(3))

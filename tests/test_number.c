@@ -122,9 +122,6 @@ START_TEST(throttles)
         x = -7;
         expect("pending", migbuf_throttle_pending(some(), some(), some(), some(), some(), some(), &x), &x, 1, false);
         begin();
-        x = -7;
-        expect("set_value", migbuf_planner_set_value(some(), some(), some(), &x), &x, 1, false);
-        begin();
         for (int k = 0; k < 3; k++)
             amount[k] = some(), weight[k] = some();
         x = -7;
@@ -140,7 +137,7 @@ START_TEST(throttles)
         begin();
         for (int k = 0; k < 3; k++)
             amount[k] = some();
-        rc = migbuf_throttle_hosts(amount, 3, first, guest, scratch, y);
+        rc = migbuf_throttle_lenders(amount, 3, first, guest, scratch, y);
         expect("hosts", rc, y, 3, true);
     }
 }
@@ -249,9 +246,9 @@ START_TEST(plans)
         struct migbuf_planner_options o = { .size = sizeof o };
         struct migbuf_planner_link link[2];
         struct migbuf_planner_guest guest[GUESTS];
-        struct migbuf_planner_flow running[GUESTS], waiting[GUESTS];
+        struct migbuf_admission_flow running[GUESTS], waiting[GUESTS];
         struct migbuf_planner_plan plan[GUESTS];
-        struct migbuf_planner_turn turn[GUESTS];
+        struct migbuf_admission_turn turn[GUESTS];
         struct migbuf_planner_slot scratch[2 * GUESTS + 4];
         double a[GUESTS], b[GUESTS], c[GUESTS], result[GUESTS] = { -7, -7, -7 };
         int rc;
@@ -277,8 +274,8 @@ START_TEST(plans)
         for (size_t k = 0; k < GUESTS; k++)
             expect("tick", rc,
                    rc < 0 ? NULL
-                          : (double[]){ plan[k].send_bytes, plan[k].release_s, plan[k].need_bytes, plan[k].wish,
-                                        plan[k].line, plan[k].growth },
+                          : (double[]){ plan[k].send_bytes, plan[k].finish_s, plan[k].need_bytes, plan[k].demand,
+                                        plan[k].cap, plan[k].growth },
                    rc < 0 ? 0 : 6, false);
         for (size_t k = 0; k < GUESTS && rc >= 0; k++)
             expect("tick", rc, &plan[k].rate, 1, true);
@@ -287,14 +284,14 @@ START_TEST(plans)
         for (uint32_t k = 0; k < 2; k++)
             link[k] = (struct migbuf_planner_link){ .bytes_per_s = some(), .flow_bytes_per_s = some() };
         for (uint32_t k = 0; k < GUESTS; k++) {
-            running[k] = (struct migbuf_planner_flow){
+            running[k] = (struct migbuf_admission_flow){
                 .id = k, .link = k % 2, .flow_bytes_per_s = some(), .seconds = some(), .disk_bytes = some()
             };
-            waiting[k] = (struct migbuf_planner_flow){
+            waiting[k] = (struct migbuf_admission_flow){
                 .id = k, .link = k % 2, .flow_bytes_per_s = some(), .disk_bytes = some()
             };
         }
-        rc = migbuf_planner_admit(MIGBUF_ADMISSION_SHORTEST, link, 2, running, GUESTS, waiting, GUESTS, scratch, turn);
+        rc = migbuf_admission_queue(MIGBUF_ADMISSION_SHORTEST, link, 2, running, GUESTS, waiting, GUESTS, scratch, turn);
         for (size_t k = 0; k < GUESTS; k++)
             expect("admit", rc,
                    rc < 0 ? NULL
@@ -324,7 +321,7 @@ START_TEST(plans)
         begin();
         for (size_t k = 0; k < GUESTS; k++)
             a[k] = some(), b[k] = some(), result[k] = -7;
-        rc = migbuf_planner_lines(some(), a, b, GUESTS, some(), some(), result);
+        rc = migbuf_planner_caps(some(), a, b, GUESTS, some(), some(), result);
         expect("lines", rc, result, GUESTS, false);
     }
 }

@@ -406,7 +406,7 @@ static int buffer_other_link(void)
 }
 static int buffer_phase(void)
 {
-    return migbuf_buffer_phase(buffer, 1, MIGBUF_PHASE_DRAIN, 2);
+    return migbuf_buffer_phase(buffer, 1, MIGBUF_PHASE_MIRROR, 2);
 }
 static int buffer_weight(void)
 {
@@ -431,7 +431,7 @@ static int buffer_found(void)
 {
     const struct migbuf_limits limits = { .iops_wr = 10, .iops_size = 131072 };
 
-    return migbuf_buffer_found(buffer, 2, &limits, 1);
+    return migbuf_buffer_resync(buffer, 2, &limits, 1);
 }
 static int buffer_resize(void)
 {
@@ -479,7 +479,7 @@ static void free_buffer(void)
 /* Asking leaves nothing behind, and changes nothing. */
 static int buffer_turns(void)
 {
-    struct migbuf_planner_turn turns[2];
+    struct migbuf_admission_turn turns[2];
     const struct migbuf_waiting w[2] = {
         { .id = 8, .link = 1, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536, .weight = 100 },
         { .id = 9, .link = 7, .flow_bytes_per_s = 1e8, .disk_bytes = 1e9, .unit_bytes = 65536, .weight = 100 },
@@ -513,7 +513,7 @@ static const struct step buffer_steps[] = {
     { "migbuf_admission_turns", buffer_turns }, { "migbuf_outlook_running", buffer_outlook },
     { "migbuf_outlook_waiting", buffer_outlook_waiting },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_outcome", buffer_outcome },
-    { "migbuf_buffer_found", buffer_found },   { "migbuf_buffer_resize", buffer_resize },
+    { "migbuf_buffer_resync", buffer_found },   { "migbuf_buffer_resize", buffer_resize },
     { "migbuf_buffer_load", buffer_load },     { "migbuf_buffer_tick", buffer_tick },
     { "migbuf_buffer_remove", buffer_remove }, { "migbuf_buffer_tick", buffer_tick },
 };
@@ -525,7 +525,7 @@ static const struct step plan_steps[] = {
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_sample", buffer_sample },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_sample", buffer_sample_more },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_outcome", buffer_outcome },
-    { "migbuf_buffer_found", buffer_found },   { "migbuf_buffer_load", buffer_load },
+    { "migbuf_buffer_resync", buffer_found },   { "migbuf_buffer_load", buffer_load },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_remove", buffer_remove },
     { "migbuf_buffer_tick", buffer_tick },
 };
@@ -606,7 +606,7 @@ static int disk_tell_host(void)
 {
     const struct migbuf_throttle_config host = { .iops_wr = 600, .group = "" };
 
-    return migbuf_disk_tell_host(disk, "lxd_data", &host);
+    return migbuf_disk_tell_host_limits(disk, "lxd_data", &host);
 }
 static int disk_pause(void)
 {
@@ -626,7 +626,7 @@ static int disk_set(void)
 }
 static int disk_again(void)
 {
-    return migbuf_disk_again(disk);
+    return migbuf_disk_rearm(disk);
 }
 static int disk_restore(void)
 {
@@ -649,7 +649,7 @@ static int disk_load(void)
 }
 static int disk_typed(void)
 {
-    return migbuf_disk_typed(disk);
+    return migbuf_disk_six_rates(disk);
 }
 static void free_disk(void)
 {
@@ -662,7 +662,7 @@ static const struct step disk_steps[] = {
     { "migbuf_disk_learn", disk_learn },   { "migbuf_disk_next", disk_next },    { "migbuf_disk_found", disk_found0 },
     { "migbuf_disk_found", disk_found1 },  { "migbuf_disk_answered", disk_done },    { "migbuf_disk_set", disk_set },
     { "migbuf_disk_next", disk_next },     { "migbuf_disk_answered", disk_failed }, { "migbuf_disk_next", disk_next },
-    { "migbuf_disk_answered", disk_done },     { "migbuf_disk_again", disk_again },  { "migbuf_disk_restore", disk_restore }, { "migbuf_disk_next", disk_next },
+    { "migbuf_disk_answered", disk_done },     { "migbuf_disk_rearm", disk_again },  { "migbuf_disk_restore", disk_restore }, { "migbuf_disk_next", disk_next },
     { "migbuf_disk_load", disk_load },     { "migbuf_disk_next", disk_next },
 };
 static const struct story disk_story = { disk_steps, sizeof disk_steps / sizeof *disk_steps, look_disk, nothing, free_disk };
@@ -671,14 +671,14 @@ static const struct story disk_story = { disk_steps, sizeof disk_steps / sizeof 
 static const struct step stop_steps[] = {
     { "migbuf_disk_new", disk_new },     { "migbuf_disk_watch", disk_watch0 },      { "migbuf_disk_watch", disk_watch1 },
     { "migbuf_disk_learn", disk_learn }, { "migbuf_disk_next", disk_next },         { "migbuf_disk_found", disk_found0 },
-    { "migbuf_disk_found", disk_found1 }, { "migbuf_disk_answered", disk_done },    { "migbuf_disk_tell_host", disk_tell_host },
+    { "migbuf_disk_found", disk_found1 }, { "migbuf_disk_answered", disk_done },    { "migbuf_disk_tell_host_limits", disk_tell_host },
     { "migbuf_disk_apply", disk_pause }, { "migbuf_disk_next", disk_next },         { "migbuf_disk_status", disk_status },
     { "migbuf_disk_answered", disk_done }, { "migbuf_disk_next", disk_next },       { "migbuf_disk_answered", disk_done },
     { "migbuf_disk_load", disk_load },   { "migbuf_disk_next", disk_next },
 };
 static const struct story stop_story = { stop_steps, sizeof stop_steps / sizeof *stop_steps, look_disk, nothing, free_disk };
 
-static const struct step typed_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_typed", disk_typed } };
+static const struct step typed_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_six_rates", disk_typed } };
 static const struct story typed_story = { typed_steps, sizeof typed_steps / sizeof *typed_steps, look_disk, nothing, free_disk };
 
 START_TEST(a_throttle)

@@ -81,7 +81,7 @@ int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
     if (!rc && typed)
-        rc = migbuf_disk_typed(t->disk);
+        rc = migbuf_disk_six_rates(t->disk);
     for (uint32_t k = 0; k < disks && !rc; k++)
         rc = migbuf_disk_watch(t->disk, vm_disk_node(k));
     return rc ? fail(error, "migbuf_disk_new: %s", migbuf_strerror(rc)) : 0;
@@ -145,7 +145,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         t->stop_wanted = true;
         return;
     }
-    rc = d->action == MIGBUF_ACTION_AGAIN ? migbuf_disk_again(t->disk) : migbuf_disk_set(t->disk, &d->limits);
+    rc = d->action == MIGBUF_ACTION_REARM ? migbuf_disk_rearm(t->disk) : migbuf_disk_set(t->disk, &d->limits);
     if (rc == MIGBUF_E_RANGE) { /* less than one a second for each disk, by typed calls: the buffer counts on more */
         t->pauses += !t->stop_wanted;
         t->stop_wanted = true;
@@ -563,13 +563,13 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
 
 /* A guest that found no room goes on when there is some: its write is repeated then. Not more than twice a second, for
  * each attempt that fails stops it again. */
-static bool may_go_on(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+static bool may_go_on(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now)
 {
     if (!throttle_holds(c, t))
         return false;
     if (!t->monitor->facts.no_space)
         return true;
-    if (c->policy == POLICY_NONE || room_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
+    if (c->policy == POLICY_NONE || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
         return false;
     t->cont_ns = now;
     return true;
@@ -594,19 +594,19 @@ void throttle_drained(struct throttle *t, uint64_t before_bytes)
 }
 
 /* Where no error tells in time: what all of them may still pour must fit. */
-static bool is_nearly_full(const struct control *c, uint64_t room_bytes)
+static bool is_nearly_full(const struct control *c, uint64_t free_bytes)
 {
     uint64_t least = 1u << 20;
 
     for (size_t i = 0; i < c->members; i++)
         least += throttle_queue_bytes(c->member[i]);
-    return room_bytes < least;
+    return free_bytes < least;
 }
 
-void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now)
 {
     struct call *call = &t->monitor->call[CALL_GUEST];
-    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, room_bytes);
+    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, free_bytes);
 
     if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
         t->went_on = true;
@@ -620,7 +620,7 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_b
     if ((t->stop_wanted || full) && running) {
         t->before_stop_bytes = throttle_file_bytes(t);
         monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now);
-    } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, room_bytes, now)) {
+    } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, free_bytes, now)) {
         monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now);
     } else {
         note_delay(c, t, now);

@@ -83,7 +83,7 @@ struct control {
     struct throttle **waiting; /* for their turn, in the order of asking */
     size_t waits;
     struct migbuf_waiting *in_line;    /* the same, described */
-    struct migbuf_planner_turn *turn;
+    struct migbuf_admission_turn *turn;
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
@@ -149,8 +149,8 @@ uint64_t throttle_file_bytes(const struct throttle *t);
 /* A drain is over that began when the overlays had so many bytes. */
 void throttle_drained(struct throttle *t, uint64_t before_bytes);
 
-/* Stops or continues the guest as decided. `room_bytes`: free in Ω. */
-void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now);
+/* Stops or continues the guest as decided. `free_bytes`: free in Ω. */
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now);
 
 /* Is what was decided in force? */
 bool throttle_holds(const struct control *c, const struct throttle *t);

@@ -422,7 +422,7 @@ static void notice(struct migration *m, uint64_t now)
     m->taken_over = m->throttle.taken_over;
     say(m, now, "another hand changed the limits: they are the host's from now on");
     for (uint32_t k = 0; k < m->load->disks; k++)
-        migbuf_disk_host(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
+        migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
 }
 
 /* The file that QEMU has open under this name, or had before it was unlinked. */
@@ -510,7 +510,7 @@ static void tell_what_is_left(struct migration *m)
     }
 }
 
-void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
+void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now)
 {
     char error[FAIL_SIZE];
 
@@ -521,7 +521,7 @@ void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
     if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)
         say(m, now, error); /* what was in force still is; the next tick decides again */
     watch_pump(&m->throttle.watch, &m->place[SOURCE].monitor, now);
-    throttle_run_or_stop(m->site->control, &m->throttle, room_bytes, now);
+    throttle_run_or_stop(m->site->control, &m->throttle, free_bytes, now);
 }
 
 /* What others want to know */

@@ -132,8 +132,8 @@ bool migration_asks(const struct migration *m);
 /* Moves on as far as it can without waiting. */
 void migration_step(struct migration *m, uint64_t now);
 
-/* Carries on with limits, stops and continues as decided; `room_bytes` is what is free in the buffer volume. */
-void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now);
+/* Carries on with limits, stops and continues as decided; `free_bytes` is what is free in the buffer volume. */
+void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now);
 
 /* Of all disks: writes acknowledged, now and when it arrived, and writes it saw refused. */
 uint64_t migration_acknowledged(const struct migration *m);

@@ -168,7 +168,7 @@ const char *reason_word(int32_t reason)
         return "link share";
     case MIGBUF_REASON_ROOM:
         return "bin room";
-    case MIGBUF_REASON_HOST:
+    case MIGBUF_REASON_LENDER:
         return "its host";
     case MIGBUF_REASON_FLOOR:
         return "floor";

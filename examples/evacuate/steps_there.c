@@ -594,7 +594,7 @@ static int mirror_started(struct migration *m, const struct call *answer, uint64
 {
     (void)answer, (void)now;
     if (m->d + 1 == m->load->disks)
-        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 2);
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 2);
     return DONE;
 }
 
@@ -627,7 +627,7 @@ static int mirror_completed(struct migration *m, const struct call *answer, uint
     int rc = job_completed(m, answer, now);
 
     if (rc == DONE && m->d + 1 == m->load->disks)
-        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 0);
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 0);
     return rc;
 }
 
@@ -707,7 +707,7 @@ int take_over(struct migration *m, uint64_t now)
 static int held(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
-    control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 1);
+    control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
     return DONE;
 }
 
@@ -737,7 +737,7 @@ static int paused_for_switch(struct migration *m, const struct call *answer, uin
 
     (void)answer, (void)now;
     if (rc == DONE)
-        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_DRAIN, 1);
+        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
     return rc;
 }
 

@@ -403,7 +403,7 @@ int trace_found(struct trace *t, struct migbuf_buffer *b, uint64_t id, const str
     put(line, "id", id);
     json_object_set_new(line, "limits", limits && line ? record_json(&layout_limits, limits) : json_null());
     json_object_set_new(line, "running", json_integer(running));
-    return end(t, line, migbuf_buffer_found(b, id, limits, running));
+    return end(t, line, migbuf_buffer_resync(b, id, limits, running));
 }
 
 int trace_remove(struct trace *t, struct migbuf_buffer *b, uint64_t id)
@@ -699,7 +699,7 @@ static enum verdict replay_found(struct replay *r, const json_t *line)
     if (!json_is_null(object) && take_record(r, &layout_limits, object, &limits))
         return BROKEN;
     return same_rc(
-        r, line, migbuf_buffer_found(r->buffer, id, json_is_null(object) ? NULL : &limits, (int32_t)(int64_t)running));
+        r, line, migbuf_buffer_resync(r->buffer, id, json_is_null(object) ? NULL : &limits, (int32_t)(int64_t)running));
 }
 
 static enum verdict replay_remove(struct replay *r, const json_t *line)

@@ -330,7 +330,7 @@ static int measure(struct guarded *g, uint64_t now_ms)
     if (call(g, "query-block-jobs", NULL, &m))
         return -1;
     mirror = strstr(m.text, "\"mirror\"") != NULL;
-    migbuf_buffer_phase(g->buffer, 1, mirror ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, mirror ? 2 : g->overlay ? 3 : DRAINS);
+    migbuf_buffer_phase(g->buffer, 1, mirror ? MIGBUF_PHASE_MIRROR : MIGBUF_PHASE_BASE, mirror ? 2 : g->overlay ? 3 : DRAINS);
     return migbuf_buffer_sample(g->buffer, now_ms, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
 }
 
@@ -365,7 +365,7 @@ static int verify(struct guarded *g)
     int rc = migbuf_disk_learn(g->disk) ? -1 : pump(g);
 
     if (!migbuf_disk_info(g->disk, &info) && !info.unknown && !info.stopped)
-        migbuf_buffer_found(g->buffer, 1, &info.limits, 1);
+        migbuf_buffer_resync(g->buffer, 1, &info.limits, 1);
     return rc;
 }
 

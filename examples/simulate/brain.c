@@ -106,7 +106,7 @@ int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s)
     int rc;
 
     /* 1, no room for its drains yet, is said before the first tick only: it begins after that */
-    rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, s->drains_ahead);
+    rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_MIRROR : MIGBUF_PHASE_BASE, s->drains_ahead);
     return rc < 0 ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
 }
 
@@ -146,7 +146,7 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
 }
 
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
-                struct migbuf_planner_turn *turns)
+                struct migbuf_admission_turn *turns)
 {
     int32_t order = admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO;
 

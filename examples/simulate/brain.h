@@ -6,7 +6,7 @@
 #ifndef SIMULATE_BRAIN_H
 #define SIMULATE_BRAIN_H
 #include "model.h"
-#include "migbuf/admission.h"
+#include "migbuf/outlook.h"
 
 struct brain;
 
@@ -50,7 +50,7 @@ int brain_tick(struct brain *b, double now_s, struct order *orders);
 /* For the queue: who waits, and which of them start now. Returns how many, -1 when something is wrong. */
 int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w);
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
-                struct migbuf_planner_turn *turns);
+                struct migbuf_admission_turn *turns);
 /* Is write-through recommended for one that starts now? 1, 0, or -1 when something is wrong. */
 int brain_mirrors(const struct brain *b, const struct member *m);
 /* What is expected of one that runs. */

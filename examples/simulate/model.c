@@ -101,7 +101,7 @@ struct model {
     struct host *hosts;
     struct order *orders;
     struct migbuf_waiting *queue;
-    struct migbuf_planner_turn *turns;
+    struct migbuf_admission_turn *turns;
     double *growth;
     double now, flow_limit, horizon_s;
     uint64_t step;

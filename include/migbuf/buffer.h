@@ -38,7 +38,7 @@
  * Together they are never more than what is missing to the whole disk: first the reserve, then pending, then the claim
  * takes its part of that. `highest limit` is the highest of all that may be in
  * force: the last decision; each one before it until `lag` after it was decided away; and after an unknown outcome every
- * one of them, until somebody knows better (migbuf_buffer_outcome, migbuf_buffer_found). Where no limit is in force it is
+ * one of them, until somebody knows better (migbuf_buffer_outcome, migbuf_buffer_resync). Where no limit is in force it is
  * what the device can write.
  *
  * The last clamp makes  sum of (s + unseen + reserve + pending + claim) <= Ω.  So sum s <= Ω until the next decisions
@@ -70,8 +70,8 @@
  * ## How a budget comes about (policy `paper`), in this order
  *
  *   h = migbuf_throttle_rate(view of the bins)                                   the paper's curve, as file growth
- *   c = U w / sum of w on its link; in DRAIN half of min(flow limit, that); INFINITY before the first link sample
- *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_hosts(x)     a guest never above its hosts
+ *   c = U w / sum of w on its link; in MIRROR half of min(flow limit, that); INFINITY before the first link sample
+ *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_lenders(x)     nobody above its lenders
  *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit
  *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
  *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
@@ -82,15 +82,15 @@
  * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
  * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
  * the rate is the units/s in force, INFINITY without a limit, and the request d / unit. It stays 1 where bytes and
- * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in DRAIN: rewrites grow nothing but
+ * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in MIRROR: rewrites grow nothing but
  * have to be sent again, and a share of the link divided by a small ratio would never let the mirror catch up.
  * Units are at most 10^15 and at most (2^64 - 1) / unit.
  *
  * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the
- * file grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's
+ * file grow 16 times faster with 4 KiB writes); the U/N term is halved in MIRROR because dirtying at exactly the link's
  * share never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the
- * end). The common level is a budget, not a claim, so that γ_guest <= γ_host survives when disks differ in geometry
- * (ours: a level on claims puts a guest with small requests above its host).
+ * end). The common level is a budget, not a claim, so that γ_borrower <= γ_lender (the paper says guest and host) survives when disks differ in geometry
+ * (ours: a level on claims puts a borrower with small requests above its lender).
  *
  * ## How a budget comes about (policy `planner`)
  *
@@ -109,7 +109,7 @@
  *             lets it explore; but not less than a guest needs to run;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
- * Bins are kept for the picture and decide nothing: there is no host to stay below.
+ * Bins are kept for the picture and decide nothing: there is no lender to stay below.
  *
  * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
  * clock. Costs O((N + S) log (N + S)) a tick; a tick allocates only when the number of shards reached a new high.
@@ -133,7 +133,7 @@ struct migbuf_buffer;
 /** Base image is being copied; nothing of the overlay is sent yet. */
 #define MIGBUF_PHASE_BASE 1
 /** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
-#define MIGBUF_PHASE_DRAIN 2
+#define MIGBUF_PHASE_MIRROR 2
 
 /* What to do with one migration. */
 #define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
@@ -142,14 +142,14 @@ struct migbuf_buffer;
 #define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. A drain: see queue_bytes */
 #define MIGBUF_ACTION_RESUME 5     /**< set the limits, then let it run */
 #define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; and Ω cannot hold even the reserves: extend it or abort somebody */
-#define MIGBUF_ACTION_AGAIN 7      /**< set the same limits once more (migbuf_disk_again): see max_stall_ms */
+#define MIGBUF_ACTION_REARM 7      /**< set the same limits once more (migbuf_disk_rearm): see max_stall_ms */
 #define MIGBUF_ACTION_WAIT 8       /**< not yet: leave the guest alone and do not create its overlay; see add */
 
 /* What determined the budget. */
 #define MIGBUF_REASON_RATE 1    /**< the policy's curve */
 #define MIGBUF_REASON_SHARE 2   /**< its share of the link */
 #define MIGBUF_REASON_ROOM 3    /**< the hard cap of the bins it lies in */
-#define MIGBUF_REASON_HOST 4    /**< a migration that hosts its shards has no more */
+#define MIGBUF_REASON_LENDER 4    /**< a migration that lends it room has no more */
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
 #define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
@@ -182,7 +182,7 @@ struct migbuf_buffer_options {
     uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
                                         paused instead. And what a guest would wait longer for although it grew no file
                                         is let off: zeroing counts at full length, so that a zeroed GiB is 18 minutes at
-                                        15 units/s; the decision is AGAIN then. 30'000, a quarter of Linux's hung-task
+                                        15 units/s; the decision is REARM then. 30'000, a quarter of Linux's hung-task
                                         warning; 0 is taken for it; UINT32_MAX: as long as it takes */
     uint32_t reserved;             /**< 0 */
     uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters. At
@@ -230,7 +230,7 @@ struct migbuf_sample {
     uint64_t file_bytes;      /**< allocated bytes of the overlay now, up to 2^56; may be less than before */
     uint64_t written_bytes;   /**< guest bytes written (query-blockstats wr_bytes) */
     uint64_t writes;          /**< guest writes (wr_operations) */
-    uint64_t remaining_bytes; /**< BASE: base image still to copy; DRAIN: overlay still to send. 0: not known, what was
+    uint64_t remaining_bytes; /**< BASE: base image still to copy; MIRROR: overlay still to send. 0: not known, what was
                                    told last stays (at first: all); MIGBUF_NONE: none */
 };
 
@@ -253,7 +253,7 @@ struct migbuf_buffer_view {
     double share;                  /**< c, INFINITY without a link sample */
     double hard_cap;               /**< from the room of its bins */
     double clamped;                /**< x = min of the three */
-    double hosted;                 /**< y, after its hosts */
+    double below_lenders;                 /**< y, after its lenders */
     double budget;                 /**< z after floor and common level, before rounding to units */
     uint64_t in_force_bytes_per_s; /**< what the last decision set; MIGBUF_UNLIMITED before the first */
     uint64_t reserve_bytes;        /**< kept free for its drains */
@@ -264,9 +264,9 @@ struct migbuf_buffer_view {
     int32_t paused;                /**< 1 while the last decision was a pause */
     int32_t reason; /**< MIGBUF_REASON_… */
     int32_t reserved; /**< 0 */
-    double release_s;              /**< planner: T, until its files are deleted, s from the last tick; else INFINITY */
-    double wish; /**< planner: h of planner.h; else 0 */
-    double line; /**< planner: R; else 0 */
+    double finish_s;              /**< planner: T, until its files are deleted, s from the last tick; else INFINITY */
+    double demand; /**< planner: h of planner.h; else 0 */
+    double cap; /**< planner: R; else 0 */
     double planned; /**< planner: g; else 0 */
 };
 
@@ -366,7 +366,7 @@ MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32
  * the guest may write what its device can. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_RANGE for more than
  * QEMU takes (10^15).
  */
-MIGBUF_API int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
+MIGBUF_API int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                                    int32_t running);
 
 /** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
@@ -392,7 +392,7 @@ MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, siz
  * A buffer from a saved text. `now_ms` is the new process's clock. Where it has not fallen behind the saved one it is
  * taken to be the same clock (CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes), so that the time without a
  * process counts as time. A clock that began anew has lost it: pauses start again then, and nothing is learnt from the
- * first samples. Sample the files, tell what is in force (migbuf_buffer_found), then tick: the decisions are those the
+ * first samples. Sample the files, tell what is in force (migbuf_buffer_resync), then tick: the decisions are those the
  * old process would have taken.
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
  */

@@ -89,7 +89,7 @@ MIGBUF_API int migbuf_cow_volume(int fd, struct migbuf_volume *volume, struct mi
 struct migbuf_full {
     int32_t kind;        /**< MIGBUF_FULL_… */
     int32_t reserved; /**< 0 */
-    uint64_t room_bytes; /**< what one file in it could take now; may be less than is free in the filesystem */
+    uint64_t free_bytes; /**< what one file in it could take now; may be less than is free in the filesystem */
 };
 
 /**
@@ -98,12 +98,12 @@ struct migbuf_full {
  * milliseconds.
  *
  * QEMU stops a guest for ENOSPC only. Over a quota its writes fail, and what it was told is lost may be. So where a
- * quota bounds the volume, Ω is `room_bytes` less a margin, and no migration goes without a limit.
+ * quota bounds the volume, Ω is `free_bytes` less a margin, and no migration goes without a limit.
  *
  * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may; without one
  * they answer ENOSPC (quotas of users are not looked at: a volume for migrations has none), and so does a tmpfs. Else,
  * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with
- * counts. Where there are no nameless files (FUSE, NFS) nothing is tried: MIGBUF_FULL_UNKNOWN, and room_bytes is what is
+ * counts. Where there are no nameless files (FUSE, NFS) nothing is tried: MIGBUF_FULL_UNKNOWN, and free_bytes is what is
  * free. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM (no directory, no permission to write there).
  */

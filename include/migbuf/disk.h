@@ -23,7 +23,7 @@
  *
  * A command was carried out, or QEMU refused it, or nobody knows: its answer did not come in time, the connection was
  * lost, the call was cancelled. QEMU may carry out such a command later. After an unknown outcome the machine sends
- * nothing more until learn, set, apply, again or restore is called. Then it asks QEMU what is in force, before it
+ * nothing more until learn, set, apply, rearm or restore is called. Then it asks QEMU what is in force, before it
  * believes anything. Whatever it ever sent it recognises as its own: none of our limits can become the host's.
  *
  * | after | info tells | next command after the next call |
@@ -44,7 +44,7 @@
  *  - a limit that is in force already is never sent again.
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
  * A host that can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so:
- * migbuf_disk_typed.
+ * migbuf_disk_six_rates.
  *
  * ## Whose limits are whose
  *
@@ -53,7 +53,7 @@
  * back by restore. Ours are laid over them (migbuf_limits_merge); where several disks differ, the strictest of all
  * holds for the group while the migration lasts. What the host sets meanwhile is what comes back:
  *  - on one of our disks: seen by the next learn. With several disks in our group nobody can tell whose limits these
- *    are (`unclear`): the host says it itself with migbuf_disk_tell_host;
+ *    are (`unclear`): the host says it itself with migbuf_disk_tell_host_limits;
  *  - on a group of the host's that also holds a disk we do not watch: restore looks at that disk first.
  * A disk that is unplugged is `gone`: the others are served as before.
  *
@@ -107,7 +107,7 @@ struct migbuf_disk_info {
     int32_t restored;            /**< the host's limits are in force again, and the guest is not left stopped by us */
     int32_t plain;               /**< no group object: lowering wakes one request too */
     int32_t taken_over;          /**< how often another hand changed the limits and was seen doing so */
-    int32_t unclear;             /**< how often nobody could tell on which of several disks: see migbuf_disk_tell_host */
+    int32_t unclear;             /**< how often nobody could tell on which of several disks: see migbuf_disk_tell_host_limits */
     int32_t failed;              /**< QEMU refused what there is no other way for; the next call tries again */
     int32_t unknown;             /**< something was sent, and nobody knows whether it was carried out */
     int32_t gone;                /**< watched disks that are unplugged */
@@ -137,7 +137,7 @@ MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
  * load always sends the host's own limits, whatever is found. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry.
  * Errors: MIGBUF_E_INVALID, _STATE.
  */
-MIGBUF_API int migbuf_disk_typed(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_six_rates(struct migbuf_disk *d);
 
 /**
  * Asks QEMU what is in force: the first time to learn devices and host limits, later to verify. Another hand's change is
@@ -150,18 +150,18 @@ MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
 /**
  * Wants what a decision of migbuf_buffer_tick says: LOWER, RAISE and RESUME set its limits and let the guest run, PAUSE
- * and CANNOT_FIT stop it, AGAIN sets the same limits once more, KEEP and WAIT do nothing. After the pump tell the buffer
+ * and CANNOT_FIT stop it, REARM sets the same limits once more, KEEP and WAIT do nothing. After the pump tell the buffer
  * what became of it: migbuf_buffer_outcome(buffer, id, migbuf_disk_outcome(disk)).
  *
- * With typed calls, limits of less than 1 a disk stop the guest. Errors: those of migbuf_disk_set and
- * migbuf_disk_again, MIGBUF_E_INVALID for another action.
+ * With six rates, limits of less than 1 a disk stop the guest. Errors: those of migbuf_disk_set and
+ * migbuf_disk_rearm, MIGBUF_E_INVALID for another action.
  */
 MIGBUF_API int migbuf_disk_apply(struct migbuf_disk *d, const struct migbuf_decision *decision);
 
 /**
  * Wants these limits, and leaves stopping and running to the host. Errors: MIGBUF_E_STATE before everything is learnt
  * and while a restore is under way (a late decision must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0 and
- * for more than QEMU takes (10^15). With typed calls also MIGBUF_E_RANGE for less than 1 a disk (pause the guest),
+ * for more than QEMU takes (10^15). With six rates also MIGBUF_E_RANGE for less than 1 a disk (pause the guest),
  * MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more than the six rates can say: a total,
  * a burst, an iops_size.
  */
@@ -172,7 +172,7 @@ MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits
  * it owes goes on. Costs what every set costs (migbuf_limits_worst_growth). Errors: MIGBUF_E_STATE when no limits of
  * ours are in force or while a restore is under way.
  */
-MIGBUF_API int migbuf_disk_again(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_rearm(struct migbuf_disk *d);
 
 /**
  * Wants the host's own limits back and the group gone, and the guest running if it stands because of us. It asks what
@@ -213,7 +213,7 @@ MIGBUF_API int migbuf_disk_status(struct migbuf_disk *d, const char *status, int
 MIGBUF_API int migbuf_disk_answered(struct migbuf_disk *d, int32_t outcome);
 
 /**
- * What became of the last apply, set, again or restore, for migbuf_buffer_outcome: MIGBUF_OUTCOME_DONE, _REFUSED when
+ * What became of the last apply, set, rearm or restore, for migbuf_buffer_outcome: MIGBUF_OUTCOME_DONE, _REFUSED when
  * nothing of it is in force, _UNKNOWN otherwise (also when a part of it is), 0 while commands are left to send. A learn
  * that finds everything as it should be leaves it as it is. Ask after every pump: a disk that QEMU refuses is left out
  * while the others are served, and only this tells of it. _REFUSED, too, where a question got no answer before anything
@@ -227,7 +227,7 @@ MIGBUF_API int migbuf_disk_outcome(const struct migbuf_disk *d);
  * Set nothing in QEMU then. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_RANGE for a rate above 10^15,
  * MIGBUF_E_STATE before everything is learnt and while a command is under way.
  */
-MIGBUF_API int migbuf_disk_tell_host(struct migbuf_disk *d, const char *node_name,
+MIGBUF_API int migbuf_disk_tell_host_limits(struct migbuf_disk *d, const char *node_name,
                                      const struct migbuf_throttle_config *config);
 
 /**
@@ -243,7 +243,7 @@ MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t 
 /**
  * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for
  * ours, unless their limits are none that we can have set; a disk found outside has lost or never got our limit, and
- * what it has is the host's. Until the first set, info tells the limits found in force (for migbuf_buffer_found). Then
+ * what it has is the host's. Until the first set, info tells the limits found in force (for migbuf_buffer_resync). Then
  * set or restore as usual; restore also deletes the group where the earlier process died between giving back the limits
  * and deleting it, and lets a guest run that the text says stands because of us. Errors: MIGBUF_E_PROTOCOL (cut, edited, another
  * version), _TOO_BIG, _NOMEM, _INVALID.
@@ -255,7 +255,7 @@ MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct mi
 MIGBUF_API int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info);
 
 /** The host's own limits of one watched disk, as restore would set them. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STATE. */
-MIGBUF_API int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name,
+MIGBUF_API int migbuf_disk_host_limits(const struct migbuf_disk *d, const char *node_name,
                                 struct migbuf_throttle_config *config);
 
 /** The device of one watched disk, or NULL before it is known and when it is gone. */

@@ -24,7 +24,7 @@ extern "C" {
  * 64 KiB and grows the file by two.
  */
 #define MIGBUF_GEOMETRY_ALIGNED 1u
-/** The host cannot set iops_size (a monitor with typed calls only): bytes and requests then share the budget. */
+/** The host cannot set iops_size (a monitor with six rates only): bytes and requests then share the budget. */
 #define MIGBUF_GEOMETRY_NO_IOPS_SIZE 2u
 /** The file may outgrow its disk: internal snapshots, or discard=unmap on a block device. It never fits as a whole. */
 #define MIGBUF_GEOMETRY_NO_WHOLE 4u

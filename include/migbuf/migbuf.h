@@ -35,6 +35,7 @@
 #include "migbuf/link.h"
 #include "migbuf/buffer.h"
 #include "migbuf/admission.h"
+#include "migbuf/outlook.h"
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"
 #include "migbuf/state.h"

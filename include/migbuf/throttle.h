@@ -57,7 +57,7 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
                                        double *rate_bytes_per_s);
 
 /**
- * Highest rate that cannot outgrow `room_bytes` before the next decision lands, whatever the guest does.
+ * Highest rate that cannot outgrow `free_bytes` before the next decision lands, whatever the guest does.
  *
  *   cap = max(0, (room / A - r) / (T + b))
  *     A  amplification  file bytes per byte let through, > 0
@@ -69,7 +69,7 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
  * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below
  * the curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
  */
-MIGBUF_API int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+MIGBUF_API int migbuf_throttle_hard_cap(double free_bytes, double amplification, double interval_s, double burst_s,
                                         double request_bytes, double *rate_bytes_per_s);
 
 /**
@@ -96,15 +96,15 @@ MIGBUF_API int migbuf_throttle_shave(const double *amount, const double *weight,
                                      size_t *scratch, double *level);
 
 /**
- * The greatest rates with y[i] <= x[i] and y[guest] <= y[host] for every guest of every host.
+ * The greatest rates with y[i] <= x[i] and y[borrower] <= y[lender] for every borrower of every lender.
  *
- * Guests of host i are guest[first[i]] .. guest[first[i + 1] - 1]; `first` has n + 1 entries, starts at 0 and never
+ * Borrowers of lender i are borrower[first[i]] .. borrower[first[i + 1] - 1]; `first` has n + 1 entries, starts at 0 and never
  * falls. Cycles are fine. `scratch` holds 2 n indices. O(n log n + edges). y may not overlap x.
- * Example: hosts of 0, 1, 2 are 1, 0, 0; x = 5, 3, 9 -> y = 3, 3, 3.
- * Errors: MIGBUF_E_INVALID also for a `first` that falls, MIGBUF_E_RANGE for a guest >= n.
+ * Example: lenders of 0, 1, 2 are 1, 0, 0; x = 5, 3, 9 -> y = 3, 3, 3.
+ * Errors: MIGBUF_E_INVALID also for a `first` that falls, MIGBUF_E_RANGE for a borrower >= n.
  * Source: paper, "γSLA <= γi <= γj"; as a fixed point because the text's γ0 <= γ1 <= γ0 has no order to compute it in.
  */
-MIGBUF_API int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest,
+MIGBUF_API int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, const size_t *borrower,
                                      size_t *scratch, double *y);
 
 #ifdef __cplusplus

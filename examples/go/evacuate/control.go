@@ -193,7 +193,7 @@ func (c *Control) afterLook(m *Member) {
 	if err == nil && info.TakenOver != m.taken {
 		m.taken = info.TakenOver
 		say("vm%d: another hand has changed its limits", m.id)
-		_ = c.buffer.Found(m.id, info.Limits, !info.Stopped)
+		_ = c.buffer.Resync(m.id, info.Limits, !info.Stopped)
 	}
 }
 

@@ -207,7 +207,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 		_ = s.Run(back, "block-job-cancel", args{"device": overlay}, nil)
 		v.told(v.waitJob(back, m, false))
 	})
-	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 2); err != nil {
+	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 2); err != nil {
 		return err
 	}
 	if err = v.waitJob(ctx, m, true); err != nil {
@@ -221,7 +221,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	if err = m.stand(ctx); err != nil {
 		return err
 	}
-	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 1); err != nil {
+	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 1); err != nil {
 		return err
 	}
 	if err = s.Run(ctx, "migrate", args{"uri": "unix:" + v.target.path("ram")}, nil); err != nil {
@@ -244,7 +244,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	if err = v.waitJob(ctx, m, false); err != nil {
 		return err
 	}
-	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 0); err != nil {
+	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 0); err != nil {
 		return err
 	}
 	if err = s.Run(ctx, "migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
@@ -426,8 +426,8 @@ func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 // writes still go to the overlay. It stands when the job is completed: under a running guest QEMU drains the disk, copies
 // what that poured, and begins again while anything is dirty, past every limit. The caller lets it run.
 func (v *VM) mergeBack(ctx context.Context, c *Control, m *Member) error {
-	s, nobody := v.source, &Member{}                                 // what these jobs have left is not on the link
-	if err := c.Phase(ctx, m.id, migbuf.PhaseDrain, 1); err != nil { // to begin the job; the stop has a reserve of its own
+	s, nobody := v.source, &Member{}                                  // what these jobs have left is not on the link
+	if err := c.Phase(ctx, m.id, migbuf.PhaseMirror, 1); err != nil { // to begin the job; the stop has a reserve of its own
 		return err
 	}
 	if err := s.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {

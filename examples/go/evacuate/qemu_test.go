@@ -211,17 +211,17 @@ func TestHangingQEMUAndLostConnection(t *testing.T) {
 }
 
 // typed is what LXD's monitor lets others call, on a real QEMU.
-type typed struct {
+type sixRates struct {
 	q   *QEMU
 	ctx context.Context
 }
 
-func (m *typed) SetBlockThrottle(id string, bytesRead int, bytesWrite int, iopsRead int, iopsWrite int) error {
+func (m *sixRates) SetBlockThrottle(id string, bytesRead int, bytesWrite int, iopsRead int, iopsWrite int) error {
 	return m.q.Run(m.ctx, "block_set_io_throttle", args{"id": id, "bps": 0, "bps_rd": bytesRead, "bps_wr": bytesWrite, "iops": 0,
 		"iops_rd": iopsRead, "iops_wr": iopsWrite}, nil)
 }
 
-func (m *typed) Status() (string, error) {
+func (m *sixRates) Status() (string, error) {
 	var reply struct {
 		Return struct{ Status string } `json:"return"`
 	}
@@ -229,20 +229,20 @@ func (m *typed) Status() (string, error) {
 	return reply.Return.Status, err
 }
 
-func (m *typed) Pause() error { return m.q.Run(m.ctx, "stop", nil, nil) }
-func (m *typed) Start() error { return m.q.Run(m.ctx, "cont", nil, nil) }
+func (m *sixRates) Pause() error { return m.q.Run(m.ctx, "stop", nil, nil) }
+func (m *sixRates) Start() error { return m.q.Run(m.ctx, "cont", nil, nil) }
 
 func isRefusal(err error) bool {
 	var r *refusal
 	return errors.As(err, &r)
 }
 
-// LXD's typed calls: QEMU hangs, then the daemon is restarted. The new one knows only the disk's configuration and what was
+// LXD's calls of six rates: QEMU hangs, then the daemon is restarted. The new one knows only the disk's configuration and what was
 // saved, and cannot ask QEMU for limits. They go all the same.
 func TestTypedAndRestarted(t *testing.T) {
 	for _, own := range []migbuf.ThrottleConfig{{}, {BpsRd: 9000000, IopsWr: 700}} {
 		q := emptyQEMU(t)
-		m := &typed{q, background}
+		m := &sixRates{q, background}
 		if own != (migbuf.ThrottleConfig{}) {
 			must(t, m.SetBlockThrottle(qdev, int(own.BpsRd), 0, 0, int(own.IopsWr)))
 		}
@@ -251,7 +251,7 @@ func TestTypedAndRestarted(t *testing.T) {
 		adapter := migbuf.FromLXD(m, isRefusal, disk)
 		d, err := migbuf.NewDisk("migbuf-vm1", "lxd_root")
 		must(t, err)
-		must(t, d.Typed())
+		must(t, d.SixRates())
 		must(t, d.Learn(background, adapter))
 		text, err := d.Save()
 		must(t, err)

@@ -64,12 +64,12 @@ func (b *Buffer) Waiting(m Migration, disks []Geometry) (Waiting, error) {
 
 // Turns says who starts now, who waits, for what, how long: one answer per waiting migration, in their order. Who is told
 // to start is given to Add. Errors: ErrInvalid, ErrRange.
-func (b *Buffer) Turns(order Order, waiting []Waiting) ([]PlannerTurn, error) {
+func (b *Buffer) Turns(order Order, waiting []Waiting) ([]AdmissionTurn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	turns := make([]PlannerTurn, len(waiting))
+	turns := make([]AdmissionTurn, len(waiting))
 	rc := C.migbuf_admission_turns(b.b, C.int32_t(order), (*C.struct_migbuf_waiting)(at(waiting)), C.size_t(len(waiting)),
-		(*C.struct_migbuf_planner_turn)(at(turns)))
+		(*C.struct_migbuf_admission_turn)(at(turns)))
 	return turns, b.failed("admission_turns", rc)
 }
 
@@ -82,7 +82,7 @@ func (b *Buffer) Outlook(id uint64) (Outlook, error) {
 	return o, b.failed("outlook_running", rc)
 }
 
-// OutlookWaiting forecasts a migration that waits and starts in so many seconds, PlannerTurn.EarliestS. Errors: ErrRange,
+// OutlookWaiting forecasts a migration that waits and starts in so many seconds, AdmissionTurn.EarliestS. Errors: ErrRange,
 // ErrInvalid.
 func (b *Buffer) OutlookWaiting(w Waiting, startS float64) (Outlook, error) {
 	b.mu.Lock()

@@ -39,7 +39,7 @@ type BinsView struct {
 	ShareBytes    uint64   // size of its own bin
 	CapacityBytes float64  // size of the open bins it lies in; where none is open, of the one it looks at
 	UsedBytes     float64  // everybody's bytes in these
-	RoomBytes     float64  // what is free in each of these, divided by the height of its stack, summed
+	FreeBytes     float64  // what is free in each of these, divided by the height of its stack, summed
 	Priority      float64  // mean position in the stacks, from 1 on: 1 is the highest priority
 	Shards        uint32   // bins it lies in, its own included
 	Prospective   Prospect // whether none of the bins it lies in is open

@@ -37,8 +37,8 @@ type Phase int32
 
 // Phases.
 const (
-	PhaseBase  Phase = C.MIGBUF_PHASE_BASE  // the base image is copied; nothing of the overlay is sent yet
-	PhaseDrain Phase = C.MIGBUF_PHASE_DRAIN // the overlay is mirrored, then RAM: what the guest writes has to be sent
+	PhaseBase   Phase = C.MIGBUF_PHASE_BASE   // the base image is copied; nothing of the overlay is sent yet
+	PhaseMirror Phase = C.MIGBUF_PHASE_MIRROR // the overlay is mirrored, then RAM: what the guest writes has to be sent
 )
 
 // String is "base" or "drain".
@@ -55,7 +55,7 @@ const (
 	ActionPause     Action = C.MIGBUF_ACTION_PAUSE      // stop the guest: its budget is below one unit a second
 	ActionResume    Action = C.MIGBUF_ACTION_RESUME     // set the limits, then let it run
 	ActionCannotFit Action = C.MIGBUF_ACTION_CANNOT_FIT // as pause; and Ω cannot hold the reserves: extend it or abort somebody
-	ActionAgain     Action = C.MIGBUF_ACTION_AGAIN      // set the same limits once more, for a write that waits too long
+	ActionRearm     Action = C.MIGBUF_ACTION_REARM      // set the same limits once more, for a write that waits too long
 	ActionWait      Action = C.MIGBUF_ACTION_WAIT       // not yet: leave the guest alone and do not create its overlay
 )
 
@@ -76,7 +76,7 @@ const (
 	ReasonRate      Reason = C.MIGBUF_REASON_RATE      // the policy's curve
 	ReasonShare     Reason = C.MIGBUF_REASON_SHARE     // its share of the link
 	ReasonRoom      Reason = C.MIGBUF_REASON_ROOM      // what the bins it lies in could hold until the next decision
-	ReasonHost      Reason = C.MIGBUF_REASON_HOST      // a migration that hosts its shards has no more
+	ReasonLender    Reason = C.MIGBUF_REASON_LENDER    // a migration that lends it room has no more
 	ReasonFloor     Reason = C.MIGBUF_REASON_FLOOR     // the agreed minimum
 	ReasonSpace     Reason = C.MIGBUF_REASON_SPACE     // what is free in Ω: everybody was cut to one level
 	ReasonReserve   Reason = C.MIGBUF_REASON_RESERVE   // Ω minus files is less than the reserves for drains
@@ -146,7 +146,7 @@ type Sample struct {
 	FileBytes      uint64 // allocated bytes of the overlay now, up to 2^56; may be less than before
 	WrittenBytes   uint64 // guest bytes written (query-blockstats wr_bytes)
 	Writes         uint64 // guest writes (query-blockstats wr_operations)
-	RemainingBytes uint64 // PhaseBase: of the base, still to copy; PhaseDrain: of the overlay, still to send; 0: not known; None: none
+	RemainingBytes uint64 // PhaseBase: of the base, still to copy; PhaseMirror: of the overlay, still to send; 0: not known; None: none
 }
 
 // Decision is what to do with one migration.
@@ -165,7 +165,7 @@ type BufferView struct {
 	Share            float64 // its share of the link; +Inf before the link was told
 	HardCap          float64 // from the room of its bins
 	Clamped          float64 // the least of these three
-	Hosted           float64 // after those that host its shards
+	BelowLenders     float64 // after those that host its shards
 	Budget           float64 // after floor and common level, before rounding to units
 	InForceBytesPerS uint64  // what the last decision set; Unlimited before the first
 	ReserveBytes     uint64  // kept free for its drains
@@ -176,8 +176,8 @@ type BufferView struct {
 	paused           int32
 	Reason           Reason // of the last decision
 	reserved         int32
-	ReleaseS         float64 // planner: until its files are deleted, s from the last tick; else +Inf
-	Wish             float64 // planner: the growth it would like; else 0
+	FinishS          float64 // planner: until its files are deleted, s from the last tick; else +Inf
+	Demand           float64 // planner: the growth it would like; else 0
 	Line             float64 // planner: most that it and all that leave later may grow; else 0
 	Planned          float64 // planner: the growth it gets; else 0
 }
@@ -230,7 +230,7 @@ func NewBuffer(capacityBytes uint64, options *BufferOptions) (*Buffer, error) {
 
 // LoadBuffer makes a buffer from the text that Save gave, in a process that started anew. now is that process's clock,
 // [Clock] for one: it goes on between processes, so the time without a process counts as time. Sample the files and tell
-// what is in force ([Buffer.Found]), then tick: the decisions are those that the old process would have taken.
+// what is in force ([Buffer.Resync]), then tick: the decisions are those that the old process would have taken.
 // Errors: ErrProtocol (cut, edited, another version), ErrRange.
 func LoadBuffer(text string, now time.Duration) (*Buffer, error) {
 	ms, ok := milliseconds(now)
@@ -362,7 +362,7 @@ func (b *Buffer) Tick(now time.Duration, out []Decision) ([]Decision, error) {
 //	0               there is more to send: nothing changes
 //
 // After OutcomeUnknown everything that may be in force counts, and each tick asks for what is wanted once more, until the
-// outcome is done or [Buffer.Found] says what is in force.
+// outcome is done or [Buffer.Resync] says what is in force.
 //
 // tickNow is true when more may be in force than was decided, so that the others have to make room: tick at once, within
 // LagMs of the tick that decided it. Errors: ErrNotFound, ErrInvalid, ErrState for OutcomeRefused when no decision waits
@@ -374,17 +374,17 @@ func (b *Buffer) Outcome(id uint64, outcome Outcome) (tickNow bool, err error) {
 	return rc == 1, b.failed("buffer_outcome", rc)
 }
 
-// Found says what is in force for a migration, at a verification or after a restart: the limits of [Disk.Info], and
+// Resync says what is in force for a migration, at a verification or after a restart: the limits of [Disk.Info], and
 // whether the guest runs. The next tick starts from there. Zero limits: none of ours, so the guest may write what its
 // device can. Errors: ErrNotFound, ErrRange.
-func (b *Buffer) Found(id uint64, limits Limits, running bool) error {
+func (b *Buffer) Resync(id uint64, limits Limits, running bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var runs C.int32_t
 	if running {
 		runs = 1
 	}
-	return b.failed("buffer_found", C.migbuf_buffer_found(b.b, C.uint64_t(id), (*C.struct_migbuf_limits)(unsafe.Pointer(&limits)), runs))
+	return b.failed("buffer_resync", C.migbuf_buffer_resync(b.b, C.uint64_t(id), (*C.struct_migbuf_limits)(unsafe.Pointer(&limits)), runs))
 }
 
 // Remove forgets a migration whose overlays are deleted. Errors: ErrNotFound.

@@ -126,7 +126,7 @@ func (f Full) String() string {
 func CowWhenFull(dir *os.File) (kind Full, roomBytes uint64, err error) {
 	var full C.struct_migbuf_full
 	err = onDescriptor("cow_when_full", dir, func(fd C.int, e *C.struct_migbuf_error) C.int { return C.migbuf_cow_when_full(fd, &full, e) })
-	return Full(full.kind), uint64(full.room_bytes), err
+	return Full(full.kind), uint64(full.free_bytes), err
 }
 
 // StateDeviceRAM is what a VM's devices keep in memory of their own, LXD's usual ones: the default of DeviceRAMBytes.

@@ -54,7 +54,7 @@ type DiskInfo struct {
 	Unknown      bool   // something was sent, and nobody knows whether it was carried out
 	Stopped      bool   // the guest stands because of us, or may do so
 	TakenOver    int    // how often another hand changed the limits and was seen doing so
-	Unclear      int    // how often nobody could tell on which of several disks, see TellHost
+	Unclear      int    // how often nobody could tell on which of several disks, see TellHostLimits
 	Gone         int    // watched disks that are unplugged
 }
 
@@ -126,7 +126,7 @@ func NewDisk(group string, nodes ...string) (*Disk, error) {
 }
 
 // LoadDisk makes a throttle from the text that Save gave, in a process that started anew. [Disk.Pump] asks QEMU what is in
-// force; [DiskInfo] tells it then, for [Buffer.Found]. Apply or Restore as usual: Restore also deletes the group where the
+// force; [DiskInfo] tells it then, for [Buffer.Resync]. Apply or Restore as usual: Restore also deletes the group where the
 // earlier process died before that, and lets a guest run that the text says stands because of us.
 // Errors: ErrProtocol (cut, edited, another version), ErrTooBig.
 func LoadDisk(text string) (*Disk, error) {
@@ -158,11 +158,11 @@ func (d *Disk) failed(op string, rc C.int) error {
 	return ofHandle(d.d != nil, "NewDisk", failed(op, rc))
 }
 
-// Typed says that the monitor can only set six rates, as [FromLXD]: before Learn. No group is made then, so each disk has
+// SixRates says that the monitor can only set six rates, as [FromLXD]: before Learn. No group is made then, so each disk has
 // a bucket of its own and an equal part of the limits. Nothing in QEMU tells these limits from another hand's, so Restore
 // after LoadDisk always sends the host's own. Give the disks' [Geometry] the flag [GeometryNoIopsSize]. Errors: ErrState.
-func (d *Disk) Typed() error {
-	return d.call("disk_typed", func() C.int { return C.migbuf_disk_typed(d.d) })
+func (d *Disk) SixRates() error {
+	return d.call("disk_typed", func() C.int { return C.migbuf_disk_six_rates(d.d) })
 }
 
 // Close frees the throttle. It sends nothing: Restore first. It returns nil, also the second time.
@@ -196,7 +196,7 @@ func (d *Disk) Learn(ctx context.Context, m Monitor) error {
 //	tickNow, _ := buffer.Outcome(decision.ID, migbuf.OutcomeOf(err))
 //
 // Let ctx end before BufferOptions.LagMs after the tick, so that the buffer hears of an unknown outcome in time. With
-// typed calls, limits of less than 1 a disk stop the guest. Errors: those of Set.
+// calls of six rates, limits of less than 1 a disk stop the guest. Errors: those of Set.
 func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
 	if !decision.Action.Acts() {
 		return nil
@@ -208,7 +208,7 @@ func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
 
 // Set puts these limits into force, and leaves stopping and running to the host. Limits in force already are not sent
 // again. Errors: ErrState before everything is learnt and while a restore is under way, ErrRange for no limit at all and
-// for more than QEMU takes (10^15), ErrPeer, ErrUnknown. With typed calls also ErrRange for less than 1 a disk, and
+// for more than QEMU takes (10^15), ErrPeer, ErrUnknown. With calls of six rates also ErrRange for less than 1 a disk, and
 // ErrUnsupported where the host's own limits are more than six rates can say.
 func (d *Disk) Set(ctx context.Context, m Monitor, limits Limits) error {
 	return d.want(ctx, m, "disk_set", func() C.int {
@@ -216,10 +216,10 @@ func (d *Disk) Set(ctx context.Context, m Monitor, limits Limits) error {
 	})
 }
 
-// Again sets the limits in force once more: a request that waits for what QEMU's bucket owes goes on. Errors: ErrState
+// Rearm sets the limits in force once more: a request that waits for what QEMU's bucket owes goes on. Errors: ErrState
 // when no limits of ours are in force, ErrPeer, ErrUnknown.
-func (d *Disk) Again(ctx context.Context, m Monitor) error {
-	return d.want(ctx, m, "disk_again", func() C.int { return C.migbuf_disk_again(d.d) })
+func (d *Disk) Rearm(ctx context.Context, m Monitor) error {
+	return d.want(ctx, m, "disk_rearm", func() C.int { return C.migbuf_disk_rearm(d.d) })
 }
 
 // Restore brings the host's own limits back, deletes the group, and lets the guest run if it stands because of us. It asks
@@ -240,10 +240,10 @@ func (d *Disk) Pump(ctx context.Context, m Monitor) error {
 	})
 }
 
-// TellHost says that the host's own limits of one watched disk are these from now on: for a host that changes them itself
+// TellHostLimits says that the host's own limits of one watched disk are these from now on: for a host that changes them itself
 // while ours are in force, and so knows what query-block cannot tell. Restore brings these back. Set nothing in QEMU then.
 // Errors: ErrNotFound, ErrRange for a rate above 10^15, ErrTooBig, ErrState before everything is learnt.
-func (d *Disk) TellHost(ctx context.Context, node string, config ThrottleConfig) error {
+func (d *Disk) TellHostLimits(ctx context.Context, node string, config ThrottleConfig) error {
 	const op = "disk_tell_host"
 	var c C.struct_migbuf_throttle_config
 	if !config.toC(&c) {
@@ -254,7 +254,7 @@ func (d *Disk) TellHost(ctx context.Context, node string, config ThrottleConfig)
 	}
 	defer d.leave()
 	d.mu.Lock()
-	err := ofHandle(d.d != nil, "NewDisk", withText(op, node, func(n *C.char) C.int { return C.migbuf_disk_tell_host(d.d, n, &c) }))
+	err := ofHandle(d.d != nil, "NewDisk", withText(op, node, func(n *C.char) C.int { return C.migbuf_disk_tell_host_limits(d.d, n, &c) }))
 	d.mu.Unlock()
 	if err != nil {
 		return err
@@ -513,7 +513,7 @@ func (d *Disk) Next() (Command, bool, error) {
 	return command, true, nil
 }
 
-// Found is part of the answer to CommandQuery: one entry of query-block. Give all of them, also those of disks that do not
+// Resync is part of the answer to CommandQuery: one entry of query-block. Give all of them, also those of disks that do not
 // migrate, as they may share a group with one that does. It tells whether it is one of ours. Errors: ErrState when no
 // query is under way, ErrTooBig, ErrRange for a rate above 10^15, ErrUnsupported when two devices write to one node.
 func (d *Disk) Found(node, qdev string, config ThrottleConfig) (bool, error) {
@@ -597,7 +597,7 @@ func (d *Disk) Host(node string) (ThrottleConfig, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var c C.struct_migbuf_throttle_config
-	err := withText("disk_host", node, func(n *C.char) C.int { return C.migbuf_disk_host(d.d, n, &c) })
+	err := withText("disk_host", node, func(n *C.char) C.int { return C.migbuf_disk_host_limits(d.d, n, &c) })
 	return configOf(&c), ofHandle(d.d != nil, "NewDisk", err)
 }
 

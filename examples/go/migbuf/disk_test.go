@@ -78,7 +78,7 @@ func TestDisk(t *testing.T) {
 			t.Errorf("%+v %+v", info, q.inForce())
 		}
 		sent := q.count()
-		must(t, d.Apply(background, q, Decision{Action: ActionAgain}))
+		must(t, d.Apply(background, q, Decision{Action: ActionRearm}))
 		if q.count() == sent {
 			t.Error("Again sent nothing")
 		}
@@ -280,7 +280,7 @@ var life = []struct {
 	{"resume", func(d *Disk, m Monitor) error {
 		return d.Apply(background, m, Decision{Action: ActionResume, Limits: units(80)})
 	}, 80},
-	{"again", func(d *Disk, m Monitor) error { return d.Apply(background, m, Decision{Action: ActionAgain}) }, 80},
+	{"again", func(d *Disk, m Monitor) error { return d.Apply(background, m, Decision{Action: ActionRearm}) }, 80},
 	{"raise", func(d *Disk, m Monitor) error {
 		return d.Apply(background, m, Decision{Action: ActionRaise, Limits: units(200)})
 	}, 200},
@@ -457,7 +457,7 @@ func TestSaver(t *testing.T) {
 	}
 	fails = nil
 	told := ThrottleConfig{IopsWr: 123}
-	must(t, d.TellHost(background, "n0", told))
+	must(t, d.TellHostLimits(background, "n0", told))
 	l, err := LoadDisk(text)
 	must(t, err)
 	must(t, l.Pump(background, q))
@@ -465,11 +465,11 @@ func TestSaver(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	must(t, l.Close())
-	if err := d.TellHost(background, "n7", told); !errors.Is(err, ErrNotFound) {
+	if err := d.TellHostLimits(background, "n7", told); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	told.Group = strings.Repeat("g", 256)
-	if err := d.TellHost(background, "n0", told); !errors.Is(err, ErrTooBig) {
+	if err := d.TellHostLimits(background, "n0", told); !errors.Is(err, ErrTooBig) {
 		t.Error(err)
 	}
 }
@@ -629,7 +629,7 @@ func TestContextEndedBefore(t *testing.T) {
 	sent := q.count()
 	for i := 0; i < 20; i++ {
 		for _, err := range []error{d.Learn(ended, q), d.Set(ended, q, units(1)), d.Apply(ended, q, set(1)), d.Pump(ended, q), d.Restore(ended, q),
-			d.TellHost(ended, "n0", ThrottleConfig{})} {
+			d.TellHostLimits(ended, "n0", ThrottleConfig{})} {
 			if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrTimeout) || !errors.Is(err, ErrUnknown) {
 				t.Error(err)
 			}
@@ -831,7 +831,7 @@ func TestLXD(t *testing.T) {
 	m := &lxdMonitor{q: q}
 	adapter := FromLXD(m, refusedByQEMU, LXDDisk{Node: "n0", QDev: "dev-n0", Host: own})
 	d := newDisk(t, "n0")
-	must(t, d.Typed())
+	must(t, d.SixRates())
 	must(t, d.Learn(background, adapter))
 	geometry := vm(gib)
 	geometry[0].Flags |= GeometryNoIopsSize
@@ -862,7 +862,7 @@ func TestLXDRestarted(t *testing.T) {
 	q := newQEMU(ThrottleConfig{})
 	m, from := &lxdMonitor{q: q}, LXDDisk{Node: "n0", QDev: "dev-n0"} // no limits.* in the configuration
 	d := newDisk(t, "n0")
-	must(t, d.Typed())
+	must(t, d.SixRates())
 	adapter := FromLXD(m, refusedByQEMU, from)
 	must(t, d.Learn(background, adapter))
 	text, err := d.Save()
@@ -892,26 +892,26 @@ func TestLXDRestarted(t *testing.T) {
 	defer d.Close()
 	adapter = FromLXD(m, refusedByQEMU, from)
 	must(t, d.Pump(background, adapter))
-	must(t, d.TellHost(background, "n0", from.Host))
+	must(t, d.TellHostLimits(background, "n0", from.Host))
 	must(t, d.Restore(background, adapter))
 	if c := q.inForce(); c.IopsWr != 77 || c.BpsWr != 0 {
 		t.Errorf("%+v", c)
 	}
 }
 
-// Typed methods cannot ask. After a lost answer the same is set again, and it is known then.
+// SixRates methods cannot ask. After a lost answer the same is set again, and it is known then.
 func TestLXDLostAnswers(t *testing.T) {
 	own := ThrottleConfig{IopsWr: 900, Group: "dev-n0"}
-	typed := func(n uint64) Limits { return Limits{IopsWr: n, BpsWr: n * 65536} }
+	sixRates := func(n uint64) Limits { return Limits{IopsWr: n, BpsWr: n * 65536} }
 	steps := []func(*Disk, Monitor) error{
 		func(d *Disk, m Monitor) error { return d.Learn(background, m) },
-		func(d *Disk, m Monitor) error { return d.Set(background, m, typed(100)) },
+		func(d *Disk, m Monitor) error { return d.Set(background, m, sixRates(100)) },
 		func(d *Disk, m Monitor) error {
-			return d.Apply(background, m, Decision{Action: ActionLower, Limits: typed(50)})
+			return d.Apply(background, m, Decision{Action: ActionLower, Limits: sixRates(50)})
 		},
 		func(d *Disk, m Monitor) error { return d.Apply(background, m, Decision{Action: ActionPause}) },
 		func(d *Disk, m Monitor) error {
-			return d.Apply(background, m, Decision{Action: ActionResume, Limits: typed(60)})
+			return d.Apply(background, m, Decision{Action: ActionResume, Limits: sixRates(60)})
 		},
 		func(d *Disk, m Monitor) error { return d.Restore(background, m) },
 	}
@@ -922,7 +922,7 @@ func TestLXDLostAnswers(t *testing.T) {
 			m := &lxdMonitor{q: q}
 			adapter := FromLXD(m, refusedByQEMU, LXDDisk{Node: "n0", QDev: "dev-n0", Host: own})
 			d := newDisk(t, "n0")
-			must(t, d.Typed())
+			must(t, d.SixRates())
 			for i, step := range steps {
 				if i == lost && i > 0 {
 					m.lose = true
@@ -950,27 +950,27 @@ func TestLXDLostAnswers(t *testing.T) {
 	q := newQEMU(own)
 	m := &lxdMonitor{q: q}
 	adapter, d := FromLXD(m, refusedByQEMU, LXDDisk{Node: "n0", QDev: "dev-n0", Host: own}), newDisk(t, "n0")
-	must(t, d.Typed())
+	must(t, d.SixRates())
 	must(t, d.Learn(background, adapter))
-	must(t, d.Set(background, adapter, typed(50)))
+	must(t, d.Set(background, adapter, sixRates(50)))
 	m.lose = true
-	if err := d.Set(background, adapter, typed(300)); !errors.Is(err, ErrUnknown) {
+	if err := d.Set(background, adapter, sixRates(300)); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 	if err := d.Learn(background, adapter); !errors.Is(err, ErrUnknown) {
 		t.Error("it is not known yet:", err)
 	}
 	m.lose = false
-	must(t, d.Set(background, adapter, typed(50)))
+	must(t, d.Set(background, adapter, sixRates(50)))
 	if q.inForce().IopsWr != 50 {
 		t.Errorf("%+v; %q", q.inForce(), m.said)
 	}
 	q.refuses["block_set_io_throttle"], m.lose = true, true
-	if err := d.Set(background, adapter, typed(300)); !errors.Is(err, ErrUnknown) {
+	if err := d.Set(background, adapter, sixRates(300)); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 	m.lose = false // and now it says why
-	if err := d.Set(background, adapter, typed(60)); !errors.Is(err, ErrPeer) || q.inForce().IopsWr != 50 {
+	if err := d.Set(background, adapter, sixRates(60)); !errors.Is(err, ErrPeer) || q.inForce().IopsWr != 50 {
 		t.Error(err, q.inForce())
 	}
 	q.refuses = map[string]bool{}

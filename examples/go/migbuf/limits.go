@@ -19,7 +19,7 @@ const (
 	// lies within one unit. One unit then grows the file by one unit, not three. Merged writes count as one: it takes a
 	// device that merges none (virtio-blk: request-merging=off). "Aligned to 4 KiB" is not enough.
 	GeometryAligned GeometryFlags = C.MIGBUF_GEOMETRY_ALIGNED
-	// GeometryNoIopsSize: the host cannot set iops_size (a monitor with typed calls only, [FromLXD]). Bytes and requests
+	// GeometryNoIopsSize: the host cannot set iops_size (a monitor with calls of six rates only, [FromLXD]). Bytes and requests
 	// then share the budget.
 	GeometryNoIopsSize GeometryFlags = C.MIGBUF_GEOMETRY_NO_IOPS_SIZE
 	// GeometryNoWhole: the file may outgrow its disk, by internal snapshots or discard=unmap on a block device. It never

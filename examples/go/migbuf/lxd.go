@@ -26,13 +26,13 @@ type LXDDisk struct {
 	Host ThrottleConfig // the limits LXD itself has set, from the device's configuration
 }
 
-// FromLXD makes a Monitor of LXD's typed methods. refused tells which errors are QEMU's own answers, as in [FromRunner].
-// The methods cannot make groups or set iops_size: say [Disk.Typed], and give the disks' [Geometry] the flag
+// FromLXD makes a Monitor of LXD's methods of six rates. refused tells which errors are QEMU's own answers, as in [FromRunner].
+// The methods cannot make groups or set iops_size: say [Disk.SixRates], and give the disks' [Geometry] the flag
 // [GeometryNoIopsSize]. Lowering then wakes one waiting request.
 //
 // They cannot ask for limits either, so query-block is answered from what was set. After a call of which nobody knows what
 // became, the same limits are set once more first: it is known then. A change by another hand is not noticed; who makes
-// one calls [Disk.TellHost]; and so does, after LoadDisk and Pump, who cannot rule out that the configuration was changed
+// one calls [Disk.TellHostLimits]; and so does, after LoadDisk and Pump, who cannot rule out that the configuration was changed
 // before. Where LXD exports its run method instead, pass that to FromRunner.
 func FromLXD(m LXDMonitor, refused func(error) bool, disks ...LXDDisk) Monitor {
 	a := &fromLXD{monitor: m, refused: refused}
@@ -127,13 +127,13 @@ func (a *fromLXD) set(args any) error {
 	if err != nil {
 		return unsupported(command, err.Error())
 	}
-	typed := ThrottleConfig{BpsRd: wanted.BpsRd, BpsWr: wanted.BpsWr, IopsRd: wanted.IopsRd, IopsWr: wanted.IopsWr, Group: wanted.Group}
-	if typed != wanted.ThrottleConfig {
+	sixRates := ThrottleConfig{BpsRd: wanted.BpsRd, BpsWr: wanted.BpsWr, IopsRd: wanted.IopsRd, IopsWr: wanted.IopsWr, Group: wanted.Group}
+	if sixRates != wanted.ThrottleConfig {
 		return unsupported(command, "LXD's monitor sets read and write rates only")
 	}
 	for i := range a.disks {
 		if a.disks[i].QDev == wanted.ID {
-			return a.try(&a.disks[i], typed)
+			return a.try(&a.disks[i], sixRates)
 		}
 	}
 	return unsupported(command, "it is not a disk given to FromLXD")

@@ -233,9 +233,9 @@ func TestClosed(t *testing.T) {
 		_, _, errNext := d.Next()
 		_, errList := l.List()
 		for i, err := range []error{errTick, errSave, errBins, errShards, errResize, errPhase, errOutcome, errStats, errTurns,
-			b.Add(NewMigration(1), vm(gib)), b.Remove(1), b.Sample(0, nil), b.Link(1, 1), b.Weight(1, 1), b.Found(1, Limits{}, true),
+			b.Add(NewMigration(1), vm(gib)), b.Remove(1), b.Sample(0, nil), b.Link(1, 1), b.Weight(1, 1), b.Resync(1, Limits{}, true),
 			errInfo, errText, errHost, errNext, d.Learn(ctx, nil), d.Apply(ctx, nil, Decision{Action: ActionPause}), d.Pump(ctx, nil),
-			d.Watch("m"), d.Typed(), d.Answered(OutcomeDone), d.TellHost(ctx, "n", ThrottleConfig{}),
+			d.Watch("m"), d.SixRates(), d.Answered(OutcomeDone), d.TellHostLimits(ctx, "n", ThrottleConfig{}),
 			errList, l.Start(1, 1, 0), l.Set(1, 1), l.End(1), l.Resize(1)} {
 			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "not made by New") {
 				t.Errorf("%d: %v", i, err)
@@ -251,7 +251,7 @@ func TestClosed(t *testing.T) {
 func TestNames(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"paper": PolicyPaper, "literal": PolicyLiteral, "planner": PolicyPlanner, "unknown": Policy(9),
-		"base": PhaseBase, "drain": PhaseDrain, "keep": ActionKeep, "cannot fit": ActionCannotFit, "wait": ActionWait,
+		"base": PhaseBase, "drain": PhaseMirror, "keep": ActionKeep, "cannot fit": ActionCannotFit, "wait": ActionWait,
 		"its room is not free yet": ReasonAdmission, "done": OutcomeDone, "refused": OutcomeRefused, "open": Outcome(0),
 		"query": CommandQuery, "set disk": CommandSetDisk, "delete group": CommandDeleteGroup, "cont": CommandCont, "none": CommandKind(0),
 		"shortest": OrderShortest, "fifo": OrderFIFO, "start": VerdictStart, "stops": FullStops, "fails": FullFails,
@@ -366,7 +366,7 @@ func TestBuffer(t *testing.T) {
 	if err := b.Sample(2*time.Second, []Sample{{ID: 0, FileBytes: 1}, {ID: 9}}); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if wait, err := b.Phase(2, PhaseDrain, 2); wait || err != nil {
+	if wait, err := b.Phase(2, PhaseMirror, 2); wait || err != nil {
 		t.Error(wait, err)
 	}
 	must(t, b.Weight(1, 300))
@@ -383,7 +383,7 @@ func TestBuffer(t *testing.T) {
 		t.Errorf("%+v %v", stats, err)
 	}
 	view, err := b.View(2)
-	if err != nil || view.Phase != PhaseDrain || view.InForceBytesPerS == Unlimited || view.Paused() {
+	if err != nil || view.Phase != PhaseMirror || view.InForceBytesPerS == Unlimited || view.Paused() {
 		t.Errorf("%+v %v", view, err)
 	}
 	bins, err := b.Bins()
@@ -404,7 +404,7 @@ func TestBuffer(t *testing.T) {
 	again, err := LoadBuffer(text, time.Minute)
 	must(t, err)
 	defer again.Close()
-	must(t, again.Found(0, second[0].Limits, true))
+	must(t, again.Resync(0, second[0].Limits, true))
 	decisions, err := again.Tick(time.Minute+time.Second, nil)
 	if err != nil || len(decisions) != 3 {
 		t.Error(decisions, err)
@@ -523,11 +523,11 @@ func TestPureRooms(t *testing.T) {
 	near(t, "pending", rate, err, 96)
 	rate, err = ThrottleShave([]float64{1, 2, 3, 10}, nil, 8)
 	near(t, "shave", rate, err, 2.5)
-	y, err := ThrottleHosts([]float64{5, 3, 9}, [][]int{{1, 2}, {0}, nil})
+	y, err := ThrottleLenders([]float64{5, 3, 9}, [][]int{{1, 2}, {0}, nil})
 	if err != nil || !reflect.DeepEqual(y, []float64{3, 3, 3}) {
 		t.Error(y, err)
 	}
-	if _, err := ThrottleHosts([]float64{1}, [][]int{{-1}}); !errors.Is(err, ErrRange) {
+	if _, err := ThrottleLenders([]float64{1}, [][]int{{-1}}); !errors.Is(err, ErrRange) {
 		t.Error(err)
 	}
 	mean, err := PriorityMean([]uint32{1, 2, 3})
@@ -646,7 +646,7 @@ func TestPlanner(t *testing.T) {
 	guests[0].SetDraining(false)
 	plans, err := PlannerTick(o, link, guests)
 	must(t, err)
-	near(t, "release", plans[0].ReleaseS, nil, 82.0408163)
+	near(t, "release", plans[0].FinishS, nil, 82.0408163)
 	near(t, "growth", plans[1].Growth, nil, 8.47859523)
 	if plans[0].Cut() || !plans[1].Cut() || plans[0].Rate != inf {
 		t.Errorf("%+v", plans)
@@ -655,7 +655,7 @@ func TestPlanner(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(done, []float64{30, 90, 190}) {
 		t.Error(done, err)
 	}
-	lines, err := PlannerLines(1000, []float64{200, 100, 300}, []float64{10, 50, 200}, 0, 0)
+	lines, err := PlannerCaps(1000, []float64{200, 100, 300}, []float64{10, 50, 200}, 0, 0)
 	if err != nil || !reflect.DeepEqual(lines, []float64{40, 12, 3.5}) {
 		t.Error(lines, err)
 	}
@@ -666,10 +666,8 @@ func TestPlanner(t *testing.T) {
 	if _, err := PlannerChain([]float64{1}, []float64{1, 2}, nil); !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
-	value, err := PlannerSetValue(20, 0.1, 0.1)
-	near(t, "set value", value, err, 10)
-	turns, err := PlannerAdmit(OrderFIFO, []PlannerLink{{BytesPerS: 1000, FlowBytesPerS: inf}},
-		[]PlannerFlow{{ID: 1, FlowBytesPerS: 900, Seconds: 10}}, []PlannerFlow{{ID: 2, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 1}, {ID: 3, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 2}})
+	turns, err := AdmissionQueue(OrderFIFO, []PlannerLink{{BytesPerS: 1000, FlowBytesPerS: inf}},
+		[]AdmissionFlow{{ID: 1, FlowBytesPerS: 900, Seconds: 10}}, []AdmissionFlow{{ID: 2, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 1}, {ID: 3, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 2}})
 	if err != nil || turns[0].Verdict != VerdictLinkBusy || turns[1].Verdict != VerdictNotItsTurn || turns[0].Verdict.String() == "unknown" {
 		t.Errorf("%+v %v", turns, err)
 	}

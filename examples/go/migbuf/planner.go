@@ -41,9 +41,9 @@ func (g *PlannerGuest) SetDraining(on bool) {
 // PlannerPlan is what is planned for one migration.
 type PlannerPlan struct {
 	SendBytes float64 // still to send, with what the guest adds meanwhile
-	ReleaseS  float64 // until its files are deleted, s
+	FinishS   float64 // until its files are deleted, s
 	NeedBytes float64 // forecast growth until then: keep it for the next tick's guest
-	Wish      float64 // the growth it would like above the floor, bytes/s
+	Demand    float64 // the growth it would like above the floor, bytes/s
 	Line      float64 // most that it and all that leave later may grow together, bytes/s
 	Growth    float64 // the growth it gets above the floor, bytes/s
 	Rate      float64 // what its guest may write, unit bytes/s; +Inf: no throttle
@@ -51,7 +51,7 @@ type PlannerPlan struct {
 	cut       uint32
 }
 
-// Cut tells whether it got less than its wish.
+// Cut tells whether it got less than its demand.
 func (p *PlannerPlan) Cut() bool { return p.cut != 0 }
 
 // PlannerOptions are what all share. Start from [DefaultPlannerOptions] to set a field to 0: in a literal, 0 is the default.
@@ -98,39 +98,31 @@ func PlannerFinish(send, weight []float64, link PlannerLink) ([]float64, error) 
 	return done, failed("planner_finish", rc)
 }
 
-// PlannerLines are how much all files that are left at each release may grow together until then, in bytes/s: what is free
+// PlannerCaps are how much all files that are left at each release may grow together until then, in bytes/s: what is free
 // beside them, divided by the time. releaseS never falls. floor is what each may grow anyway; front 1 lets a few migrations
 // plan that some of their later writes will be rewrites, 0 does not. Errors: ErrInvalid, ErrRange.
-func PlannerLines(capacityBytes float64, fileBytes, releaseS []float64, floor, front float64) ([]float64, error) {
-	if err := sameLength("planner_lines", len(fileBytes), releaseS); err != nil {
+func PlannerCaps(capacityBytes float64, fileBytes, releaseS []float64, floor, front float64) ([]float64, error) {
+	if err := sameLength("planner_caps", len(fileBytes), releaseS); err != nil {
 		return nil, err
 	}
-	line := make([]float64, len(fileBytes))
-	rc := C.migbuf_planner_lines(C.double(capacityBytes), doubles(fileBytes), doubles(releaseS), C.size_t(len(fileBytes)), C.double(floor),
-		C.double(front), doubles(line))
-	return line, failed("planner_lines", rc)
+	cap := make([]float64, len(fileBytes))
+	rc := C.migbuf_planner_caps(C.double(capacityBytes), doubles(fileBytes), doubles(releaseS), C.size_t(len(fileBytes)), C.double(floor),
+		C.double(front), doubles(cap))
+	return cap, failed("planner_caps", rc)
 }
 
-// PlannerChain is the max-min fair growth below the lines: growth[k] and all behind it never exceed line[k] together, and
+// PlannerChain is the max-min fair growth below the caps: growth[k] and all behind it never exceed cap[k] together, and
 // nobody could have more unless somebody with less had even less. weight nil: 1 each. Errors: ErrInvalid, ErrRange.
-func PlannerChain(wish, line, weight []float64) ([]float64, error) {
-	if err := sameLength("planner_chain", len(wish), line); err != nil {
+func PlannerChain(demand, cap, weight []float64) ([]float64, error) {
+	if err := sameLength("planner_chain", len(demand), cap); err != nil {
 		return nil, err
 	}
-	if err := sameLength("planner_chain", len(wish), weight); err != nil {
+	if err := sameLength("planner_chain", len(demand), weight); err != nil {
 		return nil, err
 	}
-	growth := make([]float64, len(wish))
-	rc := C.migbuf_planner_chain(doubles(wish), doubles(line), doubles(weight), C.size_t(len(wish)), slots(len(wish)), doubles(growth))
+	growth := make([]float64, len(demand))
+	rc := C.migbuf_planner_chain(doubles(demand), doubles(cap), doubles(weight), C.size_t(len(demand)), slots(len(demand)), doubles(growth))
 	return growth, failed("planner_chain", rc)
-}
-
-// PlannerSetValue is the value to set in QEMU so that the mean over an interval is rate, as a set empties the bucket, which
-// holds burstS (0.1 s) of the rate. Errors: ErrInvalid, ErrRange.
-func PlannerSetValue(rate, intervalS, burstS float64) (float64, error) {
-	var value C.double
-	rc := C.migbuf_planner_set_value(C.double(rate), C.double(intervalS), C.double(burstS), &value)
-	return float64(value), failed("planner_set_value", rc)
 }
 
 // Order in which waiting migrations start.
@@ -159,8 +151,8 @@ const (
 // String is "start" and so on.
 func (v Verdict) String() string { return C.GoString(C.migbuf_verdict_text(C.int32_t(v))) }
 
-// PlannerFlow is a migration that runs or waits.
-type PlannerFlow struct {
+// AdmissionFlow is a migration that runs or waits.
+type AdmissionFlow struct {
 	ID            uint64 // the migration's
 	Link          uint32 // index of its link
 	reserved      uint32
@@ -170,8 +162,8 @@ type PlannerFlow struct {
 	Arrival       uint64  // waiting: order of asking, any number that rises; running: 0
 }
 
-// PlannerTurn is the answer for one waiting migration.
-type PlannerTurn struct {
+// AdmissionTurn is the answer for one waiting migration.
+type AdmissionTurn struct {
 	ID              uint64  // the migration's
 	Verdict         Verdict // start, or what it waits for
 	Place           uint32  // 0: next on its link
@@ -180,14 +172,14 @@ type PlannerTurn struct {
 	LinkBytesPerS   float64 // what the link carries, and a twentieth
 }
 
-// PlannerAdmit says who starts now, who waits, for what, how long: one answer per waiting migration, in their order. Who is
+// AdmissionQueue says who starts now, who waits, for what, how long: one answer per waiting migration, in their order. Who is
 // next on a link starts when nothing runs there, or when at least half of its flow would run on idle link. [Buffer.Turns]
 // asks for room in the buffer too. Errors: ErrInvalid, ErrRange.
-func PlannerAdmit(order Order, links []PlannerLink, running, waiting []PlannerFlow) ([]PlannerTurn, error) {
-	turns := make([]PlannerTurn, len(waiting))
-	rc := C.migbuf_planner_admit(C.int32_t(order), (*C.struct_migbuf_planner_link)(at(links)), C.size_t(len(links)),
-		(*C.struct_migbuf_planner_flow)(at(running)), C.size_t(len(running)),
-		(*C.struct_migbuf_planner_flow)(at(waiting)), C.size_t(len(waiting)),
-		slots(len(running)+2*len(waiting)), (*C.struct_migbuf_planner_turn)(at(turns)))
-	return turns, failed("planner_admit", rc)
+func AdmissionQueue(order Order, links []PlannerLink, running, waiting []AdmissionFlow) ([]AdmissionTurn, error) {
+	turns := make([]AdmissionTurn, len(waiting))
+	rc := C.migbuf_admission_queue(C.int32_t(order), (*C.struct_migbuf_planner_link)(at(links)), C.size_t(len(links)),
+		(*C.struct_migbuf_admission_flow)(at(running)), C.size_t(len(running)),
+		(*C.struct_migbuf_admission_flow)(at(waiting)), C.size_t(len(waiting)),
+		slots(len(running)+2*len(waiting)), (*C.struct_migbuf_admission_turn)(at(turns)))
+	return turns, failed("admission_queue", rc)
 }

@@ -85,9 +85,9 @@ func sameLength(op string, n int, optional []float64) error {
 	return nil
 }
 
-// ThrottleHosts gives the greatest rates y <= x with y[guest] <= y[host] for every guest of every host; guests[i] are those
+// ThrottleLenders gives the greatest rates y <= x with y[guest] <= y[host] for every guest of every host; guests[i] are those
 // of host i. Errors: ErrInvalid, ErrRange for a guest that is none.
-func ThrottleHosts(x []float64, guests [][]int) ([]float64, error) {
+func ThrottleLenders(x []float64, guests [][]int) ([]float64, error) {
 	if len(guests) != len(x) {
 		return nil, &Error{Op: "throttle_hosts", Code: ErrInvalid, Text: "slices of different lengths"}
 	}
@@ -100,7 +100,7 @@ func ThrottleHosts(x []float64, guests [][]int) ([]float64, error) {
 	}
 	y := make([]float64, len(x))
 	guest = append(guest, 0) // never empty
-	rc := C.migbuf_throttle_hosts(doubles(x), C.size_t(len(x)), (*C.size_t)(at(first)), (*C.size_t)(at(guest)), scratch(2*len(x)), doubles(y))
+	rc := C.migbuf_throttle_lenders(doubles(x), C.size_t(len(x)), (*C.size_t)(at(first)), (*C.size_t)(at(guest)), scratch(2*len(x)), doubles(y))
 	return y, failed("throttle_hosts", rc)
 }
 
