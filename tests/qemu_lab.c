@@ -170,6 +170,8 @@ static struct migbuf_geometry geometry_of(const struct lab_wish *wish)
         .virtual_bytes = wish->disk_bytes,
         .cluster_bytes = cluster,
         .subcluster_bytes = unit,
+        .block_bytes = 4096, /* every file system a lab's overlay lies on */
+        .extra_bytes = MIGBUF_NONE,
         .request_bytes = request * (wish->no_merging || wish->guest.random ? 1 : wish->guest.depth),
         .flags = aligned ? MIGBUF_GEOMETRY_ALIGNED : 0,
     };
@@ -481,12 +483,14 @@ static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
 
 static void loop_tick(struct lab_loop *l)
 {
-    struct migbuf_sample sample = { .id = 1, .file_bytes = l->v->overlay_bytes + lab_grown(l->v) };
+    struct migbuf_sample sample = { .id = 1 };
     uint64_t now_ms = (uint64_t)(lab_now() * 1e3);
     struct migbuf_decision decision;
 
-    if (l->v->overlay_s) /* what goes to the base does not count */
+    if (l->v->overlay_s) { /* until then nobody writes to it, and what goes to the base does not count */
+        sample.file_bytes = l->v->overlay_bytes + lab_grown(l->v);
         lab_counters(l->v, &sample.writes, &sample.written_bytes);
+    }
     ck_assert_int_eq(migbuf_buffer_sample(l->buffer, now_ms, &sample, 1), 0);
     ck_assert_int_eq(migbuf_buffer_tick(l->buffer, now_ms, &decision, 1), 1);
     carry_out(l, &decision);
@@ -503,6 +507,7 @@ void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, 
     if (v->overlay < 0)
         lab_make_overlay(v);
     migbuf_buffer_options_init(&options, sizeof options);
+    options.policy = MIGBUF_POLICY_PAPER; /* whose share of a link is a budget that a test can set */
     options.interval_ms = (uint32_t)(tick_s * 1e3);
     options.late_factor_percent = late_percent;
     options.floor_bytes_per_s = 0;
@@ -510,7 +515,7 @@ void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, 
     ck_assert_int_eq(migbuf_buffer_new(omega_bytes, &options, NULL, &l->buffer), 0);
     migbuf_migration_init(&m, sizeof m);
     m.id = m.link = 1;
-    m.file_bytes = v->overlay_bytes;
+    m.file_bytes = v->overlay_s ? v->overlay_bytes : 0;
     ck_assert_msg(migbuf_buffer_add(l->buffer, &m, &v->geometry, 1, &e) == 0, "%s: %s, %llu needed, %llu there", v->name,
                   e.text, (unsigned long long)e.need, (unsigned long long)e.have);
     if (growth_bytes_per_s)

@@ -403,7 +403,11 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
 {
     const struct migbuf_geometry disk = { .virtual_bytes = 1 << 30,
                                           .cluster_bytes = CLUSTER,
-                                          .subcluster_bytes = CLUSTER };
+                                          .subcluster_bytes = CLUSTER,
+                                          .block_bytes = 4096,
+                                          .request_bytes = CLUSTER,
+                                          .queue_bytes = MIGBUF_NONE,
+                                          .extra_bytes = MIGBUF_NONE };
     struct migbuf_migration m;
     struct migbuf_decision decision[2];
     struct migbuf_sample sample = { .id = UINT64_MAX, .file_bytes = UINT64_MAX };
@@ -431,7 +435,7 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
     ck_assert_int_eq(trace_link(t, b, 3, 12345), MIGBUF_E_NOTFOUND);
     ck_assert_int_eq(trace_tick(t, b, 1000, decision, 0), MIGBUF_E_RANGE);
     ck_assert_int_eq(trace_tick(t, b, 1000, decision, 2), 1);
-    ck_assert_int_eq(trace_outcome(t, b, UINT64_MAX, MIGBUF_OUTCOME_REFUSED), 0);
+    ck_assert_int_eq(trace_outcome(t, b, UINT64_MAX, MIGBUF_OUTCOME_REFUSED), 1);
     ck_assert_int_eq(trace_tick(t, b, 999, decision, 2), MIGBUF_E_CLOCK);
     ck_assert_int_eq(trace_tick(t, b, 1001, decision, SIZE_MAX), 1);
     ck_assert_int_eq(trace_weight(t, b, UINT64_MAX, 0), MIGBUF_E_RANGE);
@@ -549,8 +553,8 @@ START_TEST(bad_files_are_refused_with_a_line_number)
         { "{\"call\":\"weight\",\"id\":0,\"weight\":4294967296,\"rc\":0}\n",
           "line 3: \"weight\" is no number that fits" },
         { "{\"call\":\"add\",\"rc\":0}\n", "line 3: no migbuf_migration where one should be" },
-        { "{\"call\":\"sample\",\"rc\":0}\n", "line 3: no \"samples\"" },
-        { "{\"call\":\"sample\",\"samples\":[{}],\"rc\":0}\n", "line 3: no \"id\"" },
+        { "{\"call\":\"sample\",\"now_ms\":0,\"rc\":0}\n", "line 3: no \"samples\"" },
+        { "{\"call\":\"sample\",\"now_ms\":0,\"samples\":[{}],\"rc\":0}\n", "line 3: no \"id\"" },
         { "{\"call\":\"tick\",\"now_ms\":0,\"capacity\":9,\"decisions\":[1],\"rc\":0}\n",
           "line 3: no migbuf_decision where one should be" },
         { "{\"call\":\"tick\",\"now_ms\":0,\"capacity\":9,\"rc\":0}\n", "line 3: no \"decisions\"" },

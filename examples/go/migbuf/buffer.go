@@ -84,7 +84,7 @@ const (
 	ReasonWhole     Reason = C.MIGBUF_REASON_WHOLE     // what is missing of its disks fits: as good as unlimited
 	ReasonPlan      Reason = C.MIGBUF_REASON_PLAN      // planner: what it may grow by until its files are deleted
 	ReasonFree      Reason = C.MIGBUF_REASON_FREE      // planner: all is well without a throttle for this one
-	ReasonFirst     Reason = C.MIGBUF_REASON_FIRST     // planner: nothing is known of it yet; it begins with a part of what is free
+	ReasonFirst     Reason = C.MIGBUF_REASON_FIRST     // planner: little is known of it yet; it begins with a part of what is free
 	ReasonAdmission Reason = C.MIGBUF_REASON_ADMISSION // its room is not free yet: the others have not been cut so far
 	ReasonUnseen    Reason = C.MIGBUF_REASON_UNSEEN    // files were not sampled, and may have grown by all that is free
 )

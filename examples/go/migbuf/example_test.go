@@ -32,7 +32,7 @@ func Example() {
 	}
 	fmt.Println(err)
 	// Output:
-	// lower to units of 65536 bytes: nothing is known of it yet
+	// lower to units of 65536 bytes: little is known of it yet
 	// <nil>
 }
 
@@ -84,8 +84,8 @@ func ExampleBuffer_Tick() {
 	stats, _ := buffer.Stats()
 	fmt.Println(stats.Ticks, "ticks,", stats.UsedBytes>>20, "MiB")
 	// Output:
-	// 1 lower to a limit: nothing is known of it yet
-	// 2 lower to a limit: nothing is known of it yet
+	// 1 lower to a limit: little is known of it yet
+	// 2 lower to a limit: little is known of it yet
 	// 3 ticks, 2050 MiB
 }
 
