@@ -99,12 +99,13 @@ static void tell(const char *format, ...)
 
 #define ck_life(condition, ...)                                                                                        \
     do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
+        int holds = (condition); /* asked once: it may do something */                                                 \
+        if (!holds) {                                                                                                  \
             fprintf(stderr, "# seed %llu, %.3f s: ", (unsigned long long)life.seed, life.now_s);                       \
             fprintf(stderr, __VA_ARGS__);                                                                              \
             fprintf(stderr, "\n# %s\n", life.story);                                                                   \
         }                                                                                                              \
-        ck_assert_msg(condition, "seed %llu", (unsigned long long)life.seed);                                          \
+        ck_assert_msg(holds, "seed %llu", (unsigned long long)life.seed);                                          \
     } while (0)
 
 /* ---- files ---- */

@@ -617,7 +617,7 @@ static void tell_lie(const struct lie *lie)
 {
     struct migbuf_allocator counted = { .resize = counted_resize };
     struct answer script[64] = { HELLO(LXD_6) };
-    size_t kinds = lie->answers[1].body ? 2 : 1, bound = (lie->code == MIGBUF_E_TIMEOUT ? lie->timeout_ms : 0) + 30000;
+    size_t kinds = lie->answers[1].body ? 2 : 1, bound = (lie->code == MIGBUF_E_TIMEOUT ? lie->timeout_ms : 0) + PATIENCE_MS;
     uint32_t timeout_ms = lie->timeout_ms ? lie->timeout_ms : lie->answers->status == 202 ? 20000 : 300000;
     struct migbuf_lxd *lxd = NULL;
     const char *text = "untouched", *said;
