@@ -443,7 +443,7 @@ START_TEST(calls_the_library_refuses_are_replayed_too)
     ck_assert_int_eq(trace_phase(t, b, UINT64_MAX, -7, 1), MIGBUF_E_INVALID);
     ck_assert_int_eq(trace_phase(t, b, UINT64_MAX, MIGBUF_PHASE_MIRROR, 1), 0);
     ck_assert_int_eq(trace_resize(t, b, 1, &detail), MIGBUF_E_IN_USE);
-    ck_assert_int_eq(trace_resize(t, b, 90 * MB, &detail), 0);
+    ck_assert_int_eq(trace_resize(t, b, 2000 * MB, &detail), 0);
     ck_assert_int_eq(trace_tick(t, b, 1, NULL, 2), MIGBUF_E_INVALID); /* passed on, not logged */
     ck_assert_int_eq(trace_remove(t, b, 77), MIGBUF_E_NOTFOUND);
     ck_assert_int_eq(trace_remove(t, b, UINT64_MAX), 0);

@@ -178,7 +178,7 @@ type BufferView struct {
 	reserved         int32
 	FinishS          float64 // planner: until its files are deleted, s from the last tick; else +Inf
 	Demand           float64 // planner: the growth it would like; else 0
-	Line             float64 // planner: most that it and all that leave later may grow; else 0
+	Cap              float64 // planner: most that it and all that leave later may grow; else 0
 	Planned          float64 // planner: the growth it gets; else 0
 }
 

@@ -44,7 +44,7 @@ type PlannerPlan struct {
 	FinishS   float64 // until its files are deleted, s
 	NeedBytes float64 // forecast growth until then: keep it for the next tick's guest
 	Demand    float64 // the growth it would like above the floor, bytes/s
-	Line      float64 // most that it and all that leave later may grow together, bytes/s
+	Cap       float64 // most that it and all that leave later may grow together, bytes/s
 	Growth    float64 // the growth it gets above the floor, bytes/s
 	Rate      float64 // what its guest may write, unit bytes/s; +Inf: no throttle
 	Place     uint32  // 0: leaves first
