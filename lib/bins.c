@@ -477,7 +477,7 @@ static uint64_t shards_for_all(uint64_t count)
     return 2 * count + 2;
 }
 
-int migbuf__bins_reserve_all(struct migbuf_bins *b, uint32_t times)
+int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times)
 {
     return shards_reserve(b, times * shards_for_all(b->count));
 }
@@ -609,7 +609,7 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
         return MIGBUF_E_NOTFOUND;
     if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->m[i].bytes))
         return MIGBUF_E_RANGE;
-    rc = migbuf__bins_reserve_all(b, 1);
+    rc = migbuf__bins_grow_all(b, 1);
     if (!rc)
         migbuf__bins_set(b, i, bytes);
     return rc;
@@ -653,7 +653,7 @@ int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
     shard_free(b, m->home);
     renumber(b, i);
     /* Without memory for more shards place() books at home what it cannot put on top of others: on paper only. */
-    (void)migbuf__bins_reserve_all(b, 1);
+    (void)migbuf__bins_grow_all(b, 1);
     relayout(b);
     return 0;
 }
@@ -668,7 +668,7 @@ int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
         return MIGBUF_E_RANGE;
     if (capacity_bytes < b->total)
         return MIGBUF_E_IN_USE;
-    rc = migbuf__bins_reserve_all(b, 1);
+    rc = migbuf__bins_grow_all(b, 1);
     if (!rc)
         migbuf__bins_resize(b, capacity_bytes);
     return rc;
@@ -676,7 +676,7 @@ int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
 
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
 {
-    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_reserve_all(b, 1);
+    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_grow_all(b, 1);
 
     if (rc)
         return rc;
@@ -778,7 +778,7 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
         set_shares(b);
         tree_build(b);
     }
-    return migbuf__bins_reserve_all(b, 1);
+    return migbuf__bins_grow_all(b, 1);
 }
 
 /* Views */
@@ -792,7 +792,7 @@ static void see_bin(const struct migration *bin, uint32_t position, struct migbu
         return;
     v->capacity_bytes += (double)bin->share;
     v->used_bytes += (double)bin->used;
-    v->room_bytes += (double)room_in(bin) / bin->height;
+    v->free_bytes += (double)room_in(bin) / bin->height;
 }
 
 /* Turns the sum of positions into the mean, and looks at another bin where all of its own are frozen. Returns the bin it
@@ -815,7 +815,7 @@ static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_
         v->prospective = 1;
         v->capacity_bytes = (double)other->share;
         v->used_bytes = (double)other->used;
-        v->room_bytes = (double)room_in(other) / (other->height + 1);
+        v->free_bytes = (double)room_in(other) / (other->height + 1);
         v->priority += other->height + 1;
         positions++;
     }

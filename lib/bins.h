@@ -17,7 +17,7 @@ uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
 
 /* Memory for one size change of every migration, or one new layout, so many times: what follows cannot fail then. */
-int migbuf__bins_reserve_all(struct migbuf_bins *b, uint32_t times);
+int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times);
 void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes);
 void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight);
@@ -31,7 +31,7 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r);
 size_t migbuf__bins_edges(const struct migbuf_bins *b);
 
 /* The views of all migrations in one pass, which bin each looks at besides its own (or MIGBUF__NONE), and who is whose
- * guest in the form migbuf_throttle_hosts takes. All arrays are the caller's: views, looks_at[count], first[count + 1],
+ * guest in the form migbuf_throttle_lenders takes. All arrays are the caller's: views, looks_at[count], first[count + 1],
  * guest[migbuf__bins_edges]. */
 void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *views, uint32_t *looks_at, size_t *first,
                         size_t *guest);

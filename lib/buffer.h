@@ -14,23 +14,38 @@
 #define MIGBUF__MAX_DISKS 64
 #define MIGBUF__QEMU_VALUE_MAX 1e15 /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
 
+#define MIGBUF__UNLIMITED_UNITS UINT64_MAX
+#define MIGBUF__OLDER 4
+#define MIGBUF__NEVER UINT64_MAX
+#define MIGBUF__LANDED (UINT64_MAX - 1)
+
 /* What a decision put in force. */
 struct setting {
     uint64_t units; /* per second; 0 while paused */
     uint64_t paused_at_ms;
-    uint8_t limited, paused, changed; /* changed: by the last decision */
+    uint8_t limited, paused;
+    uint8_t none; /* there is no overlay to write to */
+};
+
+/* A setting that was decided away, and may be in force still. */
+struct older {
+    uint64_t units;    /* MIGBUF__UNLIMITED_UNITS: no limit */
+    uint64_t until_ms; /* when what followed it has landed. MIGBUF__NEVER: nobody knows; MIGBUF__LANDED: before the next
+                        * tick */
+    uint32_t sets;     /* how many decisions may still land: each empties buckets */
 };
 
 struct measured {
     uint64_t file_bytes, writes, written_bytes, remaining_bytes;
+    uint64_t at_ms; /* MIGBUF__NEVER: nobody knows when */
 };
 
 /* Planner: what a guest is forecast to write, and where the last measurement of it ended. */
-struct demand {
+struct observed {
     struct migbuf_forecast forecast;
     double units_bytes, file_bytes; /* written in units, and grown, up to at_ms */
     uint64_t at_ms;
-    uint64_t told; /* disks of which a sample came, as bits */
+    uint64_t told; /* disks of which a sample came with all counters that are known of it, as bits */
     uint8_t known; /* the three before are of a tick that all disks were sampled for */
 };
 
@@ -46,21 +61,37 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
+    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
-    uint64_t unit, step, cluster;             /* growth of one unit, of the smallest budget; largest cluster */
+    uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
+    double per_unit;                          /* metadata of one unit, alone where it is */
     double amplification;                     /* A */
-    double request, of_request, burst_s;      /* d, m and b of the proof */
+    double request, of_request;               /* one whole request of each disk, and the metadata of those */
+    double set_request, set_of_request;       /* the largest request once for each disk: a set passes it on each */
+    double set_s;                             /* burst of one set on each disk */
     double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
+    double caution;                           /* of what is kept free: because a figure is not known */
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
     struct migbuf_growth growth;
     struct owed owed;
     uint64_t learnt_at_ms;
-    struct demand demand;
-    struct migbuf_planner_plan plan; /* of the last tick; release_s INFINITY before the first, and without planner */
+    struct observed observed;
+    struct migbuf_planner_plan plan; /* of the last tick; finish_s INFINITY before the first, and without planner */
     struct setting now, before;
-    double curve, share, hard_cap, clamped, hosted, budget, reserve, claim; /* of the last tick */
+    struct older older[MIGBUF__OLDER];        /* oldest first, what is in force beside `now` */
+    uint32_t olders;
+    uint8_t open;                             /* the last decision changed something, and its outcome was not told */
+    uint8_t unknown;                          /* `now` may be in force or not */
+    uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
+    uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
+    uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
+    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
+    uint64_t poured_ms;
+    double unseen;                            /* most that its files can have grown since they were measured */
+    double pending;                           /* of the last tick */
+    double curve, share, hard_cap, clamped, below_lenders, budget, reserve, claim; /* of the last tick */
 };
 
 struct link {
@@ -70,15 +101,16 @@ struct link {
 
 struct migbuf_buffer {
     struct migbuf_allocator allocator;
-    struct migbuf_buffer_options o;
+    struct migbuf_buffer_options options;
     struct migbuf_throttle_constants constants;
     struct migbuf_bins *bins;
-    struct entry *e;
+    struct entry *entries;
     struct link *links;
-    uint32_t count, room, links_count, links_room;
+    uint32_t count, allocated, links_count, links_allocated;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
-    double reserve, pending, grantable, level; /* of the last tick */
+    double reserve, pending, unseen, level; /* of the last tick */
+    double grantable; /* below 0: what may be written under older limits has no room */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;
@@ -101,6 +133,12 @@ int migbuf__buffer_check_migration(const struct migbuf_migration *migration, siz
 double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
 double migbuf__buffer_room(const struct migbuf_buffer *b);
 double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes);
+
+/* Nobody knows whether the last decision was carried out. */
+void migbuf__buffer_doubt(struct entry *e);
+
+/* Whoever cannot say better: planned as 1 Gbit/s. */
+#define MIGBUF__UNKNOWN_LINK 125e6
 
 /* All that run, as the planner wants them: room for `count` guests and `links_count` links. */
 void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,

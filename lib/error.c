@@ -22,6 +22,7 @@ const char *migbuf_strerror(int code)
         [-MIGBUF_E_CLOSED] = "the other side closed the connection",
         [-MIGBUF_E_SYSTEM] = "a system call failed",
         [-MIGBUF_E_UNSUPPORTED] = "not supported here",
+        [-MIGBUF_E_UNKNOWN] = "sent, but no answer came: it may have been carried out or not",
     };
 
     if (code >= 0)

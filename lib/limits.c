@@ -1,31 +1,119 @@
 /* SPDX-License-Identifier: MIT */
-/* limits: between growth of a file and QEMU's throttle values. */
-#include "migbuf/limits.h"
+/* limits: between growth of a file and QEMU's throttle values. Configurations are merged in throttle_config.c. */
+#include "geometry.h"
 #include "number.h"
-#include <string.h>
+#include "throttle_config.h"
 
-#define QEMU_VALUE_MAX UINT64_C(1000000000000000) /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
 #define QEMU_BURST_S 0.1                          /* util/throttle.c: a bucket holds avg / 10 where no max is set */
+
+#define LARGEST_REQUEST UINT64_C(1310720) /* Linux' own maximum: max_sectors_kb 1280 */
+#define MERGED 32                         /* hw/block/virtio-blk.c, VIRTIO_BLK_MAX_MERGE_REQS */
+#define DEEPEST_QUEUE 256                 /* virtio-blk's; virtio-scsi has 128 */
+#define UNKNOWN_EXTRA (UINT64_C(16) << 20)
 
 static int is_power_of_two(uint64_t x)
 {
     return x && !(x & (x - 1));
 }
 
+static int is_out_of(uint64_t x, uint64_t most)
+{
+    return x > most && x != MIGBUF_NONE;
+}
+
+static uint64_t unit_of(const struct migbuf_geometry *g)
+{
+    uint64_t block = g->block_bytes ? g->block_bytes : g->cluster_bytes;
+
+    return block > g->subcluster_bytes ? block : g->subcluster_bytes;
+}
+
 int migbuf_geometry_check(const struct migbuf_geometry *g)
 {
-    if (!g || (g->flags & ~(MIGBUF_GEOMETRY_ALIGNED | MIGBUF_GEOMETRY_NO_IOPS_SIZE)) || g->reserved)
+    const uint32_t known = MIGBUF_GEOMETRY_ALIGNED | MIGBUF_GEOMETRY_NO_IOPS_SIZE | MIGBUF_GEOMETRY_NO_WHOLE;
+
+    if (!g || (g->flags & ~known) || g->reserved)
         return MIGBUF_E_INVALID;
-    if (!is_power_of_two(g->cluster_bytes))
+    if (!is_power_of_two(g->cluster_bytes) || (g->block_bytes && !is_power_of_two(g->block_bytes)))
         return MIGBUF_E_INVALID;
-    if (g->cluster_bytes < 512 || g->cluster_bytes > 2097152)
+    if (g->cluster_bytes < 512 || g->cluster_bytes > 2097152 || g->block_bytes > UINT64_C(1) << 24)
         return MIGBUF_E_RANGE;
-    if (g->subcluster_bytes != g->cluster_bytes && g->subcluster_bytes * 32 != g->cluster_bytes)
+    if (g->subcluster_bytes != g->cluster_bytes && (g->subcluster_bytes * 32 != g->cluster_bytes || g->cluster_bytes < 16384))
         return MIGBUF_E_INVALID;
-    if (g->virtual_bytes < 1 || g->virtual_bytes > UINT64_C(1) << 60 || g->request_bytes > UINT64_C(1) << 40 ||
-        g->queue_bytes > UINT64_C(1) << 50)
+    if (g->virtual_bytes < 1 || g->virtual_bytes > UINT64_C(1) << 60 || is_out_of(g->request_bytes, UINT64_C(1) << 40) ||
+        is_out_of(g->queue_bytes, UINT64_C(1) << 50) || is_out_of(g->extra_bytes, UINT64_C(1) << 50))
         return MIGBUF_E_RANGE;
+    if (g->flags & MIGBUF_GEOMETRY_ALIGNED && g->request_bytes != MIGBUF_NONE && g->request_bytes > unit_of(g) &&
+        g->request_bytes % unit_of(g))
+        return MIGBUF_E_INVALID;
     return 0;
+}
+
+int migbuf_geometry_init(struct migbuf_geometry *g, uint64_t virtual_bytes)
+{
+    struct migbuf_geometry unknown = { .virtual_bytes = virtual_bytes, .cluster_bytes = 65536, .subcluster_bytes = 65536 };
+    int rc = g ? migbuf_geometry_check(&unknown) : MIGBUF_E_INVALID;
+
+    if (!rc)
+        *g = unknown;
+    return rc;
+}
+
+int migbuf_geometry_unit(const struct migbuf_geometry *g, uint64_t *bytes)
+{
+    int rc = migbuf_geometry_check(g);
+
+    if (rc)
+        return rc;
+    if (!bytes)
+        return MIGBUF_E_INVALID;
+    *bytes = unit_of(g);
+    return 0;
+}
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+/* Of one write, at most. */
+static uint64_t growth_of(const struct migbuf_geometry *g, uint64_t length_bytes)
+{
+    uint64_t unit = unit_of(g);
+
+    if (length_bytes < 2)
+        return length_bytes * unit;
+    return (g->flags & MIGBUF_GEOMETRY_ALIGNED ? divide_up(length_bytes, unit) : (length_bytes - 2) / unit + 2) * unit;
+}
+
+/* Bytes that one L2 table tells of. */
+static uint64_t reach_of(const struct migbuf_geometry *g)
+{
+    return g->cluster_bytes / (g->subcluster_bytes == g->cluster_bytes ? 8 : 16) * g->cluster_bytes;
+}
+
+/* Tables that one write's data touch: where it is cut, one more. */
+static uint64_t tables_of_one(const struct migbuf_geometry *g, uint64_t data_bytes)
+{
+    return divide_up(data_bytes, reach_of(g)) + !(g->flags & MIGBUF_GEOMETRY_ALIGNED);
+}
+
+static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes);
+
+struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g)
+{
+    struct migbuf_geometry k = *g;
+
+    if (!g->request_bytes)
+        k.request_bytes = MERGED * LARGEST_REQUEST;
+    if (!g->queue_bytes)
+        k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);
+    if (!g->extra_bytes)
+        k.extra_bytes = UNKNOWN_EXTRA;
+    k.request_bytes = k.request_bytes == MIGBUF_NONE ? 0 : k.request_bytes;
+    k.queue_bytes = k.queue_bytes == MIGBUF_NONE ? 0 : k.queue_bytes;
+    k.extra_bytes = k.extra_bytes == MIGBUF_NONE ? 0 : k.extra_bytes;
+    return k;
 }
 
 int migbuf_limits_request_growth(const struct migbuf_geometry *g, uint64_t length_bytes, uint64_t *bytes)
@@ -38,12 +126,7 @@ int migbuf_limits_request_growth(const struct migbuf_geometry *g, uint64_t lengt
         return MIGBUF_E_INVALID;
     if (length_bytes > UINT64_C(1) << 50)
         return MIGBUF_E_RANGE;
-    if (length_bytes < 2)
-        *bytes = length_bytes * g->subcluster_bytes;
-    else if (g->flags & MIGBUF_GEOMETRY_ALIGNED)
-        *bytes = (length_bytes + g->subcluster_bytes - 1) / g->subcluster_bytes * g->subcluster_bytes;
-    else
-        *bytes = ((length_bytes - 2) / g->subcluster_bytes + 2) * g->subcluster_bytes;
+    *bytes = growth_of(g, length_bytes);
     return 0;
 }
 
@@ -59,39 +142,50 @@ int migbuf_limits_amplification(const struct migbuf_geometry *g, double *factor)
     return 0;
 }
 
-static uint64_t divide_up(uint64_t a, uint64_t b)
+/* All clusters of a fully written overlay, by what they are for. */
+struct tables {
+    uint64_t fixed, blocks, refcount_table; /* header, L1 and L2; refcount blocks; all that their table ever took */
+};
+
+static struct tables tables_of(const struct migbuf_geometry *g)
 {
-    return a / b + (a % b != 0);
+    uint64_t c = g->cluster_bytes, data = divide_up(g->virtual_bytes, c);
+    uint64_t l2 = divide_up(data, c / (g->subcluster_bytes == c ? 8 : 16)), l1 = divide_up(l2, c / 8);
+    struct tables t = { .fixed = 1 + l2 + l1, .blocks = 1, .refcount_table = 1 };
+
+    /* Refcount blocks count themselves and their table: iterate until it is enough for all (it converges at once, a
+     * block covers c / 2 clusters). */
+    for (;;) {
+        uint64_t table = divide_up(t.blocks, c / 8), blocks = divide_up(data + t.fixed + t.blocks + t.refcount_table, c / 2);
+
+        table = table > 1 ? divide_up(table * 9, 2) + 1 : 1;
+        if (blocks <= t.blocks && table <= t.refcount_table)
+            return t;
+        t.blocks = blocks > t.blocks ? blocks : t.blocks;
+        t.refcount_table = table > t.refcount_table ? table : t.refcount_table;
+    }
+}
+
+/* Each request with its own tables, the refcount blocks of all together, and what their table can take. */
+static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes)
+{
+    uint64_t c = g->cluster_bytes, growth = growth_of(g, request_bytes);
+    uint64_t all = in_flight * (growth + tables_of_one(g, growth) * c);
+
+    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;
 }
 
 int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes)
 {
-    uint64_t c, data, l2, l1, blocks, table, clusters;
+    struct tables t;
     int rc = migbuf_geometry_check(g);
 
     if (rc)
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    c = g->cluster_bytes;
-    data = divide_up(g->virtual_bytes, c);
-    l2 = divide_up(data, c / (g->subcluster_bytes == c ? 8 : 16));
-    l1 = divide_up(l2, c / 8);
-    /* Refcount blocks count themselves and their table: iterate until it is enough for all (it converges at once, a
-     * block covers c / 2 clusters). */
-    blocks = table = 1;
-    for (;;) {
-        uint64_t need;
-
-        clusters = 1 + data + l2 + l1 + table + blocks;
-        need = divide_up(clusters, c / 2);
-        if (need <= blocks && divide_up(blocks, c / 8) <= table)
-            break;
-        if (need > blocks)
-            blocks = need;
-        table = divide_up(blocks, c / 8);
-    }
-    *bytes = (clusters - data) * c;
+    t = tables_of(g);
+    *bytes = (t.fixed + t.blocks + t.refcount_table) * g->cluster_bytes;
     return 0;
 }
 
@@ -107,8 +201,26 @@ int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_byt
     if (data_bytes > UINT64_C(1) << 50)
         return MIGBUF_E_RANGE;
     c = g->cluster_bytes;
-    *bytes = (divide_up(data_bytes, c * (c / (g->subcluster_bytes == c ? 8 : 16))) + divide_up(data_bytes, c * c / 2) + 3) * c;
+    *bytes = (divide_up(data_bytes, reach_of(g)) + divide_up(data_bytes, c * c / 2) + 2 + tables_of(g).refcount_table) * c;
     return 0;
+}
+
+int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double units, double *bytes)
+{
+    double c, clusters, tables;
+    int rc = migbuf_geometry_check(g);
+
+    if (!rc)
+        rc = migbuf__finite(units);
+    if (!rc && !bytes)
+        rc = MIGBUF_E_INVALID;
+    if (rc)
+        return rc;
+    c = (double)g->cluster_bytes;
+    clusters = fmax(1, (double)unit_of(g) / c);
+    tables = (double)divide_up(unit_of(g), reach_of(g));
+    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;
+    return isfinite(*bytes) ? 0 : MIGBUF_E_RANGE;
 }
 
 int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes)
@@ -120,7 +232,10 @@ int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes)
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    *bytes = divide_up(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + metadata;
+    *bytes = divide_up(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + metadata +
+             migbuf__geometry_known(g).extra_bytes;
+    if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE || *bytes > UINT64_C(1) << 60)
+        *bytes = UINT64_C(1) << 60;
     return 0;
 }
 
@@ -133,9 +248,9 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    if (in_flight > (UINT64_C(1) << 50) / (growth + g->cluster_bytes))
+    if (in_flight > (UINT64_C(1) << 50) / (growth + tables_of_one(g, growth) * g->cluster_bytes))
         return MIGBUF_E_RANGE;
-    *bytes = in_flight * (growth + g->cluster_bytes);
+    *bytes = drain_of(g, in_flight, request_bytes);
     return 0;
 }
 
@@ -152,10 +267,10 @@ int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count,
 
         if (rc)
             return rc;
-        if (disks[i].subcluster_bytes > unit)
-            unit = disks[i].subcluster_bytes;
-        if (disks[i].subcluster_bytes < smallest)
-            smallest = disks[i].subcluster_bytes;
+        if (unit_of(&disks[i]) > unit)
+            unit = unit_of(&disks[i]);
+        if (unit_of(&disks[i]) < smallest)
+            smallest = unit_of(&disks[i]);
         flags |= disks[i].flags;
     }
     *limits = (struct migbuf_limits){ 0 };
@@ -165,14 +280,14 @@ int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count,
         units = growth_bytes_per_s / unit;
         if (!units)
             return 0;
-        limits->bps_wr = growth_bytes_per_s < QEMU_VALUE_MAX ? growth_bytes_per_s : QEMU_VALUE_MAX;
-        limits->iops_wr = units < QEMU_VALUE_MAX ? units : QEMU_VALUE_MAX;
+        limits->bps_wr = growth_bytes_per_s < MIGBUF__THROTTLE_VALUE_MAX ? growth_bytes_per_s : MIGBUF__THROTTLE_VALUE_MAX;
+        limits->iops_wr = units < MIGBUF__THROTTLE_VALUE_MAX ? units : MIGBUF__THROTTLE_VALUE_MAX;
         return 1;
     }
     units = growth_bytes_per_s / unit;
     if (!units)
         return 0;
-    limits->iops_wr = units < QEMU_VALUE_MAX ? units : QEMU_VALUE_MAX;
+    limits->iops_wr = units < MIGBUF__THROTTLE_VALUE_MAX ? units : MIGBUF__THROTTLE_VALUE_MAX;
     limits->iops_size = smallest;
     return 1;
 }
@@ -180,7 +295,7 @@ int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count,
 int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits, double interval_s,
                                double *bytes)
 {
-    double factor, units, data, tables;
+    double factor, units, unit, data, tables;
     uint64_t request, of_request, metadata;
     int rc = migbuf_limits_amplification(g, &factor);
 
@@ -189,7 +304,7 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
     if (!rc)
         rc = migbuf__finite(interval_s);
     if (!rc)
-        rc = migbuf_limits_request_growth(g, g->request_bytes, &request);
+        rc = migbuf_limits_request_growth(g, migbuf__geometry_known(g).request_bytes, &request);
     if (!rc)
         rc = migbuf_limits_metadata_of(g, request, &of_request);
     if (!rc)
@@ -201,87 +316,17 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
         *bytes = INFINITY;
         return 0;
     }
+    unit = (double)unit_of(g);
     units = (double)limits->iops_wr * (interval_s + QEMU_BURST_S);
-    data = factor * units * (double)g->subcluster_bytes;
+    data = factor * units * unit;
     if (!limits->iops_size) { /* a long request counts once: bytes bound it, and each may begin and end in the middle */
         double cut = g->flags & MIGBUF_GEOMETRY_ALIGNED ? 1 : 2;
 
-        data = limits->bps_wr ? (double)limits->bps_wr * (interval_s + QEMU_BURST_S) +
-                                    cut * units * (double)g->subcluster_bytes
-                              : INFINITY;
+        data = limits->bps_wr ? (double)limits->bps_wr * (interval_s + QEMU_BURST_S) + cut * units * unit : INFINITY;
     }
-    /* Every unit may be the first in its window. */
-    tables = fmin((double)metadata, factor * units * (double)g->cluster_bytes + (double)of_request);
-    *bytes = data + (double)request + tables;
-    return 0;
-}
-
-static uint64_t lower_limit(uint64_t host, uint64_t ours)
-{
-    if (!host || !ours)
-        return host ? host : ours;
-    return host < ours ? host : ours;
-}
-
-/* A total and a write limit of the same kind exclude each other: split the total so that both stay below it. */
-static void split_total(uint64_t *total, uint64_t *read, uint64_t *write)
-{
-    uint64_t half = *total / 2 ? *total / 2 : 1;
-
-    *write = *write < half ? *write : half;
-    *read = *total > *write ? *total - *write : 1;
-    *total = 0;
-}
-
-/* A rate in units that became `coarser` times larger; 0 stays "unlimited", anything else stays a limit. */
-static uint64_t less_often(uint64_t rate, uint64_t coarser)
-{
-    return rate && rate < coarser ? 1 : rate / coarser;
-}
-
-uint32_t migbuf_limits_host_flags(const struct migbuf_throttle_config *host)
-{
-    return host && (host->iops || host->iops_rd) ? MIGBUF_GEOMETRY_NO_IOPS_SIZE : 0;
-}
-
-int migbuf_limits_merge(const struct migbuf_throttle_config *host, const struct migbuf_limits *ours,
-                        struct migbuf_throttle_config *merged)
-{
-    struct migbuf_throttle_config m;
-
-    if (!host || !ours || !merged)
-        return MIGBUF_E_INVALID;
-    m = *host;
-    memset(m.group, 0, sizeof m.group);
-
-    m.bps_wr = lower_limit(host->bps_wr, ours->bps_wr);
-    m.iops_wr = lower_limit(host->iops_wr, ours->iops_wr);
-    if (ours->iops_size) {
-        m.iops_size = ours->iops_size;
-        if (host->iops_size && host->iops_size < ours->iops_size) {
-            uint64_t coarser = divide_up(ours->iops_size, host->iops_size);
-
-            m.iops = less_often(m.iops, coarser);
-            m.iops_rd = less_often(m.iops_rd, coarser);
-            m.iops_max = less_often(m.iops_max, coarser);
-            m.iops_rd_max = less_often(m.iops_rd_max, coarser);
-            m.iops_wr = lower_limit(less_often(host->iops_wr, coarser), ours->iops_wr);
-        }
-    }
-    if (ours->bps_wr) {
-        m.bps_wr_max = m.bps_wr_max_length = 0;
-        if (m.bps) {
-            split_total(&m.bps, &m.bps_rd, &m.bps_wr);
-            m.bps_max = m.bps_max_length = 0;
-        }
-    }
-    if (ours->iops_wr) {
-        m.iops_wr_max = m.iops_wr_max_length = 0;
-        if (m.iops) {
-            split_total(&m.iops, &m.iops_rd, &m.iops_wr);
-            m.iops_max = m.iops_max_length = 0;
-        }
-    }
-    *merged = m;
+    rc = migbuf_limits_metadata_scattered(g, factor * units, &tables);
+    if (rc)
+        return rc;
+    *bytes = data + (double)request + fmin((double)metadata, tables + (double)of_request);
     return 0;
 }

@@ -41,8 +41,14 @@ int migbuf__fail(struct migbuf_error *e, int code, const char *text)
 
 int migbuf__fail_numbers(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have)
 {
+    return migbuf__fail_caution(e, code, text, need, have, 0);
+}
+
+int migbuf__fail_caution(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have,
+                         uint64_t caution)
+{
     if (e)
-        *e = (struct migbuf_error){ .code = code, .text = text, .need = need, .have = have };
+        *e = (struct migbuf_error){ .code = code, .text = text, .need = need, .have = have, .caution = caution };
     return code;
 }
 

@@ -16,6 +16,8 @@ void migbuf__free(const struct migbuf_allocator *a, void *pointer, size_t bytes)
 /* Fills *e where the caller wants it, and returns code. */
 int migbuf__fail(struct migbuf_error *e, int code, const char *text);
 int migbuf__fail_numbers(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have);
+int migbuf__fail_caution(struct migbuf_error *e, int code, const char *text, uint64_t need, uint64_t have,
+                         uint64_t caution);
 int migbuf__fail_errno(struct migbuf_error *e, int code, const char *text, int os_errno);
 
 /* Growing structs: those whose first field is `uint64_t size`. `known` is their size in this library, `least` that of

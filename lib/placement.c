@@ -65,14 +65,14 @@ int migbuf_placement_pour(const double *used_bytes, const double *share_bytes, s
     return 0;
 }
 
-int migbuf_placement_literal_halving(const double *room_bytes, size_t n, double amount_bytes, uint32_t max_halvings)
+int migbuf_placement_literal_halving(const double *free_bytes, size_t n, double amount_bytes, uint32_t max_halvings)
 {
     int rc = migbuf__finite(amount_bytes);
 
-    if (n && !room_bytes)
+    if (n && !free_bytes)
         return MIGBUF_E_INVALID;
     for (size_t i = 0; i < n && !rc; i++)
-        rc = migbuf__finite(room_bytes[i]);
+        rc = migbuf__finite(free_bytes[i]);
     if (!rc && max_halvings > 40)
         rc = MIGBUF_E_RANGE;
     if (rc)
@@ -82,7 +82,7 @@ int migbuf_placement_literal_halving(const double *room_bytes, size_t n, double 
         double parts = ldexp(1, (int)k), part = amount_bytes / parts, slots = 0;
 
         for (size_t i = 0; i < n && part > 0; i++)
-            slots += floor(room_bytes[i] / part);
+            slots += floor(free_bytes[i] / part);
         if (part <= 0 || slots >= parts)
             return (int)k;
     }

@@ -44,7 +44,7 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
     if (!rc)
         rc = migbuf__finite(used_bytes);
     if (!rc)
-        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+        rc = migbuf__number(priority, 1, MIGBUF__MOST);
     if (rc)
         return rc;
     if (!rate_bytes_per_s)
@@ -70,7 +70,7 @@ int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority
     if (!rc)
         rc = migbuf__finite(file_bytes);
     if (!rc)
-        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+        rc = migbuf__number(priority, 1, MIGBUF__MOST);
     if (!rc)
         rc = migbuf__amount(link_share_bytes_per_s);
     if (rc)
@@ -84,10 +84,10 @@ int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority
     return 0;
 }
 
-int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+int migbuf_throttle_hard_cap(double free_bytes, double amplification, double interval_s, double burst_s,
                              double request_bytes, double *rate_bytes_per_s)
 {
-    int rc = migbuf__amount(room_bytes);
+    int rc = migbuf__amount(free_bytes);
 
     if (!rc)
         rc = migbuf__positive(amplification);
@@ -101,7 +101,7 @@ int migbuf_throttle_hard_cap(double room_bytes, double amplification, double int
         return rc;
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
-    *rate_bytes_per_s = fmax(0, (room_bytes / amplification - request_bytes) / (interval_s + burst_s));
+    *rate_bytes_per_s = fmax(0, (free_bytes / amplification - request_bytes) / (interval_s + burst_s));
     return 0;
 }
 
@@ -130,11 +130,23 @@ int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, 
     return 0;
 }
 
+/* The weights of those in order[k .. n). */
+static double weights_from(const double *weight, const size_t *order, size_t k, size_t n)
+{
+    double sum = 0;
+
+    if (!weight)
+        return (double)(n - k);
+    for (; k < n; k++)
+        sum += weight[order[k]];
+    return sum;
+}
+
 int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
                           double *level)
 {
-    double left = fmax(total, 0), weights = 0, sum = 0;
-    int rc = isnan(total) ? MIGBUF_E_INVALID : 0;
+    double left = fmax(total, 0), weights, summed, sum = 0;
+    int rc = migbuf__number(total, -INFINITY, INFINITY);
 
     if ((n && (!amount || !scratch)) || !level)
         return MIGBUF_E_INVALID;
@@ -142,7 +154,6 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         rc = migbuf__amount(amount[i]);
         if (!rc && weight)
             rc = migbuf__positive(weight[i]);
-        weights += weight ? weight[i] : 1;
         sum += amount[i];
     }
     if (rc)
@@ -154,6 +165,7 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
 
     /* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
     migbuf__sort(amount, weight, scratch, n);
+    weights = summed = weights_from(weight, scratch, 0, n);
     for (size_t k = 0; k < n; k++) {
         double w = weight ? weight[scratch[k]] : 1, a = amount[scratch[k]];
 
@@ -163,12 +175,14 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         }
         left = fmax(0, left - a);
         weights -= w;
+        if (weights < 1e-3 * summed) /* of a sum taken apart little is sure by then */
+            weights = summed = weights_from(weight, scratch, k + 1, n);
     }
     *level = INFINITY;
     return 0;
 }
 
-int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest, size_t *scratch,
+int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
                           double *y)
 {
     size_t *order = scratch, *stack = scratch ? scratch + n : NULL;
@@ -183,17 +197,17 @@ int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const 
         if (rc)
             return rc;
     }
-    if (first[n] && !guest)
+    if (first[n] && !borrower)
         return MIGBUF_E_INVALID;
     for (size_t e = 0; e < first[n]; e++)
-        if (guest[e] >= n)
+        if (borrower[e] >= n)
             return MIGBUF_E_RANGE;
 
     if (!first[n]) {
         memcpy(y, x, n * sizeof *y);
         return 0;
     }
-    /* Lowest first: its rate binds all who are, through any chain, its guests, unless something lower did already. */
+    /* Lowest first: its rate binds all who are, through any chain, its borrowers, unless something lower did already. */
     migbuf__sort(x, NULL, order, n);
     for (size_t i = 0; i < n; i++)
         y[i] = -1;
@@ -209,10 +223,10 @@ int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const 
             size_t host = stack[--height];
 
             for (size_t e = first[host]; e < first[host + 1]; e++) {
-                if (y[guest[e]] >= 0)
+                if (y[borrower[e]] >= 0)
                     continue;
-                y[guest[e]] = rate;
-                stack[height++] = guest[e];
+                y[borrower[e]] = rate;
+                stack[height++] = borrower[e];
             }
         }
     }

@@ -3,7 +3,7 @@
  * in the same run: times differ between machines, this hardly does. Nothing is allocated: the caller gives all arrays.
  */
 #include "migbuf/forecast.h"
-#include "migbuf/planner.h"
+#include "migbuf/admission.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

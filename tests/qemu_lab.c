@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CALL_MS 20000
+#define CALL_MS PATIENCE_MS
 
 static char directory[96], kernel[256], program[256], image_tool[256];
 static bool mounted;
@@ -38,7 +38,7 @@ static bool runs(const char *file)
     const char *const argv[] = { file, "--version", NULL };
     char error[FAIL_SIZE];
 
-    return !process_run(argv, 20000, error);
+    return !process_run(argv, PATIENCE_MS, error);
 }
 
 /* The tools that belong to a QEMU stand beside it. */
@@ -93,7 +93,7 @@ void lab_close(void)
 
     if (mounted) /* and whatever a failed test has mounted in it */
         umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW);
-    process_run(argv, 60000, error);
+    process_run(argv, PATIENCE_MS, error);
 }
 
 int lab_run(const char *name, const TTest *const *tests, int seconds)
@@ -170,6 +170,8 @@ static struct migbuf_geometry geometry_of(const struct lab_wish *wish)
         .virtual_bytes = wish->disk_bytes,
         .cluster_bytes = cluster,
         .subcluster_bytes = unit,
+        .block_bytes = 4096, /* every file system a lab's overlay lies on */
+        .extra_bytes = MIGBUF_NONE,
         .request_bytes = request * (wish->no_merging || wish->guest.random ? 1 : wish->guest.depth),
         .flags = aligned ? MIGBUF_GEOMETRY_ALIGNED : 0,
     };
@@ -286,12 +288,10 @@ void lab_pump(struct lab_vm *v)
 
     while (migbuf_disk_next(v->disk, &command) == 1) {
         int rc = migbuf_qmp_socket_call(v->qmp, command.name, command.arguments, CALL_MS, &v->answer, &e);
-        const char *text = rc ? NULL : v->answer.text;
-
         ck_assert_msg(rc == 0 || rc == MIGBUF_E_PEER, "%s: %d, %s", command.name, rc, rc ? e.text : "");
         if (rc)
             printf("# %s: QEMU refused %s: %s\n", v->name, command.name, e.text);
-        ck_assert_int_eq(migbuf_report_to_disk(v->disk, command.kind, text, v->answer.text_bytes, NULL), 0);
+        ck_assert_int_eq(migbuf_report_to_disk(v->disk, command.kind, rc, v->answer.text, v->answer.text_bytes, NULL), 0);
     }
 }
 
@@ -312,7 +312,7 @@ void lab_limit(struct lab_vm *v, const struct migbuf_limits *limits)
 
 void lab_again(struct lab_vm *v)
 {
-    ck_assert_int_eq(migbuf_disk_again(v->disk), 0);
+    ck_assert_int_eq(migbuf_disk_rearm(v->disk), 0);
     v->sets++;
     v->again++;
     lab_pump(v);
@@ -354,7 +354,7 @@ static void run_tool(const char *const argv[])
 {
     char error[FAIL_SIZE];
 
-    ck_assert_msg(!process_run(argv, 60000, error), "%s", error);
+    ck_assert_msg(!process_run(argv, PATIENCE_MS, error), "%s", error);
 }
 
 void lab_make_overlay(struct lab_vm *v)
@@ -432,13 +432,12 @@ struct guest_status lab_status(const struct lab_vm *v)
     return status;
 }
 
-void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeout_s)
+void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes)
 {
-    double until = lab_now() + timeout_s;
+    double until = lab_now() + PATIENCE_S;
 
     while (lab_status(v).acknowledged < writes) {
-        ck_assert_msg(lab_now() < until, "%s: %u writes in %g s, %u wanted", v->name, lab_status(v).acknowledged,
-                      timeout_s, writes);
+        ck_assert_msg(lab_now() < until, "%s: %u writes, %u wanted", v->name, lab_status(v).acknowledged, writes);
         lab_sleep(0.002);
     }
 }
@@ -453,13 +452,12 @@ static uint32_t in_flight(const struct lab_vm *v)
     return n;
 }
 
-void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes, double timeout_s)
+void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes)
 {
-    double until = lab_now() + timeout_s;
+    double until = lab_now() + PATIENCE_S;
 
     while (in_flight(v) < writes) {
-        ck_assert_msg(lab_now() < until, "%s: %u writes in flight after %g s, %u wanted", v->name, in_flight(v), timeout_s,
-                      writes);
+        ck_assert_msg(lab_now() < until, "%s: %u writes in flight, %u wanted", v->name, in_flight(v), writes);
         lab_sleep(0.002);
     }
 }
@@ -472,7 +470,7 @@ static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
 
     if (d->action == MIGBUF_ACTION_KEEP)
         return;
-    if (d->action == MIGBUF_ACTION_AGAIN)
+    if (d->action == MIGBUF_ACTION_REARM)
         lab_again(l->v);
     else if (!pause)
         lab_limit(l->v, &d->limits);
@@ -485,13 +483,16 @@ static void carry_out(struct lab_loop *l, const struct migbuf_decision *d)
 
 static void loop_tick(struct lab_loop *l)
 {
-    struct migbuf_sample sample = { .id = 1, .file_bytes = l->v->overlay_bytes + lab_grown(l->v) };
+    struct migbuf_sample sample = { .id = 1 };
+    uint64_t now_ms = (uint64_t)(lab_now() * 1e3);
     struct migbuf_decision decision;
 
-    if (l->v->overlay_s) /* what goes to the base does not count */
+    if (l->v->overlay_s) { /* until then nobody writes to it, and what goes to the base does not count */
+        sample.file_bytes = l->v->overlay_bytes + lab_grown(l->v);
         lab_counters(l->v, &sample.writes, &sample.written_bytes);
-    ck_assert_int_eq(migbuf_buffer_sample(l->buffer, &sample, 1), 0);
-    ck_assert_int_eq(migbuf_buffer_tick(l->buffer, (uint64_t)(lab_now() * 1e3), &decision, 1), 1);
+    }
+    ck_assert_int_eq(migbuf_buffer_sample(l->buffer, now_ms, &sample, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_tick(l->buffer, now_ms, &decision, 1), 1);
     carry_out(l, &decision);
 }
 
@@ -506,6 +507,7 @@ void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, 
     if (v->overlay < 0)
         lab_make_overlay(v);
     migbuf_buffer_options_init(&options, sizeof options);
+    options.policy = MIGBUF_POLICY_PAPER; /* whose share of a link is a budget that a test can set */
     options.interval_ms = (uint32_t)(tick_s * 1e3);
     options.late_factor_percent = late_percent;
     options.floor_bytes_per_s = 0;
@@ -513,7 +515,7 @@ void lab_loop_begin(struct lab_loop *l, struct lab_vm *v, uint64_t omega_bytes, 
     ck_assert_int_eq(migbuf_buffer_new(omega_bytes, &options, NULL, &l->buffer), 0);
     migbuf_migration_init(&m, sizeof m);
     m.id = m.link = 1;
-    m.file_bytes = v->overlay_bytes;
+    m.file_bytes = v->overlay_s ? v->overlay_bytes : 0;
     ck_assert_msg(migbuf_buffer_add(l->buffer, &m, &v->geometry, 1, &e) == 0, "%s: %s, %llu needed, %llu there", v->name,
                   e.text, (unsigned long long)e.need, (unsigned long long)e.have);
     if (growth_bytes_per_s)
@@ -564,7 +566,7 @@ void lab_check_writes(struct lab_vm *v)
     lab_call(v, "stop", NULL);
     status = lab_status(v);
     lab_call(v, "quit", NULL);
-    vm_end(&v->vm, 10000);
+    vm_end(&v->vm, PATIENCE_MS);
     run_tool(rebase);
     run_tool(commit);
     fd = open(v->image, O_RDONLY | O_CLOEXEC);

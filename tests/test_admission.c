@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who starts next, and what will become of one: the header's examples, and that nothing is changed by asking. */
 #include "unit.h"
-#include "migbuf/admission.h"
+#include "migbuf/outlook.h"
 #include <string.h>
 
 #define MB UINT64_C(1000000)
@@ -11,7 +11,8 @@
 static struct migbuf_geometry disk_of(uint64_t bytes)
 {
     return (struct migbuf_geometry){ .virtual_bytes = bytes, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                     .request_bytes = 65536, .queue_bytes = 1 << 20, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                     .block_bytes = 4096, .request_bytes = 65536, .queue_bytes = 1 << 20,
+                                     .extra_bytes = MIGBUF_NONE, .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
 static struct migbuf_migration migration(uint64_t id, uint64_t rate)
@@ -71,7 +72,7 @@ START_TEST(the_header_s_example)
     for (size_t k = 0; k < 3; k++) {
         struct migbuf_buffer *b = one_runs(10 * GIB, policies[k]);
         struct migbuf_waiting w[] = { waiting(b, 2, 5 * GB, 0), waiting(b, 3, 2 * GB, 0) };
-        struct migbuf_planner_turn t[2];
+        struct migbuf_admission_turn t[2];
 
         ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 2, t), 0);
         ck_assert_int_eq(t[1].verdict, MIGBUF_VERDICT_LINK_BUSY);
@@ -94,7 +95,7 @@ START_TEST(links_are_apart)
 {
     struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
     struct migbuf_waiting w[] = { waiting(b, 2, 5 * GB, 0), waiting(b, 3, 2 * GB, 0), waiting(b, 4, 3 * GB, 0) };
-    struct migbuf_planner_turn t[3];
+    struct migbuf_admission_turn t[3];
 
     w[0].link = w[2].link = 7;
     ck_assert_int_eq(migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 3, t), 1);
@@ -114,7 +115,7 @@ START_TEST(no_room_is_told_with_when)
     struct migbuf_geometry g = disk_of(2 * GB);
     struct migbuf_migration m = migration(2, 0);
     struct migbuf_waiting w[3];
-    struct migbuf_planner_turn t[3];
+    struct migbuf_admission_turn t[3];
     struct migbuf_error e;
 
     w[0] = waiting(b, 2, 2 * GB, 0);
@@ -140,7 +141,7 @@ START_TEST(who_has_no_room_is_not_overtaken)
     struct migbuf_migration m = migration(1, 0);
     struct migbuf_geometry g = disk_of(10 * GB);
     struct migbuf_waiting w[2];
-    struct migbuf_planner_turn t[2];
+    struct migbuf_admission_turn t[2];
 
     m.flow_bytes_per_s = 100 * MB;
     ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
@@ -170,7 +171,7 @@ START_TEST(who_follows_waits_for_room_and_link)
     struct migbuf_migration m = migration(1, 0);
     struct migbuf_geometry g = disk_of(10 * GB);
     struct migbuf_waiting w[3];
-    struct migbuf_planner_turn t[3];
+    struct migbuf_admission_turn t[3];
 
     m.flow_bytes_per_s = 100 * MB;
     ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
@@ -197,7 +198,7 @@ START_TEST(the_same_room_is_promised_once)
     struct migbuf_buffer *b = buffer_of(22 * MB, MIGBUF_POLICY_PLANNER);
     struct migbuf_geometry g[] = { disk_of(10 * GB), disk_of(20 * GB) };
     struct migbuf_waiting w[4];
-    struct migbuf_planner_turn t[4];
+    struct migbuf_admission_turn t[4];
     double held, free_bytes;
 
     for (uint64_t k = 0; k < 2; k++) {
@@ -232,7 +233,7 @@ START_TEST(room_of_an_unknown_link_is_promised_to_nobody)
 {
     struct migbuf_buffer *b = buffer_of(8 * MB, MIGBUF_POLICY_PLANNER);
     struct migbuf_waiting w;
-    struct migbuf_planner_turn t;
+    struct migbuf_admission_turn t;
 
     ck_assert_int_eq(add(b, 1, 10 * GB, 0), 0);
     w = waiting(b, 2, 1 * GB, 0);
@@ -262,7 +263,7 @@ START_TEST(outlook_of_one_that_runs)
     ck_near(o.finish_most_s, 115);
     ck_near(o.peak_least_bytes, 0);
     ck_near(o.peak_most_bytes, 0.02 * 10 * GIB);
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 0, &s, 1), 0);
     ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
     ck_near(o.finish_s, 50.5); /* the file has to be sent, too */
     ck_near(o.peak_bytes, 50e6);
@@ -421,7 +422,7 @@ START_TEST(extremes)
         struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
         double *field[] = { &w.flow_bytes_per_s, &w.disk_bytes, &w.file_bytes, &w.whole_bytes,      &w.need_bytes,
                             &w.reserve_bytes,    &w.unit_bytes, &w.rate,       &w.write_bytes_per_s };
-        struct migbuf_planner_turn t;
+        struct migbuf_admission_turn t;
         double start_s = 0;
 
         for (size_t f = 0; f < sizeof field / sizeof *field + 1; f++) {
@@ -453,7 +454,7 @@ START_TEST(asking_changes_nothing)
     struct migbuf_outlook o = { .size = sizeof o };
     struct migbuf_buffer *b = one_runs(10 * GIB, MIGBUF_POLICY_PLANNER);
     struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
-    struct migbuf_planner_turn t = { .id = 42 };
+    struct migbuf_admission_turn t = { .id = 42 };
     struct migbuf_migration m = migration(2, 0);
     struct migbuf_geometry g = disk_of(10 * GB);
     struct migbuf_decision d;

@@ -142,12 +142,12 @@ START_TEST(view_of_the_papers_figure)
     ck_assert_int_eq(migbuf_bins_view(b, 1, &v), 0);
     ck_near(v.capacity_bytes, 100);
     ck_near(v.used_bytes, 45);
-    ck_near(v.room_bytes, 55);
+    ck_near(v.free_bytes, 55);
     ck_near(v.priority, 1);
     ck_assert(v.shards == 1 && !v.prospective && v.bytes == 45 && v.home_bytes == 45 && v.share_bytes == 100);
     ck_assert_int_eq(migbuf_bins_view(b, 2, &v), 0); /* home is full: it looks at the emptiest bin */
     ck_near(v.priority, 1.5);
-    ck_near(v.room_bytes, 50);
+    ck_near(v.free_bytes, 50);
     ck_assert(v.prospective == 1);
     v.size = 8;
     ck_assert_int_eq(migbuf_bins_view(b, 2, &v), MIGBUF_E_STRUCT);

@@ -148,7 +148,7 @@ static void expect_view(const struct pair *p, uint64_t id, double e, double f, d
 
     ck_assert_int_eq(migbuf_bins_view(p->bins, id, &v), 0);
     reference_ledger_view(&p->ledger, reference_ledger_find(&p->ledger, id), &w);
-    memcpy(numbers[0], (double[]){ v.capacity_bytes / 1e6, v.used_bytes / 1e6, v.room_bytes / 1e6, v.priority, 0 },
+    memcpy(numbers[0], (double[]){ v.capacity_bytes / 1e6, v.used_bytes / 1e6, v.free_bytes / 1e6, v.priority, 0 },
            sizeof numbers[0]);
     memcpy(numbers[1], (double[]){ w.capacity / 1e6, w.used / 1e6, w.room / 1e6, w.priority, 0 }, sizeof numbers[1]);
     numbers[0][4] = rate(numbers[0][0], numbers[0][1], numbers[0][3]);
@@ -264,7 +264,7 @@ START_TEST(g8)
     expect_view(&p, 3, 100, 49, 17, 1, 38.2764765);
     ck_assert_int_eq(migbuf_priority_mean(positions, 3, &mean), 0);
     ck_near(mean, 2);
-    ck_assert_int_eq(migbuf_throttle_hosts(x, 4, first, guest, scratch, y), 0);
+    ck_assert_int_eq(migbuf_throttle_lenders(x, 4, first, guest, scratch, y), 0);
     for (int i = 0; i < 3; i++)
         ck_near(y[i], 0.0100005819);
     ck_near(y[3], 38.2764765);
@@ -371,7 +371,7 @@ START_TEST(g14)
     size_t first[] = { 0, 2, 3, 3 }, guest[] = { 1, 2, 0 }, scratch[6];
     double x[] = { 5, 3, 9 }, y[3];
 
-    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, first, guest, scratch, y), 0);
+    ck_assert_int_eq(migbuf_throttle_lenders(x, 3, first, guest, scratch, y), 0);
     for (int i = 0; i < 3; i++)
         ck_near(y[i], 3);
 }

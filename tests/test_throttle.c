@@ -121,10 +121,10 @@ START_TEST(hosts_examples)
     double y[3] = { -7, -7, -7 };
     size_t scratch[6];
 
-    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, first, wild, scratch, y), MIGBUF_E_RANGE);
-    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, falls, guest, scratch, y), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_throttle_lenders(x, 3, first, wild, scratch, y), MIGBUF_E_RANGE);
+    ck_assert_int_eq(migbuf_throttle_lenders(x, 3, falls, guest, scratch, y), MIGBUF_E_INVALID);
     ck_near(y[0], -7);
-    ck_assert_int_eq(migbuf_throttle_hosts(x, 3, first, guest, scratch, y), 0);
+    ck_assert_int_eq(migbuf_throttle_lenders(x, 3, first, guest, scratch, y), 0);
     for (int i = 0; i < 3; i++)
         ck_near(y[i], 3);
 }

@@ -81,7 +81,7 @@ int throttle_new(struct throttle *t, uint64_t id, uint32_t route, struct monitor
     snprintf(group, sizeof group, "migbuf-vm%llu", (unsigned long long)id);
     rc = migbuf_disk_new(group, NULL, &t->disk);
     if (!rc && typed)
-        rc = migbuf_disk_typed(t->disk);
+        rc = migbuf_disk_six_rates(t->disk);
     for (uint32_t k = 0; k < disks && !rc; k++)
         rc = migbuf_disk_watch(t->disk, vm_disk_node(k));
     return rc ? fail(error, "migbuf_disk_new: %s", migbuf_strerror(rc)) : 0;
@@ -137,7 +137,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
     int rc;
 
     t->last = *d;
-    if (d->action == MIGBUF_ACTION_KEEP)
+    if (d->action == MIGBUF_ACTION_KEEP || d->action == MIGBUF_ACTION_WAIT)
         return;
     t->decided_ns = d->action == MIGBUF_ACTION_LOWER ? now : 0; /* what lag_ms is about */
     if (d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT) {
@@ -145,18 +145,19 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         t->stop_wanted = true;
         return;
     }
-    rc = d->action == MIGBUF_ACTION_AGAIN ? migbuf_disk_again(t->disk) : migbuf_disk_set(t->disk, &d->limits);
+    rc = d->action == MIGBUF_ACTION_REARM ? migbuf_disk_rearm(t->disk) : migbuf_disk_set(t->disk, &d->limits);
     if (rc == MIGBUF_E_RANGE) { /* less than one a second for each disk, by typed calls: the buffer counts on more */
         t->pauses += !t->stop_wanted;
         t->stop_wanted = true;
         return;
     }
     if (rc) {
-        trace_refused(c->trace, c->buffer, t->id);
+        trace_outcome(c->trace, c->buffer, t->id, MIGBUF_OUTCOME_REFUSED);
         c->refused++;
         return;
     }
     t->stop_wanted = false;
+    t->untold = c->buffer != NULL;
 }
 
 static struct throttle *find(const struct control *c, uint64_t id)
@@ -213,7 +214,7 @@ static int measure_disks(struct throttle *t, struct migbuf_sample *sample, size_
     return 0;
 }
 
-static int measure_files(struct control *c, char error[FAIL_SIZE])
+static int measure_files(struct control *c, uint64_t now, char error[FAIL_SIZE])
 {
     size_t samples = 0;
     int rc;
@@ -221,7 +222,7 @@ static int measure_files(struct control *c, char error[FAIL_SIZE])
     for (size_t i = 0; i < c->members; i++)
         if (measure_disks(c->member[i], c->sample, &samples, error))
             return -1;
-    rc = c->buffer ? trace_sample(c->trace, c->buffer, c->sample, samples) : 0;
+    rc = c->buffer ? trace_sample(c->trace, c->buffer, now / MS, c->sample, samples) : 0;
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
@@ -274,8 +275,11 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
     int n;
 
     c->ticks++;
-    if (measure_files(c, error))
+    if (measure_files(c, now, error))
         return -1;
+    for (size_t i = 0; i < c->members && c->buffer; i++) /* a stop that has not come to pass is no stop */
+        if (c->member[i]->stop_wanted && c->member[i]->monitor->facts.running && !c->member[i]->hands_off)
+            trace_outcome(c->trace, c->buffer, c->member[i]->id, MIGBUF_OUTCOME_UNKNOWN);
     for (uint32_t k = 0; k < c->routes; k++)
         measure_link(c, k, now);
     if (!c->buffer)
@@ -500,23 +504,39 @@ static void note_other_hand(const struct control *c, struct throttle *t)
     t->taken_over = info.taken_over;
 }
 
-/* Feeds the answer to the disk machine. What was decided and refused must be told, or the buffer takes it for in force.
- */
+/* What became of a decision must be told: what is refused or unknown would be taken for in force. */
+static void tell_outcome(struct control *c, struct throttle *t)
+{
+    int outcome = migbuf_disk_outcome(t->disk);
+
+    if (!t->untold || outcome <= 0)
+        return;
+    t->untold = false;
+    c->refused += outcome != MIGBUF_OUTCOME_DONE;
+    if (t->added)
+        trace_outcome(c->trace, c->buffer, t->id, outcome);
+}
+
+/* Feeds what came back, or that nothing did, to the disk machine. */
 static int take_reply(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
     struct call *call = &t->monitor->call[CALL_DISK];
+    int result = call->state == CALL_ANSWERED ? 0 : call->state == CALL_REFUSED ? MIGBUF_E_PEER : MIGBUF_E_TIMEOUT;
     struct migbuf_error e = { .text = "QEMU refused it" };
-    int rc = migbuf_report_to_disk(t->disk, t->command, call->state == CALL_ANSWERED ? call->text : NULL,
-                                   call->text_bytes, &e);
+    int rc = migbuf_report_to_disk(t->disk, t->command, result, call->text, call->text_bytes, &e);
 
-    if (rc < 0) {
-        if (t->command != MIGBUF_DISK_QUERY && c->buffer && t->added && trace_refused(c->trace, c->buffer, t->id) == 0)
-            c->refused++;
-        fail(error, "%s: %s", call->command, call->state == CALL_ANSWERED ? e.text : call->text);
-    }
+    if (rc < 0)
+        fail(error, "%s: %s", call->command, result == MIGBUF_E_PEER ? call->text : e.text);
     monitor_taken(t->monitor, CALL_DISK);
     note_other_hand(c, t);
-    return rc < 0 ? -1 : 0;
+    return rc < 0 && rc != MIGBUF_E_UNKNOWN ? -1 : 0; /* unknown: the next look asks, and goes on */
+}
+
+static bool is_unknown(const struct throttle *t)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    return !migbuf_disk_info(t->disk, &info) && info.unknown;
 }
 
 int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
@@ -525,13 +545,16 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
 
     if (t->monitor->call[CALL_DISK].state == CALL_WAITING)
         return 1;
-    if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error))
+    if (t->monitor->call[CALL_DISK].state != CALL_IDLE && take_reply(c, t, error)) {
+        tell_outcome(c, t);
         return -1;
+    }
     if (c->unrecorded)
         return 1;
     if (migbuf_disk_next(t->disk, &command) != 1) {
+        tell_outcome(c, t);
         note_delay(c, t, now);
-        return 0;
+        return is_unknown(t);
     }
     t->command = command.kind;
     monitor_send(t->monitor, CALL_DISK, command.name, command.arguments, now);
@@ -540,13 +563,13 @@ int throttle_pump(struct control *c, struct throttle *t, uint64_t now, char erro
 
 /* A guest that found no room goes on when there is some: its write is repeated then. Not more than twice a second, for
  * each attempt that fails stops it again. */
-static bool may_go_on(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+static bool may_go_on(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now)
 {
     if (!throttle_holds(c, t))
         return false;
     if (!t->monitor->facts.no_space)
         return true;
-    if (c->policy == POLICY_NONE || room_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
+    if (c->policy == POLICY_NONE || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
         return false;
     t->cont_ns = now;
     return true;
@@ -571,19 +594,19 @@ void throttle_drained(struct throttle *t, uint64_t before_bytes)
 }
 
 /* Where no error tells in time: what all of them may still pour must fit. */
-static bool is_nearly_full(const struct control *c, uint64_t room_bytes)
+static bool is_nearly_full(const struct control *c, uint64_t free_bytes)
 {
     uint64_t least = 1u << 20;
 
     for (size_t i = 0; i < c->members; i++)
         least += throttle_queue_bytes(c->member[i]);
-    return room_bytes < least;
+    return free_bytes < least;
 }
 
-void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now)
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now)
 {
     struct call *call = &t->monitor->call[CALL_GUEST];
-    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, room_bytes);
+    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, free_bytes);
 
     if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
         t->went_on = true;
@@ -597,7 +620,7 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_b
     if ((t->stop_wanted || full) && running) {
         t->before_stop_bytes = throttle_file_bytes(t);
         monitor_send(t->monitor, CALL_GUEST, "stop", NULL, now);
-    } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, room_bytes, now)) {
+    } else if (!t->stop_wanted && !full && !running && may_go_on(c, t, free_bytes, now)) {
         monitor_send(t->monitor, CALL_GUEST, "cont", NULL, now);
     } else {
         note_delay(c, t, now);

@@ -42,6 +42,7 @@ struct throttle {
     int overlay_fd[VM_DISKS_MAX]; /* our own descriptors of the overlays, which have no name; -1 before they exist */
     bool added;                   /* in the buffer */
     bool stop_wanted;             /* decided: it must not write now */
+    bool untold;                  /* the buffer does not know yet what became of the last limits */
     bool hands_off;               /* its migration stops and starts the guest now, we do not */
     struct watch watch;
     bool unwatched;                  /* its overlays have just come into use */
@@ -82,11 +83,11 @@ struct control {
     struct throttle **waiting; /* for their turn, in the order of asking */
     size_t waits;
     struct migbuf_waiting *in_line;    /* the same, described */
-    struct migbuf_planner_turn *turn;
+    struct migbuf_admission_turn *turn;
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
-    uint64_t refused;         /* decisions QEMU did not take */
+    uint64_t refused;         /* decisions that QEMU did not take, or nobody knows whether it did */
     bool fails_when_full;     /* the volume: guests are stopped before */
     uint64_t ticks, warnings; /* warnings: ticks that a file asked for */
     bool recorded;            /* there is a record (state.h) */
@@ -148,8 +149,8 @@ uint64_t throttle_file_bytes(const struct throttle *t);
 /* A drain is over that began when the overlays had so many bytes. */
 void throttle_drained(struct throttle *t, uint64_t before_bytes);
 
-/* Stops or continues the guest as decided. `room_bytes`: free in Ω. */
-void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t room_bytes, uint64_t now);
+/* Stops or continues the guest as decided. `free_bytes`: free in Ω. */
+void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now);
 
 /* Is what was decided in force? */
 bool throttle_holds(const struct control *c, const struct throttle *t);

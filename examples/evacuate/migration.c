@@ -130,7 +130,7 @@ void release_overlay(struct migration *m)
 
 const struct step *step_at(int at)
 {
-    return at <= ASK_END || (at >= BACK_MIGRATE && at <= BACK_RUN) ? &steps_back[at] : &steps_there[at];
+    return at <= ASK_END || (at >= BACK_MIGRATE && at < GOING_ON) ? &steps_back[at] : &steps_there[at];
 }
 
 static int32_t side_of(const struct migration *m, int32_t side)
@@ -167,7 +167,7 @@ static bool go_to_next_disk(struct migration *m)
 /* Neither here nor there, or nobody can say: the worst end. */
 static void give_in(struct migration *m, uint64_t now)
 {
-    say(m, now, "lost");
+    say(m, now, m->known ? "lost" : "it did not start");
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -195,7 +195,7 @@ static void step_failed(struct migration *m, uint64_t now)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
     else if (m->at < ARRIVAL)
         turn_back(m, now);
-    else if (m->at > BACK_RUN && !m->place[m->home].monitor.lost && m->at < QUITTING)
+    else if (m->at >= GOING_ON && !m->place[m->home].monitor.lost && m->at < QUITTING)
         go_to(m, m->at + 1); /* the error is kept, the disk is checked all the same */
     else
         give_in(m, now);
@@ -422,7 +422,7 @@ static void notice(struct migration *m, uint64_t now)
     m->taken_over = m->throttle.taken_over;
     say(m, now, "another hand changed the limits: they are the host's from now on");
     for (uint32_t k = 0; k < m->load->disks; k++)
-        migbuf_disk_host(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
+        migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
 }
 
 /* The file that QEMU has open under this name, or had before it was unlinked. */
@@ -510,7 +510,7 @@ static void tell_what_is_left(struct migration *m)
     }
 }
 
-void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
+void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now)
 {
     char error[FAIL_SIZE];
 
@@ -521,7 +521,7 @@ void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now)
     if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)
         say(m, now, error); /* what was in force still is; the next tick decides again */
     watch_pump(&m->throttle.watch, &m->place[SOURCE].monitor, now);
-    throttle_run_or_stop(m->site->control, &m->throttle, room_bytes, now);
+    throttle_run_or_stop(m->site->control, &m->throttle, free_bytes, now);
 }
 
 /* What others want to know */
@@ -695,12 +695,21 @@ const char *migration_find_step(const char *name, size_t length)
     return NULL;
 }
 
+/* Finding out after a restart, and taking back what hung on the program that died: that is no phase of its own. It stands
+ * where it will go on. */
+static bool is_coming_back(const struct migration *m)
+{
+    return m->at <= ASK_END || (m->at >= BACK_MIGRATE && m->at < GOING_ON && !m->giving_up);
+}
+
 int32_t migration_phase(const struct migration *m)
 {
     if (m->outcome == OUTCOME_LOST)
         return PHASE_FAILED;
     if (m->at >= GOING_ON && m->home == SOURCE)
         return PHASE_REVERTED;
+    if (is_coming_back(m))
+        return m->home == TARGET ? PHASE_TARGET : m->throttle.overlay_fd[0] >= 0 ? PHASE_BASE : PHASE_WAITING;
     return step_at(m->at)->phase;
 }
 
@@ -710,6 +719,8 @@ uint32_t migration_progress_permille(const struct migration *m)
     bool mirror = m->at >= NBD_NODE;
     uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
+    if (is_coming_back(m))
+        return 0;
     if (m->at >= ARRIVAL)
         return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
     if (m->at > READY)

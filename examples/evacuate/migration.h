@@ -27,7 +27,7 @@ struct load {
 struct site {
     const char *directory, *kernel;
     const char *qemu;     /* NULL: the one in PATH */
-    char image_tool[320]; /* the qemu-img that belongs to it */
+    char image_tool[VM_PROGRAM_SIZE]; /* the qemu-img that belongs to it */
     const struct volume *volume;
     struct link *link[CONTROL_LINKS_MAX];
     uint32_t links;
@@ -46,6 +46,7 @@ struct place {
     struct vm vm;
     struct monitor monitor;
     char directory[300];
+    char capabilities[512]; /* of its QEMU: those to be switched on, as arguments */
     bool started;
 };
 
@@ -131,8 +132,8 @@ bool migration_asks(const struct migration *m);
 /* Moves on as far as it can without waiting. */
 void migration_step(struct migration *m, uint64_t now);
 
-/* Carries on with limits, stops and continues as decided; `room_bytes` is what is free in the buffer volume. */
-void migration_throttle(struct migration *m, uint64_t room_bytes, uint64_t now);
+/* Carries on with limits, stops and continues as decided; `free_bytes` is what is free in the buffer volume. */
+void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now);
 
 /* Of all disks: writes acknowledged, now and when it arrived, and writes it saw refused. */
 uint64_t migration_acknowledged(const struct migration *m);

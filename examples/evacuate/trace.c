@@ -72,8 +72,9 @@ static const struct field migration_fields[] = {
 
 static const struct field geometry_fields[] = {
     FIELD(struct migbuf_geometry, virtual_bytes, KIND_U64),    FIELD(struct migbuf_geometry, cluster_bytes, KIND_U64),
-    FIELD(struct migbuf_geometry, subcluster_bytes, KIND_U64), FIELD(struct migbuf_geometry, request_bytes, KIND_U64),
-    FIELD(struct migbuf_geometry, queue_bytes, KIND_U64),      FIELD(struct migbuf_geometry, flags, KIND_U32),
+    FIELD(struct migbuf_geometry, subcluster_bytes, KIND_U64), FIELD(struct migbuf_geometry, block_bytes, KIND_U64),
+    FIELD(struct migbuf_geometry, request_bytes, KIND_U64),    FIELD(struct migbuf_geometry, queue_bytes, KIND_U64),
+    FIELD(struct migbuf_geometry, extra_bytes, KIND_U64),      FIELD(struct migbuf_geometry, flags, KIND_U32),
     FIELD(struct migbuf_geometry, reserved, KIND_U32),
 };
 
@@ -112,7 +113,7 @@ static const struct layout layout_decision = LAYOUT(migbuf_decision, decision_fi
 
 /* A new member of one of these is an input or a result that the log must have: add it to its table. */
 _Static_assert(sizeof(struct migbuf_buffer_options) == 72 && sizeof(struct migbuf_migration) == 64, "tables of fields");
-_Static_assert(sizeof(struct migbuf_geometry) == 48 && sizeof(struct migbuf_sample) == 48, "tables of fields");
+_Static_assert(sizeof(struct migbuf_geometry) == 64 && sizeof(struct migbuf_sample) == 48, "tables of fields");
 _Static_assert(sizeof(struct migbuf_decision) == 48 && sizeof(struct migbuf_limits) == 24, "tables of fields");
 
 /* Fields are reached by memcpy: a table cannot keep the types. Numbers travel as 64 bits, I32 sign-extended. */
@@ -346,16 +347,18 @@ int trace_weight(struct trace *t, struct migbuf_buffer *b, uint64_t id, uint32_t
     return end(t, line, migbuf_buffer_weight(b, id, weight));
 }
 
-int trace_sample(struct trace *t, struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count)
+int trace_sample(struct trace *t, struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
+                 size_t count)
 {
     json_t *line;
 
     if (!b || !samples)
-        return migbuf_buffer_sample(b, samples, count);
+        return migbuf_buffer_sample(b, now_ms, samples, count);
     line = begin(t, "sample");
+    put(line, "now_ms", now_ms);
     if (line)
         json_object_set_new(line, "samples", array_json(&layout_sample, samples, count));
-    return end(t, line, migbuf_buffer_sample(b, samples, count));
+    return end(t, line, migbuf_buffer_sample(b, now_ms, samples, count));
 }
 
 int trace_link(struct trace *t, struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s)
@@ -383,12 +386,13 @@ int trace_tick(struct trace *t, struct migbuf_buffer *b, uint64_t now_ms, struct
     return end(t, line, rc);
 }
 
-int trace_refused(struct trace *t, struct migbuf_buffer *b, uint64_t id)
+int trace_outcome(struct trace *t, struct migbuf_buffer *b, uint64_t id, int32_t outcome)
 {
-    json_t *line = begin(t, "refused");
+    json_t *line = begin(t, "outcome");
 
     put(line, "id", id);
-    return end(t, line, migbuf_buffer_refused(b, id));
+    json_object_set_new(line, "outcome", json_integer(outcome));
+    return end(t, line, migbuf_buffer_outcome(b, id, outcome));
 }
 
 int trace_found(struct trace *t, struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
@@ -399,7 +403,7 @@ int trace_found(struct trace *t, struct migbuf_buffer *b, uint64_t id, const str
     put(line, "id", id);
     json_object_set_new(line, "limits", limits && line ? record_json(&layout_limits, limits) : json_null());
     json_object_set_new(line, "running", json_integer(running));
-    return end(t, line, migbuf_buffer_found(b, id, limits, running));
+    return end(t, line, migbuf_buffer_resync(b, id, limits, running));
 }
 
 int trace_remove(struct trace *t, struct migbuf_buffer *b, uint64_t id)
@@ -644,12 +648,13 @@ static enum verdict replay_weight(struct replay *r, const json_t *line)
 static enum verdict replay_sample(struct replay *r, const json_t *line)
 {
     enum verdict verdict;
+    uint64_t now_ms;
     void *samples;
     size_t count;
 
-    if (take_array(r, &layout_sample, line, "samples", &samples, &count))
+    if (take_u64(r, line, "now_ms", &now_ms) || take_array(r, &layout_sample, line, "samples", &samples, &count))
         return BROKEN;
-    verdict = same_rc(r, line, migbuf_buffer_sample(r->buffer, samples, count));
+    verdict = same_rc(r, line, migbuf_buffer_sample(r->buffer, now_ms, samples, count));
     free(samples);
     return verdict;
 }
@@ -672,9 +677,14 @@ static enum verdict replay_id(struct replay *r, const json_t *line, int (*call)(
     return same_rc(r, line, call(r->buffer, id));
 }
 
-static enum verdict replay_refused(struct replay *r, const json_t *line)
+static enum verdict replay_outcome(struct replay *r, const json_t *line)
 {
-    return replay_id(r, line, migbuf_buffer_refused);
+    static const struct field outcome_field = { "outcome", 0, KIND_I32 };
+    uint64_t id, outcome;
+
+    if (take_u64(r, line, "id", &id) || take(r, line, &outcome_field, &outcome))
+        return BROKEN;
+    return same_rc(r, line, migbuf_buffer_outcome(r->buffer, id, (int32_t)(int64_t)outcome));
 }
 
 static enum verdict replay_found(struct replay *r, const json_t *line)
@@ -689,7 +699,7 @@ static enum verdict replay_found(struct replay *r, const json_t *line)
     if (!json_is_null(object) && take_record(r, &layout_limits, object, &limits))
         return BROKEN;
     return same_rc(
-        r, line, migbuf_buffer_found(r->buffer, id, json_is_null(object) ? NULL : &limits, (int32_t)(int64_t)running));
+        r, line, migbuf_buffer_resync(r->buffer, id, json_is_null(object) ? NULL : &limits, (int32_t)(int64_t)running));
 }
 
 static enum verdict replay_remove(struct replay *r, const json_t *line)
@@ -777,7 +787,7 @@ static enum verdict replay_call(struct replay *r, const json_t *line)
         { "new", replay_new },         { "load", replay_load },     { "found", replay_found },
         { "add", replay_add },         { "phase", replay_phase },   { "weight", replay_weight },
         { "sample", replay_sample },   { "link", replay_link },     { "tick", replay_tick },
-        { "refused", replay_refused }, { "remove", replay_remove }, { "resize", replay_resize },
+        { "outcome", replay_outcome }, { "remove", replay_remove }, { "resize", replay_resize },
     };
     const char *name = json_string_value(json_object_get(line, "call"));
 

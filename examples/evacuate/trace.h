@@ -32,11 +32,12 @@ int trace_add(struct trace *trace, struct migbuf_buffer *b, const struct migbuf_
               const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 int trace_phase(struct trace *trace, struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 int trace_weight(struct trace *trace, struct migbuf_buffer *b, uint64_t id, uint32_t weight);
-int trace_sample(struct trace *trace, struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count);
+int trace_sample(struct trace *trace, struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
+                 size_t count);
 int trace_link(struct trace *trace, struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s);
 int trace_tick(struct trace *trace, struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
                size_t capacity);
-int trace_refused(struct trace *trace, struct migbuf_buffer *b, uint64_t id);
+int trace_outcome(struct trace *trace, struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 int trace_found(struct trace *trace, struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                 int32_t running);
 int trace_remove(struct trace *trace, struct migbuf_buffer *b, uint64_t id);

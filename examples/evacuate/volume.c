@@ -208,10 +208,10 @@ static int look_at(struct volume *volume, const char *given, char error[FAIL_SIZ
         return fail(error, "%s: %s", given, e.text);
     volume->fails = full.kind != MIGBUF_FULL_STOPS;
     if (volume->fails)
-        margin = full.room_bytes / 16 > 2u << 20 ? full.room_bytes / 16 : 2u << 20;
-    if (full.room_bytes < margin + (8u << 20))
-        return fail(error, "%s: room for %llu bytes only", given, (unsigned long long)full.room_bytes);
-    volume->size_bytes = full.room_bytes - margin;
+        margin = full.free_bytes / 16 > 2u << 20 ? full.free_bytes / 16 : 2u << 20;
+    if (full.free_bytes < margin + (8u << 20))
+        return fail(error, "%s: room for %llu bytes only", given, (unsigned long long)full.free_bytes);
+    volume->size_bytes = full.free_bytes - margin;
     if (available(volume->path, &left, error))
         return -1;
     volume->others_bytes = left > volume->size_bytes ? left - volume->size_bytes : 0;

@@ -86,22 +86,28 @@ int brain_add(struct brain *b, const struct member *m)
     return rc == MIGBUF_E_NOSPACE ? 1 : rc;
 }
 
+bool brain_limits(const struct brain *b)
+{
+    return b->limits;
+}
+
 int brain_remove(struct brain *b, uint64_t id)
 {
     return migbuf_buffer_remove(b->buffer, id);
 }
 
-int brain_sample(struct brain *b, const struct measured *s)
+int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s)
 {
     struct migbuf_sample sample = { .id = s->id,
                                     .file_bytes = (uint64_t)s->file_bytes,
                                     .written_bytes = (uint64_t)s->written_bytes,
                                     .writes = (uint64_t)s->writes,
-                                    .remaining_bytes = (uint64_t)s->left_bytes };
+                                    .remaining_bytes = s->left_bytes >= 1 ? (uint64_t)s->left_bytes : MIGBUF_NONE };
     int rc;
 
-    rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, s->drains_ahead);
-    return rc ? rc : migbuf_buffer_sample(b->buffer, &sample, 1);
+    /* 1, no room for its drains yet, is said before the first tick only: it begins after that */
+    rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_MIRROR : MIGBUF_PHASE_BASE, s->drains_ahead);
+    return rc < 0 ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
 }
 
 int brain_link(struct brain *b, double bytes_per_s)
@@ -125,6 +131,7 @@ int brain_tick(struct brain *b, double now_s, struct order *orders)
         bool runs = l->iops_wr || l->bps_wr;
 
         orders[k] = (struct order){ .id = d->id, .changed = d->action != MIGBUF_ACTION_KEEP, .paused = !runs };
+        orders[k].waits = d->action == MIGBUF_ACTION_WAIT;
         orders[k].units_per_s = l->iops_wr ? (double)l->iops_wr : INFINITY;
         orders[k].bytes_per_s = l->bps_wr ? (double)l->bps_wr : INFINITY;
     }
@@ -139,7 +146,7 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
 }
 
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
-                struct migbuf_planner_turn *turns)
+                struct migbuf_admission_turn *turns)
 {
     int32_t order = admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO;
 

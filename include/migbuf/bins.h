@@ -22,7 +22,7 @@
  *    each (on equal sizes last) and is then placed.
  *
  * Hence (tested as laws): the files' sum is what lies in the bins; bytes find a place if and only if that many are
- * free; a migration with bytes elsewhere has a full home; hosting has no cycles. If files outgrow Ω all the same, the
+ * free; a migration with bytes elsewhere has a full home; lending has no cycles. If files outgrow Ω all the same, the
  * excess lies in the home bin (used > share) and migbuf_bins_excess() tells it: the ledger never fails a migration.
  *
  * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time. Every operation costs
@@ -68,7 +68,7 @@ struct migbuf_bin {
  *                 room = (share - used) / (height + 1), and that position counts in the priority
  *   none open:    E = f = room = 0
  *   priority      mean position over B (frozen bins count)
- *   hosts         owners of B without itself, frozen bins included; plus the owner of the bin it looks at
+ *   lenders       owners of B without itself, frozen bins included; plus the owner of the bin it looks at
  *
  * room is divided by height because everyone in a bin may grow there (a guest's home is full). Ω 400, four migrations,
  * the paper's figure b0{0:100} b1{1:45 2:22 0:28} b2{2:100} b3{3:10 0:22 2:17}: migration 0 has E 200, f 144,
@@ -81,7 +81,7 @@ struct migbuf_bins_view {
     uint64_t share_bytes; /**< size of its bin */
     double capacity_bytes; /**< E */
     double used_bytes; /**< f */
-    double room_bytes; /**< as said above */
+    double free_bytes; /**< as said above */
     double priority; /**< a, from 1 on */
     uint32_t shards;      /**< bins it lies in, its own included */
     uint32_t prospective; /**< 1 when G is empty and it looks at another bin; 2 when no bin is open */

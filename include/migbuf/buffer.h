@@ -12,26 +12,50 @@
  *
  * ## What is promised: the files never outgrow Ω (I1)
  *
- * Let s be the measured sizes at a tick, T' = interval * late_factor + lag, and for each migration b = 0.1 s (QEMU's
- * burst) for each of its disks, W = T' + b, w the rate its new limit lets through (units/s * unit), A the worst growth
- * per unit (limits.h), d = growth of one whole request of each disk, m = the metadata of those. Until the next
- * decisions land its files grow by at most
+ * Ω is the volume's capacity. Let s be the size of a migration's files as measured. Each tick keeps room for everything
+ * that can be written until the decisions of the *next* tick have landed, however that time is divided:
  *
- *   metadata(w, t) = all of it, or A * (w * t / unit) * cluster + m, whichever is less
- *   pending = A * old w * (lag + b) + d + metadata(old w, lag + b)     measured, but the new limit is not in force yet
- *   claim   = A * w * W + d + metadata(w, W)
- *   reserve = queue_bytes * (drains still ahead + 1)     each drain pours the throttle's queue into the file; the one
- *                                                        more is the `stop` of a pause, which is a drain itself. A
- *                                                        paused guest has had it; to resume it must be there again
+ *   time          ^ measured        ^ tick           ^ landed                      ^ next tick     ^ landed
+ *   who writes    | older limits    | older limits   | the new limit                                |
+ *   kept free     | unseen          | pending (lag)  | claim, from the tick on: T' = late interval + lag
  *
- * none of them more than what is missing to the whole disk. The last clamp makes
- * sum of claims <= Ω - sum s - sum reserve - sum pending; so sum s <= Ω at the next tick, and by induction always, as
- * long as QEMU enforces what was set, drains pour no more than queue_bytes each (tell migbuf_buffer_phase when one is
- * over), and ticks come at most late_factor intervals apart. A limit that is set empties QEMU's bucket: that is the b
- * in W, and why an unchanged limit is not set again. A limit that is kept is never higher than the one the claim was
- * made for. Three calls can put more into Ω than the last tick knew, until the decisions of the next one have landed:
- * adding a migration whose files are there already, raising drains_ahead, making Ω smaller. Tick at once after them,
- * and let decisions land before the tick that follows.
+ *   unseen    growth(highest limit since then, time since the oldest measurement of its files)
+ *   pending   growth(highest limit, lag, and every set that may still land)
+ *   claim     growth(new limit, T', and one set on each disk)
+ *   reserve   queue_bytes * (drains still ahead + 1)    each drain pours the throttle's queue into the file; the one
+ *             more is the `stop` of a pause, which is a drain itself. A paused guest has had it; to resume it must be
+ *             there again. A drain that is over counts until a measurement shows what it poured
+ *
+ *   growth(w, t, sets) = A w t' + requests + tables
+ *     w         what a limit lets through a second: units/s * unit
+ *     A         the worst growth per unit (limits.h)
+ *     t'        t, and 0.1 s for each time a bucket may be found or made empty: QEMU's burst (util/throttle.c). A set
+ *               empties the bucket, and a change is set once on each disk
+ *     requests  one whole request for each of these times
+ *     tables    migbuf_limits_metadata_scattered of the units, and migbuf_limits_metadata_of the requests; or all
+ *               metadata of its disks, whichever is less
+ *
+ * Together they are never more than what is missing to the whole disk: first the reserve, then pending, then the claim
+ * takes its part of that. `highest limit` is the highest of all that may be in
+ * force: the last decision; each one before it until `lag` after it was decided away; and after an unknown outcome every
+ * one of them, until somebody knows better (migbuf_buffer_outcome, migbuf_buffer_resync). Where no limit is in force it is
+ * what the device can write.
+ *
+ * The last clamp makes  sum of (s + unseen + reserve + pending + claim) <= Ω.  So sum s <= Ω until the next decisions
+ * have landed, and by induction always, as long as QEMU enforces what was set, drains pour no more than queue_bytes each
+ * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of their tick, or the host says within `lag`
+ * that one did not and ticks again, so that one lands within T' of the last tick whose decision did, and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
+ * one likes, samples as seldom. An unchanged limit is not set again, because each set empties the bucket; one that is
+ * kept is never higher than the one its claim was made for.
+ *
+ * Four calls ask for more room than the last tick knew of. Each says whether it is there already:
+ *
+ * | call | room that is not there yet |
+ * |---|---|
+ * | migbuf_buffer_add | the new one's decision is WAIT until the others have been cut: create no overlay before |
+ * | migbuf_buffer_phase, more drains ahead | returns 1: drain when the same call returns 0 after a tick |
+ * | migbuf_buffer_resize, to less | returns 1: make the volume smaller when stats say reach_bytes <= its new size |
+ * | migbuf_buffer_add with files that exist | its guest writes already: tick at once, so that the others make room |
  *
  * ## Which policy
  *
@@ -46,8 +70,8 @@
  * ## How a budget comes about (policy `paper`), in this order
  *
  *   h = migbuf_throttle_rate(view of the bins)                                   the paper's curve, as file growth
- *   c = U w / sum of w on its link; in DRAIN half of min(flow limit, that); INFINITY before the first link sample
- *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_hosts(x)     a guest never above its hosts
+ *   c = U w / sum of w on its link; in MIRROR half of min(flow limit, that); INFINITY before the first link sample
+ *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_lenders(x)     nobody above its lenders
  *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit
  *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
  *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
@@ -58,31 +82,34 @@
  * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
  * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
  * the rate is the units/s in force, INFINITY without a limit, and the request d / unit. It stays 1 where bytes and
- * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in DRAIN: rewrites grow nothing but
+ * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in MIRROR: rewrites grow nothing but
  * have to be sent again, and a share of the link divided by a small ratio would never let the mirror catch up.
  * Units are at most 10^15 and at most (2^64 - 1) / unit.
  *
  * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the
- * file grow 16 times faster with 4 KiB writes); the U/N term is halved in DRAIN because dirtying at exactly the link's
+ * file grow 16 times faster with 4 KiB writes); the U/N term is halved in MIRROR because dirtying at exactly the link's
  * share never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the
- * end). The common level is a budget, not a claim, so that γ_guest <= γ_host survives when disks differ in geometry
- * (ours: a level on claims puts a guest with small requests above its host).
+ * end). The common level is a budget, not a claim, so that γ_borrower <= γ_lender (the paper says guest and host) survives when disks differ in geometry
+ * (ours: a level on claims puts a borrower with small requests above its lender).
  *
  * ## How a budget comes about (policy `planner`)
  *
  *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick
  *             to tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What
  *             grew was written: written is never taken for less. Counters are since the VM started, so a migration's
- *             first sample only sets the marks. V is at most what is missing of its disks
+ *             first sample only sets the marks; but what its files hold then was written. V is at most what is missing
+ *             of its disks
  *   U         as told, held; planned with its mean of the last minute (link.h)
  *   plan      migbuf_planner_tick over all, Ω without the reserves, weights, floor and interval as in the options. The
  *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
  *             a whole; when a migration begins to drain: its files
  *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
- *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed;
+ *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), W = T' and 0.1 s for each
+ *             disk, which nobody can exceed, and a sixteenth of that before anything was seen of it, and where the plan
+ *             lets it explore; but not less than a guest needs to run;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
- * Bins are kept for the picture and decide nothing: there is no host to stay below.
+ * Bins are kept for the picture and decide nothing: there is no lender to stay below.
  *
  * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
  * clock. Costs O((N + S) log (N + S)) a tick; a tick allocates only when the number of shards reached a new high.
@@ -106,7 +133,7 @@ struct migbuf_buffer;
 /** Base image is being copied; nothing of the overlay is sent yet. */
 #define MIGBUF_PHASE_BASE 1
 /** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
-#define MIGBUF_PHASE_DRAIN 2
+#define MIGBUF_PHASE_MIRROR 2
 
 /* What to do with one migration. */
 #define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
@@ -115,13 +142,14 @@ struct migbuf_buffer;
 #define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. A drain: see queue_bytes */
 #define MIGBUF_ACTION_RESUME 5     /**< set the limits, then let it run */
 #define MIGBUF_ACTION_CANNOT_FIT 6 /**< as PAUSE; and Ω cannot hold even the reserves: extend it or abort somebody */
-#define MIGBUF_ACTION_AGAIN 7      /**< set the same limits once more (migbuf_disk_again): see max_stall_ms */
+#define MIGBUF_ACTION_REARM 7      /**< set the same limits once more (migbuf_disk_rearm): see max_stall_ms */
+#define MIGBUF_ACTION_WAIT 8       /**< not yet: leave the guest alone and do not create its overlay; see add */
 
 /* What determined the budget. */
 #define MIGBUF_REASON_RATE 1    /**< the policy's curve */
 #define MIGBUF_REASON_SHARE 2   /**< its share of the link */
 #define MIGBUF_REASON_ROOM 3    /**< the hard cap of the bins it lies in */
-#define MIGBUF_REASON_HOST 4    /**< a migration that hosts its shards has no more */
+#define MIGBUF_REASON_LENDER 4    /**< a migration that lends it room has no more */
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
 #define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
@@ -129,6 +157,9 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
+#define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
+#define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
+#define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 
 /** "keep", "lower", …; "unknown" otherwise. Static storage, never NULL. Any thread. */
 MIGBUF_API const char *migbuf_action_text(int32_t action);
@@ -138,10 +169,11 @@ MIGBUF_API const char *migbuf_reason_text(int32_t reason);
 /** Options of a buffer. Fill with migbuf_buffer_options_init, then change what you like. `size` first: it may grow. */
 struct migbuf_buffer_options {
     uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
-    int32_t policy;                /**< MIGBUF_POLICY_…; PAPER */
+    int32_t policy;                /**< MIGBUF_POLICY_…; PLANNER */
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
-    uint32_t lag_ms;               /**< upper bound from measuring to a lower limit landing in QEMU; 100; 0 .. 60'000. A
+    uint32_t lag_ms;               /**< upper bound from a tick to its lower limits landing in QEMU, or to the tick that
+                                        follows when one did not; 100; 0 .. 60'000. A
                                         raise may take longer, for the old limit stands until then; a pause may, too:
                                         `stop` halts the CPUs first, and what its drain pours is in the reserve */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes half as much further, so that what
@@ -150,10 +182,12 @@ struct migbuf_buffer_options {
     uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
                                         paused instead. And what a guest would wait longer for although it grew no file
                                         is let off: zeroing counts at full length, so that a zeroed GiB is 18 minutes at
-                                        15 units/s; the decision is AGAIN then. 30'000, a quarter of Linux's hung-task
-                                        warning; 0: neither */
+                                        15 units/s; the decision is REARM then. 30'000, a quarter of Linux's hung-task
+                                        warning; 0 is taken for it; UINT32_MAX: as long as it takes */
     uint32_t reserved;             /**< 0 */
-    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters */
+    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters. At
+                                        least what the guest needs to run: two units/s, and its largest request within
+                                        max_stall_ms */
     uint64_t epsilon_bytes;        /**< throttle.h: softens the pole at a full bin; 10'000; 1 .. 2^62 */
     uint64_t epsilon_bytes_per_s;  /**< throttle.h: the rate of a full bin; 10'000; 0 .. 2^62 */
     uint64_t tau_ms;               /**< throttle.h: in which a bin's bytes become a rate; 1000; 1 .. 2^62 */
@@ -168,14 +202,16 @@ struct migbuf_migration {
     uint64_t id;                        /**< the host's, any number */
     uint64_t link;                      /**< which link it uses: migrations with the same number share one U */
     uint64_t flow_bytes_per_s;          /**< most one flow gets on that link, 0: as much as there is */
-    uint64_t device_write_bytes_per_s;  /**< most the guest's device can allocate, 0: unknown */
-    uint64_t file_bytes;                /**< what its overlays weigh already (0 before they exist); counts for disk 0
-                                             until that is sampled */
+    uint64_t device_write_bytes_per_s;  /**< most the guest's device can allocate; 0: unknown. A guest without a limit
+                                             counts with 4'000'000'000 then */
+    uint64_t file_bytes;                /**< what its overlays weigh already, up to 2^56; counts for disk 0 until that
+                                             is sampled. 0: they do not exist yet */
     uint32_t weight;                    /**< an administrator's weight, 1 .. 1'000'000; 100. Twice the weight: twice the
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
     uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0:
-                                             unknown, its first seconds are planned as if it wrote nothing */
+                                             unknown: it begins with a part of what is free (see above), and what it
+                                             writes in the first interval that is seen counts as its rate */
 };
 
 /** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
@@ -183,7 +219,9 @@ MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
 
 /**
  * Measured for one overlay. A record; counters are since the VM started, and 0 when not known. Leave them 0 until the
- * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing.
+ * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing. Once they
+ * were told, 0 means that nobody could read them this time: nothing is learnt from that sample's file either until they
+ * are told again.
  */
 struct migbuf_sample {
     uint64_t id; /**< the migration's */
@@ -192,7 +230,8 @@ struct migbuf_sample {
     uint64_t file_bytes;      /**< allocated bytes of the overlay now, up to 2^56; may be less than before */
     uint64_t written_bytes;   /**< guest bytes written (query-blockstats wr_bytes) */
     uint64_t writes;          /**< guest writes (wr_operations) */
-    uint64_t remaining_bytes; /**< BASE: base image still to copy; DRAIN: overlay still to send */
+    uint64_t remaining_bytes; /**< BASE: base image still to copy; MIRROR: overlay still to send. 0: not known, what was
+                                   told last stays (at first: all); MIGBUF_NONE: none */
 };
 
 /** What to do with one migration. A record. */
@@ -214,7 +253,7 @@ struct migbuf_buffer_view {
     double share;                  /**< c, INFINITY without a link sample */
     double hard_cap;               /**< from the room of its bins */
     double clamped;                /**< x = min of the three */
-    double hosted;                 /**< y, after its hosts */
+    double below_lenders;                 /**< y, after its lenders */
     double budget;                 /**< z after floor and common level, before rounding to units */
     uint64_t in_force_bytes_per_s; /**< what the last decision set; MIGBUF_UNLIMITED before the first */
     uint64_t reserve_bytes;        /**< kept free for its drains */
@@ -225,9 +264,9 @@ struct migbuf_buffer_view {
     int32_t paused;                /**< 1 while the last decision was a pause */
     int32_t reason; /**< MIGBUF_REASON_… */
     int32_t reserved; /**< 0 */
-    double release_s;              /**< planner: T, until its files are deleted, s from the last tick; else INFINITY */
-    double wish; /**< planner: h of planner.h; else 0 */
-    double line; /**< planner: R; else 0 */
+    double finish_s;              /**< planner: T, until its files are deleted, s from the last tick; else INFINITY */
+    double demand; /**< planner: h of planner.h; else 0 */
+    double cap; /**< planner: R; else 0 */
     double planned; /**< planner: g; else 0 */
 };
 
@@ -244,6 +283,9 @@ struct migbuf_buffer_stats {
     uint64_t ticks; /**< since it was made or loaded */
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
+    uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
+    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: drains, and refusals of the
+                                  last ones that nobody has answered yet, included */
 };
 
 /**
@@ -259,24 +301,33 @@ MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
 /**
  * Admits a migration with 1 .. 64 disks, all of whose overlays live in Ω.
  *
- * Refused with MIGBUF_E_NOSPACE when its files, its reserve and one unit/s do not fit beside those of the others:
- * error->need and error->have tell the bytes. Nothing is lost by asking again later. (Policy `literal` admits all.)
+ * Refused with MIGBUF_E_NOSPACE when its files, its reserve and its smallest limit do not fit beside those of the
+ * others: error->need and error->have tell the bytes, error->caution the part of `need` that is there only because
+ * queue_bytes is not known. Nothing is lost by asking again later. (Policy `literal` admits all.)
+ *
+ * Where its overlays do not exist yet (file_bytes 0), create them when a decision has set its first limits, not before.
+ * Until the others have been cut so far that its room is free, the decision is WAIT.
  * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM. The disks are copied.
  */
 MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
-/** Where it is now, and how many drains are still ahead. Takes effect at the next tick. Errors: _NOTFOUND, _INVALID. */
+/**
+ * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when no fewer
+ * drains are ahead than before and there is no room for them yet: do not drain, tick, and ask again by the same call. Errors: _NOTFOUND, _INVALID.
+ */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
 /** An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM. */
 MIGBUF_API int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight);
 
 /**
- * Takes samples, all or none. A disk without a sample keeps its last size. Errors: _NOTFOUND (id or disk), _RANGE,
- * _INVALID.
+ * Takes samples, all or none, as they were measured at `now_ms`, on the clock of migbuf_buffer_tick. Measure shortly
+ * before the tick: from then on a file counts as grown by all that its limits allowed, and so does a disk without a new
+ * sample. Errors: _NOTFOUND (id or disk), _RANGE, _INVALID.
  */
-MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, const struct migbuf_sample *samples, size_t count);
+MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
+                                    size_t count);
 
 /**
  * U of one link, bytes/s, at least 1. Held until the next one: a link that carried nothing is not a slow link, so pass
@@ -287,32 +338,44 @@ MIGBUF_API int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64
 /**
  * Decides for all migrations, in order of start. `out` holds `capacity` decisions; returns how many were written, or
  * MIGBUF_E_RANGE when there are more migrations than that. now_ms may equal the last one, never be less
- * (MIGBUF_E_CLOCK). The buffer takes it that every decision is carried out; see migbuf_buffer_refused. After
+ * (MIGBUF_E_CLOCK). The buffer takes it that every decision has landed lag_ms later, unless migbuf_buffer_outcome says
+ * what became of it. After
  * MIGBUF_E_NOMEM nothing was decided: tick again, for a late tick's time the limits in force suffice.
  */
 MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
                                   size_t capacity);
 
 /**
- * The last decision for `id` could not be carried out: what was in force before still is. The next tick decides again.
- * Without this call a lost command would be taken for a limit in force. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STATE when
- * the last decision was "keep".
+ * What became of the last decision for `id` that was not KEEP or WAIT: MIGBUF_OUTCOME_DONE when it is in force,
+ * _REFUSED when nothing of it is and what was in force before still is, _UNKNOWN in every other case; 0 (there is more
+ * to send, migbuf_disk_outcome) changes nothing. Without a word it is taken for done lag_ms after the tick.
+ *
+ * After unknown everything that may be in force counts, and each tick asks for what is wanted once more (LOWER with
+ * limits that may be in force already, PAUSE of a guest that may stand), until the outcome is done or something is found.
+ *
+ * Returns 0, or 1: more may be in force than was decided, or it may be so later than now where lag_ms is 0; so tick at
+ * once, within lag_ms of the tick that decided it. A host whose calls can time out takes a lag_ms that is longer than
+ * that.
+ * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
  */
-MIGBUF_API int migbuf_buffer_refused(struct migbuf_buffer *b, uint64_t id);
+MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 
 /**
  * What the host found in force for `id`, at a verification or after a restart: the limits of its disks
- * (migbuf_disk_info) and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours.
- * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID.
+ * (migbuf_disk_info) and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours, so
+ * the guest may write what its device can. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_RANGE for more than
+ * QEMU takes (10^15).
  */
-MIGBUF_API int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
+MIGBUF_API int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                                    int32_t running);
 
 /** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
 MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
 
 /**
- * Ω has another size now. Below files plus reserves: MIGBUF_E_IN_USE with the numbers, nothing changed.
+ * Ω has another size from the next tick on. Below files plus reserves: MIGBUF_E_IN_USE with the numbers, nothing
+ * changed. Returns 0, or 1 when limits in force may still fill more than the new size: tick, let the decisions land, and
+ * make the volume itself smaller when migbuf_buffer_stats tells reach_bytes up to its new size.
  * Other errors: MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
  */
 MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error);
@@ -326,8 +389,11 @@ MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_b
 MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length);
 
 /**
- * A buffer from a saved text. `now_ms` is the new process's clock; pauses start again then. Sample the files, tell what
- * is in force (migbuf_buffer_found), then tick: the decisions are those the old process would have taken.
+ * A buffer from a saved text. `now_ms` is the new process's clock. Where it has not fallen behind the saved one it is
+ * taken to be the same clock (CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes), so that the time without a
+ * process counts as time. A clock that began anew has lost it: pauses start again then, and nothing is learnt from the
+ * first samples. Sample the files, tell what is in force (migbuf_buffer_resync), then tick: the decisions are those the
+ * old process would have taken.
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms,

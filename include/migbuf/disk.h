@@ -3,25 +3,34 @@
 #define MIGBUF_DISK_H
 /**
  * @file disk.h
- * The throttle of one VM's disks (mostly one), without I/O: it says which QMP command to send next, the host sends it
- * by whatever monitor it has and says what came back.
+ * The throttle of one VM, without I/O. It says which QMP command comes next. The host sends that command by whatever
+ * monitor it has, and says what came back. One handle serves all disks of the VM that migrate.
  *
- *   disk = new("migbuf-vm1"); watch(disk, "lxd_root"); learn(disk);      then pump
- *   set(disk, limits)                                                     then pump, when a decision changed something
- *   restore(disk)                                                         then pump, when the overlay is gone
+ *   disk = new("migbuf-vm1"); watch(disk, "lxd_root"); learn(disk);     then pump
+ *   apply(disk, decision)                                                then pump, then migbuf_buffer_outcome
+ *   restore(disk)                                                        then pump, when the overlay is gone
  *
  *   pump: while (migbuf_disk_next(disk, &command) == 1) {
- *             reply = send(command.name, command.arguments);
- *             if (reply is an error)
- *                 migbuf_disk_failed(disk);
- *             else {
- *                 if (command.kind == MIGBUF_DISK_QUERY)
- *                     migbuf_disk_found(...) for each disk in it;
- *                 migbuf_disk_done(disk);
- *             }
+ *             rc = send(command.name, command.arguments, &reply);
+ *             migbuf_report_to_disk(disk, command.kind, rc, reply, length, &error);
  *         }
+ *         outcome = migbuf_disk_outcome(disk);
  *
- * With report.h the middle is one call: migbuf_report_to_disk.
+ * migbuf_report_to_disk (report.h) is for hosts that hold replies as JSON text. Others call migbuf_disk_found or
+ * migbuf_disk_status with what the reply says, and then migbuf_disk_answered.
+ *
+ * ## Three outcomes
+ *
+ * A command was carried out, or QEMU refused it, or nobody knows: its answer did not come in time, the connection was
+ * lost, the call was cancelled. QEMU may carry out such a command later. After an unknown outcome the machine sends
+ * nothing more until learn, set, apply, rearm or restore is called. Then it asks QEMU what is in force, before it
+ * believes anything. Whatever it ever sent it recognises as its own: none of our limits can become the host's.
+ *
+ * | after | info tells | next command after the next call |
+ * |---|---|---|
+ * | done | as before | what is still to be done |
+ * | refused | `failed` if there was no other way | the same once more |
+ * | unknown | `unknown` | query-block or query-status, then what is still to be done |
  *
  * ## How a limit is changed so that it holds
  *
@@ -35,21 +44,34 @@
  *  - a limit that is in force already is never sent again.
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info).
  * A host that can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so:
- * migbuf_disk_typed.
+ * migbuf_disk_six_rates.
  *
- * What it costs in growth, with g what the limits let through a second: a limit that is kept g * T in T seconds, one
- * that is set g * (T + 0.1 s) and one whole request, for each disk it is set on. buffer.h claims the latter at every
- * tick, so a host with typed calls overflows no more than another; it is only that a lowered limit, too, wakes a
- * request.
+ * ## Whose limits are whose
  *
  * The device is found by node name in query-block, never built from a name: with virtio-blk the id that works is
  * "/machine/peripheral/NAME/virtio-backend". The host's own limits, group and bursts included, are saved then and come
  * back by restore. Ours are laid over them (migbuf_limits_merge); where several disks differ, the strictest of all
- * holds for the group while the migration lasts.
+ * holds for the group while the migration lasts. What the host sets meanwhile is what comes back:
+ *  - on one of our disks: seen by the next learn. With several disks in our group nobody can tell whose limits these
+ *    are (`unclear`): the host says it itself with migbuf_disk_tell_host_limits;
+ *  - on a group of the host's that also holds a disk we do not watch: restore looks at that disk first.
+ * A disk that is unplugged is `gone`: the others are served as before.
+ *
+ * ## Stopping the guest
+ *
+ * A budget below one unit per second is a pause (buffer.h). The machine asks query-status before it sends `stop` or
+ * `cont`: a guest that another hand has stopped is not let run by it, and one that it has stopped runs again after
+ * restore. A host that stops guests by itself calls set instead of apply, and never sees these commands.
+ *
+ * ## The way back
+ *
+ * A migration that fails is undone by committing the overlay into its base (block-commit). Keep our limits until that
+ * job has ended, for the overlay grows until then. Stop the guest before block-job-complete, and let it run afterwards:
+ * completing the commit of a running guest pours its queue again and again (limits.h, migbuf_limits_drain). Then restore.
  *
  * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
  */
-#include "migbuf/limits.h"
+#include "migbuf/buffer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,31 +79,39 @@ extern "C" {
 
 struct migbuf_disk;
 
-#define MIGBUF_DISK_QUERY 1    /**< query-block: report every watched node with migbuf_disk_found, then _done */
+#define MIGBUF_DISK_QUERY 1    /**< query-block: give every entry to migbuf_disk_found, then say the outcome */
 #define MIGBUF_DISK_ADD 2      /**< object-add throttle-group */
 #define MIGBUF_DISK_THROTTLE 3 /**< block_set_io_throttle */
-#define MIGBUF_DISK_LIMITS 4   /**< qom-set on the group */
+#define MIGBUF_DISK_LIMITS 4   /**< qom-set on a group */
 #define MIGBUF_DISK_DELETE 5   /**< object-del */
+#define MIGBUF_DISK_STATUS 6   /**< query-status: give it to migbuf_disk_status, then say the outcome */
+#define MIGBUF_DISK_STOP 7     /**< stop: pours the throttle's queue into the file (limits.h, migbuf_limits_drain) */
+#define MIGBUF_DISK_CONT 8     /**< cont */
 
 /** One command to send. A record; the strings live until the next call on the handle. */
 struct migbuf_disk_command {
     int32_t kind;          /**< MIGBUF_DISK_… */
-    int32_t reserved; /**< 0 */
+    int32_t reserved;      /**< 0 */
     const char *name;      /**< as in {"execute": name} */
     const char *arguments; /**< a JSON object, or NULL for none */
 };
 
 /** Where a VM's throttle stands. The caller sets `size` (sizeof). */
 struct migbuf_disk_info {
-    uint64_t size; /**< sizeof, set by the caller */
-    uint64_t commands_sent;       /**< that changed something in QEMU: each costs at most one request and avg / 10 */
-    struct migbuf_limits limits;  /**< ours in force, 0: none. After load: as found, the host's own where stricter */
-    int32_t learnt;               /**< every watched node was found */
-    int32_t throttled;            /**< our limits are in force on every disk */
-    int32_t restored;             /**< the host's limits are in force again */
-    int32_t plain;                /**< no group object: lowering wakes one request too */
-    int32_t taken_over;           /**< how often another hand changed the limits and was seen doing so */
-    int32_t failed;               /**< QEMU refused what there is no other way for; set, learn or restore try again */
+    uint64_t size;               /**< sizeof, set by the caller */
+    uint64_t commands_sent;      /**< that changed something in QEMU: each costs at most one request and avg / 10 */
+    uint64_t text_revision;      /**< changes with the text of migbuf_disk_save: save it before the next command */
+    struct migbuf_limits limits; /**< ours in force, 0: none. After load: as found, the host's own where stricter */
+    int32_t learnt;              /**< every watched node was found */
+    int32_t throttled;           /**< our limits are in force on every disk that is there */
+    int32_t restored;            /**< the host's limits are in force again, and the guest is not left stopped by us */
+    int32_t plain;               /**< no group object: lowering wakes one request too */
+    int32_t taken_over;          /**< how often another hand changed the limits and was seen doing so */
+    int32_t unclear;             /**< how often nobody could tell on which of several disks: see migbuf_disk_tell_host_limits */
+    int32_t failed;              /**< QEMU refused what there is no other way for; the next call tries again */
+    int32_t unknown;             /**< something was sent, and nobody knows whether it was carried out */
+    int32_t gone;                /**< watched disks that are unplugged */
+    int32_t stopped;             /**< the guest stands because of us, or may do so */
 };
 
 /**
@@ -103,26 +133,37 @@ MIGBUF_API int migbuf_disk_watch(struct migbuf_disk *d, const char *node_name);
 /**
  * Only block_set_io_throttle will be sent, with bps_rd, bps_wr, iops_rd and iops_wr and bps and iops 0: for hosts whose
  * monitor has no other call. Say so before learning. No group is made, so each disk has a bucket of its own and an
- * equal part of the limits, rounded down. Nothing in QEMU tells these limits from another hand's: after a load, what is
- * not as it was saved is taken for ours. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry. Errors:
- * MIGBUF_E_INVALID, _STATE.
+ * equal part of the limits, rounded down. Nothing in QEMU tells these limits from another hand's. So restore after a
+ * load always sends the host's own limits, whatever is found. Add MIGBUF_GEOMETRY_NO_IOPS_SIZE to the disks' geometry.
+ * Errors: MIGBUF_E_INVALID, _STATE.
  */
-MIGBUF_API int migbuf_disk_typed(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_six_rates(struct migbuf_disk *d);
 
 /**
- * Asks QEMU what is in force: the first time to learn device and host limits, later to verify. Another hand's change is
+ * Asks QEMU what is in force: the first time to learn devices and host limits, later to verify. Another hand's change is
  * seen then: what was found becomes what restore brings back, and ours is set again. (QEMU leaves a disk in our group
  * when limits are set without naming one: it goes back to the group it had before, or to one of its device's name,
- * which is what QEMU would have made. With several disks in it nobody can tell whose they are, and what was saved
- * stays.) Errors: MIGBUF_E_STATE when no disk is watched.
+ * which is what QEMU would have made.) Where a guest is to stand, its status is asked for too. Errors: MIGBUF_E_STATE
+ * when no disk is watched.
  */
 MIGBUF_API int migbuf_disk_learn(struct migbuf_disk *d);
 
 /**
- * Wants these limits. Errors: MIGBUF_E_STATE before everything is learnt and while a restore is under way (a late
- * decision must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0. With typed calls also MIGBUF_E_RANGE for
- * less than 1 a disk (pause the guest), MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more
- * than the six rates can say: a total, a burst, an iops_size.
+ * Wants what a decision of migbuf_buffer_tick says: LOWER, RAISE and RESUME set its limits and let the guest run, PAUSE
+ * and CANNOT_FIT stop it, REARM sets the same limits once more, KEEP and WAIT do nothing. After the pump tell the buffer
+ * what became of it: migbuf_buffer_outcome(buffer, id, migbuf_disk_outcome(disk)).
+ *
+ * With six rates, limits of less than 1 a disk stop the guest. Errors: those of migbuf_disk_set and
+ * migbuf_disk_rearm, MIGBUF_E_INVALID for another action.
+ */
+MIGBUF_API int migbuf_disk_apply(struct migbuf_disk *d, const struct migbuf_decision *decision);
+
+/**
+ * Wants these limits, and leaves stopping and running to the host. Errors: MIGBUF_E_STATE before everything is learnt
+ * and while a restore is under way (a late decision must not undo it), MIGBUF_E_RANGE for iops_wr and bps_wr both 0 and
+ * for more than QEMU takes (10^15). With six rates also MIGBUF_E_RANGE for less than 1 a disk (pause the guest),
+ * MIGBUF_E_UNSUPPORTED for an iops_size, or where the host's own limits have more than the six rates can say: a total,
+ * a burst, an iops_size.
  */
 MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits);
 
@@ -131,56 +172,81 @@ MIGBUF_API int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits
  * it owes goes on. Costs what every set costs (migbuf_limits_worst_growth). Errors: MIGBUF_E_STATE when no limits of
  * ours are in force or while a restore is under way.
  */
-MIGBUF_API int migbuf_disk_again(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_rearm(struct migbuf_disk *d);
 
 /**
- * Wants the host's own limits back and the group gone. Fine when nothing was ever set. Errors: MIGBUF_E_STATE before
- * everything is learnt.
+ * Wants the host's own limits back and the group gone, and the guest running if it stands because of us. It asks what
+ * is in force first. Fine when nothing was ever set. Errors: MIGBUF_E_STATE before everything is learnt.
  */
 MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
 
 /**
- * The next command: 1 and *command, or 0 when there is nothing to do. The same one until done or failed is said.
+ * The next command: 1 and *command, or 0 when there is nothing to do. The same one until its outcome is said.
  * Errors: MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_command *command);
 
 /**
- * Part of the answer to MIGBUF_DISK_QUERY: the entry of query-block whose device we watch. `node_name` is that of its
- * top node, `qdev` its device, `config` its limits. Entries of other disks are ignored (returns 0; 1 for one of ours).
- * Errors: MIGBUF_E_STATE when no query is under way, MIGBUF_E_TOO_BIG for a qdev of 512 bytes or more.
+ * Part of the answer to MIGBUF_DISK_QUERY: one entry of query-block. Give all of them, also those of disks that do not
+ * migrate: they may share a group with one that does. `node_name` is that of the entry's top node, `qdev` its device,
+ * `config` its limits. Returns 1 for a watched disk, else 0. Errors: MIGBUF_E_STATE when no query is under way,
+ * MIGBUF_E_TOO_BIG for a qdev of 512 bytes or more, MIGBUF_E_RANGE for a rate above 10^15, which QEMU does not take,
+ * MIGBUF_E_UNSUPPORTED when two devices write to one watched node.
  */
 MIGBUF_API int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *qdev,
                                  const struct migbuf_throttle_config *config);
 
 /**
- * The command succeeded. After MIGBUF_DISK_QUERY: MIGBUF_E_NOTFOUND when a watched node was not among what was found.
- * Errors: MIGBUF_E_STATE when none was under way.
+ * The answer to MIGBUF_DISK_STATUS: `status` and `running` as query-status has them. Errors: MIGBUF_E_STATE when no
+ * such query is under way, MIGBUF_E_INVALID.
  */
-MIGBUF_API int migbuf_disk_done(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_status(struct migbuf_disk *d, const char *status, int32_t running);
 
 /**
- * QEMU answered with an error. Returns 0 when there is another way (next has it), or MIGBUF_E_PEER: nothing more is
- * sent until set, learn or restore is called again, and what was in force before still is. MIGBUF_E_STATE when no
- * command was under way.
+ * What became of the command under way: MIGBUF_OUTCOME_DONE when QEMU answered that it was carried out, _REFUSED when it
+ * answered with an error, _UNKNOWN in every other case. Who does not know says unknown.
+ *
+ * Returns 0 when the pump goes on, MIGBUF_E_PEER when QEMU refused it and there is no other way, MIGBUF_E_UNKNOWN after
+ * an unknown outcome, MIGBUF_E_NOTFOUND when a watched node has never been among what was found. MIGBUF_E_STATE when no
+ * command was under way, MIGBUF_E_INVALID for another outcome.
  */
-MIGBUF_API int migbuf_disk_failed(struct migbuf_disk *d);
+MIGBUF_API int migbuf_disk_answered(struct migbuf_disk *d, int32_t outcome);
+
+/**
+ * What became of the last apply, set, rearm or restore, for migbuf_buffer_outcome: MIGBUF_OUTCOME_DONE, _REFUSED when
+ * nothing of it is in force, _UNKNOWN otherwise (also when a part of it is), 0 while commands are left to send. A learn
+ * that finds everything as it should be leaves it as it is. Ask after every pump: a disk that QEMU refuses is left out
+ * while the others are served, and only this tells of it. _REFUSED, too, where a question got no answer before anything
+ * was sent. NULL gives MIGBUF_E_INVALID.
+ */
+MIGBUF_API int migbuf_disk_outcome(const struct migbuf_disk *d);
+
+/**
+ * The host's own limits of one watched disk are these from now on: for a host that changes them itself while ours are
+ * in force (LXD's and Incus' device updates), and so knows what query-block cannot tell. Restore brings these back.
+ * Set nothing in QEMU then. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_RANGE for a rate above 10^15,
+ * MIGBUF_E_STATE before everything is learnt and while a command is under way.
+ */
+MIGBUF_API int migbuf_disk_tell_host_limits(struct migbuf_disk *d, const char *node_name,
+                                     const struct migbuf_throttle_config *config);
 
 /**
  * The host's own limits of every disk as text, to be kept where a restarted host finds it: without it nobody could tell
- * them from ours. Save once, after learning and before the first limit is set, and again when info tells `taken_over`.
- * *length is the length of the text (no NUL counted), also when `capacity` was too small for it and its NUL: then
- * MIGBUF_E_TOO_BIG, so that capacity 0 asks. MIGBUF_E_STATE before every disk is found; after a load, before QEMU is
- * asked, it is the text that was loaded. Printable ASCII, at most 8 KiB a disk, with version and checksum.
+ * them from ours. It also says whether the guest stands because of us. Save after learning, before the first limit is
+ * set, and whenever `text_revision` has changed, before the next command is sent. *length is the length of the text (no NUL counted), also when
+ * `capacity` was too small for it and its NUL: then MIGBUF_E_TOO_BIG, so that capacity 0 asks. MIGBUF_E_STATE before
+ * every disk is found; after a load, before QEMU is asked, it is the text that was loaded. Printable ASCII, at most
+ * 8 KiB a disk, with version and checksum.
  */
 MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length);
 
 /**
  * A throttle from a saved text. The first command asks QEMU what is in force: disks found in our group are taken for
- * ours, and restore brings back what was saved; a disk found outside has lost or never got our limit, and what it has
- * is the host's. Until the first set, info tells the limits found in force (for migbuf_buffer_found). Then set or
- * restore as usual; restore also deletes the group where the earlier process died between giving back the limits and
- * deleting it. Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
+ * ours, unless their limits are none that we can have set; a disk found outside has lost or never got our limit, and
+ * what it has is the host's. Until the first set, info tells the limits found in force (for migbuf_buffer_resync). Then
+ * set or restore as usual; restore also deletes the group where the earlier process died between giving back the limits
+ * and deleting it, and lets a guest run that the text says stands because of us. Errors: MIGBUF_E_PROTOCOL (cut, edited, another
+ * version), _TOO_BIG, _NOMEM, _INVALID.
  */
 MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator,
                                 struct migbuf_disk **out);
@@ -189,10 +255,10 @@ MIGBUF_API int migbuf_disk_load(const char *text, size_t length, const struct mi
 MIGBUF_API int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info);
 
 /** The host's own limits of one watched disk, as restore would set them. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_STATE. */
-MIGBUF_API int migbuf_disk_host(const struct migbuf_disk *d, const char *node_name,
+MIGBUF_API int migbuf_disk_host_limits(const struct migbuf_disk *d, const char *node_name,
                                 struct migbuf_throttle_config *config);
 
-/** The device of one watched disk, or NULL before it is known. */
+/** The device of one watched disk, or NULL before it is known and when it is gone. */
 MIGBUF_API const char *migbuf_disk_qdev(const struct migbuf_disk *d, const char *node_name);
 
 #ifdef __cplusplus

@@ -6,7 +6,8 @@
  * From a budget of file growth to the limits QEMU understands, and back to the worst growth of given limits. Pure.
  *
  * QEMU limits what the guest writes, Ω fills with what the qcow2 file allocates, and the two differ by up to 128: a
- * 512-byte write allocates a whole 64 KiB cluster. Hence the *unit*: one cluster (one subcluster with extended_l2).
+ * 512-byte write allocates a whole 64 KiB cluster. Hence the *unit*: what one small write allocates
+ * (migbuf_geometry_unit), mostly one cluster.
  * With iops_wr = n and iops_size = unit, QEMU counts a request as max(1, length / unit) units and lets n of them
  * through per second, so that small and large requests are bounded alike.
  */
@@ -16,28 +17,64 @@
 extern "C" {
 #endif
 
-/** No request crosses a cluster boundary that it need not cross: one unit grows the file by one unit, not three. */
+/**
+ * Every write that reaches the throttle is a multiple of a unit and starts at a unit's boundary, or lies within one
+ * unit: one unit grows the file by one unit, not three. Merged writes count as one: it takes a device that merges none
+ * (virtio-blk: request-merging=off). "Aligned to 4 KiB" is not enough: a write of 66048 bytes counts 1.008 units of
+ * 64 KiB and grows the file by two.
+ */
 #define MIGBUF_GEOMETRY_ALIGNED 1u
-/** The host cannot set iops_size (a monitor with typed calls only): bytes and requests then share the budget. */
+/** The host cannot set iops_size (a monitor with six rates only): bytes and requests then share the budget. */
 #define MIGBUF_GEOMETRY_NO_IOPS_SIZE 2u
+/** The file may outgrow its disk: internal snapshots, or discard=unmap on a block device. It never fits as a whole. */
+#define MIGBUF_GEOMETRY_NO_WHOLE 4u
 
 /** No limit. Never sent to QEMU, which reads 0 as "unlimited". */
 #define MIGBUF_UNLIMITED UINT64_MAX
 
+/** In a field of struct migbuf_geometry where 0 means "not known": it is known to be none. */
+#define MIGBUF_NONE UINT64_MAX
+
 /**
  * One overlay and the device in front of it. A record: passed in arrays, never grows; `reserved` must be 0.
- * All sizes are in bytes.
+ * All sizes are in bytes. Fill it with migbuf_geometry_init, then say what you know.
+ *
+ * A field that is 0 because nobody filled it switches nothing off: it counts as the worst that is likely.
+ *
+ * | field | 0 counts as | because |
+ * |---|---|---|
+ * | block_bytes | cluster_bytes | a file system that allocates a whole cluster for a part of one (ZFS: 128 KiB records) |
+ * | request_bytes | 41'943'040 | 32 requests of 1.25 MiB, Linux' largest, which virtio-blk merges into one |
+ * | queue_bytes | 256 requests of 1.25 MiB, each with its own tables | virtio-blk's queue of 256 (virtio-scsi: 128) |
+ * | extra_bytes | 16'777'216 | a LUKS header (2 MiB) and some persistent bitmaps |
  */
 struct migbuf_geometry {
     uint64_t virtual_bytes;    /**< size of the guest's disk, 1 .. 2^60 */
     uint64_t cluster_bytes;    /**< qcow2 cluster, a power of two, 512 .. 2 MiB (LXD's default: 65536) */
-    uint64_t subcluster_bytes; /**< what one small write allocates: the cluster, or cluster / 32 with extended_l2 */
+    uint64_t subcluster_bytes; /**< the cluster; with extended_l2, which needs clusters of 16 KiB: cluster / 32 */
+    uint64_t block_bytes;      /**< least that Ω's file system allocates, a power of two up to 16 MiB (migbuf_filesystem,
+                                    cow.h); 0: not known */
     uint64_t request_bytes;    /**< largest request the throttle can see. virtio-blk merges adjacent queued writes:
-                                    min(queue depth, 32) guest requests unless its request-merging is off. 0 .. 2^40 */
-    uint64_t queue_bytes;      /**< most that one drain may pour into the file (migbuf_limits_drain). 0 .. 2^50 */
+                                    min(queue depth, 32) guest requests unless its request-merging is off. 1 .. 2^40;
+                                    0: not known; MIGBUF_NONE */
+    uint64_t queue_bytes;      /**< most that one drain may pour into the file (migbuf_limits_drain). 1 .. 2^50; 0: not
+                                    known; MIGBUF_NONE: the guest stands before every drain */
+    uint64_t extra_bytes;      /**< in the file beside the guest's data and qcow2's tables. 1 .. 2^50; 0: not known;
+                                    MIGBUF_NONE: made by `qemu-img create -f qcow2` without encryption or bitmaps */
     uint32_t flags;            /**< MIGBUF_GEOMETRY_… */
-    uint32_t reserved; /**< 0 */
+    uint32_t reserved;         /**< 0 */
 };
+
+/**
+ * A guest nobody knows, on a plain qcow2 overlay as LXD and Incus make it: clusters of 64 KiB without subclusters, and
+ * all else not known (0). What is not known costs room: with these figures a guest needs 1.9 GB beside its file. Each
+ * figure that is given lowers it; a refusal of migbuf_buffer_add says which one costs most.
+ *
+ * Example: migbuf_geometry_init(&g, 20 << 30); g.queue_bytes from migbuf_limits_drain(&g, 32, 65536): 128 KiB growth and
+ * 64 KiB of tables for each of 32 -> 6'291'456.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE for virtual_bytes. Any thread.
+ */
+MIGBUF_API int migbuf_geometry_init(struct migbuf_geometry *g, uint64_t virtual_bytes);
 
 /** What to send to QEMU for one migration; see migbuf_limits_from_budget(). A record. */
 struct migbuf_limits {
@@ -74,10 +111,20 @@ struct migbuf_throttle_config {
 };
 
 /**
- * Checks a geometry: 0, MIGBUF_E_INVALID (NULL, unknown flag, reserved not 0, cluster or subcluster no power of two,
- * subcluster neither the cluster nor cluster / 32) or MIGBUF_E_RANGE. Any thread.
+ * Checks a geometry: 0, MIGBUF_E_INVALID (NULL, unknown flag, reserved not 0, cluster, subcluster or block no power of
+ * two, subcluster neither the cluster nor cluster / 32 of a cluster of at least 16 KiB, MIGBUF_GEOMETRY_ALIGNED with a
+ * request that is larger than a unit and no multiple of it) or MIGBUF_E_RANGE. Any thread.
  */
 MIGBUF_API int migbuf_geometry_check(const struct migbuf_geometry *g);
+
+/**
+ * The unit: what one small write allocates, max(subcluster, block). A file system cannot allocate half a block: with
+ * 2 KiB subclusters on 4 KiB blocks a 2 KiB write grows the file by 4 KiB (measured: 2.02 times the units allowed).
+ *
+ * Example: cluster 65536, subcluster 2048, block 4096 -> 4096; block 0 (not known) -> 65536.
+ * Errors: those of migbuf_geometry_check. Any thread.
+ */
+MIGBUF_API int migbuf_geometry_unit(const struct migbuf_geometry *g, uint64_t *bytes);
 
 /**
  * Bytes a file grows by, at most, for one guest write of `length_bytes`, its new L2 tables and refcounts aside.
@@ -102,7 +149,9 @@ MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, doub
 
 /**
  * All the metadata a fully written overlay can hold: header, L1, one L2 table per (cluster / entry) clusters, refcount
- * table and blocks. Entries are 8 bytes, 16 with extended_l2; refcounts 2 bytes.
+ * table and blocks. Entries are 8 bytes, 16 with extended_l2; refcounts 2 bytes. A refcount table that is full is moved
+ * to a place half as large again, and the old one's clusters may stay unused (block/qcow2-refcount.c,
+ * qcow2_refcount_area): so a table of more than one cluster counts 4.5 times.
  *
  * Example: 1 GiB in 64 KiB clusters: 2 L2 tables + 1 L1 + header + 1 refcount table + 1 refcount block = 6 clusters
  * = 393216 bytes (the file as created has four of them, sparse ones counted).
@@ -112,31 +161,51 @@ MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t 
 
 /**
  * Metadata that `data_bytes` of new data can bring along at most, wherever they lie next to each other: the L2 tables
- * and refcount blocks they touch, one of each cut at either end, and a refcount table's cluster.
+ * and refcount blocks they touch, one of each cut at either end, and all that the refcount table can take.
  *
- *   (ceil(data / table's reach) + ceil(data / block's reach) + 3) * cluster
- *     a table reaches over cluster / 8 clusters (/ 16 with extended_l2), a refcount block over cluster / 2 clusters
+ *   (ceil(data / table's reach) + ceil(data / block's reach) + 2 + refcount table) * cluster
+ *     a table reaches over cluster / 8 clusters (/ 16 with extended_l2), a refcount block over cluster / 2 clusters;
+ *     the refcount table is one cluster where the whole disk needs no more, else as migbuf_limits_metadata counts it
  *
- * Example: 64 KiB of data in 64 KiB clusters: (1 + 1 + 3) * 65536 = 327680. Never more than migbuf_limits_metadata
+ * Example: 64 KiB of data in 64 KiB clusters: (1 + 1 + 2 + 1) * 65536 = 327680. Never more than migbuf_limits_metadata
  * counts for the whole disk; that is the caller's to take. Errors as migbuf_limits_request_growth. Any thread.
  */
 MIGBUF_API int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_bytes, uint64_t *bytes);
 
 /**
- * The most an overlay can ever weigh: the virtual size in whole clusters plus migbuf_limits_metadata. Errors: those of
- * migbuf_geometry_check. Any thread.
+ * Metadata that so many units bring along when each lies where none was before: a table for each, as many as it reaches
+ * over where it is larger than a table's reach, and the refcount blocks of all these clusters.
+ *
+ *   units * (tables + (clusters of a unit + tables) / (cluster / 2 - 1)) * cluster        tables = ceil(unit / reach)
+ *
+ * Example: 1000 units in 4 KiB clusters: 1000 * (1 + 2 / 2047) * 4096 = 4'100'002. Source: ours; without the refcount
+ * blocks files were 0.05 % larger than claimed. Errors: those of migbuf_geometry_check, MIGBUF_E_RANGE. Any thread.
+ */
+MIGBUF_API int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double units, double *bytes);
+
+/**
+ * The most an overlay can ever weigh: the virtual size in whole clusters, migbuf_limits_metadata and extra_bytes.
+ * 2^60 with MIGBUF_GEOMETRY_NO_WHOLE. Errors: those of migbuf_geometry_check. Any thread.
  */
 MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes);
 
 /**
- * What one drain may pour into the file: every queued request at once, each with its own growth and L2 table.
+ * What one drain may pour into the file: every queued request at once, each with its own growth and L2 tables, and the
+ * refcount blocks of all.
  *
- *   in_flight * (request_growth(request_bytes) + cluster)
+ *   all  = in_flight * (growth + (ceil(growth / table's reach) + cut) * cluster)      growth = request_growth(request_bytes)
+ *   all + (ceil(all / block's reach) + 1 + refcount table) * cluster                  cut = 1, 0 when aligned
  *
- * `in_flight`: the device's queue depth, or what the host knows to be the most in flight. Example: 32 aligned writes
- * of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) = 4194304. Source: ours; QEMU suspends a disk's limits while it
- * drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. Errors: those of
- * migbuf_geometry_check, MIGBUF_E_RANGE beyond 2^50. Any thread.
+ * `in_flight`: the device's queue depth, or what the host knows to be the most in flight; 0 gives 0. Example: 32 aligned
+ * writes of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) + (1 + 1 + 1) * 65536 = 4390912. Source: ours; QEMU suspends a
+ * disk's limits while it drains (block/block-backend.c, blk_root_drained_begin) and everything queued goes through. A
+ * request in the middle of two tables' reach makes both.
+ *
+ * It holds for one drain. Completing a commit (block-job-complete) of a *running* guest drains again and again until
+ * nothing is dirty, and each time the queue has filled anew: with 64 KiB x 32 in flight an overlay grew from 31.9 to
+ * 67.1 MB within a second under a limit of 30 units/s (QEMU 7.2). So stop the guest before the job is completed, and let
+ * it run when the job has ended: one drain, 36 MB then. Errors: those of migbuf_geometry_check, MIGBUF_E_RANGE beyond
+ * 2^50. Any thread.
  */
 MIGBUF_API int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes,
                                    uint64_t *bytes);
@@ -164,8 +233,8 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  * The most that files can grow in `interval_s` seconds under given limits: the way back from what is in force.
  *
  *   A * unit * iops_wr * (interval + 0.1 s) + request_growth(request_bytes) + the metadata of that:
- *   migbuf_limits_metadata for the whole disk, or A * cluster per unit and migbuf_limits_metadata_of(request),
- *   whichever is less
+ *   migbuf_limits_metadata for the whole disk, or migbuf_limits_metadata_scattered of A units for each unit and
+ *   migbuf_limits_metadata_of(request), whichever is less
  *
  * 0.1 s is the burst QEMU's bucket allows when no `_max` is set (util/throttle.c: size avg / 10). Each further time the
  * limit is *set* within the interval the bucket is emptied: add A * unit * iops_wr * 0.1 + request_growth for it.
@@ -173,7 +242,7 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  * Returns 0 and INFINITY in *bytes when the limits do not bound growth (bytes alone, or requests of any length, do
  * not).
  *
- * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 2 * 65536 * 16 * 1.1 + 65536 + 327680.
+ * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 65536 * 17.6 * (2 + 2 / 32767) + 65536 + 327680.
  * Errors: those of migbuf_geometry_check, MIGBUF_E_INVALID, MIGBUF_E_RANGE for a negative interval. Any thread.
  */
 MIGBUF_API int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits,
@@ -187,18 +256,24 @@ MIGBUF_API int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const
 MIGBUF_API uint32_t migbuf_limits_host_flags(const struct migbuf_throttle_config *host);
 
 /**
- * Our limits laid over the host's own: what block_set_io_throttle has to be told so that both hold.
+ * Our limits laid over the host's own: what block_set_io_throttle has to be told so that both hold. `hosts` are the
+ * host's own limits of `count` disks (one or more) that are to share one throttle group.
  *
- * Reads stay as they are. Writes get the lower of the two rates; burst allowances for writes are dropped (a burst would
- * go around the budget). QEMU refuses a total beside a read or write limit of the same kind; a host total T becomes
- * write w = min(ours, T / 2), at least 1, and read T - w, at least 1, so that the two never add up to more than T
- * (T = 1 cannot be split: reads then keep 1). Units larger than the host's own iops_size would count the host's reads
- * too seldom: its request rates are divided by the ratio, rounded down, at least 1.
+ * First the strictest of all disks: of each rate the lowest; of each burst the lowest, none where one of the disks has
+ * that rate without a burst; the smallest iops_size. QEMU refuses a total beside a read or write limit of the same kind
+ * (bytes or requests), also when they come from two disks. So a total T becomes write w = min(ours, T / 2), at least 1,
+ * and read T - w, at least 1: the two never add up to more than T (T = 1 cannot be split: reads then keep 1). Bursts of
+ * a total that was split are dropped.
  *
- * The result's group is "". Errors: MIGBUF_E_INVALID. Any thread.
+ * Then ours: writes get the lower of the two rates, and no burst, which would go around the budget. Reads stay as they
+ * are. Units larger than the host's own iops_size would count the host's reads too seldom: its request rates are divided
+ * by the ratio, rounded down, at least 1.
+ *
+ * Example: disk A has bps 1000, disk B bps_rd 300 and bps_wr 900, ours is iops_wr 15 -> bps_rd 300, bps_wr 500,
+ * iops_wr 15. The result's group is "". Errors: MIGBUF_E_INVALID, also for no disks. Any thread.
  */
-MIGBUF_API int migbuf_limits_merge(const struct migbuf_throttle_config *host, const struct migbuf_limits *ours,
-                                   struct migbuf_throttle_config *merged);
+MIGBUF_API int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count,
+                                   const struct migbuf_limits *ours, struct migbuf_throttle_config *merged);
 
 #ifdef __cplusplus
 }

@@ -47,7 +47,7 @@ MIGBUF_API int migbuf_placement_pour(const double *used_bytes, const double *sha
  * exactly 90 is free. 30 over {60} -> 0. max_halvings 0 .. 40 (beyond, doubles round).
  * Any thread.
  */
-MIGBUF_API int migbuf_placement_literal_halving(const double *room_bytes, size_t n, double amount_bytes,
+MIGBUF_API int migbuf_placement_literal_halving(const double *free_bytes, size_t n, double amount_bytes,
                                                 uint32_t max_halvings);
 
 /**

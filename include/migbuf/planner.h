@@ -13,21 +13,21 @@
  * migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
  *
  *  1. When will each migration be over? What it still has to send, divided by its share of the link; the share grows
- *     each time somebody else is done (migbuf_planner_finish). That is the *release time* T of its file.
+ *     each time somebody else is done (migbuf_planner_finish). That is the *finish time* T of its file.
  *  2. How much would each guest's file grow until then, if nobody throttled it? The forecast knows (forecast.h). Per
- *     second that is its *wish* h.
- *  3. What can be given? Just before the k-th release the files of k, k+1, … N all lie in Ω. So their growth together
- *     must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such lines, each within
+ *     second that is its *demand* h.
+ *  3. What can be given? Just before the k-th finish the files of k, k+1, … N all lie in Ω. So their growth together
+ *     must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such caps, each within
  *     the next. Whoever leaves is soon replaced by one who begins with nothing: those who stay longer leave some room
  *     for each that has left by then, or could be running already.
- *  4. Who gets how much? From the last release back to the first, each adds its wish; where a sum exceeds its line,
+ *  4. Who gets how much? From the last to finish back to the first, each adds its demand; where a sum exceeds its cap,
  *     the tallest are cut to one level (migbuf_planner_chain). That is max-min fair: nobody could get more unless
  *     somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
  *     may take room that who stays must not. Fair in *growth*, because that is what a guest costs the others,
  *     whatever it buys with it.
- *  5. Who got all its wish runs without throttle. So does who has just begun on a flow of its own: how much it will
+ *  5. Who got all its demand runs without throttle. So does who has just begun on a flow of its own: how much it will
  *     grow in the end can only be learned from its writing, and many a guest that writes fast keeps to a few GB. The
- *     others get the rate at which their forecast uses up exactly what they got by the time they leave; bursty guests
+ *     others get the rate at which their forecast uses up exactly what they got by the time they finish; bursty guests
  *     proportionally more, because they idle in between.
  *
  * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan: that the
@@ -35,9 +35,9 @@
  * forecast.
  *
  * More than any throttle helps not to start what would only share a full link: two migrations at half speed take each
- * as long as one after the other takes both, and both files lie in Ω all the time. migbuf_planner_admit says who waits.
+ * as long as one after the other takes both, and both files lie in Ω all the time. migbuf_admission_queue says who waits.
  *
- * ## Worked example: Ω 1000 MB, one link of 100 MB/s, floor 0, no wish of the past (need 0)
+ * ## Worked example: Ω 1000 MB, one link of 100 MB/s, floor 0, no demand of the past (need 0)
  *
  *   a  4000 MB of base image to send, its file weighs 100 MB already, the guest writes 1 MB/s, all of it new
  *   b  9000 MB, 100 MB, 20 MB/s
@@ -45,7 +45,7 @@
  * Each has a share of 50 MB/s of the link. The files are sent after the images, and what guests add then is sent once
  * more: a adds 1 MB/s to 50 MB/s (d = 0.02), b 20 (d = 0.4). So a has 4000 + 100 / 0.98 = 4102.041 MB to go, b 9000 +
  * 100 / 0.6 = 9166.667. a is done at 4102.041 / 50 = 82.041 s. b has sent as much by then and has the link alone from
- * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Wishes: a 1, b 20 MB/s. Lines, with the front factor 1 +
+ * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Demands: a 1, b 20 MB/s. Caps, with the front factor 1 +
  * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s, 0.3 of one place in two left
  * to who comes when a has gone: (850 - 100) / 132.687 * 1.5 = 8.479. Back to front: b is cut to 8.479; a adds 1, and
  * 9.479 is below 14.627. Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB,
@@ -55,17 +55,17 @@
  *
  *   60 s          forecast.h: several flushes of a file system, much shorter than a migration; U is averaged over it
  *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
- *                 rewrites; with many, errors average out and the lines are taken as they are. 1 + 2/N: 1.5 points more
+ *                 rewrites; with many, errors average out and the caps are taken as they are. 1 + 2/N: 1.5 points more
  *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
  *   newcomers     0.3 of Ω, per place that is or will be free, is left to who comes. A guest that stays for long
  *                 gains little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where
  *                 migrations keep coming and heavy writers are many, 0.6 as much less where nobody comes
  *   explore       0.25 of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the
  *                 best): 0 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
- *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no release time is finite
+ *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no finish time is finite
  *   half, 0.9     of the share while draining: at half, draining takes at most twice as long as with the guest stopped
  *                 (2-competitive); where space is not short 0.9, because dirtying at exactly the share never drains
- *   0.999         a wish is "got" up to rounding; and where less than 0.000001 is missing
+ *   0.999         a demand is "got" up to rounding; and where less than 0.000001 is missing
  *   20            peak over mean is believed up to here: a guest that writes one second in 20
  *   admission     half a flow must find idle link, with 5 % for the noise of the measured mean
  *
@@ -106,14 +106,14 @@ struct migbuf_planner_guest {
 /** What is planned for one migration. A record; the steps of migbuf_planner_tick() in the order they are made. */
 struct migbuf_planner_plan {
     double send_bytes; /**< x: still to send, with what the guest adds meanwhile */
-    double release_s;  /**< T: seconds from now until its file is deleted, at least one interval */
+    double finish_s;  /**< T: seconds from now until its file is deleted, at least one interval */
     double need_bytes; /**< forecast growth until then: keep it for the next tick's guest */
-    double wish;       /**< h: the growth it wants, above the floor */
-    double line;       /**< R: most that it and all that leave later may grow, together */
+    double demand;       /**< h: the growth it wants, above the floor */
+    double cap;       /**< R: most that it and all that leave later may grow, together */
     double growth;     /**< g: the growth it gets, above the floor */
     double rate;       /**< unit bytes/s its guest may write; INFINITY: no throttle. At least the floor */
     uint32_t place;    /**< 0: leaves first */
-    uint32_t cut;      /**< 1: it got less than its wish (it may explore nevertheless) */
+    uint32_t cut;      /**< 1: it got less than its demand (it may explore nevertheless) */
 };
 
 /** Scratch. A record; its content means nothing to a caller. */
@@ -176,13 +176,13 @@ MIGBUF_API int migbuf_planner_finish(const double *send, const double *weight, s
                                      const struct migbuf_planner_link *link, double *done);
 
 /**
- * The lines R of step 3, for files in order of release (`release` never falls, > 0).
+ * The caps R of step 3, for files in order of finish (`finish_s` never falls, > 0).
  * Nobody is expected to come (newcomers 0).
- * Example: Ω 1000, files {200, 100, 300}, releases {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}. `front` 1 applies
+ * Example: Ω 1000, files {200, 100, 300}, finish times {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}. `front` 1 applies
  * the factor 1 + 1/n: {53.33, 16, 4.667}; other values scale it. O(n).
  */
-MIGBUF_API int migbuf_planner_lines(double capacity_bytes, const double *file_bytes, const double *release_s, size_t n,
-                                    double floor, double front, double *line);
+MIGBUF_API int migbuf_planner_caps(double capacity_bytes, const double *file_bytes, const double *finish_s, size_t n,
+                                    double floor, double front, double *cap);
 
 /**
  * Max-min fair growth g <= h with g(k) + … + g(n) <= R(k) for every k.
@@ -192,80 +192,8 @@ MIGBUF_API int migbuf_planner_lines(double capacity_bytes, const double *file_by
  * Examples: h {30, 4, 20}, R {40, 12, 3.5} -> {30, 4, 3.5}; h {50, 4, 20} -> {32.5, 4, 3.5}; h {50, 10, 20}, R {6,
  * 12, 3.5} -> {2, 2, 2}; h {4, 16, 1}, R {10, 1e9, 1e9}, weights {2, 4, 1} -> {3, 6, 1}.
  */
-MIGBUF_API int migbuf_planner_chain(const double *wish, const double *line, const double *weight, size_t n,
+MIGBUF_API int migbuf_planner_chain(const double *demand, const double *cap, const double *weight, size_t n,
                                     struct migbuf_planner_slot *scratch, double *growth);
-
-/**
- * The value to set in QEMU so that the mean over an interval is `rate`: rate * T / (T + b), because a set empties the
- * bucket, which holds b = 0.1 s of the rate. For a tick that really sets; a limit that is kept needs no such care.
- * INFINITY stays. Example: 20, T 1 -> 18.1818182; T 0.1 -> 10. Source: measured on QEMU 7.2 (same limit set every 0.1
- * s: ratio 2.04). Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE.
- */
-MIGBUF_API int migbuf_planner_set_value(double rate, double interval_s, double burst_s, double *value);
-
-/* Admission */
-
-/** Smallest disk first: lowest mean completion (as shortest job first everywhere). Large ones wait longest. */
-#define MIGBUF_ADMISSION_SHORTEST 1
-/** First come, first served: for an evacuation with a deadline, where the last completion counts. */
-#define MIGBUF_ADMISSION_FIFO 2
-
-/** Start it now. */
-#define MIGBUF_VERDICT_START 1
-/** It is the next on its link, but the link is busy: less than half of its flow would run on idle link. */
-#define MIGBUF_VERDICT_LINK_BUSY 2
-/** Another one on the same link is before it. */
-#define MIGBUF_VERDICT_NOT_ITS_TURN 3
-/** Its turn, and the link is idle enough, but the buffer has no room for it: of admission.h only. */
-#define MIGBUF_VERDICT_NO_ROOM 4
-
-/** "start", …; "unknown" otherwise. Static storage, never NULL. */
-MIGBUF_API const char *migbuf_verdict_text(int32_t verdict);
-
-/** A migration that runs or waits. A record. */
-struct migbuf_planner_flow {
-    uint64_t id; /**< the migration's */
-    uint32_t link;           /**< index of its link */
-    uint32_t reserved;       /**< 0 */
-    double flow_bytes_per_s; /**< most it gets on the link, INFINITY: the whole link */
-    double seconds;    /**< running: until its file is deleted (plan.release_s), INFINITY if not known; waiting: 0 */
-    double disk_bytes; /**< waiting: what it has to send; running: 0 */
-    uint64_t arrival;  /**< waiting: order of asking (any number that rises); running: 0 */
-};
-
-/** The answer for one waiting migration. A record. */
-struct migbuf_planner_turn {
-    uint64_t id; /**< the migration's */
-    int32_t verdict;           /**< MIGBUF_VERDICT_… */
-    uint32_t place;            /**< 0: next on its link */
-    double earliest_s;         /**< when it can start if all goes as planned, s from now; 0 for START */
-    double wanted_bytes_per_s; /**< flows that run, and half of its own: this must not exceed … */
-    double link_bytes_per_s;   /**< … this: 1.05 U */
-};
-
-/**
- * Who starts now, who waits, for what, how long.
- *
- * Per link the waiting ones queue up, by disk size (ties: arrival, then id) or by arrival (ties: id). Only the head is
- * tested, so that nobody is overtaken for ever:
- *
- *   start when nothing runs on the link, or when sum of running min(flow, U) + min(flow, U) / 2 <= 1.05 U
- *
- * If it starts, the next is tested with it running. The other way round: a migration waits while more than half of its
- * bytes would only be taken from others. Waiting costs a guest nothing: it is not throttled and its disk is where it
- * was. earliest_s lets the running ones end as planned, and each started one after disk / min(flow, U).
- *
- * `turns` gets one answer per waiting migration, in their order; scratch holds running_count + 2 * waiting_count slots.
- * Returns how many start. A START is advice: if the buffer then refuses (no room, migbuf_buffer_add), ask again later.
- * Examples (running flows; new; U): {500}; 500; 1000 -> start. {500, 500}; 500; 1000 -> wait. {900}; 900; 1000 -> wait.
- * {}; 5000; 1000 -> start. {400, 400}; 400; 1000 -> start.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O(links + (n + m) log (n + m)). Source: ours; lost writes
- * per migration fall by two thirds, more than any throttle achieves, and mean completion by 15 %.
- */
-MIGBUF_API int migbuf_planner_admit(int32_t order, const struct migbuf_planner_link *links, size_t link_count,
-                                    const struct migbuf_planner_flow *running, size_t running_count,
-                                    const struct migbuf_planner_flow *waiting, size_t waiting_count,
-                                    struct migbuf_planner_slot *scratch, struct migbuf_planner_turn *turns);
 
 #ifdef __cplusplus
 }

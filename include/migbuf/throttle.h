@@ -6,8 +6,8 @@
  * The paper's write rate made exact, and the clamps that make it safe. Pure: doubles in, doubles out.
  *
  * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper
- * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE, and outputs are untouched then. INFINITY
- * is fine where a line says so. Nothing is kept. Any thread.
+ * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number or one beyond 10^50 MIGBUF_E_RANGE (migbuf.h), and outputs
+ * are untouched then. INFINITY is fine where a line says so. Nothing is kept. Any thread.
  */
 #include "migbuf/error.h"
 
@@ -30,7 +30,7 @@ MIGBUF_API int migbuf_throttle_constants_init(struct migbuf_throttle_constants *
  * The rate h of one migration before any clamp.
  *
  *   h = (E / tau) * exp(-a * f / ((E - f) + e_s)) + e_r        and e_r alone when E <= f
- *     E  capacity_bytes   size of the open (not full) bins the migration lies in; 0 .. INFINITY excluded
+ *     E  capacity_bytes   size of the open (not full) bins the migration lies in; 0 .. 10^50
  *     f  used_bytes       what lies in them, everybody's data
  *     a  priority         mean stack position, >= 1; see migbuf_priority_mean
  *
@@ -57,7 +57,7 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
                                        double *rate_bytes_per_s);
 
 /**
- * Highest rate that cannot outgrow `room_bytes` before the next decision lands, whatever the guest does.
+ * Highest rate that cannot outgrow `free_bytes` before the next decision lands, whatever the guest does.
  *
  *   cap = max(0, (room / A - r) / (T + b))
  *     A  amplification  file bytes per byte let through, > 0
@@ -65,10 +65,11 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
  *     T  interval_s     longest time to the next decision
  *     b  burst_s        QEMU's bucket: 0.1 s
  *
+ * `room` may be INFINITY; then so is the cap.
  * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below
  * the curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
  */
-MIGBUF_API int migbuf_throttle_hard_cap(double room_bytes, double amplification, double interval_s, double burst_s,
+MIGBUF_API int migbuf_throttle_hard_cap(double free_bytes, double amplification, double interval_s, double burst_s,
                                         double request_bytes, double *rate_bytes_per_s);
 
 /**
@@ -95,15 +96,15 @@ MIGBUF_API int migbuf_throttle_shave(const double *amount, const double *weight,
                                      size_t *scratch, double *level);
 
 /**
- * The greatest rates with y[i] <= x[i] and y[guest] <= y[host] for every guest of every host.
+ * The greatest rates with y[i] <= x[i] and y[borrower] <= y[lender] for every borrower of every lender.
  *
- * Guests of host i are guest[first[i]] .. guest[first[i + 1] - 1]; `first` has n + 1 entries, starts at 0 and never
+ * Borrowers of lender i are borrower[first[i]] .. borrower[first[i + 1] - 1]; `first` has n + 1 entries, starts at 0 and never
  * falls. Cycles are fine. `scratch` holds 2 n indices. O(n log n + edges). y may not overlap x.
- * Example: hosts of 0, 1, 2 are 1, 0, 0; x = 5, 3, 9 -> y = 3, 3, 3.
- * Errors: MIGBUF_E_INVALID also for a `first` that falls, MIGBUF_E_RANGE for a guest >= n.
+ * Example: lenders of 0, 1, 2 are 1, 0, 0; x = 5, 3, 9 -> y = 3, 3, 3.
+ * Errors: MIGBUF_E_INVALID also for a `first` that falls, MIGBUF_E_RANGE for a borrower >= n.
  * Source: paper, "γSLA <= γi <= γj"; as a fixed point because the text's γ0 <= γ1 <= γ0 has no order to compute it in.
  */
-MIGBUF_API int migbuf_throttle_hosts(const double *x, size_t n, const size_t *first, const size_t *guest,
+MIGBUF_API int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, const size_t *borrower,
                                      size_t *scratch, double *y);
 
 #ifdef __cplusplus

@@ -159,7 +159,7 @@ static void plan(void)
     o.it.capacity_bytes = 1e10;
     NEW_FIELD_IS_NAMED(o.it, migbuf_planner_tick(&o.it, &link, 1, &guest, 1, scratch, &p));
     REQUIRE(migbuf_planner_tick(&o.it, &link, 1, &guest, 1, scratch, &p) == 0);
-    printf("plan %.17g\n", p.release_s);
+    printf("plan %.17g\n", p.finish_s);
 }
 
 static void dump(void)
