@@ -36,4 +36,5 @@
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"
 #include "migbuf/state.h"
+#include "migbuf/convergence.h"
 #endif
