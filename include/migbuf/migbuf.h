@@ -37,4 +37,5 @@
 #include "migbuf/cow.h"
 #include "migbuf/state.h"
 #include "migbuf/convergence.h"
+#include "migbuf/downtime.h"
 #endif
