@@ -38,4 +38,5 @@
 #include "migbuf/state.h"
 #include "migbuf/convergence.h"
 #include "migbuf/downtime.h"
+#include "migbuf/history.h"
 #endif
