@@ -343,6 +343,24 @@ START_TEST(of_two_lines_of_one_attempt_the_one_that_says_more)
 }
 END_TEST
 
+START_TEST(attempts_that_are_not_the_same_all_stay)
+{
+    static const char *const lines[] = { "id=vm1 n=7 at=5 from=h1", "id=vm2 n=7 at=5 from=h1", "id=vm1 n=7 at=5 from=h2",
+                                         "id=vm1 n=8 at=5 from=h1", "id=vm1 n=7 at=6 from=h1", "id=vm1 n=7 at=5" };
+    struct text a = { "", 0 }, b = { "", 0 }, out;
+    char line[200];
+
+    for (int k = 0; k < 6; k++) {
+        snprintf(line, sizeof line, "migbuf-history 1 %s out=moved phase=ram why=done", lines[k]);
+        add_line(k % 2 ? &a : &b, line);
+    }
+    ck_assert_int_eq(merge(&a, &b, &out), 0);
+    ck_assert_uint_eq(lines_of(&out), 6);
+    ck_assert_uint_eq(nth(&out, 0).at_s, 6);
+    says(&out, "attempt 8 of vm1: 5 moved, the last moved");
+}
+END_TEST
+
 static uint64_t state;
 
 static uint64_t draw(uint64_t below)
@@ -566,7 +584,7 @@ int main(void)
         the_24th_knows_that_it_is_the_24th, every_field_comes_back, the_checksum_is_the_one_everybody_has,
         what_makes_no_sense_is_not_written, the_oldest_go_and_are_still_counted, a_line_is_never_longer_than_promised,
         a_broken_line_spoils_no_other, unknown_keys_are_kept, of_two_lines_of_one_attempt_the_one_that_says_more,
-        merging_has_no_order, what_is_believed_of_the_next, how_likely_it_moves, failures_in_a_row_are_of_one_kind,
+        attempts_that_are_not_the_same_all_stay, merging_has_no_order, what_is_believed_of_the_next, how_likely_it_moves, failures_in_a_row_are_of_one_kind,
         beliefs_have_a_beginning, names_of_all_constants, NULL };
 
     return unit_run("history", tests, 0);
