@@ -70,9 +70,12 @@ int migbuf_rounds_update(struct migbuf_rounds *rounds, uint64_t now_ms, const st
         return MIGBUF_E_CLOCK;
     if (again)
         *rounds = (struct migbuf_rounds){ 0 };
-    if (!rounds->sync_count) {
-        begin_round(rounds, now_ms, report);
-        rounds->whole = report->sync_count == 1; /* else it began nobody knows when */
+    if (!rounds->sync_count) { /* the first begins with the sending; of a later one nobody knows when it began */
+        uint64_t sending_ms = report->total_ms > report->setup_ms ? report->total_ms - report->setup_ms : 0;
+
+        begin_round(rounds, now_ms > sending_ms ? now_ms - sending_ms : 0, report);
+        rounds->sent_bytes = 0;
+        rounds->whole = report->sync_count == 1;
     } else if (report->sync_count > rounds->sync_count &&
                (!rounds->whole || now_ms - rounds->at_ms >= SPAN_LEAST_MS)) {
         ended = rounds->whole != 0;

@@ -479,7 +479,7 @@ START_TEST(rounds_are_counted_from_syncs)
     ck_assert_uint_eq(x.finished, 2);
     ck_near(x.round[0].span_s, 5);
     ck_near(x.round[0].dirty_bytes, 2000 * 4096. * 5);
-    ck_near(x.round[0].sent_bytes, 10000);
+    ck_near(x.round[0].sent_bytes, 10100);
     ck_assert_double_eq_tol(x.round[1].span_s, 3.85, 1e-12);
     ck_assert_double_eq_tol(x.round[1].dirty_bytes, 64355737.6, 0.01);
     ck_near(x.round[1].sent_bytes, 20000);
@@ -489,6 +489,21 @@ START_TEST(rounds_are_counted_from_syncs)
     ck_assert_uint_eq(x.count, MIGBUF_ROUNDS);
     ck_assert_uint_eq(x.finished, 12);
     ck_assert_double_eq_tol(x.round[0].dirty_bytes, 40 * 4096. * 2, 1e-6); /* the sixth from the end */
+}
+END_TEST
+
+/* The first answer comes some time after the first sync. */
+START_TEST(the_first_round_begins_with_the_sending)
+{
+    struct migbuf_rounds x = { .count = 0 };
+    struct migbuf_ram_report r = seen(1, 0, 500);
+
+    r.total_ms = 305;
+    r.setup_ms = 5;
+    ck_assert_int_eq(migbuf_rounds_update(&x, 10300, &r), 0);
+    r.sync_count = 2;
+    ck_assert_int_eq(migbuf_rounds_update(&x, 15000, &r), 1);
+    ck_near(x.round[0].span_s, 5);
 }
 END_TEST
 
@@ -688,7 +703,7 @@ int main(void)
         the_throttle_that_is_needed, when_it_will_be_over, what_makes_no_sense_changes_nothing, an_agreement_is_checked,
         decisions_of_the_golden_table, nothing_is_decided_before_a_round_has_ended, a_saw_tooth_is_no_stall,
         late_ticks_between_rounds_count_no_rounds, a_bad_round_raises_the_limit_as_far_as_agreed,
-        the_usual_deadline_follows_memory_and_link, a_forecast_has_bars_and_a_verdict, rounds_are_counted_from_syncs,
+        the_usual_deadline_follows_memory_and_link, a_forecast_has_bars_and_a_verdict, rounds_are_counted_from_syncs, the_first_round_begins_with_the_sending,
         a_sync_within_a_second_is_merged_into_the_next, a_round_whose_beginning_was_not_seen_tells_nothing,
         a_throttle_belongs_to_the_round_after_the_sync_that_sets_it, xbzrle_is_measured_by_what_it_sent, rounds_tell_the_guest,
         time_does_not_go_back_within_a_migration, what_frees_most_is_first, the_order_is_sorted, actions_and_reasons_have_names,

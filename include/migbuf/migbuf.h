@@ -39,4 +39,5 @@
 #include "migbuf/convergence.h"
 #include "migbuf/downtime.h"
 #include "migbuf/history.h"
+#include "migbuf/ram.h"
 #endif
