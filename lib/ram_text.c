@@ -132,6 +132,14 @@ static int32_t why(const struct migbuf_ram *r)
     return MIGBUF_ATTEMPT_NOBODY_KNOWS;
 }
 
+/* Of the pages that xbzrle's cache had: bytes sent per byte. */
+static double encoding_of(const struct migbuf_ram_report *x)
+{
+    double pages = (double)x->xbzrle_pages + (double)x->xbzrle_overflows, page = (double)x->page_bytes;
+
+    return ((double)x->xbzrle_bytes + (double)x->xbzrle_overflows * page) / (pages * page);
+}
+
 int migbuf_ram_attempt(const struct migbuf_ram *r, struct migbuf_attempt *a)
 {
     static const int32_t outcome[] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_BACK, MIGBUF_ATTEMPT_FAILED, MIGBUF_ATTEMPT_LOST,
@@ -157,10 +165,11 @@ int migbuf_ram_attempt(const struct migbuf_ram *r, struct migbuf_attempt *a)
         a->downtime_ms = downtime_ms(r);
     if (r->used_bytes > 0)
         a->ram_bytes = (uint64_t)r->used_bytes;
+    if (r->last.xbzrle_pages && r->last.page_bytes)
+        a->encoding_ppm = (uint64_t)(encoding_of(&r->last) * 1e6);
     if (migbuf_ram_convergence(r, &c))
         return 0;
     a->link_bytes_per_s = (uint64_t)c.link_bytes_per_s;
-    a->encoding_ppm = (uint64_t)(c.encoding * 1e6);
     a->dirty_bytes_per_s = (uint64_t)c.rate_bytes_per_s;
     if (c.known && c.set_bytes < 1e18)
         a->set_bytes = (uint64_t)c.set_bytes;
