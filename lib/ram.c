@@ -160,9 +160,9 @@ int migbuf_ram_start(struct migbuf_ram *r, const char *source_uri, const char *t
     if (!r)
         return MIGBUF_E_INVALID;
     s = &r->side[MIGBUF_RAM_SOURCE];
-    if (r->stage != STAGE_IDLE || !migbuf__ram_learnt(r) || r->under_way)
+    if (r->stage != STAGE_IDLE || !migbuf__ram_learnt(r) || r->under_way || s->gone || r->side[MIGBUF_RAM_TARGET].gone)
         return MIGBUF_E_STATE;
-    if (s->here && (s->gone || migbuf__ram_runs(s->phase) || s->left))
+    if (s->here && (migbuf__ram_runs(s->phase) || s->left))
         return MIGBUF_E_STATE;
     if (s->here && !(s->known & CAP(PAUSE)))
         return MIGBUF_E_UNSUPPORTED;
@@ -308,7 +308,7 @@ int migbuf_ram_restore(struct migbuf_ram *r)
 {
     if (!r)
         return MIGBUF_E_INVALID;
-    if (r->stage == STAGE_RUNNING || (r->stage == STAGE_ARMING && r->migrate_sent) || !migbuf__ram_learnt(r))
+    if (r->stage == STAGE_RUNNING || (r->stage == STAGE_ARMING && r->migrate_sent) || !(r->loaded || migbuf__ram_learnt(r)))
         return MIGBUF_E_STATE;
     begin(r);
     if (r->stage == STAGE_ARMING) {
@@ -489,17 +489,17 @@ void migbuf__ram_arm(struct migbuf_ram *r)
 
         x->want = (x->host & ~can) | (x->want & can);
         x->want_pars = 0;
-        if (x->want & CAP(MULTIFD))
+        if (multifd)
             want_par(x, PAR_CHANNELS, o->multifd_channels);
     }
     want_par(s, PAR_BANDWIDTH, o->max_bandwidth_bytes_per_s);
     want_par(s, PAR_DOWNTIME, r->agreement.want_ms);
     want_par(s, PAR_AVAIL, 0); /* or the host's figure, not the link, would say when it fits */
-    if (s->want & CAP(POSTCOPY))
+    if (postcopy)
         want_par(s, PAR_POSTCOPY_BANDWIDTH, 0);
-    if (s->want & CAP(XBZRLE))
+    if (xbzrle)
         want_par(s, PAR_CACHE, o->xbzrle_cache_bytes);
-    if (s->want & CAP(CONVERGE)) {
+    if (s->want & CAP(CONVERGE) && r->agreement.throttle_most_percent) {
         want_par(s, PAR_INITIAL, 1);
         want_par(s, PAR_INCREMENT, 1);
         want_par(s, PAR_MOST, 1);

@@ -39,9 +39,9 @@ struct side {
     int32_t phase;     /* MIGBUF_RAM_PHASE_… */
     uint32_t known, host, have, want; /* capabilities: there are; the host's own; in force; ours */
     uint32_t touched_caps, touched_pars; /* sent, done or not: to be given back */
-    uint32_t want_pars;                  /* parameters that are to be want.x */
+    uint32_t want_pars, ours;            /* parameters that are to be want_par.x; of which sent[] tells */
     struct values host_par, have_par, want_par;
-    uint64_t sent[PARS][2]; /* the last two values sent */
+    uint64_t sent[PARS][2]; /* ours: the last two values that QEMU has taken, or may have taken */
     char uri[MIGBUF__URI_BYTES]; /* "": the host does it itself */
 };
 
@@ -75,6 +75,7 @@ struct migbuf_ram {
     uint8_t told;              /* the answer of the query under way was told */
     int32_t under_way, at;     /* MIGBUF_RAM_…, 0: none; of which side */
     uint32_t sending;          /* bits of the capabilities or parameters the command under way sets */
+    uint64_t sending_par[PARS]; /* to these */
     uint32_t cannot;           /* capabilities that were refused */
     int32_t phase_before;      /* the source's, before `migrate` was sent */
     int32_t taken_over;

@@ -43,6 +43,8 @@ static void end(struct migbuf_ram *r, uint8_t state)
     r->stage = STAGE_OVER;
     r->end = state;
     r->text_revision++;
+    for (int k = 0; k < 2 && state == MIGBUF_RAM_STATE_LOST; k++) /* QEMU that waits for ever takes no settings */
+        r->side[k].touched_caps = r->side[k].touched_pars = 0;
 }
 
 /* In post-copy the guest is at the target, and the source holds the rest of its memory: neither can do without the other. */
@@ -60,33 +62,36 @@ static void settle_postcopy(struct migbuf_ram *r, const struct side *s, const st
 }
 
 /* The source says that it is over without having moved. QEMU lets a guest run again by itself, mostly. */
-static void settle_at_home(struct migbuf_ram *r, const struct side *s, int target_has, int target_dead)
+static void settle_at_home(struct migbuf_ram *r, const struct side *s, int target_dead)
 {
-    if (s->ask & ASK_STATUS)
-        return;
-    if (!s->left || !r->was_running || !r->continued || target_dead)
+    if (!(s->ask & ASK_STATUS) && (!s->left || !r->was_running || !r->continued || target_dead))
         end(r, s->phase == MIGBUF_RAM_PHASE_CANCELLED ? MIGBUF_RAM_STATE_CANCELLED : MIGBUF_RAM_STATE_FAILED);
-    else if (target_has)
-        end(r, MIGBUF_RAM_STATE_MOVED);
 }
 
 void migbuf__ram_settle(struct migbuf_ram *r)
 {
     const struct side *s = &r->side[MIGBUF_RAM_SOURCE], *t = &r->side[MIGBUF_RAM_TARGET];
-    int has = t->phase == MIGBUF_RAM_PHASE_COMPLETED || t->running, dead = t->gone || t->phase == MIGBUF_RAM_PHASE_FAILED;
+    int has = t->phase == MIGBUF_RAM_PHASE_COMPLETED || t->running || r->resume_ms;
+    int dead = t->gone || t->phase == MIGBUF_RAM_PHASE_FAILED, done = migbuf__ram_there(s) && is_over(s->phase);
 
+    if (r->stage == STAGE_ARMING && s->here && s->gone)
+        end(r, MIGBUF_RAM_STATE_LOST); /* with its guest: nothing was over there yet */
+    else if (r->stage == STAGE_ARMING && t->gone && !r->migrate_sent)
+        end(r, MIGBUF_RAM_STATE_FAILED);
     if (r->stage != STAGE_RUNNING)
         return;
     if (r->post_seen)
         settle_postcopy(r, s, t);
     else if (!s->here && (dead || t->phase == MIGBUF_RAM_PHASE_COMPLETED))
         end(r, dead ? MIGBUF_RAM_STATE_FAILED : MIGBUF_RAM_STATE_MOVED);
-    else if (s->gone && (has || dead || !t->here || !r->continued))
-        end(r, has && !dead ? MIGBUF_RAM_STATE_MOVED : MIGBUF_RAM_STATE_LOST);
-    else if (migbuf__ram_there(s) && s->phase == MIGBUF_RAM_PHASE_COMPLETED && (dead || has || !t->here))
+    else if (has && (s->gone || done)) /* what died with the guest in it is not brought back from before that */
+        end(r, dead ? MIGBUF_RAM_STATE_LOST : MIGBUF_RAM_STATE_MOVED);
+    else if (s->gone && (dead || !t->here || !r->continued))
+        end(r, MIGBUF_RAM_STATE_LOST);
+    else if (done && s->phase == MIGBUF_RAM_PHASE_COMPLETED && (dead || !t->here))
         end(r, dead ? MIGBUF_RAM_STATE_FAILED : MIGBUF_RAM_STATE_MOVED);
-    else if (migbuf__ram_there(s) && (s->phase == MIGBUF_RAM_PHASE_CANCELLED || s->phase == MIGBUF_RAM_PHASE_FAILED))
-        settle_at_home(r, s, has, dead);
+    else if (done && s->phase != MIGBUF_RAM_PHASE_COMPLETED)
+        settle_at_home(r, s, dead);
     else if (dead) /* sending goes on until QEMU notices, and in pre-switchover it does not */
         r->cancel = 1;
 }
@@ -179,6 +184,7 @@ static void resolve(struct migbuf_ram *r)
             end(r, r->cancel ? MIGBUF_RAM_STATE_CANCELLED : MIGBUF_RAM_STATE_REFUSED);
         else if (r->loaded)
             r->stage = STAGE_IDLE;
+        migbuf__ram_settle(r);
     }
 }
 
@@ -350,6 +356,17 @@ static void look_what_is_left(struct migbuf_ram *r, struct side *s)
     s->touched_pars = left;
 }
 
+/* QEMU has taken it, or may have: it is ours, and no other hand's. */
+static void remember(struct migbuf_ram *r, struct side *s)
+{
+    for (int k = 0; k < PARS && !r->restoring; k++)
+        if (r->sending >> k & 1) {
+            s->sent[k][1] = s->ours >> k & 1 ? s->sent[k][0] : r->sending_par[k];
+            s->sent[k][0] = r->sending_par[k];
+            s->ours |= 1u << k;
+        }
+}
+
 static void done(struct migbuf_ram *r, int32_t kind, struct side *s)
 {
     switch (kind) {
@@ -374,9 +391,10 @@ static void done(struct migbuf_ram *r, int32_t kind, struct side *s)
         s->have ^= r->sending;
         break;
     case MIGBUF_RAM_SET_PARAMETERS:
+        remember(r, s);
         for (int k = 0; k < PARS; k++)
             if (r->sending >> k & 1)
-                s->have_par.x[k] = s->sent[k][0];
+                s->have_par.x[k] = r->sending_par[k];
         break;
     case MIGBUF_RAM_INCOMING:
         r->incoming_sent = 1;
@@ -452,7 +470,7 @@ static int capabilities_refused(struct migbuf_ram *r, struct side *s)
 
 static int parameters_refused(struct migbuf_ram *r, struct side *s)
 {
-    if (r->stage == STAGE_ARMING && r->sending & PAR(CACHE)) { /* no memory for it */
+    if (r->stage == STAGE_ARMING && r->sending & PAR(CACHE) && !(r->cannot & CAP(XBZRLE))) { /* no memory for it */
         r->cannot |= CAP(XBZRLE);
         migbuf__ram_arm(r);
         return 0;
@@ -529,6 +547,7 @@ static int unknown(struct migbuf_ram *r, int32_t kind, struct side *s)
         s->ask |= ASK_CAPS;
         break;
     case MIGBUF_RAM_SET_PARAMETERS:
+        remember(r, s);
         s->ask |= ASK_PARS;
         break;
     case MIGBUF_RAM_INCOMING:

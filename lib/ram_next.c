@@ -80,6 +80,7 @@ static int32_t set_pars(struct migbuf_ram *r, int side, uint32_t which, const st
         if (!(which >> k & 1) || x == s->have_par.x[k])
             continue;
         r->sending |= 1u << k;
+        r->sending_par[k] = x;
         migbuf__write(&w, "%s\"%s\":", comma, migbuf__par_name[k]);
         migbuf__write(&w, k != PAR_TAILSLOW ? "%llu" : x ? "true" : "false", x);
         comma = ",";
@@ -185,10 +186,9 @@ uint32_t migbuf__ram_ours(const struct migbuf_ram *r, const struct side *s)
     uint32_t ours = 0;
 
     for (int k = 0; k < PARS; k++)
-        if (s->touched_pars >> k & 1 &&
-            (r->loaded || s->have_par.x[k] == s->sent[k][0] || s->have_par.x[k] == s->sent[k][1]))
+        if (r->loaded || (s->ours >> k & 1 && (s->have_par.x[k] == s->sent[k][0] || s->have_par.x[k] == s->sent[k][1])))
             ours |= 1u << k;
-    return ours;
+    return ours & s->touched_pars;
 }
 
 static int32_t give_back(struct migbuf_ram *r)
@@ -238,13 +238,6 @@ static void start_command(struct migbuf_ram *r)
         break;
     case MIGBUF_RAM_SET_PARAMETERS:
         r->text_revision += (s->touched_pars | r->sending) != s->touched_pars;
-        for (int k = 0; k < PARS; k++)
-            if (r->sending >> k & 1) {
-                uint64_t x = r->restoring ? s->host_par.x[k] : s->want_par.x[k];
-
-                s->sent[k][1] = s->touched_pars >> k & 1 ? s->sent[k][0] : x;
-                s->sent[k][0] = x;
-            }
         s->touched_pars |= r->sending;
         break;
     case MIGBUF_RAM_MIGRATE:

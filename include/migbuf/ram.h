@@ -210,8 +210,8 @@ MIGBUF_API int migbuf_ram_learn(struct migbuf_ram *r);
  * Arms both sides and starts. The uris are QEMU's ("tcp:…", "unix:…", "fd:…"), that of the source to connect to, that of the
  * target to listen on; at most 511 bytes. NULL: the host sends migrate-incoming, or migrate, itself.
  *
- * Errors: MIGBUF_E_STATE before everything is learnt, when it was started before, or when the source migrates already or
- * is not there any more (postmigrate); MIGBUF_E_UNSUPPORTED where the source knows no pause-before-switchover;
+ * Errors: MIGBUF_E_STATE before everything is learnt, when it was started before, when a side is gone, or when the source
+ * migrates already or its guest is not there any more (postmigrate); MIGBUF_E_UNSUPPORTED where the source knows no pause-before-switchover;
  * MIGBUF_E_TOO_BIG.
  */
 MIGBUF_API int migbuf_ram_start(struct migbuf_ram *r, const char *source_uri, const char *target_uri);
