@@ -11,11 +11,11 @@ static const char usage[] =
     "a bin of 100 MB, a link share of 10 MB/s, priorities 1, 1.5, 2 and 3, and what the formula\n"
     "does beyond a full bin when it is taken literally.\n"
     "\n"
-    "  --help  this text\n";
+    "  -h, --help  this text\n";
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "--help"))
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
         return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     if (argc > 1) {
         fputs(usage, stderr);

@@ -183,13 +183,13 @@ static int check_waiting(const struct migbuf_waiting *w)
 {
     const double amounts[] = { w->disk_bytes,    w->file_bytes, w->whole_bytes,      w->need_bytes,
                                w->reserve_bytes, w->rate,       w->write_bytes_per_s };
-    int rc = migbuf__number(w->flow_bytes_per_s, 4.9e-324, INFINITY);
+    int rc = migbuf__flow(w->flow_bytes_per_s);
 
     if (!rc)
         rc = w->reserved ? MIGBUF_E_INVALID : w->weight < 1 || w->weight > 1000000 ? MIGBUF_E_RANGE : 0;
     for (size_t k = 0; k < sizeof amounts / sizeof *amounts && !rc; k++)
         rc = migbuf__finite(amounts[k]);
-    return rc ? rc : migbuf__number(w->unit_bytes, 4.9e-324, (double)MIGBUF_BYTES_MAX);
+    return rc ? rc : migbuf__number(w->unit_bytes, MIGBUF__LEAST, (double)MIGBUF_BYTES_MAX);
 }
 
 /* Room */

@@ -84,7 +84,7 @@ const char *migbuf_reason_text(int32_t reason)
         "its whole disk fits",
         "its part of the plan",
         "the plan holds without a throttle for it",
-        "nothing is known of it yet",
+        "little is known of it yet",
         "its room is not free yet",
         "files were not measured, and may have grown",
     };
@@ -307,13 +307,13 @@ static double growth_of(const struct entry *e, double rate, double seconds, doub
     return data + fmin(e->metadata, tables + carried * e->of_request + sets * e->set_of_request);
 }
 
-/* From the measurement until what is decided now has landed. */
+/* From the measurement until what is decided now has landed: without a lag no time, but for files that were not measured. */
 static double pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes)
 {
     uint32_t sets;
     double rate = highest_rate(e, &sets);
 
-    if ((!b->o.lag_ms && !sets && e->now.limited) || rate <= 0)
+    if ((!b->o.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
         return 0;
     return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
@@ -337,6 +337,12 @@ static double claim_of(const struct migbuf_buffer *b, const struct entry *e, dou
 
 /* What may be in force */
 
+/* Of two limits the one that lets through more: a high one may be above what a device without one is taken to write. */
+static uint64_t higher(const struct entry *e, uint64_t a, uint64_t b)
+{
+    return rate_of(e, a) > rate_of(e, b) ? a : b;
+}
+
 /* Room for one more: the two oldest become one that holds as long as either, at the higher rate. */
 static void make_older_room(struct entry *e)
 {
@@ -344,7 +350,7 @@ static void make_older_room(struct entry *e)
 
     if (e->olders < MIGBUF__OLDER)
         return;
-    o[1].units = o[0].units > o[1].units ? o[0].units : o[1].units;
+    o[1].units = higher(e, o[0].units, o[1].units);
     o[1].until_ms = o[0].until_ms > o[1].until_ms ? o[0].until_ms : o[1].until_ms;
     o[1].sets += o[0].sets;
     memmove(o, o + 1, --e->olders * sizeof *o);
@@ -363,8 +369,7 @@ static void all_may_be_in_force(struct entry *e, const struct setting *s)
     struct older all = { .units = units_of(s), .until_ms = MIGBUF__NEVER, .sets = 2 };
 
     for (uint32_t k = 0; k < e->olders; k++)
-        if (e->older[k].units > all.units)
-            all.units = e->older[k].units;
+        all.units = higher(e, e->older[k].units, all.units);
     e->older[0] = all;
     e->olders = 1;
 }
@@ -387,21 +392,22 @@ static void settle_older(struct entry *e)
     e->unknown = e->open = 0;
 }
 
-/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is. */
+/* When the oldest of its measurements was made. Before the first tick nobody knows what time it is; and nothing has been
+ * measured after the first tick that it is told to. */
 static uint64_t measured_ms(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
     uint64_t oldest = now_ms;
+    int known = 1;
 
     for (uint32_t k = 0; k < e->disk_count; k++) {
         uint64_t *at = &e->measured[k].at_ms;
 
-        if (*at == MIGBUF__NEVER)
-            return MIGBUF__NEVER;
-        if (*at > now_ms || (b->ticks <= 1 && !*at))
+        known &= *at != MIGBUF__NEVER;
+        if (*at != MIGBUF__NEVER && (*at > now_ms || (b->ticks <= 1 && !*at)))
             *at = now_ms;
         oldest = *at < oldest ? *at : oldest;
     }
-    return oldest;
+    return known ? oldest : MIGBUF__NEVER;
 }
 
 /* What it has grown by since it was measured: as much as all limits allowed that may have been in force since then. What
@@ -416,11 +422,12 @@ static void look_back(const struct migbuf_buffer *b, struct entry *e, uint64_t n
         if (since_ms == MIGBUF__NEVER || e->older[k].until_ms >= since_ms)
             e->older[kept++] = e->older[k];
     e->olders = kept;
-    e->pours &= e->olders || e->unknown;
+    e->open &= kept > 0; /* without a word, what was decided is in force by now */
+    e->pours &= kept > 0 || e->unknown;
     if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
         e->poured = 0;
     if (e->drained) {
-        e->poured += e->drained;
+        e->poured = e->drained < UINT32_MAX - e->poured ? e->poured + e->drained : UINT32_MAX;
         e->poured_ms = now_ms;
         e->drained = 0;
     }
@@ -686,14 +693,34 @@ int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
 
 /* Telling */
 
-/* The most that all files can weigh before the next decisions have landed, drains included. */
+/* Growth from when the last decision has landed until the next one has. While nobody has said that it has, it may be
+ * refused, and what was in force before stays for as long. */
+static double claimed(const struct migbuf_buffer *b, const struct entry *e)
+{
+    uint32_t sets;
+
+    if (e->open || e->unknown)
+        return fmax(e->claim, growth_of(e, highest_rate(e, &sets), b->late_interval_s, 1, 0));
+    return e->now.paused ? 0 : e->claim;
+}
+
+/* The most that its files can weigh before the next decisions have landed, drains included. What the last tick counted as
+ * reserve stays counted: beside it, it counted only what was left to write. */
+static double reach_of(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double files = most_of(e), reserve = fmax(e->reserve, reserve_of(e, missing(e)));
+
+    if (e->joining)
+        return 0;
+    return fmax(files, fmin(e->whole, files + reserve + e->pending + claimed(b, e)));
+}
+
 static double reach(const struct migbuf_buffer *b)
 {
-    double bytes = b->pending + b->claims;
+    double bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
-        if (!b->e[i].joining)
-            bytes += most_of(&b->e[i]) + reserve_of(&b->e[i], missing(&b->e[i]));
+        bytes += reach_of(b, &b->e[i]);
     return bytes;
 }
 
@@ -706,8 +733,7 @@ static int fits(const struct migbuf_buffer *b, double capacity)
 int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead)
 {
     struct entry *e;
-    int not_fewer;
-    uint32_t i;
+    uint32_t i, had;
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_DRAIN))
         return MIGBUF_E_INVALID;
@@ -719,12 +745,16 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
         for (uint32_t k = 0; k < e->disk_count; k++)
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_DRAIN ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
-    not_fewer = drains_ahead >= e->drains_ahead; /* the same again: the host asks whether there is room now */
-    if (drains_ahead < e->drains_ahead && !e->now.none)
-        e->drained += e->drains_ahead - drains_ahead;
+    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit; /* none of the others may have begun */
+    if (drains_ahead < had && !e->now.none)
+        e->drained = had - drains_ahead < UINT32_MAX - e->drained ? e->drained + had - drains_ahead : UINT32_MAX;
     e->phase = phase;
     e->drains_ahead = drains_ahead;
-    return not_fewer && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)migbuf__bins_capacity(b->bins));
+    if (drains_ahead > e->drains_fit && b->o.policy != MIGBUF_POLICY_LITERAL &&
+        !fits(b, (double)migbuf__bins_capacity(b->bins)))
+        return 1;
+    e->drains_fit = drains_ahead;
+    return 0;
 }
 
 int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
@@ -777,7 +807,7 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
         e->demand.told |= UINT64_C(1) << s->disk;
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
-            e->joining = e->now.none = 0;
+            e->joining = e->now.none = e->before.none = 0;
     }
     return 0;
 }
@@ -956,7 +986,8 @@ static void free_for_growth(struct migbuf_buffer *b, uint32_t n)
         total -= e->reserve;
         least += need - e->reserve;
     }
-    b->grantable = fmax(0, total - waits);
+    /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
+    b->grantable = fmin(total, fmax(total - waits, least * (1 + 1e-9)));
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `w` if that is less. */
@@ -976,7 +1007,7 @@ static double level_at(struct migbuf_buffer *b, uint32_t n, const struct scratch
         e->claim = fixed;
         total -= fixed;
     }
-    if (total < -1) /* sums of fractions of bytes; where all is claimed already, nobody is cut */
+    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
     migbuf_throttle_shave(s->amount, s->weight, n, total, s->order, &level);
     return level;
@@ -1058,6 +1089,8 @@ static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
     grown = fmax(0, d->file_bytes - last.file_bytes);
     written = last.known ? fmax(d->units_bytes - last.units_bytes, grown) : grown;
     migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
+    if (!last.known && !(last.forecast.rate > 0)) /* the first that is known of it, and no part of a mean */
+        d->forecast.rate = d->forecast.peak;
 }
 
 static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
@@ -1070,12 +1103,14 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
                                         .rate = f->rate, .peak = f->peak };
     for (uint32_t k = 0; k < e->disk_count; k++)
         g->left_bytes += (double)e->measured[k].remaining_bytes;
-    migbuf_forecast_remaining(f, g->file_bytes, missing(e), &g->remaining);
+    /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
+    migbuf_forecast_remaining(f, (double)files_of(e), missing(e), &g->remaining);
 }
 
 /* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
  * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. Of whom
- * nothing has been seen yet, a sixteenth must do: what it takes cannot be taken back. */
+ * nothing has been seen yet, or who has less than its wish and is let explore, a sixteenth must do: what it takes cannot be
+ * taken back. */
 static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
 {
     double in_force = (double)(e->now.units * e->step), band = b->o.hysteresis_percent / 100.0;
@@ -1090,7 +1125,7 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
         e->budget = floor_of(b, e, 1);
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
-    if (!e->demand.known && e->budget > first) {
+    if ((!e->demand.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
         e->budget = fmax(first, floor_of(b, e, 1));
         e->reason = MIGBUF_REASON_FIRST;
     }
@@ -1159,14 +1194,16 @@ static void literal_budgets(struct migbuf_buffer *b, uint32_t n, const struct sc
 
 /* From a budget to an action. What is in force is `old`; `now` becomes what is wanted. */
 
+static void stand(const struct migbuf_buffer *b, struct entry *e)
+{
+    e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
+}
+
 static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int no_room)
 {
     int stands = e->now.paused && !e->unknown;
 
-    if (!e->now.paused)
-        e->now.paused_at_ms = b->now_ms;
-    e->now.units = 0;
-    e->now.paused = e->now.limited = 1;
+    stand(b, e);
     if (no_room && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
         e->reason = MIGBUF_REASON_UNSEEN; /* for all that is known it fits */
     } else if (no_room) {
@@ -1184,10 +1221,12 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
     if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->o.min_pause_ms, refill_ms)) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
-        return e->unknown ? MIGBUF_ACTION_PAUSE : MIGBUF_ACTION_KEEP;
+        if (!e->unknown)
+            return MIGBUF_ACTION_KEEP;
+        stand(b, e);
+        return MIGBUF_ACTION_PAUSE;
     }
-    e->now.units = units;
-    e->now.paused = 0;
+    e->now = (struct setting){ .units = units, .limited = 1, .paused_at_ms = e->now.paused_at_ms };
     return MIGBUF_ACTION_RESUME;
 }
 
@@ -1195,13 +1234,13 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
  * again, or one that differs by little to either side, is kept then. What is not known to be in force is asked for. */
 static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t units)
 {
-    uint64_t old = e->now.units, further;
+    uint64_t old = e->now.units, least = b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units, further;
 
     if (!e->now.limited || units < old) {
         further = units * (200 - b->o.hysteresis_percent) / 200;
         if (!e->now.limited)
             further = units;
-        e->now.units = further > e->least_units ? further : e->least_units;
+        e->now.units = further > least ? further : least;
         e->now.limited = 1;
         e->now.none = 0;
         return MIGBUF_ACTION_LOWER;
@@ -1216,9 +1255,10 @@ static int32_t change(const struct migbuf_buffer *b, struct entry *e, uint64_t u
     return e->owed.again ? MIGBUF_ACTION_AGAIN : MIGBUF_ACTION_KEEP;
 }
 
+/* Also where a stop was asked for, whatever was asked for since, and nobody knows what was carried out. */
 static int may_stand(const struct entry *e)
 {
-    return e->now.paused || (e->unknown && e->before.paused);
+    return e->now.paused || (e->unknown && (e->before.paused || e->pours));
 }
 
 static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int no_room)
@@ -1265,6 +1305,8 @@ static void decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct
         *out = (struct migbuf_decision){ .id = e->id, .action = MIGBUF_ACTION_WAIT, .reason = e->reason };
         return;
     }
+    if (!literal && units < lowest_units(e) && e->budget >= (double)(lowest_units(e) * step) * ratio * (1 - 1e-9))
+        units = lowest_units(e); /* sums and quotients of fractions are not always what they were made of */
     if (!literal && units < e->least_units)
         units = 0;
     if (!literal)
@@ -1321,13 +1363,16 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->o.interval_ms * b->o.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
-        if (b->o.policy == MIGBUF_POLICY_LITERAL)
-            b->e[i].joining = 0;
-        else
+        if (b->o.policy == MIGBUF_POLICY_LITERAL) { /* lets everybody in, and keeps nothing free */
+            b->e[i].joining = b->e[i].open = 0;
+            b->e[i].pours &= b->e[i].unknown;
+            b->e[i].olders = b->e[i].drained = 0;
+        } else {
             look_back(b, &b->e[i], now_ms);
+        }
     }
     b->now_ms = now_ms;
-    b->reserve = b->pending = b->unseen = b->claims = 0;
+    b->reserve = b->pending = b->unseen = 0;
     b->grantable = (double)migbuf__bins_capacity(b->bins);
     b->level = INFINITY;
     if (!n)
@@ -1352,7 +1397,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     for (uint32_t i = 0; i < n; i++) {
         decide(b, &b->e[i], no_room, &out[i]);
         b->e[i].found_sets = 0;
-        b->claims += b->e[i].now.paused || b->e[i].joining ? 0 : b->e[i].claim;
+        if (!no_room && !b->e[i].joining)
+            b->e[i].drains_fit = b->e[i].drains_ahead;
     }
     return (int)n;
 }
@@ -1388,7 +1434,8 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     default:
         return 0;
     }
-    return highest_rate(e, &sets) > decided;
+    /* Without a lag what was decided had its room from that moment on, and none was kept for what it follows. */
+    return highest_rate(e, &sets) > decided || (e->unknown && !b->o.lag_ms);
 }
 
 int migbuf_buffer_found(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits, int32_t running)
@@ -1469,7 +1516,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
         .used_bytes = migbuf_bins_used(b->bins),
         .reserve_bytes = (uint64_t)b->reserve,
         .pending_bytes = (uint64_t)b->pending,
-        .grantable_bytes = (uint64_t)b->grantable,
+        .grantable_bytes = (uint64_t)fmax(0, b->grantable),
         .reach_bytes = (uint64_t)fmin(reach(b), 0x1p63),
         .unseen_bytes = (uint64_t)b->unseen,
         .excess_bytes = migbuf_bins_excess(b->bins),

@@ -61,6 +61,7 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
+    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
@@ -108,7 +109,8 @@ struct migbuf_buffer {
     uint32_t count, room, links_count, links_room;
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
-    double reserve, pending, unseen, claims, grantable, level; /* of the last tick */
+    double reserve, pending, unseen, level; /* of the last tick */
+    double grantable; /* below 0: what may be written under older limits has no room */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;

@@ -57,6 +57,7 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
     write_setting(w, "before", &e->before);
     migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
                   e->drained, e->poured, NUMBER(e->poured_ms));
+    migbuf__write(w, "counted %llu %llu %llu %llu\n", bits(e->unseen), bits(e->reserve), bits(e->pending), bits(e->claim));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
 }
@@ -98,8 +99,8 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->e[i];
 
-        migbuf__write(&w, "migration %u %llu %llu %llu %d %u\n", e->disk_count, NUMBER(e->link),
-                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead);
+        migbuf__write(&w, "migration %u %llu %llu %llu %d %u %u\n", e->disk_count, NUMBER(e->link),
+                      NUMBER(finite_or_0(e->flow)), NUMBER(finite_or_0(e->device)), e->phase, e->drains_ahead, e->drains_fit);
         for (uint32_t k = 0; k < e->disk_count; k++)
             write_disk(&w, &e->geometry[k], &e->measured[k]);
         write_in_force(&w, e);
@@ -240,6 +241,11 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);
+    migbuf__read_word(r, "counted"); /* 64 disks that are never whole */
+    e->unseen = read_double(r, 0, 0x1p66);
+    e->reserve = read_double(r, 0, 0x1p66);
+    e->pending = read_double(r, 0, 0x1p66);
+    e->claim = read_double(r, 0, 0x1p66);
     for (uint32_t k = 0; k < e->olders; k++) {
         migbuf__read_word(r, "from");
         e->older[k].units = migbuf__read_number(r, 0, MIGBUF__UNLIMITED_UNITS);
@@ -252,17 +258,21 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
  * have grown by all that is missing, and nothing is learnt from the time that was lost. */
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
+    int writes = !e->now.none && !e->now.paused;
     double files = 0;
 
     for (uint32_t k = 0; k < e->disk_count; k++)
         files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
-    for (uint32_t k = 0; k < e->olders; k++)
+    for (uint32_t k = 0; k < e->olders; k++) {
+        writes |= e->older[k].units > 0;
         if (e->older[k].until_ms < MIGBUF__LANDED)
             e->older[k].until_ms = now_ms + b->o.lag_ms;
+    }
     for (uint32_t k = 0; k < e->disk_count; k++)
         e->measured[k].at_ms = MIGBUF__NEVER;
     e->poured_ms = now_ms;
+    e->unseen = writes ? fmax(0, e->whole - files) : e->unseen;
     e->growth.known = 0;
     e->learnt_at_ms = e->demand.at_ms = e->owed.at_ms = now_ms;
     e->demand.known = e->owed.known = 0;
@@ -277,6 +287,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     struct measured measured[MIGBUF__MAX_DISKS];
     struct entry e;
     uint64_t count;
+    uint32_t drains_fit;
     int32_t phase;
 
     migbuf_migration_init(&m, sizeof m);
@@ -289,11 +300,13 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     m.device_write_bytes_per_s = migbuf__read_number(r, 0, UINT64_MAX);
     phase = (int32_t)migbuf__read_number(r, MIGBUF_PHASE_BASE, MIGBUF_PHASE_DRAIN);
     m.drains_ahead = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
+    drains_fit = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     for (uint64_t k = 0; k < count && !r->bad; k++)
         read_disk(r, &disks[k], &measured[k]);
     if (r->bad || migbuf__buffer_entry(&b->o, &e, &m, disks, count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
+    e.drains_fit = drains_fit;
     read_in_force(r, &e);
     read_growth(r, &e);
     read_demand(r, &e);

@@ -28,24 +28,56 @@
 #endif
 #define STEP_BYTES (UINT64_C(1) << 20)
 
+/* An overlay by its descriptor. Of anything but a file the block count says 0, or what a directory takes. */
+static int look_at_overlay(int fd, struct stat *st, struct migbuf_error *error)
+{
+    if (fstat(fd, st))
+        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "fstat of an overlay failed", errno);
+    if (S_ISBLK(st->st_mode))
+        return migbuf__fail(
+            error, MIGBUF_E_UNSUPPORTED,
+            "a block device has no allocated bytes: take file_highest_offset of migbuf_report_all_writes");
+    if (!S_ISREG(st->st_mode))
+        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED,
+                            "an overlay is a file: this is a directory, a pipe or a socket");
+    return 0;
+}
+
 int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_error *error)
 {
     struct stat st;
+    int rc;
 
     if (!bytes)
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the size to");
+    rc = look_at_overlay(fd, &st, error);
+    if (rc == 0)
+        *bytes = (uint64_t)st.st_blocks * 512;
+    return rc;
+}
+
+/* Whatever is not in the volume itself lies in a file system of the kernel's own: a device in that of /dev. */
+static int check_volume(int fd, struct migbuf_error *error)
+{
+    struct stat st;
+
     if (fstat(fd, &st))
-        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "fstat of an overlay failed", errno);
-    *bytes = (uint64_t)st.st_blocks * 512;
+        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "fstat of the buffer volume failed", errno);
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return migbuf__fail(error, MIGBUF_E_UNSUPPORTED, "the buffer volume is found by a directory or a file in it");
     return 0;
 }
 
 int migbuf_cow_volume(int fd, struct migbuf_volume *volume, struct migbuf_error *error)
 {
     struct statvfs v;
+    int rc;
 
     if (!volume)
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the sizes to");
+    rc = check_volume(fd, error);
+    if (rc < 0)
+        return rc;
     while (fstatvfs(fd, &v))
         if (errno != EINTR)
             return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statvfs of the buffer volume failed", errno);
@@ -112,6 +144,18 @@ static int is_ext_or_xfs(const struct statfs *type)
     return type->f_type == EXT4_SUPER_MAGIC || type->f_type == XFS_SUPER_MAGIC;
 }
 
+/* A file without a name to try it with. FUSE without FUSE_TMPFILE, older ZFS, NFS and others have none: fd -1 and 0, where
+ * one may write there all the same. */
+static int open_nameless(int dir_fd, int *fd, struct migbuf_error *error)
+{
+    *fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (*fd >= 0)
+        return 0;
+    if ((errno == EOPNOTSUPP || errno == EISDIR || errno == ENOSYS) && !faccessat(dir_fd, ".", W_OK | X_OK, AT_EACCESS))
+        return 0;
+    return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
+}
+
 int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error)
 {
     struct migbuf_full found = { .kind = MIGBUF_FULL_FAILS };
@@ -127,14 +171,17 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
     found.room_bytes = volume.free_bytes;
     if (fstatfs(dir_fd, &type))
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statfs of the buffer volume failed", errno);
-    fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
+    rc = open_nameless(dir_fd, &fd, error);
+    if (rc)
+        return rc;
     if (type.f_type == TMPFS_MAGIC || (is_ext_or_xfs(&type) && !has_project(dir_fd)))
         found.kind = MIGBUF_FULL_STOPS;
+    else if (type.f_type != ZFS_MAGIC && !is_ext_or_xfs(&type) && fd < 0)
+        found.kind = MIGBUF_FULL_UNKNOWN;
     else if (type.f_type != ZFS_MAGIC && !is_ext_or_xfs(&type))
         probe(fd, volume.free_bytes, &found);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     *full = found;
     return 0;
 }
@@ -148,16 +195,12 @@ int migbuf_cow_sizes(const int32_t *fds, size_t count, uint32_t flags, uint64_t 
     for (int pass = 0; pass < 2; pass++) /* the first only looks whether all can be asked */
         for (size_t k = 0; k < count; k++) {
             uint64_t allocated;
+            int rc = look_at_overlay(fds[k], &st, error);
 
-            if (fstat(fds[k], &st)) {
-                int e = errno;
-
+            if (rc < 0) {
                 if (error)
-                    *error = (struct migbuf_error){ .code = MIGBUF_E_SYSTEM,
-                                                    .os_errno = e,
-                                                    .text = "fstat of an overlay failed",
-                                                    .need = k };
-                return MIGBUF_E_SYSTEM;
+                    error->need = k;
+                return rc;
             }
             allocated = (uint64_t)st.st_blocks * 512;
             if (flags & MIGBUF_COW_LAGS && (uint64_t)st.st_size > allocated)
@@ -225,9 +268,13 @@ int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesystem, struct m
 {
     struct migbuf_filesystem f = { .flags = MIGBUF_COW_UNKNOWN };
     struct statfs s;
+    int rc;
 
     if (!filesystem)
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write it to");
+    rc = check_volume(fd, error);
+    if (rc < 0)
+        return rc;
     while (fstatfs(fd, &s))
         if (errno != EINTR)
             return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "statfs of the buffer volume failed", errno);

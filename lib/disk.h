@@ -21,7 +21,7 @@ struct node {
     uint8_t joined;                     /* member of our group; typed: ours is in force on it */
     uint8_t waits;                      /* the group's limit was raised, and this disk has not been told */
     uint8_t suspect, refused;           /* block_set_io_throttle refused once, and after looking once more */
-    uint8_t unsure;                     /* typed, after a load: whatever is found, it has to be given back */
+    uint8_t unsure;                     /* typed, after a load or an unknown outcome: whatever is found, it is set, and given back */
     uint8_t held_open;                  /* back in its host's group, which must lose its limit again */
 };
 

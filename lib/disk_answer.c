@@ -356,6 +356,8 @@ static int unknown(struct migbuf_disk *d, int32_t kind)
         d->looked = 0;
         break;
     default:
+        if (d->typed) /* who has typed calls only may have no other answer to the query than from memory */
+            d->node[d->at].unsure = 1;
         d->doubtful |= kind == MIGBUF_DISK_ADD || kind == MIGBUF_DISK_DELETE;
         d->unknown_limits = d->query = 1;
         break;

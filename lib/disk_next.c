@@ -106,7 +106,7 @@ static int32_t next_to_set_typed(struct migbuf_disk *d)
         const struct node *n = &d->node[k];
 
         d->sending = migbuf__disk_part(d, n);
-        if (!n->gone && !n->refused && (!n->joined || n->waits || !migbuf__config_same(&d->sending, &n->set)))
+        if (!n->gone && !n->refused && (!n->joined || n->waits || n->unsure || !migbuf__config_same(&d->sending, &n->set)))
             return write_throttle(d, n, "");
     }
     return 0;

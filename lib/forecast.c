@@ -3,7 +3,6 @@
 #include "migbuf/forecast.h"
 #include "forecast.h"
 #include "number.h"
-#include <float.h>
 
 #define SATURATED 0.9  /* of the limit: a bucket sampled between two of its refills shows a little less than its rate  \
                         */
@@ -27,9 +26,9 @@ static int check(const struct migbuf_forecast *f)
     int rc = migbuf__finite(f->rate);
 
     /* All is well nearly always: one branch then. Comparisons with NaN are false. */
-    if (!rc & (f->peak >= 0) & (f->peak <= DBL_MAX) & (f->grown_bytes >= 0) & (f->grown_bytes <= DBL_MAX) &
-        (f->recent_bytes >= 0) & (f->recent_bytes <= DBL_MAX) & (f->growth_ratio >= 0) & (f->growth_ratio <= 1) &
-        (f->written_bytes >= 0) & (f->written_bytes <= DBL_MAX))
+    if (!rc & (f->peak >= 0) & (f->peak <= MIGBUF__MOST) & (f->grown_bytes >= 0) & (f->grown_bytes <= MIGBUF__MOST) &
+        (f->recent_bytes >= 0) & (f->recent_bytes <= MIGBUF__MOST) & (f->growth_ratio >= 0) & (f->growth_ratio <= 1) &
+        (f->written_bytes >= 0) & (f->written_bytes <= MIGBUF__MOST))
         return 0;
     if (!rc)
         rc = migbuf__finite(f->peak);
@@ -58,8 +57,8 @@ int migbuf_forecast_update(struct migbuf_forecast *f, double interval_s, double 
     if (rc)
         return rc;
     sample = written / interval_s;
-    if (isinf(sample) || isinf(f->grown_bytes + grown) || isinf(f->recent_bytes + written) ||
-        isinf(f->written_bytes + written))
+    if (sample > MIGBUF__MOST || f->grown_bytes + grown > MIGBUF__MOST || f->recent_bytes + written > MIGBUF__MOST ||
+        f->written_bytes + written > MIGBUF__MOST)
         return MIGBUF_E_RANGE;
     f->written_bytes += written;
     if (!(limit > 0))
@@ -122,7 +121,7 @@ int migbuf_forecast_remaining(const struct migbuf_forecast *f, double file_bytes
     if (rc)
         return rc;
     if (file_bytes > 0 && f->written_bytes > 0)
-        y = f->growth_ratio * (f->written_bytes / file_bytes);
+        y = f->growth_ratio * f->written_bytes / file_bytes;
     if (y < STRAIGHT)
         remaining = y > 0 ? file_bytes * y / bend(y) : 0;
     *bytes = migbuf__least(remaining, most);

@@ -16,10 +16,10 @@ static inline double migbuf__growth(double remaining, double growth_ratio, doubl
 
 static inline double migbuf__rate_for(double remaining, double growth_ratio, double budget, double t_s)
 {
-    double slope = growth_ratio * t_s;
+    double slope = growth_ratio * t_s, part = budget / remaining;
 
     if (budget >= remaining || !(slope > 0))
         return INFINITY;
-    return isinf(remaining) ? budget / slope : -remaining / slope * log1p(-budget / remaining);
+    return isinf(remaining) || !(part > 0) ? budget / slope : -remaining / slope * log1p(-part);
 }
 #endif

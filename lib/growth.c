@@ -21,19 +21,33 @@ static double clamp(double ratio)
     return fmin(fmax(ratio, LEAST_RATIO), MOST_RATIO);
 }
 
+/* A record that was not made by migbuf_growth_init has ratio 0: taken as it is, its guest would have no limit. */
+static int check(const struct migbuf_growth *g)
+{
+    int rc = g->ratio >= LEAST_RATIO && g->ratio <= MOST_RATIO ? 0 : MIGBUF_E_INVALID;
+
+    if (!rc)
+        rc = migbuf__positive(g->units);
+    if (!rc)
+        rc = migbuf__finite(g->grown);
+    if (!rc)
+        rc = migbuf__amount(g->credit);
+    return rc ? rc : migbuf__amount(g->units_per_s);
+}
+
 int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double interval_s, uint64_t file_bytes,
                          uint64_t writes, uint64_t written_bytes, double units_per_s, double request_units)
 {
     struct migbuf_growth before;
     double units, grown, keep, allowed, credit;
-    int rc = migbuf__positive(interval_s);
+    int rc = g ? check(g) : MIGBUF_E_INVALID;
 
+    if (!rc)
+        rc = migbuf__positive(interval_s);
     if (!rc)
         rc = migbuf__amount(units_per_s);
     if (!rc)
         rc = migbuf__finite(request_units);
-    if (!g)
-        rc = MIGBUF_E_INVALID;
     if (!rc && !unit_bytes)
         rc = MIGBUF_E_RANGE;
     if (rc)

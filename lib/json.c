@@ -4,159 +4,30 @@
 #include <jansson.h>
 #include <string.h>
 
-#define INT64_DIGITS 19
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static size_t skip_digits(const char *text, size_t bytes, size_t at)
-{
-    while (at < bytes && is_digit(text[at]))
-        at++;
-    return at;
-}
-
-/* The number of four hex digits, or -1. */
-static int hex4(const char *p)
-{
-    int value = 0;
-
-    for (int i = 0; i < 4; i++) {
-        int digit = is_digit(p[i])               ? p[i] - '0'
-                    : p[i] >= 'a' && p[i] <= 'f' ? p[i] - 'a' + 10
-                    : p[i] >= 'A' && p[i] <= 'F' ? p[i] - 'A' + 10
-                                                 : -1;
-        if (digit < 0)
-            return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-/* The UTF-16 unit that \uXXXX at `at` stands for, or -1 when there is none. */
-static int escaped_unit(const char *text, size_t bytes, size_t at)
-{
-    if (bytes - at < 6 || text[at] != '\\' || text[at + 1] != 'u')
-        return -1;
-    return hex4(text + at + 2);
-}
-
-/* One backslash escape: returns where it ends, and repairs half a surrogate pair. */
-static size_t clean_escape(char *text, size_t bytes, size_t at, int *repairs)
-{
-    int unit = escaped_unit(text, bytes, at);
-
-    if (unit < 0)
-        return bytes - at < 2 ? bytes : at + 2;
-    if ((unit & 0xF800) != 0xD800)
-        return at + 6;
-    if ((unit & 0xFC00) == 0xD800) {
-        int low = escaped_unit(text, bytes, at + 6);
-        if (low >= 0 && (low & 0xFC00) == 0xDC00)
-            return at + 12;
-    }
-    memcpy(text + at + 2, "FFFD", 4);
-    ++*repairs;
-    return at + 6;
-}
-
-/* One number: returns where it ends, and saturates an integer beyond int64. */
-static size_t clean_number(char *text, size_t bytes, size_t at, int *repairs)
-{
-    bool negative = text[at] == '-';
-    const char *limit = negative ? "9223372036854775808" : "9223372036854775807";
-    size_t first = at + negative;
-    size_t end = skip_digits(text, bytes, first);
-    size_t digits = end - first;
-
-    if (end < bytes && (text[end] == '.' || text[end] == 'e' || text[end] == 'E')) {
-        while (end < bytes && (is_digit(text[end]) || strchr("+-.eE", text[end])) && text[end])
-            end++;
-        return end;
-    }
-    if (digits < INT64_DIGITS || text[first] == '0')
-        return end;
-    if (digits == INT64_DIGITS && memcmp(text + first, limit, INT64_DIGITS) <= 0)
-        return end;
-    memcpy(text + first, limit, INT64_DIGITS);
-    memset(text + first + INT64_DIGITS, ' ', digits - INT64_DIGITS);
-    ++*repairs;
-    return end;
-}
-
-static size_t clean_string(char *text, size_t bytes, size_t at, int *repairs)
-{
-    at++;
-    while (at < bytes && text[at] != '"') {
-        if (text[at] == '\\')
-            at = clean_escape(text, bytes, at, repairs);
-        else
-            at++;
-    }
-    return at < bytes ? at + 1 : bytes;
-}
-
-int migbuf__json_clean(char *text, size_t bytes)
-{
-    size_t depth = 0;
-    int repairs = 0;
-
-    for (size_t at = 0; at < bytes;) {
-        char c = text[at];
-
-        if (c == '"') {
-            at = clean_string(text, bytes, at, &repairs);
-            continue;
-        }
-        if (c == '-' || is_digit(c)) {
-            at = clean_number(text, bytes, at, &repairs);
-            continue;
-        }
-        if ((c == '{' || c == '[') && ++depth > MIGBUF__JSON_MAX_DEPTH)
-            return MIGBUF_E_TOO_BIG;
-        if ((c == '}' || c == ']') && depth > 0)
-            depth--;
-        at++;
-    }
-    return repairs;
-}
-
 /*
  * jansson 2.14 has an assertion that fails when memory runs out within a token (lex_unget_unsave), and calls other such
- * failures syntax errors. So its allocator is asked first for all that the text can need at most, on 64 bits with 32 bytes
- * of overhead a block: the token and its copy, an object with its table, an array with its own, an item of either.
+ * failures syntax errors. So its allocator is asked first for all that the text can need at most.
  */
 static bool has_memory(const char *text, size_t bytes)
 {
-    size_t need = 4096;
     json_malloc_t take;
     json_free_t give;
     void *block;
 
-    for (size_t at = 0; at < bytes; at++)
-        need += text[at] == '{' ? 384 : text[at] == '[' ? 256 : text[at] == ',' || text[at] == ':' ? 192 : 4;
     json_get_alloc_funcs(&take, &give);
-    block = take(need);
+    block = take(migbuf__json_tree_bytes(text, bytes));
     if (block)
         give(block);
     return block != NULL;
 }
 
-static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+static int finish(json_t *value, const json_error_t *error, struct migbuf__json **document)
 {
-    json_error_t error = { .text = "" };
-    json_t *value;
-
-    if (!has_memory(text, bytes))
-        return MIGBUF_E_NOMEM;
-    value = json_loadb(text, bytes, flags, &error);
     if (value) {
         *document = (struct migbuf__json *)value;
         return 0;
     }
-    switch (json_error_code(&error)) {
+    switch (json_error_code(error)) {
     case json_error_unknown:
     case json_error_out_of_memory:
         return MIGBUF_E_NOMEM;
@@ -167,9 +38,56 @@ static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__j
     }
 }
 
+static int decode(const char *text, size_t bytes, size_t flags, struct migbuf__json **document)
+{
+    json_error_t error = { .text = "" };
+
+    if (migbuf__json_values(text, bytes) > MIGBUF__JSON_MAX_VALUES(bytes))
+        return MIGBUF_E_TOO_BIG;
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    return finish(json_loadb(text, bytes, flags, &error), &error, document);
+}
+
 int migbuf__json_decode(const char *text, size_t bytes, struct migbuf__json **document)
 {
     return decode(text, bytes, JSON_ALLOW_NUL, document);
+}
+
+/* jansson takes the text in pieces of its own size (1 KiB): where we stand, and whether it became too late. */
+struct piecewise {
+    const char *text;
+    size_t bytes, at;
+    const struct migbuf__json_bounds *bounds;
+    bool late;
+};
+
+static size_t next_piece(void *buffer, size_t room, void *context)
+{
+    struct piecewise *p = context;
+    size_t n = p->bytes - p->at < room ? p->bytes - p->at : room;
+
+    p->late = p->late || p->bounds->late(p->bounds->context);
+    if (p->late)
+        return (size_t)-1;
+    memcpy(buffer, p->text + p->at, n);
+    p->at += n;
+    return n;
+}
+
+int migbuf__json_decode_within(const char *text, size_t bytes, const struct migbuf__json_bounds *bounds,
+                               struct migbuf__json **document)
+{
+    struct piecewise p = { .text = text, .bytes = bytes, .bounds = bounds };
+    json_error_t error = { .text = "" };
+    json_t *value;
+
+    if (migbuf__json_values(text, bytes) > bounds->max_values)
+        return MIGBUF_E_TOO_BIG;
+    if (!has_memory(text, bytes))
+        return MIGBUF_E_NOMEM;
+    value = json_load_callback(next_piece, &p, JSON_ALLOW_NUL, &error);
+    return !value && p.late ? MIGBUF_E_TIMEOUT : finish(value, &error, document);
 }
 
 /* A cleaned copy in *copy, which the caller gives back; the number of repairs or an error. */
@@ -219,68 +137,6 @@ int migbuf__json_check_object(const struct migbuf_allocator *a, const char *text
 void migbuf__json_free(struct migbuf__json *document)
 {
     json_decref((json_t *)document);
-}
-
-static size_t skip_blank(const char *text, size_t bytes, size_t at)
-{
-    while (at < bytes && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n'))
-        at++;
-    return at;
-}
-
-static size_t skip_string(const char *text, size_t bytes, size_t at)
-{
-    for (at++; at < bytes && text[at] != '"'; at++)
-        if (text[at] == '\\')
-            at++;
-    return at < bytes ? at + 1 : bytes;
-}
-
-/* The end of the value at `at`: of a string or a bracketed value its last character, of anything else a separator. */
-static size_t skip_value(const char *text, size_t bytes, size_t at)
-{
-    size_t depth = 0;
-
-    while (at < bytes) {
-        char c = text[at];
-
-        if (depth == 0 && (c == ',' || c == '}' || c == ']' || c == ' ' || c == '\t' || c == '\r' || c == '\n'))
-            return at;
-        if (c == '{' || c == '[')
-            depth++;
-        if (c == '}' || c == ']')
-            depth--;
-        at = c == '"' ? skip_string(text, bytes, at) : at + 1;
-        if (depth == 0 && (c == '"' || c == '}' || c == ']'))
-            return at;
-    }
-    return bytes;
-}
-
-bool migbuf__json_find(const char *text, size_t bytes, const char *key, struct migbuf__json_span *value)
-{
-    size_t key_bytes = strlen(key);
-    size_t at = skip_blank(text, bytes, 0);
-    bool found = false;
-
-    while (at < bytes && (text[at] == '{' || text[at] == ',')) {
-        size_t name = skip_blank(text, bytes, at + 1), start, end;
-
-        if (name >= bytes || text[name] != '"')
-            break;
-        end = skip_string(text, bytes, name);
-        at = skip_blank(text, bytes, end);
-        if (at >= bytes || text[at] != ':')
-            break;
-        start = skip_blank(text, bytes, at + 1);
-        at = skip_value(text, bytes, start);
-        if (end - name == key_bytes + 2 && memcmp(text + name + 1, key, key_bytes) == 0) {
-            *value = (struct migbuf__json_span){ .at = start, .bytes = at - start };
-            found = true;
-        }
-        at = skip_blank(text, bytes, at);
-    }
-    return found;
 }
 
 static const json_t *unwrap(const struct migbuf__json *value)

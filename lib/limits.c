@@ -86,12 +86,16 @@ static uint64_t growth_of(const struct migbuf_geometry *g, uint64_t length_bytes
     return (g->flags & MIGBUF_GEOMETRY_ALIGNED ? divide_up(length_bytes, unit) : (length_bytes - 2) / unit + 2) * unit;
 }
 
+/* Bytes that one L2 table tells of. */
+static uint64_t reach_of(const struct migbuf_geometry *g)
+{
+    return g->cluster_bytes / (g->subcluster_bytes == g->cluster_bytes ? 8 : 16) * g->cluster_bytes;
+}
+
 /* Tables that one write's data touch: where it is cut, one more. */
 static uint64_t tables_of_one(const struct migbuf_geometry *g, uint64_t data_bytes)
 {
-    uint64_t reach = g->cluster_bytes / (g->subcluster_bytes == g->cluster_bytes ? 8 : 16) * g->cluster_bytes;
-
-    return divide_up(data_bytes, reach) + !(g->flags & MIGBUF_GEOMETRY_ALIGNED);
+    return divide_up(data_bytes, reach_of(g)) + !(g->flags & MIGBUF_GEOMETRY_ALIGNED);
 }
 
 static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request_bytes);
@@ -100,12 +104,8 @@ struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g)
 {
     struct migbuf_geometry k = *g;
 
-    k.block_bytes = g->block_bytes ? g->block_bytes : g->cluster_bytes;
-    if (!g->request_bytes) {
+    if (!g->request_bytes)
         k.request_bytes = MERGED * LARGEST_REQUEST;
-        if (g->flags & MIGBUF_GEOMETRY_ALIGNED)
-            k.request_bytes = divide_up(k.request_bytes, unit_of(g)) * unit_of(g);
-    }
     if (!g->queue_bytes)
         k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);
     if (!g->extra_bytes)
@@ -201,14 +201,13 @@ int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_byt
     if (data_bytes > UINT64_C(1) << 50)
         return MIGBUF_E_RANGE;
     c = g->cluster_bytes;
-    *bytes = (divide_up(data_bytes, c * (c / (g->subcluster_bytes == c ? 8 : 16))) + divide_up(data_bytes, c * c / 2) + 2 +
-              tables_of(g).refcount_table) * c;
+    *bytes = (divide_up(data_bytes, reach_of(g)) + divide_up(data_bytes, c * c / 2) + 2 + tables_of(g).refcount_table) * c;
     return 0;
 }
 
 int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double units, double *bytes)
 {
-    double c, clusters;
+    double c, clusters, tables;
     int rc = migbuf_geometry_check(g);
 
     if (!rc)
@@ -219,7 +218,8 @@ int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double uni
         return rc;
     c = (double)g->cluster_bytes;
     clusters = fmax(1, (double)unit_of(g) / c);
-    *bytes = units * (1 + (clusters + 1) / (c / 2 - 1)) * c;
+    tables = (double)divide_up(unit_of(g), reach_of(g));
+    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;
     return isfinite(*bytes) ? 0 : MIGBUF_E_RANGE;
 }
 

@@ -127,15 +127,29 @@ int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms, cons
     return rc;
 }
 
+/* Where what a description is of begins: behind the last ": ". */
+static size_t skip_description(const char *text, size_t length)
+{
+    size_t at = 0;
+
+    for (size_t i = 2; i <= length; i++)
+        if (text[i - 2] == ':' && text[i - 1] == ' ')
+            at = i;
+    return at;
+}
+
 int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes)
 {
-    size_t at = 0, digits = 0, end = 0;
+    size_t at, digits = 0, end;
     double value = 0, place = 1, factor;
 
     if (!text || !bytes)
         return MIGBUF_E_INVALID;
+    end = at = skip_description(text, length);
     while (end < length && text[end] != ' ')
         end++;
+    if (end < length && (length - end < 2 || text[end + 1] != '(')) /* "3MB remaining" is no counter */
+        return MIGBUF_E_PROTOCOL;
     for (; at < end && text[at] >= '0' && text[at] <= '9'; at++, digits++)
         value = 10 * value + (text[at] - '0');
     if (at < end && text[at] == '.')

@@ -12,6 +12,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,16 @@
 
 #define ESTABLISHED 1 /* TCP_ESTABLISHED, which the kernel's headers keep to themselves */
 #define ANSWER_WITHIN_S 1
+
+/* <linux/mptcp.h> of 5.16, which is newer than the headers of some systems. */
+#define PROTOCOL_MPTCP 262
+#define LEVEL_MPTCP 284
+#define SUBFLOWS_INFO 2  /* MPTCP_TCPINFO */
+#define SUBFLOWS_MOST 16 /* the kernel has 8 */
+struct subflows {
+    uint32_t head_bytes, count, kernel_bytes, info_bytes; /* struct mptcp_subflow_data */
+    struct tcp_info info[SUBFLOWS_MOST];
+};
 
 static const char old_kernel[] = "this kernel does not tell a connection's rate and busy time";
 
@@ -41,13 +52,44 @@ static int read_info(const struct tcp_info *info, size_t length, struct migbuf_l
     return 0;
 }
 
+/* The sum of a multipath connection's subflows: TCP_INFO tells about the first one only. 0 where it is a plain one. */
+static int read_subflows(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error)
+{
+    struct subflows s = { .head_bytes = offsetof(struct subflows, info), .info_bytes = sizeof s.info[0] };
+    struct migbuf_link_tcp sum = { .flags = MIGBUF_LINK_AT_LEAST }, one = { .flags = 0 };
+    socklen_t length = sizeof s, protocol_bytes = sizeof(int);
+    int protocol = 0;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_bytes) < 0 || protocol != PROTOCOL_MPTCP ||
+        getsockopt(fd, LEVEL_MPTCP, SUBFLOWS_INFO, &s, &length) < 0 || s.count == 0)
+        return 0; /* a peer that speaks TCP only is served by one flow, which has no subflows */
+    for (uint32_t i = 0; i < s.count && i < SUBFLOWS_MOST; i++) {
+        int rc =
+            read_info(&s.info[i], s.kernel_bytes < sizeof s.info[i] ? s.kernel_bytes : sizeof s.info[i], &one, error);
+
+        if (rc < 0)
+            return rc;
+        sum.acked_bytes += one.acked_bytes;
+        sum.delivery_bytes_per_s += one.delivery_bytes_per_s;
+        sum.unsent_bytes += one.unsent_bytes;
+        sum.busy_us = one.busy_us > sum.busy_us ? one.busy_us : sum.busy_us;
+        sum.flags &= one.flags; /* one that waits for the link says that the link is the limit */
+    }
+    *tcp = sum;
+    return 1;
+}
+
 int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error)
 {
     struct tcp_info info;
     socklen_t length = sizeof info;
+    int rc;
 
     if (!tcp)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no place for the result");
+    rc = read_subflows(fd, tcp, error);
+    if (rc)
+        return rc < 0 ? rc : 0;
     memset(&info, 0, sizeof info);
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) {
         int e = errno;
@@ -63,6 +105,7 @@ int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *er
 /* An address and a port as one looks for them; IPv4 is kept as ::ffff:a.b.c.d. */
 struct end {
     uint8_t address[16];
+    uint32_t zone; /* the interface of a link-local address; 0: any */
     uint16_t port; /* 0: any */
     uint8_t any;   /* any address */
 };
@@ -80,9 +123,20 @@ static int parse_port(const char *text, uint16_t *port)
     return 0;
 }
 
+/* "eth0" or "2". */
+static int parse_zone(const char *text, uint32_t *zone)
+{
+    char *rest = NULL;
+
+    *zone = if_nametoindex(text);
+    if (!*zone && *text >= '1' && *text <= '9')
+        *zone = (uint32_t)strtoul(text, &rest, 10);
+    return *zone && (!rest || !*rest) ? 0 : -1;
+}
+
 static int parse_end(const char *text, struct end *end)
 {
-    char address[MIGBUF_LINK_ADDRESS];
+    char address[MIGBUF_LINK_ADDRESS], *zone;
     const char *from = text, *to, *port;
 
     *end = (struct end){ .any = 1 };
@@ -107,14 +161,21 @@ static int parse_end(const char *text, struct end *end)
     memcpy(address, from, (size_t)(to - from));
     address[to - from] = 0;
     end->any = 0;
+    zone = strchr(address, '%');
+    if (zone) {
+        *zone = 0;
+        return inet_pton(AF_INET6, address, end->address) == 1 ? parse_zone(zone + 1, &end->zone) : -1;
+    }
     memcpy(end->address, mapped, sizeof mapped);
     return inet_pton(AF_INET, address, end->address + 12) == 1 || inet_pton(AF_INET6, address, end->address) == 1 ? 0 : -1;
 }
 
-/* One side of a socket as the kernel has it. */
-static void take_end(int family, const __be32 *address, __be16 port, struct end *end)
+/* One side of a socket as the kernel has it. Only for link-local addresses is the interface a part of them. */
+static void take_end(int family, const __be32 *address, __be16 port, uint32_t interface, struct end *end)
 {
     *end = (struct end){ .port = ntohs(port) };
+    if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)address))
+        end->zone = interface;
     if (family == AF_INET)
         memcpy(end->address, mapped, sizeof mapped);
     memcpy(end->address + (family == AF_INET ? 12 : 0), address, family == AF_INET ? 4 : 16);
@@ -123,16 +184,21 @@ static void take_end(int family, const __be32 *address, __be16 port, struct end 
 static int matches(const struct end *wanted, const struct end *found)
 {
     return (wanted->any || !memcmp(wanted->address, found->address, sizeof found->address)) &&
-           (!wanted->port || wanted->port == found->port);
+           (!wanted->zone || wanted->zone == found->zone) && (!wanted->port || wanted->port == found->port);
 }
 
 static void write_end(const struct end *end, char text[MIGBUF_LINK_ADDRESS])
 {
-    char address[INET6_ADDRSTRLEN] = "";
+    char address[INET6_ADDRSTRLEN] = "", zone[IF_NAMESIZE] = "";
     int v4 = !memcmp(end->address, mapped, sizeof mapped);
 
     inet_ntop(v4 ? AF_INET : AF_INET6, end->address + (v4 ? 12 : 0), address, sizeof address);
-    snprintf(text, MIGBUF_LINK_ADDRESS, v4 ? "%s:%u" : "[%s]:%u", address, end->port);
+    if (v4)
+        snprintf(text, MIGBUF_LINK_ADDRESS, "%s:%u", address, end->port);
+    else if (end->zone && if_indextoname(end->zone, zone))
+        snprintf(text, MIGBUF_LINK_ADDRESS, "[%.39s%%%.15s]:%u", address, zone, end->port);
+    else
+        snprintf(text, MIGBUF_LINK_ADDRESS, "[%s]:%u", address, end->port);
 }
 
 /* What is looked for, and what was found so far. */
@@ -152,8 +218,8 @@ static void take_socket(struct search *s, const struct nlmsghdr *h)
     struct end local, remote;
     int told = 0;
 
-    take_end(m->idiag_family, m->id.idiag_src, m->id.idiag_sport, &local);
-    take_end(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport, &remote);
+    take_end(m->idiag_family, m->id.idiag_src, m->id.idiag_sport, m->id.idiag_if, &local);
+    take_end(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport, m->id.idiag_if, &remote);
     if (!matches(&s->local, &local) || !matches(&s->remote, &remote))
         return;
     while (at + sizeof(struct rtattr) <= end) {

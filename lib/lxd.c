@@ -12,8 +12,13 @@
 #define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_lxd_options, server_certificate)
 #define SERVER_FIRST MIGBUF__FIRST(struct migbuf_lxd_server, name)
 
-/* An operation that the server would not wait for any longer is asked about again after this. */
+/* An operation that the server would not wait for any longer is asked about again after this, then after twice as long. */
 #define ASK_AGAIN_MS 50
+#define ASK_AGAIN_MOST_MS 1000
+
+/* A reply may have so many values and one more for so many bytes of its bound: LXD's own have one for about 30. */
+#define LEAST_VALUES 4096
+#define BYTES_PER_VALUE 32
 
 /* ---- paths ---- */
 
@@ -50,7 +55,12 @@ int migbuf__lxd_name(const char *name, struct migbuf_error *error)
 {
     if (!name || !*name || strlen(name) >= MIGBUF_LXD_NAME || !strcmp(name, ".") || !strcmp(name, ".."))
         return migbuf__fail(error, MIGBUF_E_INVALID, "a name is missing, or longer than 127 bytes");
-    return 0;
+    return migbuf__lxd_value(name, error);
+}
+
+int migbuf__lxd_value(const char *text, struct migbuf_error *error)
+{
+    return migbuf__is_utf8(text) ? 0 : migbuf__fail(error, MIGBUF_E_INVALID, "a text is no UTF-8");
 }
 
 /* ---- reading ---- */
@@ -60,8 +70,7 @@ const char *migbuf__lxd_text(const struct migbuf__json *object, const char *key)
     const char *text = "";
     size_t bytes;
 
-    migbuf__json_string(migbuf__json_member(object, key), &text, &bytes);
-    return text;
+    return migbuf__json_string(migbuf__json_member(object, key), &text, &bytes) && strlen(text) == bytes ? text : "";
 }
 
 int migbuf__lxd_copy(char *out, size_t size, const char *text, struct migbuf_error *error)
@@ -86,7 +95,7 @@ uint64_t migbuf__lxd_size(const char *text)
 {
     uint64_t bytes = 0;
 
-    if (*text && migbuf_link_processed(text, strlen(text), &bytes))
+    if (strchr(text, ' ') || migbuf_link_processed(text, strlen(text), &bytes))
         return 0;
     return bytes;
 }
@@ -100,7 +109,7 @@ const char *migbuf_lxd_said(const struct migbuf_lxd *lxd)
 
 static void say(struct migbuf_lxd *lxd, const char *text)
 {
-    snprintf(lxd->said, sizeof lxd->said, "%s", text);
+    migbuf_printable(text, lxd->said, sizeof lxd->said);
 }
 
 int migbuf__lxd_begin(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_error *error)
@@ -128,38 +137,72 @@ static void forget_reply(struct migbuf_lxd *lxd)
     lxd->metadata = NULL;
 }
 
-/* The error of a failed request: the code by its HTTP status. */
-static int refused(struct migbuf_lxd *lxd, long status, const char *words, struct migbuf_error *error)
+/* The error of a failed request: the code by its HTTP status. Where nobody has words for it the status is said. */
+static int refused(struct migbuf_lxd *lxd, uint64_t status, const char *words, struct migbuf_error *error)
 {
-    uint64_t number = status > 0 ? (uint64_t)status : 0;
+    static const struct {
+        uint64_t first, last;
+        int code;
+        const char *text;
+    } known[] = {
+        { 300, 399, MIGBUF_E_PEER, "the server points to another place, which is not followed" },
+        { 401, 401, MIGBUF_E_PEER, "the server does not trust this client" },
+        { 403, 403, MIGBUF_E_PEER, "the server does not trust this client" },
+        { 404, 404, MIGBUF_E_NOTFOUND, "the server has no such thing" },
+        { 409, 409, MIGBUF_E_EXISTS, "the server has one of that name already" },
+        { 502, 502, MIGBUF_E_PEER, "what stands before the server does not reach it" },
+        { 503, 503, MIGBUF_E_PEER, "the server is starting or ending" },
+        { 504, 504, MIGBUF_E_PEER, "what stands before the server does not reach it" },
+    };
+    char number[64];
 
-    say(lxd, words);
-    switch (status) {
-    case 404:
-        return migbuf__fail_numbers(error, MIGBUF_E_NOTFOUND, "the server has no such thing", number, 0);
-    case 409:
-        return migbuf__fail_numbers(error, MIGBUF_E_EXISTS, "the server has one of that name already", number, 0);
-    case 401:
-    case 403:
-        return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server does not trust this client", number, 0);
-    case 503:
-        return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server is starting or ending", number, 0);
-    default:
-        return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server refused", number, 0);
-    }
+    snprintf(number, sizeof number, "HTTP status %llu", (unsigned long long)status);
+    say(lxd, *words || !status ? words : number);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (status >= known[i].first && status <= known[i].last)
+            return migbuf__fail_numbers(error, known[i].code, known[i].text, status, 0);
+    return migbuf__fail_numbers(error, MIGBUF_E_PEER, "the server refused", status, 0);
+}
+
+static bool is_late(void *context)
+{
+    return !left_ms(context);
 }
 
 static int parse(struct migbuf_lxd *lxd, struct migbuf_error *error)
 {
+    const struct migbuf__json_bounds bounds = { .max_values = LEAST_VALUES + lxd->http.max_reply_bytes / BYTES_PER_VALUE,
+                                                .late = is_late,
+                                                .context = lxd };
     int rc = migbuf__json_clean(lxd->http.reply, lxd->http.reply_bytes);
 
     if (rc >= 0)
-        rc = migbuf__json_decode(lxd->http.reply, lxd->http.reply_bytes, &lxd->reply);
-    if (rc == MIGBUF_E_NOMEM)
+        rc = migbuf__json_decode_within(lxd->http.reply, lxd->http.reply_bytes, &bounds, &lxd->reply);
+    switch (rc) {
+    case MIGBUF_E_NOMEM:
         return migbuf__fail(error, rc, "no memory for the server's reply");
-    if (rc < 0 || !migbuf__json_is_object(lxd->reply))
-        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the server's reply is no JSON object");
-    return 0;
+    case MIGBUF_E_TIMEOUT:
+        return migbuf__fail(error, rc, "the server's reply could not be read in time");
+    case MIGBUF_E_TOO_BIG:
+        return migbuf__fail(error, rc, "the server's reply has more values, or more levels, than the bound");
+    default:
+        if (rc < 0 || !migbuf__json_is_object(lxd->reply))
+            return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the server's reply is no JSON object");
+        return 0;
+    }
+}
+
+/* What the HTTP status says, with the reply parsed or (parsed < 0) not: the servers and whatever stands before them send
+ * errors without JSON, too. */
+static int check_status(struct migbuf_lxd *lxd, long status, int parsed, struct migbuf_error *error)
+{
+    if (status >= 400)
+        return refused(lxd, (uint64_t)status, parsed < 0 ? "" : migbuf__lxd_text(lxd->reply, "error"), error);
+    if (status >= 300)
+        return refused(lxd, (uint64_t)status, lxd->http.words, error);
+    if (status < 200)
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the reply has no HTTP status that ends a request");
+    return parsed;
 }
 
 /* One exchange; the answer's envelope is checked and lxd->metadata set. Fills *operation with the URL of what was started,
@@ -177,12 +220,12 @@ static int exchange(struct migbuf_lxd *lxd, const char *method, const char *path
         say(lxd, lxd->http.words);
         return rc;
     }
-    rc = parse(lxd, error);
+    rc = check_status(lxd, status, parse(lxd, error), error);
     if (rc < 0)
         return rc;
     type = migbuf__lxd_text(lxd->reply, "type");
-    if (!strcmp(type, "error") || status >= 400)
-        return refused(lxd, status, migbuf__lxd_text(lxd->reply, "error"), error);
+    if (!strcmp(type, "error")) /* an error found after the status was sent: a wait for an operation */
+        return refused(lxd, migbuf__lxd_number(lxd->reply, "error_code"), migbuf__lxd_text(lxd->reply, "error"), error);
     if (strcmp(type, "sync") && strcmp(type, "async"))
         return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the reply has no type this interface knows");
     lxd->metadata = migbuf__json_member(lxd->reply, "metadata");
@@ -209,31 +252,63 @@ static int look_at(struct migbuf_lxd *lxd, struct migbuf_error *error)
                                 code, 0);
 }
 
-static int await(struct migbuf_lxd *lxd, const char *operation, struct migbuf_error *error)
+/* The paths of an operation, and of a wait for it, from what the server calls it: "/1.0/operations/ID?project=P". It is the
+ * server's word, so that no more than its id goes into a request. */
+static int operation_path(const char *operation, struct migbuf__lxd_path *path, struct migbuf_error *error)
 {
-    char id[MIGBUF_LXD_NAME], path[2 * MIGBUF_LXD_NAME], none[MIGBUF_LXD_NAME];
+    static const char before[] = "/1.0/operations/";
+    size_t length = strcspn(operation, "?"), first = sizeof before - 1;
+    char id[MIGBUF_LXD_NAME];
+
+    if (length <= first || strncmp(operation, before, first) ||
+        strspn(operation + first, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != length - first)
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the reply names no operation");
+    snprintf(id, sizeof id, "%.*s", (int)(length - first), operation + first);
+    migbuf__lxd_path(path, "/operations");
+    migbuf__lxd_path_name(path, id);
+    return 0;
+}
+
+/* Asks once, with the server waiting for as long as we have. lxd->metadata is the operation then. */
+static int ask_operation(struct migbuf_lxd *lxd, const struct migbuf__lxd_path *operation, struct migbuf_error *error)
+{
+    struct migbuf__lxd_path wait = *operation;
+    char none[MIGBUF_LXD_NAME];
     int rc;
 
-    snprintf(id, sizeof id, "%.*s", (int)strcspn(operation, "?"), operation);
-    if (strncmp(id, "/1.0/operations/", 16))
-        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "the reply names no operation");
+    /* The server counts whole seconds and then answers that it still runs (LXD), or with an error (Incus). */
+    wait.w.text = wait.text;
+    migbuf__write(&wait.w, "/wait?timeout=%llu", (unsigned long long)(left_ms(lxd) / 1000));
+    rc = exchange(lxd, "GET", wait.text, NULL, none, error);
+    if (rc == MIGBUF_E_PEER) {
+        lxd->said[0] = 0;
+        rc = exchange(lxd, "GET", operation->text, NULL, none, error);
+    }
+    return rc;
+}
+
+/* A server that does not wait, although asked to, is asked less and less often. */
+static int await(struct migbuf_lxd *lxd, const char *operation, struct migbuf_error *error)
+{
+    struct migbuf__lxd_path path;
+    uint64_t pause_ms = ASK_AGAIN_MS;
+    int rc = operation_path(operation, &path, error);
+
+    if (rc < 0)
+        return rc;
     rc = look_at(lxd, error);
     while (rc == 0) {
-        uint64_t left = left_ms(lxd);
+        uint64_t left;
 
-        if (!left)
+        if (!left_ms(lxd))
             return migbuf__fail(error, MIGBUF_E_TIMEOUT, "the server's operation did not end in time");
-        /* The server counts whole seconds and then answers that it still runs (LXD), or with an error (Incus). */
-        snprintf(path, sizeof path, "%s/wait?timeout=%llu", id, (unsigned long long)(left / 1000));
-        rc = exchange(lxd, "GET", path, NULL, none, error);
-        if (rc == MIGBUF_E_PEER) {
-            lxd->said[0] = 0;
-            rc = exchange(lxd, "GET", id, NULL, none, error);
-        }
+        rc = ask_operation(lxd, &path, error);
         if (rc == 0)
             rc = look_at(lxd, error);
-        if (rc == 0 && left < 1000)
-            migbuf__http_sleep_ms(left < ASK_AGAIN_MS ? (uint32_t)left : ASK_AGAIN_MS);
+        left = left_ms(lxd);
+        if (rc == 0)
+            migbuf__http_sleep_ms((uint32_t)(pause_ms < left ? pause_ms : left));
+        pause_ms = 2 * pause_ms < ASK_AGAIN_MOST_MS ? 2 * pause_ms : ASK_AGAIN_MOST_MS;
     }
     return rc < 0 ? rc : 0;
 }
@@ -261,7 +336,7 @@ int migbuf_lxd_call(struct migbuf_lxd *lxd, const char *method, const char *path
     struct migbuf__json_span span = { 0 };
     int rc;
 
-    if (!method || !*method || !path || *path != '/' || strlen(path) >= MIGBUF__LXD_PATH)
+    if (!method || !path || strlen(path) >= MIGBUF__LXD_PATH)
         return migbuf__fail(error, MIGBUF_E_INVALID, "a request is a method and a path that begins with a slash");
     rc = migbuf__lxd_begin(lxd, timeout_ms, error);
     if (rc == 0)
@@ -480,8 +555,8 @@ int migbuf_lxd_set_key(struct migbuf_lxd *lxd, const char *key, const char *valu
 
     if (!key || !*key)
         return migbuf__fail(error, MIGBUF_E_INVALID, "a pointer is NULL");
-    rc = migbuf__lxd_begin(lxd, timeout_ms, error);
-    if (rc < 0)
+    if ((rc = migbuf__lxd_value(key, error)) < 0 || (rc = migbuf__lxd_value(value ? value : "", error)) < 0 ||
+        (rc = migbuf__lxd_begin(lxd, timeout_ms, error)) < 0)
         return rc;
     migbuf__write(&w, "{\"config\":{");
     migbuf__write_json_string(&w, key);

@@ -18,9 +18,8 @@ struct migbuf_lxd {
     struct migbuf__json *root;          /* metadata of GET /1.0: facts and API extensions */
     const struct migbuf__json *extensions;
     uint64_t deadline_ms;
-    int clustered;
     char project[MIGBUF_LXD_NAME], target[MIGBUF_LXD_NAME];
-    char said[MIGBUF__HTTP_WORDS];
+    char said[MIGBUF__HTTP_WORDS]; /* printable */
 };
 
 /* A URL under way. */
@@ -42,10 +41,11 @@ int migbuf__lxd_begin(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf
 int migbuf__lxd_ask(struct migbuf_lxd *lxd, const char *method, const struct migbuf__lxd_path *path, const char *body,
                     struct migbuf_error *error);
 
-/* Is this a name? */
+/* Is this a name? And may this stand in a JSON text? Both servers turn what is no UTF-8 into something else unasked. */
 int migbuf__lxd_name(const char *name, struct migbuf_error *error);
+int migbuf__lxd_value(const char *text, struct migbuf_error *error);
 
-/* Reading. Members that are missing or of another type leave "" and 0. */
+/* Reading. Members that are missing or of another type leave "" and 0; so does a text with a NUL in it. */
 const char *migbuf__lxd_text(const struct migbuf__json *object, const char *key);
 int migbuf__lxd_copy(char *out, size_t size, const char *text, struct migbuf_error *error);
 uint64_t migbuf__lxd_number(const struct migbuf__json *object, const char *key);

@@ -515,7 +515,7 @@ static int read_disk(const char *name, const struct migbuf__json *from, struct m
     disk->size_bytes = migbuf__lxd_size(migbuf__lxd_text(from, "size"));
     read_limit(*both ? both : read, &disk->read_bytes_per_s, &disk->read_iops);
     read_limit(*both ? both : write, &disk->write_bytes_per_s, &disk->write_iops);
-    snprintf(disk->source, sizeof disk->source, "%s", migbuf__lxd_text(from, "source"));
+    migbuf__copy_cut(disk->source, sizeof disk->source, migbuf__lxd_text(from, "source"));
     if ((rc = COPY(disk->device, name)) < 0 || (rc = COPY(disk->pool, migbuf__lxd_text(from, "pool"))) < 0 ||
         (rc = COPY(disk->bus, migbuf__lxd_text(from, "io.bus"))) < 0)
         return rc;
@@ -652,6 +652,8 @@ static int unescape(char *out, size_t size, const char *text, size_t length, str
         }
         if (n + 1 >= size)
             return migbuf__fail_numbers(error, MIGBUF_E_TOO_BIG, "a text of the server's does not fit", length, size);
+        if (!c)
+            return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a name with a NUL in it");
         out[n++] = (char)c;
     }
     out[n] = 0;
@@ -674,41 +676,90 @@ static int read_instance(const char *url, struct migbuf_lxd_migration *m, struct
     return unescape(m->project, sizeof m->project, project, strcspn(project, "&"), error);
 }
 
-/* Either "progress": {stage, processed, percent, speed}, all texts, or "fs_progress": "1.2GB (110MB/s)"; the latter's text
- * may say anything, what is no size counts as silence. */
+/* A number and nothing else. */
+static bool read_number(const char *text, uint64_t *number)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (!digits || digits > 18 || text[digits])
+        return false;
+    *number = strtoull(text, NULL, 10);
+    return true;
+}
+
+static void read_percent(const char *text, struct migbuf_lxd_migration *m)
+{
+    uint64_t percent;
+
+    if (read_number(text, &percent) && percent <= 100)
+        m->percent = (int32_t)percent;
+}
+
+/* "110.00MB/s": false for anything else. */
+static bool read_speed(const char *text, size_t length, uint64_t *bytes_per_s)
+{
+    return length > 2 && !memcmp(text + length - 2, "/s", 2) && !migbuf_link_processed(text, length - 2, bytes_per_s);
+}
+
+/*
+ * "[DESCRIPTION: ]", then "1.20GB", "45%" or nothing, then the speed: in brackets where it stands behind something. Several
+ * such texts may be there at once, because older servers leave those of past stages: their bytes add up, so that the sum
+ * goes on whichever of them does, and the rest is that of the stage with the most.
+ */
+static void read_progress_text(const char *stage, size_t length, const char *text, struct migbuf_lxd_migration *m,
+                               uint64_t *most)
+{
+    struct migbuf_lxd_migration here = { .percent = -1 };
+    const char *speed;
+    char percent[8];
+    size_t word;
+
+    if (!migbuf_link_processed(text, strlen(text), &here.processed_bytes))
+        m->flags |= MIGBUF_LXD_HAS_PROCESSED;
+    m->processed_bytes += here.processed_bytes;
+    if (here.processed_bytes < *most)
+        return;
+    *most = here.processed_bytes;
+    for (const char *behind; (behind = strstr(text, ": "));)
+        text = behind + 2;
+    word = strcspn(text, " ");
+    if (word && word <= sizeof percent && text[word - 1] == '%') {
+        snprintf(percent, sizeof percent, "%.*s", (int)(word - 1), text);
+        read_percent(percent, &here);
+    }
+    speed = strchr(text, '(');
+    if (speed ? !read_speed(speed + 1, strcspn(speed + 1, ")"), &here.speed_bytes_per_s)
+              : !read_speed(text, word, &here.speed_bytes_per_s))
+        here.speed_bytes_per_s = 0;
+    m->percent = here.percent;
+    m->speed_bytes_per_s = here.speed_bytes_per_s;
+    snprintf(m->stage, sizeof m->stage, "%.*s", (int)length, stage);
+}
+
+/* Either "progress": {stage, processed, percent, speed}, all texts, or "fs_progress": "vm1: 1.2GB (110MB/s)"; the latter's
+ * text may say anything, what is no size counts as silence. */
 static int read_progress(const struct migbuf__json *metadata, struct migbuf_lxd_migration *m,
                          struct migbuf_error *error)
 {
     static const char suffix[] = "_progress";
     const struct migbuf__json *progress = migbuf__json_member(metadata, "progress"), *value;
-    const char *key, *text;
     void *cursor = NULL;
-    size_t bytes;
+    uint64_t most = 0;
+    const char *key;
 
     if (migbuf__json_is_object(progress)) {
-        text = migbuf__lxd_text(progress, "processed");
-        if (*text)
+        if (read_number(migbuf__lxd_text(progress, "processed"), &m->processed_bytes))
             m->flags |= MIGBUF_LXD_HAS_PROCESSED;
-        m->processed_bytes = strtoull(text, NULL, 10);
-        m->speed_bytes_per_s = strtoull(migbuf__lxd_text(progress, "speed"), NULL, 10);
-        text = migbuf__lxd_text(progress, "percent");
-        if (*text >= '0' && *text <= '9' && strlen(text) <= 3 && atoi(text) <= 100)
-            m->percent = atoi(text);
+        read_number(migbuf__lxd_text(progress, "speed"), &m->speed_bytes_per_s);
+        read_percent(migbuf__lxd_text(progress, "percent"), m);
         return COPY(m->stage, migbuf__lxd_text(progress, "stage"));
     }
     while (migbuf__json_each(metadata, &cursor, &key, &value)) {
         size_t length = strlen(key), tail = sizeof suffix - 1;
-        const char *speed;
+        const char *text = migbuf__lxd_text(metadata, key);
 
-        if (length <= tail || length - tail >= sizeof m->stage || strcmp(key + length - tail, suffix) ||
-            !migbuf__json_string(value, &text, &bytes))
-            continue;
-        snprintf(m->stage, sizeof m->stage, "%.*s", (int)(length - tail), key);
-        if (!migbuf_link_processed(text, strcspn(text, " "), &m->processed_bytes))
-            m->flags |= MIGBUF_LXD_HAS_PROCESSED;
-        speed = strchr(text, '(');
-        if (speed && migbuf_link_processed(speed + 1, strcspn(speed + 1, "/)"), &m->speed_bytes_per_s))
-            m->speed_bytes_per_s = 0;
+        if (*text && length > tail && length - tail < sizeof m->stage && !strcmp(key + length - tail, suffix))
+            read_progress_text(key, length - tail, text, m, &most);
     }
     return 0;
 }

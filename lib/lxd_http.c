@@ -11,6 +11,9 @@
 
 #define FIRST_ROOM 4096
 
+/* These servers send a few hundred bytes of headers; libcurl 7.62 would take them without end. */
+#define MAX_HEADER_BYTES 65536
+
 /* Beyond this libcurl's own `long` would overflow where that has 32 bits; it is 24 days. */
 #define MAX_TIMEOUT_MS INT32_MAX
 
@@ -64,6 +67,17 @@ static size_t take(char *bytes, size_t one, size_t count, void *context)
     return n;
 }
 
+static size_t take_header(char *bytes, size_t one, size_t count, void *context)
+{
+    struct migbuf__http *h = context;
+
+    (void)bytes;
+    h->header_bytes += one * count;
+    if (h->header_bytes > MAX_HEADER_BYTES)
+        h->failure = MIGBUF_E_TOO_BIG;
+    return h->failure ? 0 : one * count;
+}
+
 static CURLcode set_place(CURL *c, const char *where, const struct migbuf_lxd_options *o)
 {
     CURLcode rc;
@@ -103,8 +117,30 @@ static CURLcode set_options(struct migbuf__http *h, const char *where, const str
     if (!rc)
         rc = curl_easy_setopt(c, CURLOPT_WRITEDATA, h);
     if (!rc)
+        rc = curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, take_header);
+    if (!rc)
+        rc = curl_easy_setopt(c, CURLOPT_HEADERDATA, h);
+    if (!rc)
         rc = curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)h->max_reply_bytes);
     return rc ? rc : set_place(c, where, o);
+}
+
+/* Printable ASCII without blanks: nothing that ends a line or a word of a request. */
+static int is_plain(const char *text)
+{
+    while (*text > 0x20 && *text < 0x7F)
+        text++;
+    return !*text;
+}
+
+static int is_method(const char *method)
+{
+    static const char *const known[] = { "GET", "POST", "PUT", "PATCH", "DELETE" };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(method, known[i]))
+            return 1;
+    return 0;
 }
 
 int migbuf__http_new(struct migbuf__http *h, const char *where, const struct migbuf_lxd_options *o,
@@ -113,7 +149,7 @@ int migbuf__http_new(struct migbuf__http *h, const char *where, const struct mig
     const struct sockaddr_un *address = NULL;
 
     *h = (struct migbuf__http){ .allocator = *allocator, .max_reply_bytes = o->max_reply_bytes };
-    if (*where != '/' && strncmp(where, "https://", 8))
+    if (*where != '/' && (strncmp(where, "https://", 8) || !is_plain(where)))
         return migbuf__fail(error, MIGBUF_E_INVALID, "a server is the path of a socket, or https://HOST:PORT");
     if (*where == '/' && strlen(where) >= sizeof address->sun_path)
         return migbuf__fail_numbers(error, MIGBUF_E_TOO_BIG, "the path does not fit a unix socket's address",
@@ -197,10 +233,12 @@ static CURLcode prepare(struct migbuf__http *h, const char *method, const char *
 int migbuf__http_request(struct migbuf__http *h, const char *method, const char *path, const char *body,
                          uint64_t timeout_ms, long *status, struct migbuf_error *error)
 {
-    char words[CURL_ERROR_SIZE] = "";
+    char words[CURL_ERROR_SIZE] = "", *elsewhere = NULL;
     CURLcode rc;
 
-    h->reply_bytes = 0;
+    if (!is_method(method) || *path != '/' || !is_plain(path))
+        return migbuf__fail(error, MIGBUF_E_INVALID, "a request is GET, POST, PUT, PATCH or DELETE, and a path without blanks");
+    h->header_bytes = h->reply_bytes = 0;
     h->failure = make_room(h, 0);
     h->words[0] = 0;
     if (h->failure)
@@ -214,9 +252,12 @@ int migbuf__http_request(struct migbuf__http *h, const char *method, const char 
     rc = curl_easy_perform(h->curl);
     curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, (char *)NULL);
     if (rc) {
-        snprintf(h->words, sizeof h->words, "%s", *words ? words : curl_easy_strerror(rc));
+        migbuf_printable(*words ? words : curl_easy_strerror(rc), h->words, sizeof h->words);
         return explain(h, rc, error);
     }
     curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, status);
+    curl_easy_getinfo(h->curl, CURLINFO_REDIRECT_URL, &elsewhere);
+    if (elsewhere)
+        migbuf_printable(elsewhere, h->words, sizeof h->words);
     return 0;
 }

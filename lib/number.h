@@ -1,16 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* number: the rules of numbers that pure functions share. Private. */
+/*
+ * number: the rules of numbers that pure functions share. Private.
+ *
+ * A number is at most MOST, or INFINITY where that means something; one that must not be 0, because something is divided
+ * by it, is at least LEAST. So what is computed of some of them stays within what a double holds: no sum or product becomes
+ * INFINITY by itself, and then NaN.
+ */
 #ifndef MIGBUF_LIB_NUMBER_H
 #define MIGBUF_LIB_NUMBER_H
 #include "migbuf/error.h"
 #include <math.h>
 
-/* 0, MIGBUF_E_INVALID for NaN, MIGBUF_E_RANGE below `least`, above `most`, or equal to `least` where that is excluded. */
+#define MIGBUF__LEAST 1e-50
+#define MIGBUF__MOST 1e50
+
+/* 0, MIGBUF_E_INVALID for NaN, MIGBUF_E_RANGE below `least`, above `most`, or beyond what any number may be. */
 static inline int migbuf__number(double x, double least, double most)
 {
     if (isnan(x))
         return MIGBUF_E_INVALID;
-    return x < least || x > most ? MIGBUF_E_RANGE : 0;
+    return x < least || x > most || (x > MIGBUF__MOST && x < INFINITY) ? MIGBUF_E_RANGE : 0;
 }
 
 /* >= 0, INFINITY included. */
@@ -19,17 +28,24 @@ static inline int migbuf__amount(double x)
     return migbuf__number(x, 0, INFINITY);
 }
 
-/* >= 0 and finite. */
+/* >= 0, INFINITY not. */
 static inline int migbuf__finite(double x)
 {
-    return migbuf__number(x, 0, 1.7976931348623157e308);
+    return migbuf__number(x, 0, MIGBUF__MOST);
 }
 
-/* > 0 and finite. */
+/* > 0, INFINITY not. */
 static inline int migbuf__positive(double x)
 {
-    return migbuf__number(x, 4.9e-324, 1.7976931348623157e308);
+    return migbuf__number(x, MIGBUF__LEAST, MIGBUF__MOST);
 }
+
+/* > 0, INFINITY included. */
+static inline int migbuf__flow(double x)
+{
+    return migbuf__number(x, MIGBUF__LEAST, INFINITY);
+}
+
 /* Of two numbers that are none of them NaN: fmin() and fmax() must care for that, and are calls into libm. */
 static inline double migbuf__least(double a, double b)
 {

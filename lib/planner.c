@@ -5,7 +5,6 @@
 #include "forecast.h"
 #include "memory.h"
 #include "number.h"
-#include <float.h>
 #include <string.h>
 
 #define MOST_DIRTY 0.5  /* d */
@@ -190,7 +189,7 @@ static int check_link(const struct migbuf_planner_link *l)
 {
     int rc = migbuf__positive(l->bytes_per_s);
 
-    return rc ? rc : migbuf__number(l->flow_bytes_per_s, 4.9e-324, INFINITY);
+    return rc ? rc : migbuf__flow(l->flow_bytes_per_s);
 }
 
 /* What one unit of weight gets of a link on which `weights` are left. */
@@ -276,10 +275,11 @@ static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
     int rc = g->link < link_count ? 0 : MIGBUF_E_RANGE;
 
     /* All is well with nearly everybody: one branch then. Comparisons with NaN are false. */
-    if (!rc & (g->weight > 0) & (g->weight <= DBL_MAX) & (g->file_bytes >= 0) & (g->file_bytes <= DBL_MAX) &
-        (g->left_bytes >= 0) & (g->left_bytes <= DBL_MAX) & (g->need_bytes >= 0) & (g->need_bytes <= DBL_MAX) &
-        (g->remaining >= 0) & (g->growth_ratio >= 0) & (g->growth_ratio <= 1) & (g->rate >= 0) & (g->rate <= DBL_MAX) &
-        (g->peak >= 0) & (g->peak <= DBL_MAX))
+    if (!rc & (g->weight >= MIGBUF__LEAST) & (g->weight <= MIGBUF__MOST) & (g->file_bytes >= 0) &
+        (g->file_bytes <= MIGBUF__MOST) & (g->left_bytes >= 0) & (g->left_bytes <= MIGBUF__MOST) &
+        (g->need_bytes >= 0) & (g->need_bytes <= MIGBUF__MOST) & (g->remaining >= 0) &
+        !((g->remaining > MIGBUF__MOST) & (g->remaining < INFINITY)) & (g->growth_ratio >= 0) & (g->growth_ratio <= 1) &
+        (g->rate >= 0) & (g->rate <= MIGBUF__MOST) & (g->peak >= 0) & (g->peak <= MIGBUF__MOST))
         return 0;
     if (!rc)
         rc = migbuf__positive(g->weight);
@@ -397,7 +397,7 @@ static void release_all(const struct migbuf_planner_options *o, const struct mig
         l->b += (s[k].a - l->a) / part(&links[g->link], g->weight, migbuf__most(g->weight, l->c));
         l->a = s[k].a;
         l->c -= g->weight;
-        p->release_s = migbuf__least(migbuf__most(l->b, o->interval_s), 1e300);
+        p->release_s = migbuf__least(migbuf__most(l->b, o->interval_s), MIGBUF__MOST);
         p->place = (uint32_t)k;
         s[k].a = p->release_s;
     }
@@ -551,7 +551,7 @@ static void line_up_flows(slot *s, const struct migbuf_planner_flow *flows, size
 static int check_flows(const struct migbuf_planner_flow *f, size_t n, size_t link_count)
 {
     for (size_t k = 0; k < n; k++) {
-        int rc = f[k].link < link_count ? migbuf__number(f[k].flow_bytes_per_s, 4.9e-324, INFINITY) : MIGBUF_E_RANGE;
+        int rc = f[k].link < link_count ? migbuf__flow(f[k].flow_bytes_per_s) : MIGBUF_E_RANGE;
 
         if (!rc)
             rc = f[k].reserved ? MIGBUF_E_INVALID : migbuf__amount(f[k].seconds);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * qmp: the protocol engine. No system call here, no clock; jansson only through json.h.
+ * qmp: the protocol engine. No system call here, no clock. What a peer sent is looked at without a tree, so that it
+ * costs its length and no more (json.h); jansson checks a caller's arguments only.
  *
- * Everything a call may fail at (allocation, parsing) is done on the side first; what then changes the engine cannot
- * fail. So MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.
+ * Everything a call may fail at (allocation) is done on the side first; what then changes the engine cannot fail. So
+ * MIGBUF_E_NOMEM leaves it as it was, and a host may feed the same bytes again.
  */
 #include "migbuf/qmp.h"
 #include "json.h"
@@ -15,6 +16,8 @@
 #define MIN_MESSAGE_BYTES 1024
 #define MAX_MESSAGE_BYTES (UINT64_C(1) << 30)
 #define MAX_EVENTS 1000000
+#define MIN_EVENT_BYTES 1024
+#define MAX_EVENT_BYTES (UINT64_C(1) << 40)
 #define MAX_NAME_BYTES 128
 #define COMMAND_EXTRA_BYTES 64 /* the fixed parts of a command and 20 digits of id */
 
@@ -29,18 +32,25 @@ struct frame {
     bool escaped;
 };
 
-/* A message in the queue; its line stands behind it. */
+/* A message that waits to be taken; its line stands behind it. */
 struct node {
-    struct node *next;
+    struct node *before, *after;
+    uint64_t arrival; /* counts up */
     struct migbuf_qmp_message message;
     size_t line_bytes;
-    bool unsolicited; /* no command's answer: counts against max_events */
+    bool unsolicited; /* no command's answer: counts against max_events and max_event_bytes */
 };
 
-/* A command without an answer yet. */
+struct list {
+    struct node *first, *last;
+};
+
+/* A command whose answer was not taken yet. */
+enum waiting { WAITS, FORGOTTEN, ANSWERED, TAKEN };
 struct waiter {
     uint64_t id;
-    bool forgotten;
+    struct node *answer; /* when ANSWERED */
+    enum waiting state;
 };
 
 struct buffer {
@@ -62,38 +72,59 @@ struct migbuf_qmp {
     size_t out_sent;
     size_t hello_left; /* unsent bytes of the negotiation, which stands first in `out` */
 
-    struct node *first;
-    struct node **last;
-    struct node *taken; /* keeps the texts of the message handed out last */
-    uint64_t unsolicited;
+    struct list answers, unsolicited; /* each in the order of arrival; the greeting is among the answers */
+    struct node *taken;               /* keeps the texts of the message handed out last */
+    uint64_t arrivals;
+    uint64_t unsolicited_count, unsolicited_bytes;
     uint64_t lost;
 
-    struct waiter *waiters; /* [waiters_first, waiters_end), in the order of sending */
+    struct waiter *waiters; /* [waiters_first, waiters_end), in the order of sending, hence of ids */
     size_t waiters_first;
     size_t waiters_end;
     size_t waiters_capacity;
+    size_t oldest;    /* nobody before that one is without an answer */
+    uint64_t pending; /* how many are without an answer */
     uint64_t next_id;
 };
 
 /* ---- one message ---- */
 
-static int invalid(struct migbuf_qmp_message *m, const char *why)
+static void invalid(struct migbuf_qmp_message *m, const char *why)
 {
     m->kind = MIGBUF_QMP_INVALID;
     m->name = "";
     m->text = why;
     m->text_bytes = strlen(why);
-    return 0;
 }
 
-static void read_id(const char *line, size_t bytes, struct migbuf_qmp_message *m)
-{
-    struct migbuf__json_span id;
+/* The members that count: the kinds of messages first. */
+enum member { QMP, RETURN, ERROR, EVENT, KINDS, DATA = KINDS, TIMESTAMP, ID, MEMBERS };
 
-    if (!migbuf__json_find(line, bytes, "id", &id))
+/* Where they stand in a line; 0 bytes for one that is not there. */
+struct members {
+    struct migbuf__json_span at[MEMBERS];
+};
+
+static struct members find_members(const char *line, size_t bytes)
+{
+    static const char *const names[MEMBERS] = { "QMP", "return", "error", "event", "data", "timestamp", "id" };
+    struct members found = { .at = { { 0, 0 } } };
+    struct migbuf__json_span key, value;
+    size_t at = 0;
+
+    while (migbuf__json_next(line, bytes, &at, &key, &value))
+        for (int i = 0; i < MEMBERS; i++)
+            if (migbuf__json_is(line, key, names[i]))
+                found.at[i] = value;
+    return found;
+}
+
+static void read_id(const char *line, struct migbuf__json_span id, struct migbuf_qmp_message *m)
+{
+    if (id.bytes == 0)
         return;
     m->id_kind = MIGBUF_QMP_ID_OTHER;
-    if (id.bytes == 0 || id.bytes > 19) /* 19 digits fit */
+    if (id.bytes > 19) /* 19 digits fit */
         return;
     for (size_t i = 0; i < id.bytes; i++)
         if (line[id.at + i] < '0' || line[id.at + i] > '9')
@@ -111,119 +142,120 @@ static void place_text(char *line, struct migbuf__json_span span, struct migbuf_
     m->text_bytes = span.bytes;
 }
 
-/* Writes a decoded string over its JSON form, which is longer by the quotes at least. (It would not be if the text held
- * the key twice, once with an escape in it: that is how `false` can happen.) */
-static bool place_string(char *line, struct migbuf__json_span span, const struct migbuf__json *value, const char **text,
-                         uint64_t *text_bytes)
+/* Decodes a string over its JSON form, which is longer by the quotes at least. False when it is none. */
+static bool place_string(char *line, struct migbuf__json_span span, const char **text, uint64_t *text_bytes)
 {
-    const char *decoded;
-    size_t bytes;
-
-    if (!migbuf__json_string(value, &decoded, &bytes) || bytes + 1 > span.bytes)
+    if (line[span.at] != '"')
         return false;
-    memcpy(line + span.at, decoded, bytes + 1);
+    *text_bytes = migbuf__json_unquote(line + span.at, span.bytes);
     *text = line + span.at;
-    *text_bytes = bytes;
     return true;
 }
 
-static int read_event(char *line, size_t bytes, struct migbuf__json_span span, const struct migbuf__json *document,
-                      struct migbuf_qmp_message *m)
+/* The integer that a member of an object is, where it is one. */
+static void read_integer(const char *object, size_t bytes, const char *key, int64_t *number)
 {
-    const struct migbuf__json *stamp = migbuf__json_member(document, "timestamp");
-    struct migbuf__json_span data;
-    uint64_t name_bytes;
+    struct migbuf__json_span span;
+    int64_t negated = 0;
+    size_t i;
 
-    m->text = "{}";
-    m->text_bytes = 2;
-    if (migbuf__json_find(line, bytes, "data", &data)) {
-        if (!migbuf__json_is_object(migbuf__json_member(document, "data")))
-            return invalid(m, "the data of an event is not an object");
-        place_text(line, data, m);
+    if (!migbuf__json_find(object, bytes, key, &span))
+        return;
+    for (i = object[span.at] == '-'; i < span.bytes; i++) {
+        char c = object[span.at + i];
+
+        if (c < '0' || c > '9')
+            return;
+        negated = 10 * negated - (c - '0'); /* a clean text has none beyond int64 */
     }
-    if (!place_string(line, span, migbuf__json_member(document, "event"), &m->name, &name_bytes))
-        return invalid(m, "the name of an event is not a string");
-    migbuf__json_integer(migbuf__json_member(stamp, "seconds"), &m->seconds);
-    migbuf__json_integer(migbuf__json_member(stamp, "microseconds"), &m->microseconds);
-    m->kind = MIGBUF_QMP_EVENT;
-    return 0;
+    *number = object[span.at] == '-' ? negated : -negated;
 }
 
-static int read_error(char *line, struct migbuf__json_span span, const struct migbuf__json *document,
-                      struct migbuf_qmp_message *m)
+/* The readers of a clean line fill *m and return NULL, or why it is no message. */
+
+static const char *read_event(char *line, const struct members *found, struct migbuf_qmp_message *m)
 {
-    const struct migbuf__json *error = migbuf__json_member(document, "error");
+    struct migbuf__json_span data = found->at[DATA], stamp = found->at[TIMESTAMP];
+    uint64_t name_bytes;
+
+    if (data.bytes && line[data.at] != '{')
+        return "the data of an event is not an object";
+    read_integer(line + stamp.at, stamp.bytes, "seconds", &m->seconds);
+    read_integer(line + stamp.at, stamp.bytes, "microseconds", &m->microseconds);
+    if (!place_string(line, found->at[EVENT], &m->name, &name_bytes))
+        return "the name of an event is not a string";
+    m->text = "{}";
+    m->text_bytes = 2;
+    if (data.bytes)
+        place_text(line, data, m);
+    m->kind = MIGBUF_QMP_EVENT;
+    return NULL;
+}
+
+static const char *read_error(char *line, struct migbuf__json_span span, struct migbuf_qmp_message *m)
+{
     char *object = line + span.at;
     struct migbuf__json_span name, description;
     uint64_t name_bytes;
 
     if (!migbuf__json_find(object, span.bytes, "class", &name) ||
         !migbuf__json_find(object, span.bytes, "desc", &description) ||
-        !place_string(object, name, migbuf__json_member(error, "class"), &m->name, &name_bytes) ||
-        !place_string(object, description, migbuf__json_member(error, "desc"), &m->text, &m->text_bytes))
-        return invalid(m, "an error without a class and a description");
+        !place_string(object, name, &m->name, &name_bytes) ||
+        !place_string(object, description, &m->text, &m->text_bytes))
+        return "an error without a class and a description";
     m->kind = MIGBUF_QMP_ERROR;
-    return 0;
+    return NULL;
 }
 
-static int read_members(char *line, size_t bytes, const struct migbuf__json *document, struct migbuf_qmp_message *m)
+static const char *read_members(char *line, const struct members *found, struct migbuf_qmp_message *m)
 {
-    static const char *const key[] = { "QMP", "return", "error", "event" };
-    static const int32_t kind[] = { MIGBUF_QMP_GREETING, MIGBUF_QMP_RETURN, MIGBUF_QMP_ERROR, MIGBUF_QMP_EVENT };
-    struct migbuf__json_span span = { 0, 0 }, found;
-    int32_t which = 0;
+    static const int32_t kind[KINDS] = { MIGBUF_QMP_GREETING, MIGBUF_QMP_RETURN, MIGBUF_QMP_ERROR, MIGBUF_QMP_EVENT };
+    int which = KINDS;
 
-    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
-        if (!migbuf__json_find(line, bytes, key[i], &found))
+    for (int i = 0; i < KINDS; i++) {
+        if (found->at[i].bytes == 0)
             continue;
-        if (which)
-            return invalid(m, "more than one of QMP, return, error and event in one message");
-        which = kind[i];
-        span = found;
+        if (which != KINDS)
+            return "more than one of QMP, return, error and event in one message";
+        which = i;
     }
-    if (which == MIGBUF_QMP_EVENT)
-        return read_event(line, bytes, span, document, m);
-    if (which == MIGBUF_QMP_ERROR)
-        return read_error(line, span, document, m);
-    if (which == 0)
-        return invalid(m, "neither a greeting nor a return, an error or an event");
-    m->kind = which;
-    place_text(line, span, m);
-    return 0;
+    if (which == KINDS)
+        return "neither a greeting nor a return, an error or an event";
+    if (which == EVENT)
+        return read_event(line, found, m);
+    if (which == ERROR)
+        return read_error(line, found->at[ERROR], m);
+    m->kind = kind[which];
+    place_text(line, found->at[which], m);
+    return NULL;
 }
 
-static int parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
+/* Says MIGBUF_QMP_INVALID of whatever is no message. */
+static void parse(char *line, size_t bytes, struct migbuf_qmp_message *m)
 {
-    struct migbuf__json *document;
     int rc = migbuf__json_clean(line, bytes);
+    const struct members found = find_members(line, bytes);
+    const char *why = rc == MIGBUF_E_TOO_BIG ? "nested too deeply"
+                      : rc == MIGBUF_E_RANGE ? "a number is too large"
+                      : rc < 0               ? "not JSON"
+                                             : NULL;
 
-    read_id(line, bytes, m);
-    if (rc < 0)
-        return invalid(m, "nested too deeply");
-    rc = migbuf__json_decode(line, bytes, &document);
-    if (rc == MIGBUF_E_NOMEM)
-        return rc;
-    if (rc < 0)
-        return invalid(m, rc == MIGBUF_E_RANGE ? "a number is too large" : "not JSON");
-    if (migbuf__json_is_object(document))
-        rc = read_members(line, bytes, document, m);
-    else
-        rc = invalid(m, "not a JSON object");
-    migbuf__json_free(document);
-    return rc;
+    read_id(line, found.at[ID], m);
+    if (!why)
+        why = read_members(line, &found, m);
+    if (why)
+        invalid(m, why);
 }
 
 int migbuf_qmp_parse(char *line, uint64_t line_bytes, struct migbuf_qmp_message *message)
 {
     struct migbuf_qmp_message m = { .name = "", .text = "", .seconds = -1, .microseconds = -1 };
-    int rc;
 
     if (!line || !message || line_bytes > SIZE_MAX)
         return MIGBUF_E_INVALID;
-    rc = parse(line, (size_t)line_bytes, &m);
-    if (rc == 0)
-        *message = m;
-    return rc;
+    parse(line, (size_t)line_bytes, &m);
+    *message = m;
+    return 0;
 }
 
 /* ---- memory ---- */
@@ -253,126 +285,166 @@ static void append(struct buffer *b, const char *bytes, size_t count)
     b->used += count;
 }
 
+static size_t node_bytes(const struct node *node)
+{
+    return sizeof *node + node->line_bytes;
+}
+
 static void free_node(struct migbuf_qmp *q, struct node *node)
 {
     if (node)
-        migbuf__free(&q->allocator, node, sizeof *node + node->line_bytes);
+        migbuf__free(&q->allocator, node, node_bytes(node));
 }
 
-static void free_nodes(struct migbuf_qmp *q, struct node *node)
+static void put_last(struct list *list, struct node *node)
 {
-    while (node) {
-        struct node *next = node->next;
-        free_node(q, node);
-        node = next;
-    }
+    node->before = list->last;
+    node->after = NULL;
+    if (list->last)
+        list->last->after = node;
+    else
+        list->first = node;
+    list->last = node;
 }
 
-/* A parsed message out of what was kept from earlier portions and what has come now. */
-static int make_node(struct migbuf_qmp *q, size_t kept, const char *bytes, size_t count, struct node **made)
+static struct node *take_out(struct list *list, struct node *node)
+{
+    if (node->before)
+        node->before->after = node->after;
+    else
+        list->first = node->after;
+    if (node->after)
+        node->after->before = node->before;
+    else
+        list->last = node->before;
+    node->before = node->after = NULL;
+    return node;
+}
+
+static void free_list(struct migbuf_qmp *q, struct list *list)
+{
+    while (list->first)
+        free_node(q, take_out(list, list->first));
+}
+
+/* A parsed message out of what was kept from earlier portions and what has come now; NULL without memory. */
+static struct node *make_node(struct migbuf_qmp *q, size_t kept, const char *bytes, size_t count)
 {
     struct node *node = migbuf__resize(&q->allocator, NULL, 0, sizeof *node + kept + count, 1);
     char *line;
-    int rc;
 
     if (!node)
-        return MIGBUF_E_NOMEM;
+        return NULL;
     *node = (struct node){ .line_bytes = kept + count };
     line = (char *)(node + 1);
     if (kept)
         memcpy(line, q->in.bytes, kept);
     memcpy(line + kept, bytes, count);
-    rc = migbuf_qmp_parse(line, node->line_bytes, &node->message);
-    if (rc < 0)
-        free_node(q, node);
-    else
-        *made = node;
-    return rc;
+    migbuf_qmp_parse(line, node->line_bytes, &node->message);
+    return node;
 }
 
 /* ---- who waits for what ---- */
 
+static bool has_no_answer(const struct waiter *w)
+{
+    return w->state == WAITS || w->state == FORGOTTEN;
+}
+
+/* The command of that id, unless its answer was taken. */
 static struct waiter *find_waiter(const struct migbuf_qmp *q, uint64_t id)
 {
-    for (size_t i = q->waiters_first; i < q->waiters_end; i++)
-        if (q->waiters[i].id == id)
-            return &q->waiters[i];
-    return NULL;
+    size_t low = q->waiters_first, high = q->waiters_end;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (q->waiters[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == q->waiters_end || q->waiters[low].id != id || q->waiters[low].state == TAKEN)
+        return NULL;
+    return &q->waiters[low];
 }
 
-/* Answers come in the order of the commands, so w is the first in all but odd cases. */
+/* The command that has waited longest; there is one. */
+static struct waiter *oldest_waiter(struct migbuf_qmp *q)
+{
+    if (q->oldest < q->waiters_first)
+        q->oldest = q->waiters_first;
+    while (!has_no_answer(&q->waiters[q->oldest]))
+        q->oldest++;
+    return &q->waiters[q->oldest];
+}
+
+/* Nobody asks for w again. Answers come in the order of the commands, so w is the first in all but odd cases. */
 static void remove_waiter(struct migbuf_qmp *q, struct waiter *w)
 {
-    struct waiter *first = q->waiters + q->waiters_first;
-
-    memmove(first + 1, first, (size_t)(w - first) * sizeof *w);
-    q->waiters_first++;
+    w->state = TAKEN;
+    while (q->waiters_first < q->waiters_end && q->waiters[q->waiters_first].state == TAKEN)
+        q->waiters_first++;
 }
 
+/* Makes room for one more. Where half of the places are free by then they are used, so that each is moved rarely. */
 static int reserve_waiter(struct migbuf_qmp *q)
 {
-    size_t count = q->waiters_end - q->waiters_first;
-    size_t capacity = q->waiters_capacity ? 2 * q->waiters_capacity : 16;
+    size_t capacity = q->waiters_capacity ? 2 * q->waiters_capacity : 16, kept = 0;
     struct waiter *waiters;
 
     if (q->waiters_end < q->waiters_capacity)
         return 0;
-    if (count > q->waiters_capacity / 2 || q->waiters_capacity == 0) {
+    for (size_t i = q->waiters_first; i < q->waiters_end; i++)
+        kept += q->waiters[i].state != TAKEN;
+    if (kept > q->waiters_capacity / 2 || q->waiters_capacity == 0) {
         waiters = migbuf__resize(&q->allocator, q->waiters, q->waiters_capacity, capacity, sizeof *waiters);
         if (!waiters)
             return MIGBUF_E_NOMEM;
         q->waiters = waiters;
         q->waiters_capacity = capacity;
     }
-    memmove(q->waiters, q->waiters + q->waiters_first, count * sizeof *q->waiters);
-    q->waiters_first = 0;
-    q->waiters_end = count;
+    kept = 0;
+    for (size_t i = q->waiters_first; i < q->waiters_end; i++)
+        if (q->waiters[i].state != TAKEN)
+            q->waiters[kept++] = q->waiters[i];
+    q->waiters_first = q->oldest = 0;
+    q->waiters_end = kept;
     return 0;
 }
 
-/* ---- the queue ---- */
+/* ---- the queues ---- */
 
-/* Takes *link's node out of the queue. */
-static struct node *unlink_node(struct migbuf_qmp *q, struct node **link)
+static struct node *take_unsolicited(struct migbuf_qmp *q, struct node *node)
 {
-    struct node *node = *link;
-
-    *link = node->next;
-    if (!node->next)
-        q->last = link;
-    node->next = NULL;
-    if (node->unsolicited)
-        q->unsolicited--;
-    return node;
+    q->unsolicited_count--;
+    q->unsolicited_bytes -= node_bytes(node);
+    return take_out(&q->unsolicited, node);
 }
 
-static void drop_oldest_unsolicited(struct migbuf_qmp *q)
+/* The newest is kept, however long: max_message_bytes bounds it. */
+static void put_unsolicited(struct migbuf_qmp *q, struct node *node)
 {
-    struct node **link = &q->first;
+    uint64_t bytes = node_bytes(node);
 
-    while (!(*link)->unsolicited)
-        link = &(*link)->next;
-    free_node(q, unlink_node(q, link));
-    q->lost++;
-}
-
-static void enqueue(struct migbuf_qmp *q, struct node *node)
-{
-    if (node->unsolicited) {
-        if (q->unsolicited == q->options.max_events)
-            drop_oldest_unsolicited(q);
-        q->unsolicited++;
+    while (q->unsolicited.first && (q->unsolicited_count >= q->options.max_events ||
+                                    q->unsolicited_bytes + bytes > q->options.max_event_bytes)) {
+        free_node(q, take_unsolicited(q, q->unsolicited.first));
+        q->lost++;
     }
-    *q->last = node;
-    q->last = &node->next;
+    q->unsolicited_count++;
+    q->unsolicited_bytes += bytes;
+    node->unsolicited = true;
+    put_last(&q->unsolicited, node);
 }
 
-static struct node **find_reply(struct migbuf_qmp *q, uint64_t id)
+static struct node *take_answer(struct migbuf_qmp *q, struct node *node)
 {
-    for (struct node **link = &q->first; *link; link = &(*link)->next)
-        if ((*link)->message.id == id && id)
-            return link;
-    return NULL;
+    struct waiter *w = find_waiter(q, node->message.id);
+
+    if (w)
+        remove_waiter(q, w);
+    return take_out(&q->answers, node);
 }
 
 static void release_taken(struct migbuf_qmp *q)
@@ -381,9 +453,9 @@ static void release_taken(struct migbuf_qmp *q)
     q->taken = NULL;
 }
 
-static int hand_out(struct migbuf_qmp *q, struct node **link, struct migbuf_qmp_message *message)
+static int hand_out(struct migbuf_qmp *q, struct node *node, struct migbuf_qmp_message *message)
 {
-    q->taken = unlink_node(q, link);
+    q->taken = node->unsolicited ? take_unsolicited(q, node) : take_answer(q, node);
     if (q->taken->message.kind == MIGBUF_QMP_EVENT) {
         q->taken->message.lost_events = q->lost;
         q->lost = 0;
@@ -398,11 +470,13 @@ static int hand_out(struct migbuf_qmp *q, struct node **link, struct migbuf_qmp_
  * it reads commands in order: then it is the oldest. */
 static struct waiter *answered(struct migbuf_qmp *q, const struct migbuf_qmp_message *m)
 {
+    struct waiter *w = NULL;
+
     if (m->id_kind == MIGBUF_QMP_ID_NUMBER)
-        return find_waiter(q, m->id);
-    if (m->kind == MIGBUF_QMP_ERROR && m->id_kind == MIGBUF_QMP_ID_NONE && q->waiters_first < q->waiters_end)
-        return &q->waiters[q->waiters_first];
-    return NULL;
+        w = find_waiter(q, m->id);
+    else if (m->kind == MIGBUF_QMP_ERROR && m->id_kind == MIGBUF_QMP_ID_NONE && q->pending)
+        w = oldest_waiter(q);
+    return w && has_no_answer(w) ? w : NULL;
 }
 
 static void dispatch_answer(struct migbuf_qmp *q, struct node *node)
@@ -410,32 +484,33 @@ static void dispatch_answer(struct migbuf_qmp *q, struct node *node)
     struct migbuf_qmp_message *m = &node->message;
     struct waiter *w = answered(q, m);
 
-    if (w) {
-        bool forgotten = w->forgotten;
-
-        m->id = w->id;
-        remove_waiter(q, w);
-        if (forgotten)
-            free_node(q, node);
-        else
-            enqueue(q, node);
+    if (!w) {
+        if (m->kind == MIGBUF_QMP_RETURN || m->id_kind != MIGBUF_QMP_ID_NONE)
+            invalid(m, "an answer that nobody waits for");
+        m->id = 0;
+        put_unsolicited(q, node);
         return;
     }
-    if (m->kind == MIGBUF_QMP_RETURN || m->id_kind != MIGBUF_QMP_ID_NONE)
-        invalid(m, "an answer that nobody waits for");
-    m->id = 0;
-    node->unsolicited = true;
-    enqueue(q, node);
+    m->id = w->id;
+    q->pending--;
+    if (w->state == FORGOTTEN) {
+        remove_waiter(q, w);
+        free_node(q, node);
+        return;
+    }
+    w->state = ANSWERED;
+    w->answer = node;
+    put_last(&q->answers, node);
 }
 
 static int dispatch(struct migbuf_qmp *q, struct node *node)
 {
     const struct migbuf_qmp_message *m = &node->message;
 
+    node->arrival = q->arrivals++;
     if (m->kind == MIGBUF_QMP_EVENT) {
         node->message.id = 0;
-        node->unsolicited = true;
-        enqueue(q, node);
+        put_unsolicited(q, node);
         return 0;
     }
     if (q->state == READY && m->kind != MIGBUF_QMP_GREETING) {
@@ -445,7 +520,7 @@ static int dispatch(struct migbuf_qmp *q, struct node *node)
     if (q->state == WAITING && m->kind == MIGBUF_QMP_GREETING) {
         q->state = NEGOTIATING;
         node->message.id = 0;
-        enqueue(q, node);
+        put_last(&q->answers, node);
         return 0;
     }
     if (q->state == NEGOTIATING && m->kind == MIGBUF_QMP_RETURN && m->id_kind == MIGBUF_QMP_ID_NUMBER && m->id == 0) {
@@ -488,8 +563,7 @@ static const char *scan(struct frame *f, const char *p, const char *end)
 
 /* What one feed has found, before the engine is changed. */
 struct intake {
-    struct node *first;
-    struct node **last;
+    struct list list;
     struct frame frame;
     size_t kept;      /* how much of q->in still belongs to the message being read */
     const char *rest; /* the part of that message that came now */
@@ -500,7 +574,7 @@ static int take_in(struct migbuf_qmp *q, const char *p, const char *end, struct 
 {
     while (p < end) {
         const char *start = p;
-        int rc;
+        struct node *node;
 
         if (in->frame.depth == 0 && is_blank(*p)) {
             in->rest = ++p;
@@ -517,10 +591,10 @@ static int take_in(struct migbuf_qmp *q, const char *p, const char *end, struct 
         }
         if (in->frame.depth)
             break;
-        rc = make_node(q, in->kept, start, (size_t)(p - start), in->last);
-        if (rc < 0)
-            return rc;
-        in->last = &(*in->last)->next;
+        node = make_node(q, in->kept, start, (size_t)(p - start));
+        if (!node)
+            return MIGBUF_E_NOMEM;
+        put_last(&in->list, node);
         in->kept = 0;
         in->rest = p;
     }
@@ -533,14 +607,9 @@ static void commit(struct migbuf_qmp *q, struct intake *in, const char *end)
     q->in.used = in->kept;
     if (!in->broken)
         append(&q->in, in->rest, (size_t)(end - in->rest));
-    while (in->first && !q->broken) {
-        struct node *node = in->first;
-
-        in->first = node->next;
-        node->next = NULL;
-        q->broken = dispatch(q, node);
-    }
-    free_nodes(q, in->first);
+    while (in->list.first && !q->broken)
+        q->broken = dispatch(q, take_out(&in->list, in->list.first));
+    free_list(q, &in->list);
     if (!q->broken)
         q->broken = in->broken;
 }
@@ -556,10 +625,9 @@ int migbuf_qmp_feed(struct migbuf_qmp *engine, const char *bytes, uint64_t bytes
     if (q->broken || bytes_count == 0)
         return q->broken;
     in = (struct intake){ .frame = q->frame, .kept = q->in.used, .rest = bytes };
-    in.last = &in.first;
     rc = take_in(q, bytes, bytes + bytes_count, &in);
     if (rc < 0) {
-        free_nodes(q, in.first);
+        free_list(q, &in.list);
         return rc;
     }
     commit(q, &in, bytes + bytes_count);
@@ -570,25 +638,29 @@ int migbuf_qmp_feed(struct migbuf_qmp *engine, const char *bytes, uint64_t bytes
 
 int migbuf_qmp_next(struct migbuf_qmp *engine, struct migbuf_qmp_message *message)
 {
+    struct node *answer, *other;
+
     if (!engine || !message)
         return MIGBUF_E_INVALID;
     release_taken(engine);
-    return engine->first ? hand_out(engine, &engine->first, message) : engine->broken;
+    answer = engine->answers.first;
+    other = engine->unsolicited.first;
+    if (!answer && !other)
+        return engine->broken;
+    return hand_out(engine, !other || (answer && answer->arrival < other->arrival) ? answer : other, message);
 }
 
 int migbuf_qmp_reply(struct migbuf_qmp *engine, uint64_t id, struct migbuf_qmp_message *message)
 {
-    struct node **link;
     const struct waiter *w;
 
     if (!engine || !message)
         return MIGBUF_E_INVALID;
     release_taken(engine);
-    link = find_reply(engine, id);
-    if (link)
-        return hand_out(engine, link, message);
     w = find_waiter(engine, id);
-    return w && !w->forgotten ? engine->broken : MIGBUF_E_NOTFOUND;
+    if (!w || w->state == FORGOTTEN)
+        return MIGBUF_E_NOTFOUND;
+    return w->state == ANSWERED ? hand_out(engine, w->answer, message) : engine->broken;
 }
 
 int migbuf_qmp_event(struct migbuf_qmp *engine, struct migbuf_qmp_message *message)
@@ -596,28 +668,25 @@ int migbuf_qmp_event(struct migbuf_qmp *engine, struct migbuf_qmp_message *messa
     if (!engine || !message)
         return MIGBUF_E_INVALID;
     release_taken(engine);
-    for (struct node **link = &engine->first; *link; link = &(*link)->next)
-        if ((*link)->message.kind == MIGBUF_QMP_EVENT)
-            return hand_out(engine, link, message);
+    for (struct node *node = engine->unsolicited.first; node; node = node->after)
+        if (node->message.kind == MIGBUF_QMP_EVENT)
+            return hand_out(engine, node, message);
     return engine->broken;
 }
 
 int migbuf_qmp_forget(struct migbuf_qmp *engine, uint64_t id)
 {
-    struct node **link;
     struct waiter *w;
 
     if (!engine)
         return MIGBUF_E_INVALID;
-    link = find_reply(engine, id);
-    if (link) {
-        free_node(engine, unlink_node(engine, link));
-        return 0;
-    }
     w = find_waiter(engine, id);
-    if (!w || w->forgotten)
+    if (!w || w->state == FORGOTTEN)
         return MIGBUF_E_NOTFOUND;
-    w->forgotten = true;
+    if (w->state == ANSWERED)
+        free_node(engine, take_answer(engine, w->answer));
+    else
+        w->state = FORGOTTEN;
     return 0;
 }
 
@@ -630,7 +699,7 @@ int migbuf_qmp_is_ready(const struct migbuf_qmp *engine)
 
 uint64_t migbuf_qmp_pending(const struct migbuf_qmp *engine)
 {
-    return engine ? engine->waiters_end - engine->waiters_first : 0;
+    return engine ? engine->pending : 0;
 }
 
 /* ---- commands ---- */
@@ -698,6 +767,7 @@ int migbuf_qmp_command(struct migbuf_qmp *engine, const char *name, const char *
         return MIGBUF_E_NOMEM;
     *id = engine->next_id++;
     engine->waiters[engine->waiters_end++] = (struct waiter){ .id = *id };
+    engine->pending++;
     write_command(engine, name, arguments, *id);
     return 0;
 }
@@ -738,6 +808,7 @@ int migbuf_qmp_sent(struct migbuf_qmp *engine, uint64_t bytes_count)
 static const struct migbuf_qmp_options defaults = {
     .max_message_bytes = UINT64_C(1) << 20,
     .max_events = 256,
+    .max_event_bytes = UINT64_C(4) << 20,
 };
 
 int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size)
@@ -748,6 +819,8 @@ int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size)
 static int check_options(const struct migbuf_qmp_options *o)
 {
     if (o->max_message_bytes < MIN_MESSAGE_BYTES || o->max_message_bytes > MAX_MESSAGE_BYTES)
+        return MIGBUF_E_RANGE;
+    if (o->max_event_bytes < MIN_EVENT_BYTES || o->max_event_bytes > MAX_EVENT_BYTES)
         return MIGBUF_E_RANGE;
     return o->max_events < 1 || o->max_events > MAX_EVENTS ? MIGBUF_E_RANGE : 0;
 }
@@ -771,7 +844,6 @@ int migbuf_qmp_new(const struct migbuf_qmp_options *options, const struct migbuf
     if (!q)
         return MIGBUF_E_NOMEM;
     *q = (struct migbuf_qmp){ .allocator = a, .options = o, .next_id = 1, .hello_left = sizeof hello - 1 };
-    q->last = &q->first;
     if (reserve(q, &q->out, sizeof hello) < 0) {
         migbuf_qmp_free(q);
         return MIGBUF_E_NOMEM;
@@ -788,7 +860,8 @@ void migbuf_qmp_free(struct migbuf_qmp *engine)
     if (!engine)
         return;
     a = engine->allocator;
-    free_nodes(engine, engine->first);
+    free_list(engine, &engine->answers);
+    free_list(engine, &engine->unsolicited);
     free_node(engine, engine->taken);
     migbuf__free(&a, engine->in.bytes, engine->in.capacity);
     migbuf__free(&a, engine->out.bytes, engine->out.capacity);

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -28,8 +29,9 @@ struct migbuf_qmp_socket {
     struct migbuf_qmp *engine;
     int fd;
     int passing;       /* a descriptor that has to go with the next byte, -1: none */
-    bool closed;       /* the peer sent its last byte */
-    bool write_broken; /* the peer takes no more bytes; what it has sent may still be read */
+    bool closed;       /* the peer sent its last byte, or what counts as such */
+    bool write_broken; /* the peer takes no more bytes; what it has sent by then may still be read */
+    int unread;        /* so many bytes are left of that */
     size_t held;       /* bytes that were read but not fed, for want of memory */
     char bytes[READ_BYTES];
 };
@@ -47,26 +49,20 @@ static int64_t deadline_in(uint32_t timeout_ms)
     return now_ns() + (int64_t)timeout_ms * NS_PER_MS;
 }
 
-/* Rounded up, so that a poll does not end before the deadline. */
-static int ms_until(int64_t deadline)
-{
-    int64_t left = (deadline - now_ns() + NS_PER_MS - 1) / NS_PER_MS;
-
-    if (left < 0)
-        return 0;
-    return left > INT_MAX ? INT_MAX : (int)left;
-}
-
-/* poll() that survives signals: > 0 ready, 0 the deadline has passed. */
+/* poll() that survives signals: > 0 ready, 0 the deadline has passed, ready or not. */
 static int wait_ready(int fd, short events, int64_t deadline)
 {
     struct pollfd p = { .fd = fd, .events = events };
-    int n;
+    int64_t left;
 
-    do
-        n = poll(&p, 1, ms_until(deadline));
-    while ((n < 0 && errno == EINTR) || (n == 0 && now_ns() < deadline));
-    return n;
+    while ((left = deadline - now_ns()) > 0) {
+        int64_t ms = (left + NS_PER_MS - 1) / NS_PER_MS; /* rounded up, so that it does not end before */
+        int n = poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+
+        if (n > 0 || (n < 0 && errno != EINTR))
+            return n;
+    }
+    return 0;
 }
 
 static bool would_block(int e)
@@ -105,6 +101,8 @@ static int send_failed(struct migbuf_qmp_socket *s, struct migbuf_error *error)
     if (errno != EPIPE && errno != ECONNRESET)
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "cannot send to the monitor", errno);
     s->write_broken = true;
+    if (ioctl(s->fd, FIONREAD, &s->unread) < 0)
+        s->unread = 0;
     return 0;
 }
 
@@ -174,21 +172,24 @@ static int feed(struct migbuf_qmp_socket *s, size_t count, struct migbuf_error *
 static int receive(struct migbuf_qmp_socket *s, struct migbuf_error *error)
 {
     int rc = s->held ? feed(s, s->held, error) : 0;
+    bool empty = false;
 
-    for (int i = 0; i < READS_PER_STEP && rc == 0 && !s->closed; i++) {
+    for (int i = 0; i < READS_PER_STEP && rc == 0 && !s->closed && !empty; i++) {
         ssize_t n = recv(s->fd, s->bytes, sizeof s->bytes, MSG_DONTWAIT);
 
-        if (n < 0 && (would_block(errno) || errno == EINTR)) /* the caller looks at its deadline and comes back */
+        if (n < 0 && errno == EINTR) /* the caller looks at its deadline and comes back */
             return 0;
-        if (n < 0 && errno != ECONNRESET)
+        if (n < 0 && !would_block(errno) && errno != ECONNRESET)
             return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "cannot read from the monitor", errno);
-        if (n <= 0)
-            s->closed = true;
-        else
+        if (n > 0)
             rc = feed(s, (size_t)n, error);
-        if (n < (ssize_t)sizeof s->bytes)
-            break;
+        else
+            s->closed = n == 0 || !would_block(errno);
+        empty = n < (ssize_t)sizeof s->bytes;
+        s->unread -= n > 0 ? (int)n : 0;
     }
+    if (s->write_broken && (empty || s->unread <= 0)) /* nobody is there to talk to, even if it goes on talking */
+        s->closed = true;
     return rc;
 }
 
@@ -207,9 +208,8 @@ static int turn(struct migbuf_qmp_socket *s, int64_t deadline, struct migbuf_err
 
     if (rc < 0)
         return rc;
-    if (now_ns() >= deadline)
-        return fail_timeout(s, error);
-    rc = s->held ? 1 : wait_ready(s->fd, (short)migbuf_qmp_socket_wanted(s), deadline);
+    rc = s->held || s->write_broken ? now_ns() < deadline
+                                    : wait_ready(s->fd, (short)migbuf_qmp_socket_wanted(s), deadline);
     if (rc == 0)
         return fail_timeout(s, error);
     if (rc < 0)
@@ -224,6 +224,8 @@ static int set_address(struct sockaddr_un *address, const char *path, struct mig
     size_t bytes = strlen(path) + 1;
 
     *address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    if (!*path) /* the kernel would take it for an abstract address made of NULs */
+        return migbuf__fail(error, MIGBUF_E_INVALID, "the path is empty");
     if (bytes > sizeof address->sun_path)
         return migbuf__fail_numbers(error, MIGBUF_E_TOO_BIG, "the path is longer than a unix socket's address can hold",
                                     bytes, sizeof address->sun_path);
@@ -287,6 +289,7 @@ static int new_socket(int fd, const struct migbuf_qmp_options *options, const st
     s->fd = fd;
     s->passing = -1;
     s->closed = s->write_broken = false;
+    s->unread = 0;
     s->held = 0;
     *out = s;
     return 0;
@@ -415,7 +418,7 @@ static int queue_command(struct migbuf_qmp_socket *s, const char *name, const ch
     if (rc == MIGBUF_E_INVALID)
         return migbuf__fail(error, rc, "not a command name, or the arguments are not one JSON object");
     if (rc == MIGBUF_E_TOO_BIG && migbuf_qmp_is_ready(s->engine) >= 0)
-        return migbuf__fail(error, rc, "the arguments are too long or nested too deeply");
+        return migbuf__fail(error, rc, "the arguments are too long, nested too deeply, or of too many values");
     return rc < 0 ? fail_engine(error, rc) : 0;
 }
 

@@ -7,11 +7,12 @@
 #include "json.h"
 #include "memory.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_KEY_BYTES 64
 
-enum field_type { U64, DOUBLE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED, IS_NOT_OK };
+enum field_type { U64, RATE, BOOLEAN, TEXT, CUT_TEXT, OBJECT, IS_NOSPACE, IS_FAILED, IS_NOT_OK };
 
 /* One member: where it is ("a.b" is member b of member a), where it goes, and what to say when it is not right. */
 struct field {
@@ -86,13 +87,15 @@ static int put_flag(bool valid, bool flag, void *out)
     return valid ? 0 : MIGBUF_E_PROTOCOL;
 }
 
-static int put_double(const struct migbuf__json *value, void *out)
+/* A rate, 0 where QEMU has none: some versions say -1 then. */
+static int put_rate(const struct migbuf__json *value, void *out)
 {
     double number;
 
     if (!migbuf__json_number(value, &number))
         return MIGBUF_E_PROTOCOL;
-    memcpy(out, &number, sizeof number);
+    if (number > 0)
+        memcpy(out, &number, sizeof number);
     return 0;
 }
 
@@ -120,8 +123,8 @@ static int put(const struct migbuf__json *value, const struct field *f, char *re
     switch (f->type) {
     case U64:
         return put_u64(value, out);
-    case DOUBLE:
-        return put_double(value, out);
+    case RATE:
+        return put_rate(value, out);
     case BOOLEAN: {
         bool valid = migbuf__json_boolean(value, &flag);
         return put_flag(valid, flag, out);
@@ -168,17 +171,41 @@ static int load(const char *text, uint64_t bytes, struct migbuf__json **document
     case MIGBUF_E_RANGE:
         return migbuf__fail(error, rc, "a number is beyond what a double holds");
     case MIGBUF_E_TOO_BIG:
-        return migbuf__fail(error, rc, "nested too deeply");
+        return migbuf__fail(error, rc, "nested too deeply, or more values than QEMU writes in such a length");
     default:
         return migbuf__fail(error, rc, migbuf_strerror(rc));
     }
 }
 
-/* A condition on an entry of a list: member `path` is the string `text`; text NULL holds always. */
+/* The node under a filter, NULL where this is none. QEMU shows a filter's child twice, as its file and as its backing.
+ */
+static const struct migbuf__json *under_filter(const struct migbuf__json *node)
+{
+    const struct migbuf__json *child = migbuf__json_member(node, "parent");
+    const char *name;
+    size_t bytes;
+
+    if (!migbuf__json_string(migbuf__json_member(child, "node-name"), &name, &bytes))
+        return NULL;
+    return is_text(at_path(node, "backing.node-name"), name) ? child : NULL;
+}
+
+/* Which entry of a list is meant: `path` is the string `text`; text NULL holds always. With `filters` a node that lies
+ * under filters counts as well. */
 struct condition {
     const char *path;
     const char *text;
+    bool filters;
 };
+
+static bool fits(const struct migbuf__json *entry, const struct condition *wanted)
+{
+    bool found = !wanted->text;
+
+    for (; entry && !found; entry = wanted->filters ? under_filter(entry) : NULL)
+        found = is_text(at_path(entry, wanted->path), wanted->text);
+    return found;
+}
 
 static int find(const struct migbuf__json *list, const struct condition *wanted, size_t conditions,
                 const struct migbuf__json **entry, struct migbuf_error *error)
@@ -186,12 +213,12 @@ static int find(const struct migbuf__json *list, const struct condition *wanted,
     if (!migbuf__json_is_array(list))
         return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
     for (size_t i = 0; i < migbuf__json_count(list); i++) {
-        bool fits = true;
+        size_t j = 0;
 
         *entry = migbuf__json_item(list, i);
-        for (size_t j = 0; j < conditions; j++)
-            fits = fits && (!wanted[j].text || is_text(at_path(*entry, wanted[j].path), wanted[j].text));
-        if (fits)
+        while (j < conditions && fits(*entry, &wanted[j]))
+            j++;
+        if (j == conditions)
             return 0;
     }
     return migbuf__fail(error, MIGBUF_E_NOTFOUND, "no such entry in the list");
@@ -202,28 +229,41 @@ static int fail_null(struct migbuf_error *error)
     return migbuf__fail(error, MIGBUF_E_INVALID, "a pointer that must not be NULL is");
 }
 
+/* Fills a zeroed record of one kind from one entry. */
+typedef int filler(const struct migbuf__json *entry, void *record, struct migbuf_error *error);
+
 /* What every reader does: parse, find the entry where a list is expected, fill, and only then touch *out. */
-static int read_record(const char *text, uint64_t bytes, const struct condition *wanted, size_t conditions,
-                       const struct field *fields, size_t count, void *record, struct migbuf_error *error)
+static int read_entry(const char *text, uint64_t bytes, const struct condition *wanted, size_t conditions,
+                      filler *fill_it, void *record, struct migbuf_error *error)
+{
+    struct migbuf__json *list;
+    const struct migbuf__json *entry = NULL;
+    int rc = load(text, bytes, &list, error);
+
+    if (rc < 0)
+        return rc;
+    rc = find(list, wanted, conditions, &entry, error);
+    if (rc == 0)
+        rc = fill_it(entry, record, error);
+    migbuf__json_free(list);
+    return rc;
+}
+
+static int read_object(const char *text, uint64_t bytes, const struct field *fields, size_t count, void *record,
+                       struct migbuf_error *error)
 {
     struct migbuf__json *document;
-    const struct migbuf__json *object;
     int rc = load(text, bytes, &document, error);
 
     if (rc < 0)
         return rc;
-    object = document;
-    if (conditions)
-        rc = find(document, wanted, conditions, &object, error);
-    if (rc == 0)
-        rc = fill(object, fields, count, record, error);
+    rc = fill(document, fields, count, record, error);
     migbuf__json_free(document);
     return rc;
 }
 
-#define READ_OBJECT(fields) read_record(text, text_bytes, NULL, 0, fields, COUNT(fields), &r, error)
-#define READ_ENTRY(wanted, fields)                                                                                     \
-    read_record(text, text_bytes, wanted, COUNT(wanted), fields, COUNT(fields), &r, error)
+#define READ_OBJECT(fields) read_object(text, text_bytes, fields, COUNT(fields), &r, error)
+#define READ_ENTRY(wanted, fill_it) read_entry(text, text_bytes, wanted, COUNT(wanted), fill_it, &r, error)
 
 /* ---- lists ---- */
 
@@ -256,16 +296,21 @@ static const struct field block_fields[] = {
     MAY(migbuf_block_report, failed, "io-status", IS_FAILED),
 };
 
+static int fill_block(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
+{
+    return fill(entry, block_fields, COUNT(block_fields), record, error);
+}
+
 int migbuf_report_block(const char *text, uint64_t text_bytes, const char *node_name, struct migbuf_block_report *out,
                         struct migbuf_error *error)
 {
-    const struct condition wanted[] = { { "inserted.node-name", node_name } };
+    const struct condition wanted[] = { { "inserted.node-name", node_name, false } };
     struct migbuf_block_report r = { .nospace = 0 };
     int rc;
 
     if (!text || !node_name || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, block_fields);
+    rc = READ_ENTRY(wanted, fill_block);
     if (rc == 0)
         *out = r;
     return rc;
@@ -287,7 +332,7 @@ static int pass_blocks(const struct migbuf__json *list, struct migbuf_disk *disk
 
         if (!is_guest_disk(entry))
             continue;
-        rc = fill(entry, block_fields, COUNT(block_fields), &r, error);
+        rc = fill_block(entry, &r, error);
         if (rc == 0 && disk)
             rc = migbuf_disk_found(disk, r.node_name, r.qdev, &r.throttle);
         if (rc < 0)
@@ -321,10 +366,11 @@ static int pass_status(struct migbuf_disk *disk, const char *text, uint64_t text
     return rc < 0 ? rc : migbuf_disk_status(disk, status.status, status.running);
 }
 
-/* The answer came, but it cannot be read: whatever was asked is as unknown as before. */
+/* The answer came, but it cannot be read: whatever was asked is as unknown as before. Without memory it may be said again. */
 static int unreadable(struct migbuf_disk *disk, int rc)
 {
-    migbuf_disk_answered(disk, MIGBUF_OUTCOME_UNKNOWN);
+    if (rc != MIGBUF_E_NOMEM)
+        migbuf_disk_answered(disk, MIGBUF_OUTCOME_UNKNOWN);
     return rc;
 }
 
@@ -352,20 +398,36 @@ static const struct field write_fields[] = {
     NEED(migbuf_write_report, write_bytes, "stats.wr_bytes", U64),
     NEED(migbuf_write_report, write_operations, "stats.wr_operations", U64),
     MAY(migbuf_write_report, has_parent, "parent", OBJECT),
-    MAY(migbuf_write_report, parent_node_name, "parent.node-name", TEXT),
-    MAY(migbuf_write_report, file_highest_offset, "parent.stats.wr_highest_offset", U64),
 };
+
+static const struct field file_fields[] = {
+    MAY(migbuf_write_report, parent_node_name, "node-name", TEXT),
+    MAY(migbuf_write_report, file_highest_offset, "stats.wr_highest_offset", U64),
+};
+
+/* A format and each filter on top of it have a child; the file has none. Above it, offsets are the guest's. */
+static int fill_writes(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
+{
+    const struct migbuf__json *file = migbuf__json_member(entry, "parent"), *child;
+    int rc = fill(entry, write_fields, COUNT(write_fields), record, error);
+
+    if (rc < 0 || !file)
+        return rc;
+    while ((child = migbuf__json_member(file, "parent")) != NULL)
+        file = child;
+    return fill(file, file_fields, COUNT(file_fields), record, error);
+}
 
 int migbuf_report_writes(const char *text, uint64_t text_bytes, const char *qdev, const char *node_name,
                          struct migbuf_write_report *out, struct migbuf_error *error)
 {
-    const struct condition wanted[] = { { "qdev", qdev }, { "node-name", node_name } };
+    const struct condition wanted[] = { { "qdev", qdev, false }, { "node-name", node_name, true } };
     struct migbuf_write_report r = { .has_parent = 0 };
     int rc;
 
     if (!text || (!qdev && !node_name) || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, write_fields);
+    rc = READ_ENTRY(wanted, fill_writes);
     if (rc == 0)
         *out = r;
     return rc;
@@ -377,49 +439,113 @@ static const struct field node_fields[] = {
     NEED(migbuf_node_report, virtual_bytes, "image.virtual-size", U64),
 };
 
+static int fill_node(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
+{
+    return fill(entry, node_fields, COUNT(node_fields), record, error);
+}
+
 int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name, struct migbuf_node_report *out,
                        struct migbuf_error *error)
 {
-    const struct condition wanted[] = { { "node-name", node_name } };
+    const struct condition wanted[] = { { "node-name", node_name, false } };
     struct migbuf_node_report r = { .actual_bytes = 0 };
     int rc;
 
     if (!text || !node_name || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, node_fields);
+    rc = READ_ENTRY(wanted, fill_node);
     if (rc == 0)
         *out = r;
     return rc;
 }
 
-/* All entries wanted, out of one answer: each record begins with the node's name. Those that are not there become 0. */
-static int read_nodes(const char *text, uint64_t bytes, const struct field *fields, size_t field_count, void *records,
-                      size_t record_bytes, size_t count, struct migbuf_error *error)
+/* A caller's record, which begins with the node's name, and the entry of that name once it is found. */
+struct asked {
+    char *record;
+    const struct migbuf__json *entry;
+};
+
+#define NAME_BYTES sizeof(((struct migbuf_node_report *)0)->node_name)
+
+static int by_name(const void *a, const void *b)
 {
-    struct migbuf__json *list = NULL;
+    return strncmp(((const struct asked *)a)->record, ((const struct asked *)b)->record, NAME_BYTES);
+}
+
+/* Of entries of one name the first counts; several records may ask for it. The records are sorted. */
+static void note(struct asked *asked, size_t count, const struct migbuf__json *named, const struct migbuf__json *entry)
+{
+    size_t low = 0, high = count, bytes;
+    const char *name;
+
+    if (!migbuf__json_string(migbuf__json_member(named, "node-name"), &name, &bytes) || strlen(name) != bytes)
+        return;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (strncmp(asked[middle].record, name, NAME_BYTES) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < count && !asked[low].entry && strncmp(asked[low].record, name, NAME_BYTES) == 0; low++)
+        asked[low].entry = entry;
+}
+
+/* Fills all that are there; those that are not become 0. At first only checks, so that a bad entry changes nothing. */
+static int fill_asked(const struct asked *asked, size_t count, filler *fill_it, size_t record_bytes, bool only_check,
+                      struct migbuf_error *error)
+{
     struct migbuf_write_report room; /* the larger of the two kinds */
-    int found = 0, rc = load(text, bytes, &list, error);
+    int found = 0;
 
-    for (int pass = 0; rc == 0 && pass < 2; pass++) /* the first only checks, so that a bad entry changes nothing */
-        for (size_t k = 0; rc == 0 && k < count; k++) {
-            char *record = (char *)records + k * record_bytes;
-            const struct condition wanted = { "node-name", record };
-            const struct migbuf__json *entry;
+    for (size_t k = 0; k < count; k++) {
+        int rc;
 
-            memset(&room, 0, sizeof room);
-            rc = find(list, &wanted, 1, &entry, error);
-            found += pass == 1 && rc == 0;
-            if (rc == 0)
-                rc = fill(entry, fields, field_count, &room, error);
-            else if (rc == MIGBUF_E_NOTFOUND)
-                rc = 0;
-            if (pass == 1) {
-                memcpy(&room, record, sizeof room.node_name);
-                memcpy(record, &room, record_bytes);
-            }
-        }
+        memset(&room, 0, sizeof room);
+        rc = asked[k].entry ? fill_it(asked[k].entry, &room, error) : 0;
+        if (rc < 0)
+            return rc;
+        found += asked[k].entry != NULL;
+        memcpy(&room, asked[k].record, NAME_BYTES);
+        if (!only_check)
+            memcpy(asked[k].record, &room, record_bytes);
+    }
+    return found;
+}
+
+/* All records out of one answer, each found by its name without a look at all others. */
+static int read_nodes(const char *text, uint64_t bytes, filler *fill_it, void *records, size_t record_bytes,
+                      size_t count, struct migbuf_error *error)
+{
+    const struct migbuf_allocator a = migbuf__allocator(NULL);
+    struct migbuf__json *list;
+    struct asked *asked;
+    int rc = load(text, bytes, &list, error);
+
+    if (rc < 0)
+        return rc;
+    if (!migbuf__json_is_array(list)) {
+        migbuf__json_free(list);
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
+    }
+    asked = migbuf__resize(&a, NULL, 0, count + 1, sizeof *asked);
+    if (!asked) {
+        migbuf__json_free(list);
+        return migbuf__fail(error, MIGBUF_E_NOMEM, migbuf_strerror(MIGBUF_E_NOMEM));
+    }
+    for (size_t k = 0; k < count; k++)
+        asked[k] = (struct asked){ .record = (char *)records + k * record_bytes };
+    qsort(asked, count, sizeof *asked, by_name);
+    for (size_t i = 0; i < migbuf__json_count(list); i++)
+        for (const struct migbuf__json *entry = migbuf__json_item(list, i), *e = entry; e; e = under_filter(e))
+            note(asked, count, e, entry);
+    rc = fill_asked(asked, count, fill_it, record_bytes, true, error);
+    if (rc >= 0)
+        rc = fill_asked(asked, count, fill_it, record_bytes, false, error);
+    migbuf__free(&a, asked, (count + 1) * sizeof *asked);
     migbuf__json_free(list);
-    return rc < 0 ? rc : found;
+    return rc;
 }
 
 int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes, size_t count,
@@ -427,7 +553,7 @@ int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_nod
 {
     if (!text || (!nodes && count))
         return fail_null(error);
-    return read_nodes(text, text_bytes, node_fields, COUNT(node_fields), nodes, sizeof *nodes, count, error);
+    return read_nodes(text, text_bytes, fill_node, nodes, sizeof *nodes, count, error);
 }
 
 int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes, size_t count,
@@ -435,25 +561,34 @@ int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbu
 {
     if (!text || (!writes && count))
         return fail_null(error);
-    return read_nodes(text, text_bytes, write_fields, COUNT(write_fields), writes, sizeof *writes, count, error);
+    return read_nodes(text, text_bytes, fill_writes, writes, sizeof *writes, count, error);
+}
+
+static const struct field job_fields[] = {
+    NEED(migbuf_job_report, device, "device", TEXT),
+    NEED(migbuf_job_report, status, "status", TEXT),
+    NEED(migbuf_job_report, type, "type", TEXT),
+    NEED(migbuf_job_report, length, "len", U64),
+    NEED(migbuf_job_report, offset, "offset", U64),
+    NEED(migbuf_job_report, ready, "ready", BOOLEAN),
+    MAY(migbuf_job_report, stopped, "io-status", IS_NOT_OK),
+};
+
+static int fill_job(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
+{
+    return fill(entry, job_fields, COUNT(job_fields), record, error);
 }
 
 int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device, struct migbuf_job_report *out,
                       struct migbuf_error *error)
 {
-    static const struct field fields[] = {
-        NEED(migbuf_job_report, device, "device", TEXT), NEED(migbuf_job_report, status, "status", TEXT),
-        NEED(migbuf_job_report, type, "type", TEXT),     NEED(migbuf_job_report, length, "len", U64),
-        NEED(migbuf_job_report, offset, "offset", U64),  NEED(migbuf_job_report, ready, "ready", BOOLEAN),
-        MAY(migbuf_job_report, stopped, "io-status", IS_NOT_OK),
-    };
-    const struct condition wanted[] = { { "device", device } };
+    const struct condition wanted[] = { { "device", device, false } };
     struct migbuf_job_report r = { .length = 0 };
     int rc;
 
     if (!text || !device || !out)
         return fail_null(error);
-    rc = READ_ENTRY(wanted, fields);
+    rc = READ_ENTRY(wanted, fill_job);
     if (rc == 0)
         *out = r;
     return rc;
@@ -492,7 +627,7 @@ int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_m
         MAY(migbuf_migrate_report, dirty_pages_per_s, "ram.dirty-pages-rate", U64),
         MAY(migbuf_migrate_report, expected_downtime_ms, "expected-downtime", U64),
         MAY(migbuf_migrate_report, cpu_throttle_percent, "cpu-throttle-percentage", U64),
-        MAY(migbuf_migrate_report, mbps, "ram.mbps", DOUBLE),
+        MAY(migbuf_migrate_report, mbps, "ram.mbps", RATE),
     };
     struct migbuf_migrate_report r = { .mbps = 0 };
     int rc;

@@ -5,6 +5,7 @@
  * but letters, digits and -._/: so that a line is always printable ASCII. */
 #ifndef MIGBUF_LIB_TEXT_H
 #define MIGBUF_LIB_TEXT_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,11 @@ void migbuf__write_name(struct migbuf__writer *w, const char *name);
 void migbuf__write_json_string(struct migbuf__writer *w, const char *s);
 /* Ends the text with a checksum line over all of it. */
 void migbuf__write_end(struct migbuf__writer *w, const char *keyword);
+
+/* UTF-8. */
+bool migbuf__is_utf8(const char *text);
+/* What fits, cut between two characters and NUL-terminated. `size` is at least 1. */
+void migbuf__copy_cut(char *out, size_t size, const char *text);
 
 /* Reading: every function returns 0 and moves on, or sets `bad`, after which all of them fail. */
 struct migbuf__reader {

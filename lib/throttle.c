@@ -44,7 +44,7 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
     if (!rc)
         rc = migbuf__finite(used_bytes);
     if (!rc)
-        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+        rc = migbuf__number(priority, 1, MIGBUF__MOST);
     if (rc)
         return rc;
     if (!rate_bytes_per_s)
@@ -70,7 +70,7 @@ int migbuf_throttle_literal(double bin_bytes, double file_bytes, double priority
     if (!rc)
         rc = migbuf__finite(file_bytes);
     if (!rc)
-        rc = migbuf__number(priority, 1, 1.7976931348623157e308);
+        rc = migbuf__number(priority, 1, MIGBUF__MOST);
     if (!rc)
         rc = migbuf__amount(link_share_bytes_per_s);
     if (rc)
@@ -130,11 +130,23 @@ int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, 
     return 0;
 }
 
+/* The weights of those in order[k .. n). */
+static double weights_from(const double *weight, const size_t *order, size_t k, size_t n)
+{
+    double sum = 0;
+
+    if (!weight)
+        return (double)(n - k);
+    for (; k < n; k++)
+        sum += weight[order[k]];
+    return sum;
+}
+
 int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
                           double *level)
 {
-    double left = fmax(total, 0), weights = 0, sum = 0;
-    int rc = isnan(total) ? MIGBUF_E_INVALID : 0;
+    double left = fmax(total, 0), weights, summed, sum = 0;
+    int rc = migbuf__number(total, -INFINITY, INFINITY);
 
     if ((n && (!amount || !scratch)) || !level)
         return MIGBUF_E_INVALID;
@@ -142,7 +154,6 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         rc = migbuf__amount(amount[i]);
         if (!rc && weight)
             rc = migbuf__positive(weight[i]);
-        weights += weight ? weight[i] : 1;
         sum += amount[i];
     }
     if (rc)
@@ -154,6 +165,7 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
 
     /* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
     migbuf__sort(amount, weight, scratch, n);
+    weights = summed = weights_from(weight, scratch, 0, n);
     for (size_t k = 0; k < n; k++) {
         double w = weight ? weight[scratch[k]] : 1, a = amount[scratch[k]];
 
@@ -163,6 +175,8 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         }
         left = fmax(0, left - a);
         weights -= w;
+        if (weights < 1e-3 * summed) /* of a sum taken apart little is sure by then */
+            weights = summed = weights_from(weight, scratch, k + 1, n);
     }
     *level = INFINITY;
     return 0;

@@ -50,12 +50,14 @@ static void sample_all(struct migbuf_sample *s, size_t n, uint64_t share, int ro
 }
 
 static const struct migbuf_geometry disk = { .virtual_bytes = 100 * GIB, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                             .request_bytes = 65536, .queue_bytes = 1 << 20 };
+                                             .block_bytes = 4096, .request_bytes = 65536, .queue_bytes = 1 << 20,
+                                             .extra_bytes = MIGBUF_NONE };
 
 /* A buffer with n migrations. One by one each costs O(N), which is minutes for 100 000; a saved text of one migration, its
  * lines repeated, is loaded at once. */
-static int fill(size_t n, uint64_t capacity, const struct migbuf_allocator *a, struct migbuf_buffer **b)
+static int fill(size_t n, int32_t policy, uint64_t capacity, const struct migbuf_allocator *a, struct migbuf_buffer **b)
 {
+    struct migbuf_buffer_options o;
     uint64_t sum = UINT64_C(14695981039346656037);
     struct migbuf_migration m;
     struct migbuf_buffer *one;
@@ -65,7 +67,9 @@ static int fill(size_t n, uint64_t capacity, const struct migbuf_allocator *a, s
     int rc;
 
     migbuf_migration_init(&m, sizeof m);
-    if (!f || migbuf_buffer_new(capacity, NULL, NULL, &one) || migbuf_buffer_add(one, &m, &disk, 1, NULL) ||
+    migbuf_buffer_options_init(&o, sizeof o);
+    o.policy = policy;
+    if (!f || migbuf_buffer_new(capacity, &o, NULL, &one) || migbuf_buffer_add(one, &m, &disk, 1, NULL) ||
         migbuf_buffer_save(one, line, sizeof line, &length))
         return 1;
     migbuf_buffer_free(one);
@@ -93,7 +97,7 @@ static int fill(size_t n, uint64_t capacity, const struct migbuf_allocator *a, s
     return rc;
 }
 
-static int measure(size_t n, double *per_tick)
+static int measure(size_t n, int32_t policy)
 {
     struct migbuf_allocator a = { .resize = counting };
     struct migbuf_buffer_stats stats = { .size = sizeof stats };
@@ -107,7 +111,7 @@ static int measure(size_t n, double *per_tick)
     double start, add, tick, remove;
     int rounds = n >= 10000 ? 5 : 50, few = n >= 10000 ? 20 : 5;
 
-    if (!s || !d || fill(n - (size_t)few, capacity, &a, &b))
+    if (!s || !d || fill(n - (size_t)few, policy, capacity, &a, &b))
         return 1;
     migbuf_migration_init(&m, sizeof m);
     n = migbuf_bins_count(migbuf_buffer_bins(b));
@@ -122,7 +126,7 @@ static int measure(size_t n, double *per_tick)
 
     for (int round = 0; round < 3; round++) { /* until it is steady */
         sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, s, n);
+        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
         if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) < 0)
             return 1;
     }
@@ -130,14 +134,14 @@ static int measure(size_t n, double *per_tick)
     start = seconds();
     for (int round = 3; round < 3 + rounds; round++) {
         sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, s, n);
+        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
         migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n);
     }
     tick = (seconds() - start) / rounds;
     before = allocations - before;
     migbuf_buffer_stats(b, &stats);
 
-    printf("%7zu %9d %12.3f %12.3f %10.1f %11.1f %9llu %8.2f", n,
+    printf("%-7s %7zu %9d %12.3f %12.3f %10.1f %11.1f %9llu %8.2f", policy == MIGBUF_POLICY_PAPER ? "paper" : "planner", n,
            migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0), add * 1e6, tick * 1e6, tick * 1e9 / (double)n,
            (double)bytes_held / (double)n, (unsigned long long)before, tick * 1e9 / ((double)n * log2((double)n)));
     start = seconds();
@@ -146,7 +150,6 @@ static int measure(size_t n, double *per_tick)
     remove = (seconds() - start) / few;
     printf(" %12.3f\n", remove * 1e6);
     fflush(stdout);
-    *per_tick = tick;
     migbuf_buffer_free(b);
     free(s);
     free(d);
@@ -156,13 +159,13 @@ static int measure(size_t n, double *per_tick)
 int main(void)
 {
     static const size_t sizes[] = { 10, 100, 1000, 10000, 100000 };
-    double tick;
 
-    printf("      N    shards    us per add  us per tick  ns/N tick    bytes/N  allocs in tick  ns/(N log2 N)  us per remove\n");
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        if (measure(sizes[k], &tick)) {
-            printf("a steady tick allocated, something leaked, or a call failed\n");
-            return 1;
-        }
+    printf("policy        N    shards    us per add  us per tick  ns/N tick    bytes/N  allocs in tick  ns/(N log2 N)  us per remove\n");
+    for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2)
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+            if (measure(sizes[k], policy)) {
+                printf("a steady tick allocated, something leaked, or a call failed\n");
+                return 1;
+            }
     return 0;
 }

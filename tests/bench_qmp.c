@@ -123,7 +123,7 @@ int main(int argc, char **argv)
     struct migbuf_qmp_socket *s = NULL;
     struct qemu qemu;
 
-    if (!qemu_start(&qemu, "pretty=off"))
+    if (qemu_start(&qemu, "pretty=off") <= 0)
         return 77;
     fd = bare_open(qemu.second);
     if (blocks > 0 && calls > 0 && fd >= 0 && migbuf_qmp_socket_open(qemu.qmp, NULL, NULL, 5000, &s, NULL) == 0) {

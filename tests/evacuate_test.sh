@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # End to end: real QEMUs, a real full disk, Ctrl-C in every phase, and what must be found is found. TAP.
-# usage: evacuate_test.sh EVACUATE [interrupts|others|newer]     (root; about six minutes, half of it interrupts)
-# MIGBUF_QEMU runs another QEMU, of which `newer` is one short run.
+# usage: evacuate_test.sh EVACUATE PART     (root)
+#   basics      one of each kind, a minute          interrupts  Ctrl-C in all other steps, two minutes
+#   others      all other faults, four minutes      newer       what another QEMU may do differently, half a minute
+# Environment: MIGBUF_QEMU, another QEMU; EVACUATE_SHORT leaves out of `others` what takes long.
 set -u
-evacuate=${1:?the path of evacuate} part=${2:-}
+evacuate=${1:?the path of evacuate} part=${2:?a part}
+case $part in basics | interrupts | others | newer) ;; *) echo "no part $part" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 n=0
-small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB --work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
+here="--work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
+small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB $here"
 
 report() { # RESULT TEXT: 0 is good; what the program said follows a failure
     n=$((n + 1))
@@ -17,6 +21,13 @@ report() { # RESULT TEXT: 0 is good; what the program said follows a failure
         echo "not ok $n - $2"
         tail -15 "$dir/said" | sed 's/^/# /'
     fi
+}
+
+refused() { # WORDS OPTIONS...: exit status 2, and these words
+    local words=$1
+    shift
+    "$evacuate" "$@" >"$dir/said" 2>&1
+    [ $? = 2 ] && grep -q "$words" "$dir/said"
 }
 
 skip_all() {
@@ -72,15 +83,17 @@ run() {
     local wanted=$1 status
     shift
     rm -f "$dir/summary" "$dir/flat"
-    timeout -s KILL 170 "$evacuate" "$@" --json="$dir/summary" >"$dir/said" 2>&1
+    timeout -s KILL 900 "$evacuate" "$@" --json="$dir/summary" >"$dir/said" 2>&1
     status=$?
     [ $status = "$wanted" ] || { echo "exit status $status, not $wanted" >>"$dir/said"; return 1; }
     clean
 }
 
-# Every VM is at one place, checked, with nothing lost and its host's limits in force.
+# Every VM is at one place, checked, with nothing lost and its host's limits in force. That nothing overflows is promised for
+# ticks that come in time.
 whole() {
-    [ "$(value writes_lost)" = 0 ] && [ "$(value limits_restored)" = true ] && [ "$(value overflows)" = 0 ] || return 1
+    [ "$(value writes_lost)" = 0 ] && [ "$(value limits_restored)" = true ] || return 1
+    [ "$(value overflows)" = 0 ] || grep -q "came too late for the promise" "$dir/said" || return 1
     for i in 0 1 2; do
         [ "$(value vm $i checked)" = true ] || return 1
         case $(value vm $i runs_at) in source | target) ;; *) return 1 ;; esac
@@ -93,48 +106,133 @@ for tool in qemu-system-x86_64 qemu-img mkfs.ext4 python3; do
 done
 
 # Ctrl-C. Before the switch-over the guest is at the source afterwards, after it at the target.
-# EVACUATE_SHORT leaves most steps to another run.
-interrupts() {
-    steps_before=("starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
-        "creating the overlay" "opening the overlay" "putting the overlay on top" "copying the base" \
-        "starting the target" "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
-        "sending the overlay" "stopping the guest for its memory" "sending the memory" "ending the mirror")
-    steps_after=("switching over" "arriving at the target" "stopping the NBD server" "ending the source")
-    if [ -n "${EVACUATE_SHORT:-}" ]; then
-        steps_before=("copying the base" "sending the overlay" "sending the memory")
-        steps_after=("switching over")
-    fi
-    for step in "${steps_before[@]}"; do
-        run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] &&
-            [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value vm 2 runs_at)" != targettargettarget ]
-        report $? "Ctrl-C while $step"
-    done
-    for step in "${steps_after[@]}"; do
-        run 1 $small --inject "interrupt@$step" && whole && [ "$(value moved)" -ge 1 ]
-        report $? "Ctrl-C while $step"
-    done
+interrupt_before() { # STEP
+    run 1 $small --inject "interrupt@$1" && whole && [ "$(value interrupted)" = true ] &&
+        [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value vm 2 runs_at)" != targettargettarget ]
+    report $? "Ctrl-C while $1"
 }
-if [ "$part" = interrupts ]; then
-    interrupts
+interrupt_after() { # STEP
+    run 1 $small --inject "interrupt@$1" && whole && [ "$(value moved)" -ge 1 ]
+    report $? "Ctrl-C while $1"
+}
+
+# With on-target-error report, of 75 guests whose target died so, 4 took QEMU 7.2 with them: it is stop
+# (migbuf/report.h, migbuf_report_job_error). The others' mirrors ended by themselves and none was there to cancel.
+target_dies() { # STEP
+    run 1 $small --inject "kill-target@$1" && whole && [ "$(value moved)" = 2 ] &&
+        { [ "$1" != "sending the overlay" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said"; }
+    report $? "a target dies while $1: its guest goes on at the source"
+}
+
+nvme() {
+    run 1 --policy paper --device nvme $here &&
+        grep -qE "QEMU cannot migrate this VM: non-migratable device|cannot write to one" "$dir/said" &&
+        [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
+    report $? "what QEMU does not migrate is told with its reason before anything is begun"
+}
+
+# One of each kind: there, back, a fault that is found, a peer that dies, a question that is refused.
+if [ "$part" = basics ]; then
+    run 0 $here && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
+        [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
+    report $? "the default run moves all, loses nothing, and overflows without throttle only"
+
+    run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
+        grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
+    report $? "the decision log replays identically and the timeline is a picture"
+
+    run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
+    report $? "a damaged sector is found"
+
+    run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
+    report $? "VMs with two disks each move, on virtio-scsi"
+
+    for step in "copying the base" "sending the overlay" "sending the memory"; do
+        interrupt_before "$step"
+    done
+    interrupt_after "switching over"
+    target_dies "sending the overlay"
+
+    # Options.
+    for help in -h --help; do
+        "$evacuate" $help >"$dir/said" 2>&1 && grep -q "^Usage: evacuate" "$dir/said" && [ "$(wc -L <"$dir/said")" -le 100 ]
+        report $? "$help, in 100 columns"
+    done
+    "$evacuate" --version >"$dir/said" 2>&1 && grep -qx "evacuate [0-9.]*" "$dir/said"
+    report $? "--version"
+    for wrong in "--help=x" "-z" "--vms" "--v"; do
+        refused "evacuate: ${wrong%%=*} " "$wrong"
+        report $? "$wrong is refused by name"
+    done
+
+    # What is missing is said before anything begins: nobody waits a minute for it.
+    nothing_begun() { ! grep -q "starting\|guests" "$dir/said"; }
+    mkdir "$dir/bin" "$dir/with,comma" && ln -s "$(command -v mkfs.ext4)" "$(command -v mount)" "$dir/bin/"
+    for there in qemu-system-x86_64 qemu-img; do
+        missing=qemu-img && [ $there = qemu-img ] && missing=qemu-system-x86_64
+        ln -s "$(command -v $there)" "$dir/bin/"
+        PATH=$dir/bin "$evacuate" --policy paper >"$dir/said" 2>&1
+        [ $? = 2 ] && grep -q "cannot run $missing: No such file" "$dir/said" && nothing_begun
+        report $? "$missing is missed before anything begins"
+        rm "$dir/bin/$there"
+    done
+    for output in svg json trace curves; do
+        refused "$dir/nowhere/x" $small --$output "$dir/nowhere/x" && nothing_begun && refused "$dir" $small --$output "$dir" && nothing_begun
+        report $? "--$output where nothing can be written is refused before anything begins"
+    done
+    echo kept >"$dir/kept"
+    refused "cannot run" --policy paper --svg "$dir/kept" --json "$dir/kept" --qemu /nonexistent && grep -q kept "$dir/kept"
+    report $? "and what is there stays until there is something new"
+    refused "with a comma" --policy paper --work-dir "$dir/with,comma" && nothing_begun && [ -z "$(ls "$dir/with,comma")" ]
+    report $? "a path that QEMU cannot be told is refused before anything begins"
+    run 2 $small --guest /etc/passwd && grep -q "it never ran" "$dir/said" && [ "$(value moved)" = 0 ]
+    report $? "a machine where no guest runs is no failed evacuation"
+    rm -f "$dir/summary"
+    "$evacuate" $small --json "$dir/summary" --vms 1 >"$dir/said" 2>&1 && [ "$(value moved)" = 1 ]
+    report $? "--json FILE as well as --json=FILE"
+
+    for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
+        "--overlay both" "--links 9" "--window 0"; do
+        "$evacuate" $wrong >"$dir/said" 2>&1
+        [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
+        report $? "$wrong is refused by name"
+    done
     echo "1..$n"
     exit 0
 fi
 
+# The other steps.
+if [ "$part" = interrupts ]; then
+    for step in "starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
+        "creating the overlay" "opening the overlay" "putting the overlay on top" "starting the target" \
+        "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
+        "stopping the guest for its memory" "ending the mirror"; do
+        interrupt_before "$step"
+    done
+    for step in "arriving at the target" "stopping the NBD server" "ending the source"; do
+        interrupt_after "$step"
+    done
+    echo "1..$n"
+    exit 0
+fi
+
+# On another QEMU: there, back from every phase in which something is to be undone, and with a peer that dies.
 if [ "$part" = newer ]; then
     run 0 $small --disks 2 --disk 8MiB --device virtio-scsi && whole && [ "$(value moved)" = 3 ] &&
         "${MIGBUF_QEMU:?}" --version | grep -q "version $(value vm 0 qemu) "
     report $? "another QEMU moves VMs with two disks each: $(value vm 0 qemu)"
+    for step in "copying the base" "sending the overlay" "sending the memory" "ending the mirror"; do
+        run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] && [ "$(value moved)" -lt 3 ]
+        report $? "Ctrl-C while $step"
+    done
+    # On QEMU 11 a mirror whose target dies before it has begun to copy ends, whatever on-target-error says.
+    run 1 $small --inject "kill-target@sending the overlay" --inject-after 400 && whole && [ "$(value moved)" = 2 ] &&
+        grep -qE "its mirror had stopped and was cancelled|the job lxd_root_snapshot ended: Input/output error" "$dir/said"
+    report $? "a target dies while sending the overlay: its guest goes on at the source"
+    nvme
     echo "1..$n"
     exit 0
 fi
-
-run 0 --work-dir "$dir" && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
-    [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
-report $? "the default run moves all, loses nothing, and overflows without throttle only"
-
-run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
-    grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
-report $? "the decision log replays identically and the timeline is a picture"
 
 run 0 $small --policy planner --admission sjf --trace "$dir/trace" && whole && [ "$(value moved)$(value policy)" = 3planner ] &&
     "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 && grep -q '"remaining_bytes":[1-9]' "$dir/trace"
@@ -150,7 +248,7 @@ pace = {"sequential": 110 * 65536, "random": 130 * 4096, "bursty": 16 / 3 * 1048
 for v in d["vm"]: # the pace varies by a fifth
     wanted = 6 * pace[v["name"].split()[2]]
     assert 0.95 * wanted < v["window_demanded_bytes"] < 1.25 * wanted, (v["name"], v["window_demanded_bytes"], wanted)
-    assert 0 < v["move_seconds"] < 30 and v["seconds"] > 5.9, (v["name"], v["move_seconds"], v["seconds"])
+    assert v["move_seconds"] > 0 and v["seconds"] > 5.9, (v["name"], v["move_seconds"], v["seconds"])
 END
 report $? "write-through: all moved without overlays; who has moved writes on until the window ends"
 
@@ -168,19 +266,11 @@ run 0 $small --link 12MB --links 2 --trace "$dir/trace" && whole && "$evacuate" 
     carried 0 33554432 && carried 1 16777216
 report $? "over two links each VM has its own, and each link is measured by itself"
 
-run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB --work-dir "$dir" && [ "$(value overflows)" -gt 0 ] &&
+run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value overflows)" -gt 0 ] &&
     [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
 
-run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
-report $? "a damaged sector is found"
-
-run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
-report $? "VMs with two disks each move, on virtio-scsi"
-
-run 1 --policy paper --device nvme --work-dir "$dir" && grep -q "QEMU cannot migrate this VM: non-migratable device" "$dir/said" &&
-    [ "$(value moved)" = 0 ] && [ "$(value writes_acknowledged)" = 0 ] && [ "$(value limits_restored)" = true ]
-report $? "what QEMU does not migrate is told with its reason before anything is begun"
+nvme
 
 # hand VM: which VM the other hand was at, for its index differs from run to run.
 hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
@@ -206,7 +296,6 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     begin $small --link 4MB --inject "change-limits@copying the base" --json="$dir/summary"
     said "another hand changed"
-    sleep 1
     kill -INT $pid
     wait $pid
     clean && whole && vm=$(hand) && [ -n "$vm" ] && [ "$(value vm $vm runs_at)" = source ] &&
@@ -215,7 +304,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     # The tick alone would be too late: 32 MB/s without a limit, and ten seconds to the next one.
     run 0 --policy paper --vms 1 --disk 80MiB --buffer 64MiB --link 8MB --pattern sequential --pace 500 --tick 10000 \
-        --inject "wipe-limits@copying the base" --inject-after 800 --work-dir "$dir" && [ "$(value early_ticks)" -ge 1 ] &&
+        --inject "wipe-limits@copying the base" --inject-after 800 $here && [ "$(value early_ticks)" -ge 1 ] &&
         [ "$(value overflows)" = 0 ] && [ "$(value moved)" = 1 ]
     report $? "a file that outgrows its claim makes a tick at once"
 
@@ -237,9 +326,8 @@ fi
 # Three VMs in room for one and a half: it is extended while they are on their way.
 if [ -z "${EVACUATE_SHORT:-}" ]; then
     mkdir "$dir/shm" && mount -t tmpfs -o size=16M none "$dir/shm"
-    begin $small --disk 32MiB --volume "$dir/shm" --json="$dir/summary"
-    said "phase base copy"
-    sleep 1
+    begin $small --disk 32MiB --link 12MB --volume "$dir/shm" --json="$dir/summary"
+    said "base copy .*, paused" # the room is used up
     mount -o remount,size=64M "$dir/shm"
     wait $pid
     [ $? = 0 ] && whole && [ "$(value moved)" = 3 ] && [ "$(value buffer_bytes)" -gt 60000000 ] &&
@@ -264,7 +352,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"
 
-    "$evacuate" --policy none --volume "$quota/omega" --work-dir "$dir" >"$dir/said" 2>&1
+    "$evacuate" --policy none --volume "$quota/omega" $here >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q "bounded by a quota" "$dir/said"
     report $? "a quota without a throttle is refused"
 
@@ -275,8 +363,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
 
     # Lowered behind our back: then nothing can be done but to say so.
     begin $small --volume "$quota/omega" --link 4MB --json="$dir/summary"
-    said "phase base copy"
-    sleep 2
+    said " used [1-9][0-9]\.[0-9]* MB of" # more than what will be left
     btrfs qgroup limit 6M "$quota/omega"
     said "I/O error"
     kill -INT $pid
@@ -288,23 +375,38 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     report $? "nothing is left of all that"
 fi
 
-[ -n "$part" ] || interrupts
-
 # A second and a third Ctrl-C do not shorten the way back.
 begin $small --link 4MB --json="$dir/summary"
 said "phase base copy"
-sleep 1
 for i in 1 2 3; do kill -INT $pid; sleep 0.1; done
 wait $pid
 [ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ]
 report $? "three times Ctrl-C"
+
+# 32 writes of 64 KiB always wait. Two drains of them, when the merge begins and at the stop, and 256 KiB a second; a merge that
+# is completed under the running guest goes on pouring.
+begin --policy fixed:256KiB --vms 1 --disk 512MiB --buffer 256MiB --link 6MB --pattern sequential --qd 32 --pace 100000 \
+    --work-dir "$dir" --json="$dir/summary"
+said "base copy [1-9]"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && [ "$(value vm 0 runs_at)$(value writes_lost)" = source0 ] && [ "$(value buffer_peak_bytes)" -lt 12000000 ]
+report $? "a merge is completed under a guest that stands: $(value buffer_peak_bytes) bytes at most in the buffer"
+
+# Too large for the buffer, so that guests are paused. On the way back they run before their descriptors go: QEMU would keep them.
+begin --policy paper --disk 48MiB --buffer 32MiB --link 6MB --work-dir "$dir" --json="$dir/summary"
+said ", paused"
+kill -INT $pid
+wait $pid
+[ $? = 1 ] && clean && whole && [ "$(value moved)" = 0 ] && ! grep -q "something else took" "$dir/said"
+report $? "guests that were paused go back, and their overlays are gone before the run is over"
 
 # Killed: QEMUs and mounts go with it. Files cannot.
 begin $small --link 4MB
 said "phase base copy"
 kill -KILL $pid
 wait $pid 2>/dev/null
-for i in $(seq 100); do # a killed process goes when the kernel has the time
+for i in $(seq 1200); do # a killed process goes when the kernel has the time
     rm -rf "$dir"/evacuate-*
     clean && break
     sleep 0.1
@@ -314,14 +416,16 @@ report $? "SIGKILL leaves neither processes nor mounts"
 
 # With --state the QEMUs go on (what becomes of such runs is tested by kills.sh), and one command ends them.
 qemus() { grep -l -- "$dir/[s]tate/run" /proc/[0-9]*/cmdline 2>/dev/null | wc -l; }
-refused() { # WORDS OPTIONS...: exit status 2, and these words
-    local words=$1
-    shift
-    "$evacuate" "$@" >"$dir/said" 2>&1
-    [ $? = 2 ] && grep -q "$words" "$dir/said"
-}
-run 0 $small --state "$dir/state" --overlay name && whole && [ ! -e "$dir/state" ] && [ "$(value restarts)" = 0 ]
-report $? "a run with --state leaves nothing when it is over"
+run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && whole && [ "$(ls "$dir/state")" = state ] && [ "$(value restarts)" = 0 ]
+report $? "a run with --state leaves its summary when it is over, and nothing else"
+cp "$dir/summary" "$dir/before"
+run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && cmp -s "$dir/before" "$dir/summary" &&
+    grep -q "This run is over" "$dir/said" && grep -q "3 of 3 VMs moved" "$dir/said" && ! grep -q "phase" "$dir/said" &&
+    run 0 --state "$dir/state" && refused "other options" --state "$dir/state" --vms 2 &&
+    refused "comes too late" --state "$dir/state" --svg "$dir/another" && [ "$(ls "$dir/state")" = state ]
+report $? "the same command again tells of it with the same exit status and begins nothing"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && [ ! -e "$dir/state" ]
+report $? "--end removes it"
 begin $small --link 4MB --state "$dir/state"
 said "phase base copy"
 refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"
@@ -332,6 +436,16 @@ sleep 0.2
 [ "$(qemus)" = 3 ] && refused "other options" --state "$dir/state" --vms 2 && refused "the guests still run" \
     --state "$dir/state" --guest /nonexistent && [ "$(qemus)" = 3 ]
 report $? "a killed run is not taken up with other options, and its QEMUs go on"
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value restarts)" = 31 ] && awk '
+    BEGIN { n = split("base copy,mirror,RAM,at target", name, ","); for (k = 1; k <= n; k++) rank[name[k]] = k }
+    / phase / { vm = $2; sub(/.*: phase /, ""); if (!($0 in rank) || rank[$0] <= last[vm]) bad = 1; last[vm] = rank[$0]; seen++ }
+    END { exit bad || seen < 9 }' "$dir/said" && "$evacuate" --end "$dir/state" >>"$dir/said" 2>&1
+report $? "who comes back sees phases in their order, and none that is not there"
+begin $small --link 4MB --state "$dir/state"
+said "phase base copy"
+kill -KILL $pid
+wait $pid 2>/dev/null
+sleep 0.2
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && grep -q "3 QEMUs ended" "$dir/said" && [ "$(qemus)" = 0 ] &&
     [ ! -e "$dir/state" ] && clean
 report $? "--end ends them and leaves nothing"
@@ -345,19 +459,7 @@ for step in "copying the base" "sending the overlay"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
     report $? "a source dies while $step: the others move"
 done
-# With on-target-error report, of 75 guests whose target died so, 4 took QEMU 7.2 with them: it is stop
-# (migbuf/report.h, migbuf_report_job_error). The others' mirrors ended by themselves and none was there to cancel.
-for step in "starting the NBD server" "sending the overlay" "sending the memory"; do
-    run 1 $small --inject "kill-target@$step" && whole && [ "$(value moved)" = 2 ] &&
-        { [ "$step" != "sending the overlay" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said"; }
-    report $? "a target dies while $step: its guest goes on at the source"
-done
-
-# Options.
-for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
-    "--overlay both" "--links 9" "--window 0"; do
-    "$evacuate" $wrong >"$dir/said" 2>&1
-    [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
-    report $? "$wrong is refused by name"
+for step in "starting the NBD server" "sending the memory"; do
+    target_dies "$step"
 done
 echo "1..$n"

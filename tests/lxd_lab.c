@@ -5,18 +5,18 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define ANSWERS_WITHIN_MS 60000
 
 struct daemon lxd_lab_daemon;
 static char directory[] = "/tmp/migbuf-lxd-XXXXXX";
@@ -148,7 +148,7 @@ bool lxd_lab_start(void)
     struct daemon *d = &lxd_lab_daemon;
     char program[320], library[320], path[4200], before[4096], error[FAIL_SIZE];
     const char *lxd[] = { "lxd", "--group", "root", NULL }, *incus[] = { program, "--group", "root", NULL };
-    uint64_t until = now_ns() + ANSWERS_WITHIN_MS * UINT64_C(1000000);
+    uint64_t until = now_ns() + PATIENCE_MS * UINT64_C(1000000);
     int log;
 
     snprintf(program, sizeof program, "%s/usr/libexec/incus/incusd", incus_root);
@@ -182,9 +182,9 @@ bool lxd_lab_start(void)
 
 void lxd_lab_end(void)
 {
-    uint64_t until = now_ns() + 15 * UINT64_C(1000000000);
+    uint64_t until = now_ns() + PATIENCE_MS * UINT64_C(1000000);
 
-    process_end_begin(&lxd_lab_daemon.process, now_ns(), 10000);
+    process_end_begin(&lxd_lab_daemon.process, now_ns(), PATIENCE_MS);
     while (answers(lxd_lab_daemon.socket, false) && now_ns() < until) /* a test is not its parent and cannot wait for it */
         poll(NULL, 0, 20);
     while (process_step(&lxd_lab_daemon.process, now_ns()))
@@ -214,20 +214,21 @@ void lxd_lab_close(void)
  * one: in the database by its own interface for that, and in the pool by hand. */
 static int make_vm_of_container(struct migbuf_lxd *lxd, const char *name, const char *config, const char *devices)
 {
+    int root = (int)strcspn(devices + strspn(devices, "{\""), "\"}"); /* the name its root disk is to have */
     static const char *const table[] = { "instances SET type=1", "storage_volumes SET type=3, content_type=1" };
     char body[2048], path[2][320];
     int fd, rc;
 
     snprintf(body, sizeof body,
-             "{\"name\":\"%s\",\"type\":\"container\",\"source\":{\"type\":\"none\"},\"devices\":{\"root\":{\"type\":"
+             "{\"name\":\"%s\",\"type\":\"container\",\"source\":{\"type\":\"none\"},\"devices\":{\"%.*s\":{\"type\":"
              "\"disk\",\"path\":\"/\",\"pool\":\"b1\"}}}",
-             name);
-    rc = migbuf_lxd_call(lxd, "POST", "/1.0/instances", body, 20000, NULL, NULL, NULL);
+             name, root ? root : 4, root ? devices + strspn(devices, "{\"") : "root");
+    rc = migbuf_lxd_call(lxd, "POST", "/1.0/instances", body, PATIENCE_MS, NULL, NULL, NULL);
     for (size_t k = 0; rc == 0 && k < 2; k++) {
         snprintf(path[k], sizeof path[k], "%s/storage-pools/b1/%s/%s", lxd_lab_daemon.directory,
                  k ? "virtual-machines" : "containers", name);
         snprintf(body, sizeof body, "{\"database\":\"global\",\"query\":\"UPDATE %s WHERE name='%s'\"}", table[k], name);
-        rc = migbuf_lxd_call(lxd, "POST", "/internal/sql", body, 20000, NULL, NULL, NULL);
+        rc = migbuf_lxd_call(lxd, "POST", "/internal/sql", body, PATIENCE_MS, NULL, NULL, NULL);
     }
     if (rc || rename(path[0], path[1]))
         return -1;
@@ -240,7 +241,7 @@ static int make_vm_of_container(struct migbuf_lxd *lxd, const char *name, const 
     close(fd);
     snprintf(path[0], sizeof path[0], "/1.0/instances/%s", name);
     snprintf(body, sizeof body, "{\"config\":%s,\"devices\":%s}", config, devices);
-    return rc ? -1 : migbuf_lxd_call(lxd, "PATCH", path[0], body, 20000, NULL, NULL, NULL);
+    return rc ? -1 : migbuf_lxd_call(lxd, "PATCH", path[0], body, PATIENCE_MS, NULL, NULL, NULL);
 }
 
 int lxd_lab_make_vm(struct migbuf_lxd *lxd, const char *name, const char *config, const char *devices)
@@ -252,7 +253,35 @@ int lxd_lab_make_vm(struct migbuf_lxd *lxd, const char *name, const char *config
     snprintf(body, sizeof body,
              "{\"name\":\"%s\",\"type\":\"virtual-machine\",\"source\":{\"type\":\"none\"},\"config\":%s,\"devices\":%s}",
              name, config, devices);
-    return migbuf_lxd_call(lxd, "POST", "/1.0/instances", body, 20000, NULL, NULL, NULL);
+    return migbuf_lxd_call(lxd, "POST", "/1.0/instances", body, PATIENCE_MS, NULL, NULL, NULL);
+}
+
+pid_t lxd_lab_begin_migration(struct migbuf_lxd *lxd, const char *name)
+{
+    uint64_t until = now_ns() + PATIENCE_MS * UINT64_C(1000000);
+    struct migbuf_lxd_migration list[8];
+    struct migbuf_lxd *own;
+    pid_t self = getpid(), pid = fork();
+    char path[128];
+
+    ck_assert_int_ge(pid, 0);
+    if (!pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        snprintf(path, sizeof path, "/1.0/instances/%s", name);
+        if (getppid() != self || migbuf_lxd_open(lxd_lab_daemon.socket, NULL, NULL, PATIENCE_MS, &own, NULL))
+            _exit(255);
+        _exit(-migbuf_lxd_call(own, "POST", path, "{\"migration\":true}", WATCHDOG_S * 1000, NULL, NULL, NULL));
+    }
+    for (;;) {
+        int n = migbuf_lxd_migrations(lxd, PATIENCE_MS, list, 8, NULL);
+
+        ck_assert_msg(n >= 0, "%d %s", n, migbuf_lxd_said(lxd));
+        while (n-- > 0)
+            if (!strcmp(list[n].instance, name))
+                return pid;
+        ck_assert_msg(now_ns() < until && !waitpid(pid, NULL, WNOHANG), "no migration of %s", name);
+        poll(NULL, 0, 10);
+    }
 }
 
 int lxd_lab_run(const char *const argv[], const char *input, const char **output)

@@ -37,9 +37,14 @@ bool lxd_lab_start(void); /* false, with a word on stderr, when it does not answ
 
 bool lxd_lab_is_incus(void);
 
-/* The record of a stopped VM with its root disk in the btrfs pool "b1", which must be there; `config` and `devices` are
- * JSON. 0, or the error; what the server said is in the handle. */
+/* The record of a stopped VM with its root disk in the btrfs pool "b1", which must be there; `config` and `devices` (its root
+ * disk first, or none) are JSON. 0, or the error; what the server said is in the handle. */
 int lxd_lab_make_vm(struct migbuf_lxd *lxd, const char *name, const char *config, const char *devices);
+
+/* Begins a migration of this VM, which waits for the other side and does not end: returns when the server lists it. The
+ * process that asked for it still waits for its end; kill and reap it, or see by its exit status what the call came to:
+ * the error's number without its sign. */
+pid_t lxd_lab_begin_migration(struct migbuf_lxd *lxd, const char *name);
 
 /* Runs a program to its end with `input` on stdin (NULL: none) and gives stdout and stderr together, at most 64 KiB, in
  * static storage. The exit status, or -1. */

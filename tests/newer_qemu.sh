@@ -1,27 +1,48 @@
 #!/usr/bin/env bash
-# newer_qemu.sh DIR                  a newer QEMU, unpacked in DIR (made once, kept): prints the path of its binary
-# newer_qemu.sh DIR PROGRAM [ARG..]  runs a test program with it (MIGBUF_QEMU); TAP's skip line when it cannot be had
+# newer_qemu.sh VERSION DIR                  QEMU 10.0 or 11.1, unpacked in DIR (made once, kept): prints the program's path
+# newer_qemu.sh VERSION DIR PROGRAM [ARG..]  runs a test program with it (MIGBUF_QEMU); TAP's skip line when it cannot be had
 #
-# It is Debian's own, see aside.sh. Exit 1 with a word when it cannot be had.
+# It is Debian's own, see aside.sh, with its own libraries and firmware: the system's may be too old for it.
 set -u
-[ $# -ge 1 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
-mkdir -p "$1" && dir=$(cd "$1" && pwd) || exit 1
-shift
+[ $# -ge 2 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
+case $1 in
+    10.0) release=bookworm ;;
+    11.1) release=trixie ;;
+    *) echo "no QEMU $1 is known here: 10.0 or 11.1" >&2; exit 2 ;;
+esac
+version=$1
+mkdir -p "$2" && dir=$(cd "$2" && pwd) || exit 1
+shift 2
 . "$(dirname "$0")/aside.sh"
-aside_what="a newer QEMU"
-binary=$dir/root/usr/bin/qemu-system-x86_64
+binary=$dir/bin/qemu-system-x86_64
 
-unpack() {
-    aside_unpack "$dir" qemu-system-x86 qemu-system-common qemu-system-data qemu-utils seabios || return 1
-    "$binary" --version >>"$dir/log" 2>&1 || { echo "it does not run"; return 1; }
+runs() { "$binary" --version 2>>"$dir/log" | grep -qF "version $version." && "$dir/bin/qemu-img" --version >/dev/null 2>&1; }
+
+# What is run instead of a program of the root: the same, by the root's own loader.
+wrapper() { # PROGRAM [ARGUMENT...]
+    local program=$1
+    shift
+    cat <<END
+#!/bin/sh
+root=\$(cd "\$(dirname "\$0")/../root" && pwd) || exit 127
+libraries=\$root/usr/lib/x86_64-linux-gnu:\$root/lib/x86_64-linux-gnu
+for loader in "\$root/usr/lib/x86_64-linux-gnu" "\$root/lib/x86_64-linux-gnu"; do
+    [ ! -x "\$loader/ld-linux-x86-64.so.2" ] || break
+done
+export QEMU_MODULE_DIR="\$root/usr/lib/x86_64-linux-gnu/qemu"
+exec "\$loader/ld-linux-x86-64.so.2" --library-path "\$libraries" --argv0 "\$0" "\$root/usr/bin/$program" $* "\$@"
+END
 }
 
-exec 9>"$dir/lock"
-flock 9
-if ! "$binary" --version >/dev/null 2>&1; then
-    word=$(unpack) || aside_cannot "${word:-no word}" "$@"
-fi
-exec 9>&-
+unpack() {
+    aside_unpack "$dir" "$release" whole qemu-system-x86 qemu-utils || return 1
+    mkdir -p "$dir/bin" &&
+        wrapper qemu-system-x86_64 -L '"$root/usr/share/qemu"' -L '"$root/usr/share/seabios"' \
+            -L '"$root/usr/lib/ipxe/qemu"' >"$binary" &&
+        wrapper qemu-img >"$dir/bin/qemu-img" && chmod +x "$dir"/bin/* || { echo "no room"; return 1; }
+}
+
+aside_have "QEMU $version" "$dir" runs unpack "$@"
 if [ $# -eq 0 ]; then
     echo "$binary"
 else

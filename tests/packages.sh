@@ -1,5 +1,11 @@
 # Sourced by tests/run and examples/run: installs Debian packages that are missing, quietly, and says so.
 # Needs root only when something is missing.
+. "$(dirname "${BASH_SOURCE[0]}")/progress.sh"
+
+install_packages() {
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
 need_packages() {
     local missing=() p
     for p in "$@"; do
@@ -14,8 +20,7 @@ need_packages() {
     echo "Installing ${missing[*]}"
     local log
     log=$(mktemp)
-    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+    if ! patiently "$log" progress_last_line install_packages "${missing[@]}" </dev/null; then
         tail -n 20 "$log" >&2
         rm -f "$log"
         echo "Installing packages failed." >&2

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CALL_MS 20000
+#define CALL_MS PATIENCE_MS
 
 static char directory[96], kernel[256], program[256], image_tool[256];
 static bool mounted;
@@ -38,7 +38,7 @@ static bool runs(const char *file)
     const char *const argv[] = { file, "--version", NULL };
     char error[FAIL_SIZE];
 
-    return !process_run(argv, 20000, error);
+    return !process_run(argv, PATIENCE_MS, error);
 }
 
 /* The tools that belong to a QEMU stand beside it. */
@@ -93,7 +93,7 @@ void lab_close(void)
 
     if (mounted) /* and whatever a failed test has mounted in it */
         umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW);
-    process_run(argv, 60000, error);
+    process_run(argv, PATIENCE_MS, error);
 }
 
 int lab_run(const char *name, const TTest *const *tests, int seconds)
@@ -352,7 +352,7 @@ static void run_tool(const char *const argv[])
 {
     char error[FAIL_SIZE];
 
-    ck_assert_msg(!process_run(argv, 60000, error), "%s", error);
+    ck_assert_msg(!process_run(argv, PATIENCE_MS, error), "%s", error);
 }
 
 void lab_make_overlay(struct lab_vm *v)
@@ -430,13 +430,12 @@ struct guest_status lab_status(const struct lab_vm *v)
     return status;
 }
 
-void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeout_s)
+void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes)
 {
-    double until = lab_now() + timeout_s;
+    double until = lab_now() + PATIENCE_S;
 
     while (lab_status(v).acknowledged < writes) {
-        ck_assert_msg(lab_now() < until, "%s: %u writes in %g s, %u wanted", v->name, lab_status(v).acknowledged,
-                      timeout_s, writes);
+        ck_assert_msg(lab_now() < until, "%s: %u writes, %u wanted", v->name, lab_status(v).acknowledged, writes);
         lab_sleep(0.002);
     }
 }
@@ -451,13 +450,12 @@ static uint32_t in_flight(const struct lab_vm *v)
     return n;
 }
 
-void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes, double timeout_s)
+void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes)
 {
-    double until = lab_now() + timeout_s;
+    double until = lab_now() + PATIENCE_S;
 
     while (in_flight(v) < writes) {
-        ck_assert_msg(lab_now() < until, "%s: %u writes in flight after %g s, %u wanted", v->name, in_flight(v), timeout_s,
-                      writes);
+        ck_assert_msg(lab_now() < until, "%s: %u writes in flight, %u wanted", v->name, in_flight(v), writes);
         lab_sleep(0.002);
     }
 }
@@ -563,7 +561,7 @@ void lab_check_writes(struct lab_vm *v)
     lab_call(v, "stop", NULL);
     status = lab_status(v);
     lab_call(v, "quit", NULL);
-    vm_end(&v->vm, 10000);
+    vm_end(&v->vm, PATIENCE_MS);
     run_tool(rebase);
     run_tool(commit);
     fd = open(v->image, O_RDONLY | O_CLOEXEC);

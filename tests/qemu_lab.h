@@ -86,7 +86,7 @@ struct lab_wish lab_wish(void);
 void lab_start(struct lab_vm *v, const char *name, const struct lab_wish *wish);
 void lab_end(struct lab_vm *v);
 
-/* QEMU's version, 7 or 10. */
+/* QEMU's major version. */
 int lab_version(struct lab_vm *v);
 
 /* One command that has to succeed; the answer is in v->answer. */
@@ -112,13 +112,24 @@ struct migbuf_block_report lab_block(struct lab_vm *v, const char *node);
 void lab_make_overlay(struct lab_vm *v);
 void lab_overlay(struct lab_vm *v);
 
+/* Waits until it is so, however slow the machine is. */
+#define lab_wait_until(v, condition)                                                                                    \
+    do {                                                                                                                \
+        double until_ = lab_now() + PATIENCE_S;                                                                         \
+                                                                                                                        \
+        while (!(condition)) {                                                                                          \
+            ck_assert_msg(lab_now() < until_, "%s: never: %s", (v)->name, #condition);                                   \
+            lab_sleep(0.005);                                                                                           \
+        }                                                                                                               \
+    } while (0)
+
 /* Looking. lab_grown: bytes of the overlay's file beyond its size as created. */
 uint64_t lab_grown(const struct lab_vm *v);
 void lab_counters(struct lab_vm *v, uint64_t *writes, uint64_t *bytes);
 struct guest_status lab_status(const struct lab_vm *v);
-void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes, double timeout_s);
+void lab_wait_acknowledged(const struct lab_vm *v, uint32_t writes);
 /* Until that many writes wait at the device. */
-void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes, double timeout_s);
+void lab_wait_in_flight(const struct lab_vm *v, uint32_t writes);
 
 /*
  * `growth_bytes_per_s` is the budget: the migration's share of its link while the base is copied; 0: what Ω allows. To be

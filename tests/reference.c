@@ -95,9 +95,28 @@ double reference_rate(double capacity, double used, double priority, double tau,
     return capacity / tau * exp(-priority * used / ((capacity - used) + eps)) + eps_rate;
 }
 
+/* What one small write allocates. A file system whose block nobody told allocates a cluster. */
+static uint64_t unit_of(const struct migbuf_geometry *g)
+{
+    uint64_t block = g->block_bytes > 0 ? g->block_bytes : g->cluster_bytes;
+
+    return block < g->subcluster_bytes ? g->subcluster_bytes : block;
+}
+
+/* Clusters that one L2 table and one refcount block tell of. */
+static uint64_t entries_of(const struct migbuf_geometry *g)
+{
+    return g->cluster_bytes / (g->subcluster_bytes < g->cluster_bytes ? 16 : 8);
+}
+
+static uint64_t counts_of(const struct migbuf_geometry *g)
+{
+    return g->cluster_bytes / 2;
+}
+
 uint64_t reference_request_growth(const struct migbuf_geometry *g, uint64_t length)
 {
-    uint64_t unit = g->subcluster_bytes;
+    uint64_t unit = unit_of(g);
 
     if (length == 0)
         return 0;
@@ -106,30 +125,92 @@ uint64_t reference_request_growth(const struct migbuf_geometry *g, uint64_t leng
     return length < 2 ? unit : ((length - 2) / unit + 2) * unit;
 }
 
-uint64_t reference_metadata(const struct migbuf_geometry *g)
+/* All clusters that are no data: header, L1, L2, and what counts them all. */
+struct tables {
+    uint64_t rest, blocks, table;
+};
+
+static struct tables tables_of(const struct migbuf_geometry *g)
 {
-    uint64_t cluster = g->cluster_bytes;
-    uint64_t entry = g->subcluster_bytes == cluster ? 8 : 16;
-    uint64_t data = ceil_div(g->virtual_bytes, cluster);
-    uint64_t l2 = ceil_div(data, cluster / entry);
-    uint64_t l1 = ceil_div(l2 * 8, cluster);
-    uint64_t blocks = 0, table = 0;
+    uint64_t data = ceil_div(g->virtual_bytes, g->cluster_bytes), l2 = ceil_div(data, entries_of(g));
+    struct tables t = { .rest = 1 + l2 + ceil_div(l2 * 8, g->cluster_bytes) };
 
     /* refcounts count their own clusters too: go on until they do not need more of themselves */
     for (;;) {
-        uint64_t all = data + l2 + l1 + 1 + blocks + table;
-        uint64_t more = ceil_div(all, cluster / 2);
+        uint64_t blocks = ceil_div(data + t.rest + t.blocks + t.table, counts_of(g));
+        uint64_t table = ceil_div(blocks * 8, g->cluster_bytes);
 
-        if (more == blocks && ceil_div(blocks * 8, cluster) == table)
-            return (l2 + l1 + 1 + blocks + table) * cluster;
-        blocks = more;
-        table = ceil_div(blocks * 8, cluster);
+        if (table > 1) /* moved whenever it was full, to a place half as large again: all that it ever took, rounded up */
+            table = ceil_div(table * 9, 2) + 1;
+        if (blocks == t.blocks && table == t.table)
+            return t;
+        t.blocks = blocks;
+        t.table = table;
     }
+}
+
+uint64_t reference_metadata(const struct migbuf_geometry *g)
+{
+    struct tables t = tables_of(g);
+
+    return (t.rest + t.blocks + t.table) * g->cluster_bytes;
+}
+
+uint64_t reference_metadata_of(const struct migbuf_geometry *g, uint64_t data)
+{
+    uint64_t c = g->cluster_bytes;
+
+    return (ceil_div(data, entries_of(g) * c) + ceil_div(data, counts_of(g) * c) + 2 + tables_of(g).table) * c;
+}
+
+double reference_scattered(const struct migbuf_geometry *g, double units)
+{
+    double c = (double)g->cluster_bytes, clusters = (double)ceil_div(unit_of(g), g->cluster_bytes);
+    double tables = (double)ceil_div(unit_of(g), entries_of(g) * g->cluster_bytes);
+
+    return units * (tables + (clusters + tables) / (c / 2 - 1)) * c;
+}
+
+uint64_t reference_drain(const struct migbuf_geometry *g, uint64_t in_flight, uint64_t request)
+{
+    uint64_t c = g->cluster_bytes, growth = reference_request_growth(g, request), all;
+
+    if (in_flight == 0)
+        return 0;
+    all = ceil_div(growth, entries_of(g) * c) + (g->flags & MIGBUF_GEOMETRY_ALIGNED ? 0 : 1);
+    all = in_flight * (growth + all * c);
+    return all + (ceil_div(all, counts_of(g) * c) + 1 + tables_of(g).table) * c;
+}
+
+uint64_t reference_request(const struct migbuf_geometry *g)
+{
+    if (g->request_bytes == MIGBUF_NONE)
+        return 0;
+    return g->request_bytes > 0 ? g->request_bytes : 32 * UINT64_C(1310720);
+}
+
+uint64_t reference_queue(const struct migbuf_geometry *g)
+{
+    if (g->queue_bytes == MIGBUF_NONE)
+        return 0;
+    return g->queue_bytes > 0 ? g->queue_bytes : reference_drain(g, 256, 1310720);
+}
+
+uint64_t reference_extra(const struct migbuf_geometry *g)
+{
+    if (g->extra_bytes == MIGBUF_NONE)
+        return 0;
+    return g->extra_bytes > 0 ? g->extra_bytes : UINT64_C(16) << 20;
 }
 
 uint64_t reference_whole_disk(const struct migbuf_geometry *g)
 {
-    return ceil_div(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + reference_metadata(g);
+    uint64_t most = UINT64_C(1) << 60;
+
+    if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE)
+        return most;
+    return least(most, ceil_div(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + reference_metadata(g) +
+                           reference_extra(g));
 }
 
 /* The ledger. */
@@ -506,6 +587,8 @@ void reference_migration_set(struct reference_migration *m, const struct migbuf_
     m->disk_bytes[0] = from->file_bytes;
     for (int d = 0; d < disk_count; d++)
         m->disk_left[d] = disks[d].virtual_bytes;
+    m->waits = m->force.now.absent = m->force.before.absent = from->file_bytes == 0;
+    m->fed_bytes = (double)from->file_bytes;
     m->units_sum = m->grown_sum = 16;
     m->ratio = 1;
     m->v = (double)from->rate_bytes_per_s;
@@ -520,6 +603,9 @@ void reference_start(struct reference *r, const struct reference_migration *m, u
 
     reference_ledger_start(&r->ledger, m->id, weight, reference_file_bytes(m));
     r->migration[i] = *m;
+    r->migration[i].fed_ms = r->now_ms;
+    for (int d = 0; d < m->disk_count; d++)
+        r->migration[i].disk_ms[d] = (double)r->now_ms;
     for (int j = 0; j < i; j++)
         if (r->migration[j].link == m->link) {
             r->migration[i].link_rate = r->migration[j].link_rate;
@@ -533,6 +619,21 @@ void reference_end(struct reference *r, int i)
     reference_ledger_end(&r->ledger, i);
     for (; i < r->ledger.count; i++)
         r->migration[i] = r->migration[i + 1];
+}
+
+void reference_sample(struct reference *r, int i, uint64_t now_ms, const struct migbuf_sample *s)
+{
+    struct reference_migration *m = &r->migration[i];
+
+    m->disk_bytes[s->disk] = s->file_bytes;
+    m->disk_writes[s->disk] = s->writes;
+    m->disk_written[s->disk] = s->written_bytes;
+    if (s->remaining_bytes > 0)
+        m->disk_left[s->disk] = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
+    m->disk_told[s->disk] = true;
+    m->disk_ms[s->disk] = (double)now_ms;
+    if (s->file_bytes > 0) /* then it is there */
+        m->waits = m->force.now.absent = m->force.before.absent = false;
 }
 
 void reference_link(struct reference *r, uint64_t link, uint64_t bytes_per_s)
@@ -551,12 +652,17 @@ uint64_t reference_file_bytes(const struct reference_migration *m)
     return sum;
 }
 
+double reference_most_bytes(const struct reference_migration *m)
+{
+    return (double)reference_file_bytes(m) + m->unseen;
+}
+
 double reference_unit(const struct reference_migration *m)
 {
     uint64_t unit = 0;
 
     for (int d = 0; d < m->disk_count; d++)
-        unit = m->disk[d].subcluster_bytes > unit ? m->disk[d].subcluster_bytes : unit;
+        unit = unit_of(&m->disk[d]) > unit ? unit_of(&m->disk[d]) : unit;
     return (double)unit;
 }
 
@@ -569,25 +675,50 @@ double reference_amplification(const struct reference_migration *m)
     return a;
 }
 
-static double largest_cluster(const struct reference_migration *m)
+static double request_growth(const struct migbuf_geometry *g)
 {
-    uint64_t cluster = 0;
-
-    for (int d = 0; d < m->disk_count; d++)
-        cluster = m->disk[d].cluster_bytes > cluster ? m->disk[d].cluster_bytes : cluster;
-    return (double)cluster;
+    return (double)reference_request_growth(g, reference_request(g));
 }
 
+static double request_metadata(const struct migbuf_geometry *g)
+{
+    return (double)reference_metadata_of(g, reference_request_growth(g, reference_request(g)));
+}
+
+/* One whole request of each disk. */
 static double one_request(const struct reference_migration *m)
 {
     double sum = 0;
 
     for (int d = 0; d < m->disk_count; d++)
-        sum += (double)reference_request_growth(&m->disk[d], m->disk[d].request_bytes);
+        sum += request_growth(&m->disk[d]);
     return sum;
 }
 
-static double bursts_s(const struct reference_migration *m)
+/* A change is told to each disk, and at each of these the largest request of any disk may pass. */
+static double set_requests(const struct reference_migration *m)
+{
+    double most = 0, sum = 0;
+
+    for (int d = 0; d < m->disk_count; d++)
+        most = fmax(most, request_growth(&m->disk[d]));
+    for (int d = 0; d < m->disk_count; d++)
+        sum += most;
+    return sum;
+}
+
+static double set_metadata(const struct reference_migration *m)
+{
+    double most = 0, sum = 0;
+
+    for (int d = 0; d < m->disk_count; d++)
+        most = fmax(most, request_metadata(&m->disk[d]));
+    for (int d = 0; d < m->disk_count; d++)
+        sum += most;
+    return sum;
+}
+
+static double set_s(const struct reference_migration *m)
 {
     double sum = 0;
 
@@ -605,31 +736,38 @@ static double all_metadata(const struct reference_migration *m)
     return sum;
 }
 
-static uint64_t whole_disks(const struct reference_migration *m)
+static double queue(const struct reference_migration *m)
 {
-    uint64_t whole = 0;
+    double sum = 0;
 
     for (int d = 0; d < m->disk_count; d++)
-        whole += reference_whole_disk(&m->disk[d]);
+        sum += (double)reference_queue(&m->disk[d]);
+    return sum;
+}
+
+double reference_whole(const struct reference_migration *m)
+{
+    double whole = 0;
+
+    for (int d = 0; d < m->disk_count; d++)
+        whole += (double)reference_whole_disk(&m->disk[d]);
     return whole;
 }
 
 /* What its files can still grow by before every disk is whole. */
-static uint64_t missing(const struct reference_migration *m)
+static double missing(const struct reference_migration *m)
 {
-    return minus(whole_disks(m), reference_file_bytes(m));
+    return fmax(0, reference_whole(m) - reference_most_bytes(m));
 }
 
-uint64_t reference_reserve(const struct reference_migration *m)
+double reference_reserve(const struct reference_migration *m)
 {
-    uint64_t queue = 0, most = missing(m), drains = m->drains_ahead + UINT64_C(1);
+    double drains = m->drains_ahead;
 
-    for (int d = 0; d < m->disk_count; d++)
-        queue += m->disk[d].queue_bytes;
-    drains -= m->now.paused; /* a pause is a drain, and it has had that one */
-    if (queue > 0 && drains > most / queue)
-        return most;
-    return least(queue * drains, most);
+    drains += m->force.now.paused ? 0 : 1; /* a pause is a drain, and who is paused has had it … */
+    drains += m->force.pours ? 1 : 0;      /* … but what it poured may not have been measured … */
+    drains += m->drained + m->poured;      /* … nor what others poured that are over */
+    return fmin(queue(m) * drains, missing(m));
 }
 
 static bool without_iops_size(const struct reference_migration *m)
@@ -641,9 +779,20 @@ static bool without_iops_size(const struct reference_migration *m)
     return without;
 }
 
+/* What one unit/s lets through: without iops_size, requests and bytes share the budget, half each. */
+static double worth_of_unit(const struct reference_migration *m)
+{
+    return without_iops_size(m) ? 2 * reference_unit(m) : reference_unit(m);
+}
+
 static double device_of(const struct reference_migration *m)
 {
-    return m->device == 0 ? INFINITY : (double)m->device;
+    return m->device == 0 || m->device > UINT64_C(1) << 53 ? INFINITY : (double)m->device;
+}
+
+static double flow_of(const struct reference_migration *m)
+{
+    return m->flow == 0 || m->flow > UINT64_C(1) << 53 ? INFINITY : (double)m->flow;
 }
 
 static double lag_s(const struct reference *r)
@@ -657,71 +806,325 @@ static double window_s(const struct reference *r)
     return (double)r->options.interval_ms * (double)r->options.late_factor_percent / 100000 + lag_s(r);
 }
 
-double reference_request_metadata(const struct reference_migration *m)
+/* Bytes/s of growth that a state lets through. */
+static double rate_under(const struct reference_migration *m, const struct reference_state *s)
 {
-    double sum = 0;
-
-    for (int d = 0; d < m->disk_count; d++) {
-        double c = (double)m->disk[d].cluster_bytes, data, entries = c / 8;
-
-        if (m->disk[d].subcluster_bytes < m->disk[d].cluster_bytes)
-            entries = c / 16;
-        data = (double)reference_request_growth(&m->disk[d], m->disk[d].request_bytes);
-        sum += (ceil(data / (entries * c)) + ceil(data / (c / 2 * c)) + 3) * c;
-    }
-    return sum;
-}
-
-static double pending(const struct reference *r, const struct reference_migration *m)
-{
-    double rate = fmin((double)m->now.units * reference_step(r, m), device_of(m)), a = reference_amplification(m);
-    double bytes = a * rate * (lag_s(r) + bursts_s(m)) + one_request(m), tables;
-
-    if (!m->now.limited || m->now.paused || r->options.lag_ms == 0)
+    if (s->absent || s->paused)
         return 0;
-    tables = a * rate * (lag_s(r) + bursts_s(m)) / reference_unit(m) * largest_cluster(m) + reference_request_metadata(m);
-    return fmin((double)missing(m), bytes + fmin(all_metadata(m), tables));
+    if (!s->limited)
+        return device_of(m) < INFINITY ? device_of(m) : 4e9;
+    return fmin((double)s->units * worth_of_unit(m), device_of(m));
 }
 
-/* The claim when w is let through is c w + e: which metadata term is the smaller one decides both. */
-static void claim(const struct reference *r, const struct reference_migration *m, double w, double *c, double *e)
+/* The highest of all that may hold, and how many sets may still land. */
+static double highest_rate(const struct reference_migration *m)
 {
-    double wait = window_s(r) + bursts_s(m), a = reference_amplification(m);
-    double tables = a * largest_cluster(m) / reference_unit(m), meta = all_metadata(m);
+    double rate = rate_under(m, &m->force.now);
 
-    *c = a * wait;
-    *e = one_request(m);
-    if (meta <= w * wait * tables + reference_request_metadata(m)) {
-        *e += meta;
-    } else {
-        *c += wait * tables;
-        *e += reference_request_metadata(m);
-    }
-    for (int d = 0; d < m->disk_count && m->now.paused; d++)
-        *e += (double)m->disk[d].queue_bytes;
-    *e = fmin(*e, (double)missing(m));
+    for (int k = 0; k < m->force.olders; k++)
+        rate = fmax(rate, rate_under(m, &m->force.older[k].state));
+    return rate;
 }
 
+static double sets_to_come(const struct reference_migration *m)
+{
+    double sets = m->force.found ? 1 : 0;
+
+    for (int k = 0; k < m->force.olders; k++)
+        sets += m->force.older[k].sets;
+    return sets;
+}
+
+/* growth(w, t, sets) of buffer.h; `found`: the bucket may be found empty at the beginning. */
+static double growth(const struct reference_migration *m, double w, double seconds, double sets, bool found)
+{
+    double units, requests = sets * set_requests(m), of_requests = sets * set_metadata(m), worst = 0;
+
+    seconds += sets * set_s(m);
+    if (found) {
+        seconds += 0.1;
+        requests += one_request(m);
+        for (int d = 0; d < m->disk_count; d++)
+            of_requests += request_metadata(&m->disk[d]);
+    }
+    units = reference_amplification(m) * w * seconds / reference_unit(m);
+    for (int d = 0; d < m->disk_count; d++)
+        worst = fmax(worst, reference_scattered(&m->disk[d], 1));
+    return units * reference_unit(m) + requests + fmin(units * worst + of_requests, all_metadata(m));
+}
+
+/* Written after the measurement and before what is decided now has landed, at most `room`. */
+static double pending(const struct reference *r, const struct reference_migration *m, double room)
+{
+    double rate = highest_rate(m), sets = sets_to_come(m);
+    bool unlimited = !m->force.now.limited;
+
+    if (rate <= 0 || (r->options.lag_ms == 0 && sets <= 0 && !unlimited && m->unseen <= 0))
+        return 0;
+    return fmin(growth(m, rate, lag_s(r), sets, true), room);
+}
+
+/* The claim when w is let through is c w + e. Which way to bound the tables is the better one at `at` decides both. */
+static void claim(const struct reference *r, const struct reference_migration *m, double at, double room, double *c,
+                  double *e)
+{
+    double seconds = window_s(r) + set_s(m), a = reference_amplification(m), worst = 0, slope;
+
+    for (int d = 0; d < m->disk_count; d++)
+        worst = fmax(worst, reference_scattered(&m->disk[d], 1));
+    slope = a * worst / reference_unit(m) * seconds;
+    *c = a * seconds;
+    *e = set_requests(m);
+    if (at * slope + set_metadata(m) >= all_metadata(m)) {
+        *e += all_metadata(m);
+    } else {
+        *c += slope;
+        *e += set_metadata(m);
+    }
+    if (m->force.now.paused) /* to run again it needs the reserve of its next pause */
+        *e += queue(m);
+    *e = fmin(*e, room);
+}
+
+/* Units/s at which the largest request has been paid for within max_stall. */
 static uint64_t least_units(const struct reference *r, const struct reference_migration *m)
 {
-    uint64_t smallest = UINT64_MAX, longest = 0, units;
-    double seconds = (double)r->options.max_stall_ms / 1000;
+    uint64_t smallest = UINT64_MAX, longest = 0, stall_ms = r->options.max_stall_ms, units;
+
+    if (stall_ms == 0)
+        stall_ms = 30000;
+    for (int d = 0; d < m->disk_count; d++) {
+        smallest = least(smallest, unit_of(&m->disk[d]));
+        longest = reference_request(&m->disk[d]) > longest ? reference_request(&m->disk[d]) : longest;
+    }
+    units = ceil_div(ceil_div(longest, smallest) * 1000, stall_ms);
+    return units > 1 ? units : 1;
+}
+
+/* While the overlay is sent, what is written counts, not what grows. */
+static double ratio(const struct reference_migration *m)
+{
+    return m->phase == MIGBUF_PHASE_DRAIN ? 1 : m->ratio;
+}
+
+/* The smallest limit that lets a guest run: two units/s, lest it be paused again at once, and its largest request. */
+static double smallest_limit(const struct reference *r, const struct reference_migration *m)
+{
+    return worth_of_unit(m) * (double)(least_units(r, m) > 2 ? least_units(r, m) : 2);
+}
+
+double reference_needs(const struct reference *r, int i)
+{
+    return smallest_limit(r, &r->migration[i]) * ratio(&r->migration[i]);
+}
+
+/* Files, reserve and smallest limit, if the files weighed so much. */
+static double fee(const struct reference *r, const struct reference_migration *m, double file_bytes)
+{
+    struct reference_migration there = *m;
+    double c, e;
+
+    there.unseen += file_bytes - reference_most_bytes(m);
+    claim(r, m, smallest_limit(r, m), missing(&there), &c, &e);
+    return file_bytes + fmin(reference_reserve(&there) + c * smallest_limit(r, m) + e, missing(&there));
+}
+
+double reference_entry_fee(const struct reference *r, const struct reference_migration *m)
+{
+    double most = reference_most_bytes(m);
+
+    if (reference_ledger_find(&r->ledger, m->id) >= 0)
+        most += pending(r, m, missing(m) - reference_reserve(m));
+    return fee(r, m, most);
+}
+
+/* What may hold, from one decision to the next. */
+
+static void add_older(struct reference_force *f, const struct reference_state *s, double until_ms)
+{
+    f->older[f->olders++] = (struct reference_older){ *s, until_ms, 1 };
+}
+
+/* No more than four are told apart: the two oldest are then one, at the higher rate, for the longer time. */
+static void older_are_few(const struct reference_migration *m, struct reference_force *f)
+{
+    struct reference_older *first = f->older, *second = f->older + 1;
+
+    if (f->olders <= REFERENCE_OLDER)
+        return;
+    if (rate_under(m, &first->state) > rate_under(m, &second->state))
+        second->state = first->state;
+    second->until_ms = fmax(first->until_ms, second->until_ms);
+    second->sets += first->sets;
+    f->olders--;
+    memmove(first, second, (size_t)f->olders * sizeof *first);
+}
+
+/* One stands for all that may hold, until somebody knows: it has the highest rate. Two sets may land: the one that nobody
+ * answered, and the next. */
+static void any_may_hold(const struct reference_migration *m, struct reference_force *f, struct reference_state s)
+{
+    for (int k = 0; k < f->olders; k++)
+        if (rate_under(m, &f->older[k].state) > rate_under(m, &s))
+            s = f->older[k].state;
+    f->older[0] = (struct reference_older){ s, INFINITY, 2 };
+    f->olders = 1;
+}
+
+static void doubt(struct reference_migration *m)
+{
+    struct reference_force *f = &m->force;
+
+    if (!f->unanswered && !f->unknown)
+        f->before = f->now;
+    any_may_hold(m, f, f->before);
+    f->unknown = true;
+    f->unanswered = f->again = false;
+}
+
+/* What nobody knew is known: whatever else was in force has ended by the next tick. */
+static void know(struct reference_migration *m)
+{
+    for (int k = 0; k < m->force.olders; k++)
+        m->force.older[k].until_ms = fmin(m->force.older[k].until_ms, REFERENCE_LANDED);
+    m->force.unknown = m->force.unanswered = false;
+}
+
+int reference_outcome(struct reference *r, int i, int32_t outcome)
+{
+    struct reference_migration *m = &r->migration[i];
+    double decided = rate_under(m, &m->force.now);
+
+    if (outcome == MIGBUF_OUTCOME_DONE)
+        know(m);
+    if (outcome == MIGBUF_OUTCOME_REFUSED) {
+        if (!m->force.unanswered)
+            return MIGBUF_E_STATE;
+        m->force.now = m->force.before;
+        m->force.unanswered = m->force.again = false;
+    }
+    if (outcome == MIGBUF_OUTCOME_UNKNOWN)
+        doubt(m);
+    if (outcome < MIGBUF_OUTCOME_REFUSED)
+        return 0;
+    return highest_rate(m) > decided || (m->force.unknown && r->options.lag_ms == 0);
+}
+
+void reference_found(struct reference *r, int i, const struct migbuf_limits *limits, bool running)
+{
+    struct reference_migration *m = &r->migration[i];
+    struct reference_force *f = &m->force;
+    struct reference_state s = { .paused = !running, .paused_at_ms = r->now_ms };
+
+    if (limits && running)
+        s.units = r->options.policy == MIGBUF_POLICY_LITERAL ? limits->bps_wr : limits->iops_wr;
+    s.limited = s.units > 0 || !running;
+    if (f->now.paused)
+        s.paused_at_ms = f->now.paused_at_ms;
+    if (f->now.absent && running && s.units == 0)
+        return; /* nobody can limit what is not there */
+    if (f->unanswered && !f->unknown && f->olders > 0) {
+        add_older(f, &f->now, f->older[f->olders - 1].until_ms); /* it may land after the look */
+        older_are_few(m, f);
+    }
+    know(m);
+    f->found = s.units != f->now.units || s.limited != f->now.limited || s.paused != f->now.paused;
+    f->now = f->before = s;
+    m->waits = false;
+}
+
+/* Before the first tick nobody knows what time it is; and nothing is measured after the tick that it is told to. */
+static double measured_ms(const struct reference *r, struct reference_migration *m, uint64_t now_ms)
+{
+    double oldest = (double)now_ms;
 
     for (int d = 0; d < m->disk_count; d++) {
-        smallest = least(smallest, m->disk[d].subcluster_bytes);
-        longest = m->disk[d].request_bytes > longest ? m->disk[d].request_bytes : longest;
+        if (m->disk_ms[d] > (double)now_ms || (!r->ticked && m->disk_ms[d] >= 0 && m->disk_ms[d] <= 0))
+            m->disk_ms[d] = (double)now_ms;
+        oldest = fmin(oldest, m->disk_ms[d]);
     }
-    units = longest / smallest + (longest % smallest != 0);
-    if (r->options.max_stall_ms == 0 || (double)units <= seconds)
-        return 1;
-    return units * 1000 / r->options.max_stall_ms + (units * 1000 % r->options.max_stall_ms != 0);
+    return oldest;
+}
+
+/* What may have been in force since its files were measured lets them have grown. What was over by then is forgotten. */
+static void look_back(const struct reference *r, struct reference_migration *m, uint64_t now_ms)
+{
+    double since = measured_ms(r, m, now_ms), rate;
+    struct reference_force *f = &m->force;
+    int kept = 0;
+
+    if (r->options.policy == MIGBUF_POLICY_LITERAL) { /* promises nothing */
+        f->pours = f->pours && f->unknown;
+        f->unanswered = false;
+        f->olders = 0;
+        m->drained = 0;
+        return;
+    }
+    for (int k = 0; k < f->olders; k++)
+        if (f->older[k].until_ms >= since)
+            f->older[kept++] = f->older[k];
+    f->olders = kept;
+    f->unanswered = f->unanswered && kept > 0; /* without a word it was done */
+    f->pours = f->pours && (kept > 0 || f->unknown);
+    if (since >= m->poured_ms)
+        m->poured = 0;
+    if (m->drained > 0) {
+        m->poured = fmin(UINT32_MAX, m->poured + m->drained);
+        m->poured_ms = (double)now_ms;
+        m->drained = 0;
+    }
+    rate = highest_rate(m);
+    m->unseen = 0;
+    if (rate > 0 && since < (double)now_ms) {
+        double bytes = missing(m);
+
+        if (isfinite(since))
+            bytes = fmin(bytes, growth(m, rate, ((double)now_ms - since) / 1000, sets_to_come(m), false));
+        m->unseen = bytes;
+    }
+    for (int k = 0; k < kept; k++)
+        if (f->older[k].until_ms >= REFERENCE_LANDED && isfinite(f->older[k].until_ms))
+            f->older[k].until_ms = (double)now_ms;
+}
+
+void reference_load(struct reference *r, uint64_t now_ms)
+{
+    bool anew = now_ms < r->now_ms;
+
+    r->now_ms = anew ? now_ms : r->now_ms;
+    r->level = INFINITY;
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        if (m->force.unanswered)
+            doubt(m);
+        m->release = INFINITY;
+        if (!anew)
+            continue;
+        m->link_ms = now_ms;
+        m->force.now.paused_at_ms = m->force.before.paused_at_ms = now_ms;
+        for (int k = 0; k < m->force.olders; k++)
+            if (m->force.older[k].until_ms < REFERENCE_LANDED)
+                m->force.older[k].until_ms = (double)now_ms + r->options.lag_ms;
+        /* nobody knows how long it took: all that may be written was */
+        if (highest_rate(m) > 0) {
+            m->unseen = 0;
+            m->unseen = missing(m);
+        }
+        for (int d = 0; d < m->disk_count; d++)
+            m->disk_ms[d] = -INFINITY;
+        m->poured_ms = (double)now_ms;
+        m->measured = m->fed = m->owed_known = false;
+        m->learnt_ms = m->fed_ms = m->owed_ms = now_ms;
+        m->fed_bytes = (double)reference_file_bytes(m);
+    }
 }
 
 /* growth.h once more. */
 static void learn(struct reference *r, struct reference_migration *m)
 {
     double seconds = (double)(r->now_ms - m->learnt_ms) / 1000, units, grown, unit = reference_unit(m);
-    double rate = m->now.limited ? (double)m->now.units : INFINITY, most_credit, passed;
+    double rate = m->force.now.limited ? (double)m->force.now.units : INFINITY, most_credit, passed;
     uint64_t bytes = reference_file_bytes(m), writes = 0, written = 0;
     struct reference_migration old = *m;
 
@@ -754,7 +1157,7 @@ static void learn(struct reference *r, struct reference_migration *m)
     units = fmax((double)(writes - old.learnt_writes), (double)(written - old.learnt_written) / unit);
     if (units > passed)
         units = passed;
-    if (m->now.limited && passed - units < m->credit)
+    if (m->force.now.limited && passed - units < m->credit)
         m->credit = passed - units;
     if (units < 1)
         return;
@@ -768,13 +1171,14 @@ static void learn(struct reference *r, struct reference_migration *m)
 static void owe(struct reference *r, struct reference_migration *m)
 {
     uint64_t written = 0, file = reference_file_bytes(m);
-    double speed = (double)m->now.units * reference_unit(m), more = 0, owed = m->owed;
+    double speed = (double)m->force.now.units * reference_unit(m), more = 0, owed = m->owed;
 
-    if (m->action == MIGBUF_ACTION_AGAIN || m->owed_rate < m->now.units)
+    if (m->force.again || m->owed_rate < m->force.now.units)
         owed = 0;
+    m->force.again = false;
     for (int d = 0; d < m->disk_count; d++)
         written += m->disk_written[d];
-    if (!m->owed_known || m->owed_written == 0 || written < m->owed_written || m->now.units == 0) {
+    if (!m->owed_known || m->owed_written == 0 || written < m->owed_written || m->force.now.units == 0) {
         owed = 0;
     } else {
         more = (double)(written - m->owed_written);
@@ -787,21 +1191,7 @@ static void owe(struct reference *r, struct reference_migration *m)
     m->owed_written = written;
     m->owed_file = file;
     m->owed_ms = r->now_ms;
-    m->owed_rate = m->now.units;
-}
-
-/* While the overlay is sent, what is written counts, not what grows. */
-static double ratio(const struct reference_migration *m)
-{
-    return m->phase == MIGBUF_PHASE_DRAIN ? 1 : m->ratio;
-}
-
-double reference_entry_fee(const struct reference *r, const struct reference_migration *m)
-{
-    double c, e, step = reference_step(r, m) * (double)least_units(r, m);
-
-    claim(r, m, step, &c, &e);
-    return (double)reference_file_bytes(m) + fmin((double)reference_reserve(m) + c * step + e, (double)missing(m));
+    m->owed_rate = m->force.now.units;
 }
 
 static double link_share(const struct reference *r, int i)
@@ -824,14 +1214,14 @@ static double share_clamp(const struct reference *r, int i)
 
     if (m->phase == MIGBUF_PHASE_BASE || m->link_rate == 0)
         return share;
-    return 0.5 * fmin(share, m->flow == 0 ? INFINITY : (double)m->flow);
+    return 0.5 * fmin(share, flow_of(m));
 }
 
 static double hard_cap(const struct reference *r, const struct reference_migration *m)
 {
     double a = reference_amplification(m) / ratio(m);
 
-    return fmax(0, (m->view.room / a - one_request(m) / a) / (window_s(r) + bursts_s(m)));
+    return fmax(0, (m->view.room / a - one_request(m) / a) / (window_s(r) + set_s(m)));
 }
 
 static void own_clamps(struct reference *r, int i)
@@ -869,57 +1259,121 @@ static void clamp_by_hosts(struct reference *r)
     }
 }
 
+/* The agreed minimum, and never less than what a guest needs to run. */
+static double lowest(const struct reference *r, const struct reference_migration *m, double of_ratio)
+{
+    return fmax((double)r->options.floor_bytes_per_s, smallest_limit(r, m) * of_ratio);
+}
+
 static void floor_clamp(struct reference *r, struct reference_migration *m)
 {
-    double lowest = (double)r->options.floor_bytes_per_s;
-
     if (m->hosted < m->clamped)
         m->cause = MIGBUF_REASON_HOST;
-    if (lowest > m->hosted)
+    if (lowest(r, m, ratio(m)) > m->hosted)
         m->cause = MIGBUF_REASON_FLOOR;
-    m->wanted = fmax(lowest, m->hosted);
-    if (m->phase == MIGBUF_PHASE_BASE && m->view.shards == 1 && m->view.prospective == 0 &&
-        (double)missing(m) <= m->view.room) {
+    m->wanted = fmax(lowest(r, m, ratio(m)), m->hosted);
+    if (m->phase == MIGBUF_PHASE_BASE && m->view.shards == 1 && m->view.prospective == 0 && missing(m) <= m->view.room) {
         m->wanted = INFINITY;
         m->cause = MIGBUF_REASON_WHOLE;
     }
 }
 
-/* What is free is dealt out: everybody's fixed part first, then a common level of the budgets. */
-static double common_level(struct reference *r)
+/* The planner's rates are of what is written: growth is what they bound, and a unit counts as one. */
+static double target_ratio(const struct reference *r, const struct reference_migration *m)
 {
-    double amount[REFERENCE_MAX] = { 0 }, weight[REFERENCE_MAX] = { 0 }, total = r->grantable;
+    return r->options.policy == MIGBUF_POLICY_PLANNER ? 1 : ratio(m);
+}
+
+/* What is free is dealt out: everybody's fixed part first, then a common level of the budgets. Tables are bounded by the
+ * way that is the better one for each at its budget, or at `at` where that is less. Writes down what is claimed then. */
+static double common_level(struct reference *r, double at)
+{
+    double amount[REFERENCE_MAX] = { 0 }, weight[REFERENCE_MAX] = { 0 }, fixed[REFERENCE_MAX], total = r->grantable;
+    double level = 0;
 
     for (int i = 0; i < r->ledger.count; i++) {
         const struct reference_migration *m = &r->migration[i];
-        double e, most = fmin(m->wanted, device_of(m) * ratio(m));
+        double of = target_ratio(r, m), most = fmin(m->wanted, device_of(m) * of);
+        double room = m->waits ? 0 : missing(m) - m->reserve - m->pending;
 
-        claim(r, m, most / ratio(m), &weight[i], &e);
-        weight[i] /= ratio(m);
-        amount[i] = fmin(weight[i] * most, fmax(0, (double)missing(m) - e));
-        total -= e;
+        claim(r, m, fmax(fmin(most, at) / of, smallest_limit(r, m)), room, &weight[i], &fixed[i]);
+        weight[i] /= of;
+        amount[i] = fmin(weight[i] * most, room - fixed[i]);
+        total -= fixed[i];
     }
-    if (r->ledger.count > 0 && total <= 0)
-        return 0;
-    return reference_shave(amount, weight, r->ledger.count, total);
+    if (total >= -1) /* all fixed parts fit, to a byte; then only who wants more is cut */
+        level = reference_shave(amount, weight, r->ledger.count, total);
+    for (int i = 0; i < r->ledger.count; i++)
+        r->migration[i].claim = fixed[i] + fmin(amount[i], weight[i] * fmin(r->migration[i].wanted, level));
+    return level;
+}
+
+/* The higher of two levels: with the tables as they are bounded best at the budgets, and at the level that gives. */
+static void clamp_by_space(struct reference *r)
+{
+    double high = common_level(r, INFINITY);
+
+    r->level = high < INFINITY ? common_level(r, high) : high;
+    if (r->level < high)
+        r->level = common_level(r, INFINITY);
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->budget = m->wanted;
+        if (m->wanted > r->level && missing(m) > 0) { /* nobody needs to be held back from what cannot grow */
+            m->budget = r->level;
+            m->cause = MIGBUF_REASON_SPACE;
+        }
+    }
+}
+
+/* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start. */
+static void let_in(struct reference *r, double left)
+{
+    double kept = 0, least_growth = 0;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        const struct reference_migration *m = &r->migration[i];
+
+        if (!m->waits)
+            least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
+    }
+    left -= least_growth;
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        if (!m->waits)
+            continue;
+        if (fee(r, m, 0) > left) {
+            kept += fee(r, m, 0);
+        } else {
+            m->waits = false;
+            m->reserve = reference_reserve(m);
+            r->reserves += m->reserve;
+            r->grantable -= m->reserve;
+            least_growth += fee(r, m, 0) - m->reserve;
+        }
+        left -= fee(r, m, 0);
+    }
+    /* the others may not take what somebody waits for, but what they need to run */
+    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, least_growth * (1 + 1e-9)));
 }
 
 static void count_space(struct reference *r)
 {
-    r->files = 0;
-    r->reserves = 0;
-    r->pending = 0;
+    r->reserves = r->pending = r->unseen = 0;
+    r->grantable = (double)r->ledger.capacity;
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
-        m->reserve = reference_reserve(m);
-        m->pending = pending(r, m);
-        r->files += reference_file_bytes(m);
+        m->reserve = m->waits ? 0 : reference_reserve(m);
+        m->pending = pending(r, m, missing(m) - m->reserve);
         r->reserves += m->reserve;
         r->pending += m->pending;
+        r->unseen += m->unseen;
+        r->grantable -= reference_most_bytes(m) + m->reserve + m->pending;
     }
-    r->cannot_fit = (double)r->ledger.capacity < (double)r->files + (double)r->reserves;
-    r->grantable = fmax(0, (double)r->ledger.capacity - (double)r->files - (double)r->reserves - r->pending);
+    let_in(r, r->grantable);
 }
 
 static void literal_budget(struct reference *r, int i)
@@ -932,6 +1386,8 @@ static void literal_budget(struct reference *r, int i)
     m->curve = bin * exp(-m->view.priority * s / gap) + (double)r->options.epsilon_bytes_per_s;
     m->wanted = fmin(m->curve, m->share);
     m->budget = m->wanted;
+    m->waits = false; /* it lets everybody in */
+    m->reserve = reference_reserve(m);
     m->cause = m->curve <= m->share ? MIGBUF_REASON_RATE : MIGBUF_REASON_SHARE;
 }
 
@@ -944,42 +1400,44 @@ static void paper_budgets(struct reference *r)
     clamp_by_hosts(r);
     for (int i = 0; i < r->ledger.count; i++)
         floor_clamp(r, &r->migration[i]);
-    r->level = common_level(r);
-    for (int i = 0; i < r->ledger.count; i++) {
-        struct reference_migration *m = &r->migration[i];
-
-        m->budget = fmin(m->wanted, r->level);
-        m->cause = r->level < m->wanted ? MIGBUF_REASON_SPACE : m->cause;
-    }
+    count_space(r);
+    clamp_by_space(r);
 }
 
 /* The planner: forecast.h and planner.h once more, each step as its text says it. */
 
 static void forecast_guest(const struct reference *r, struct reference_migration *m)
 {
-    double seconds = (double)(r->now_ms - m->fed_ms) / 1000, written = 0, bytes = (double)reference_file_bytes(m);
-    double limit = (double)m->now.units * reference_unit(m), du, ds, sample, keep = exp(-seconds / 60);
-    bool saturated, all_told = true;
+    double seconds, written = 0, bytes = (double)reference_file_bytes(m);
+    double limit = (double)m->force.now.units * reference_unit(m), du, ds, sample, keep;
+    bool saturated, all_told = true, begun = false, unknown;
 
     for (int d = 0; d < m->disk_count; d++) {
         all_told = all_told && m->disk_told[d];
+        begun = begun || m->disk_bytes[d] > 0 || m->disk_writes[d] > 0 || m->disk_written[d] > 0;
         written += fmax((double)m->disk_writes[d] * reference_unit(m), (double)m->disk_written[d]);
     }
-    if (!all_told || (m->fed && seconds < 0.05))
+    if (!begun)
+        m->fed_ms = r->now_ms;
+    seconds = (double)(r->now_ms - m->fed_ms) / 1000;
+    if (!all_told || seconds < 0.05)
         return;
+    keep = exp(-seconds / 60);
     ds = fmax(0, bytes - m->fed_bytes);
-    du = fmax(written - m->fed_written, ds); /* what grew was written */
+    du = m->fed ? fmax(written - m->fed_written, ds) : ds; /* what grew was written, also before anything was counted */
     sample = du / seconds;
-    if (m->fed)
-        m->u += du;
-    if (m->fed && !m->now.paused) {
-        saturated = m->now.limited && limit < device_of(m) && sample >= 0.9 * limit;
+    m->u += du;
+    unknown = !m->fed && m->v <= 0;
+    if (!m->force.now.paused) {
+        saturated = m->force.now.limited && limit < device_of(m) && sample >= 0.9 * limit;
         m->vpk = saturated ? fmax(m->vpk, sample) : fmax(sample, keep * m->vpk);
         m->v += (1 - keep) * ((saturated ? m->vpk : sample) - m->v);
         m->num = keep * m->num + ds;
         m->den = keep * m->den + du;
         m->rho = m->den > 1e-9 ? fmin(1, m->num / m->den) : m->rho;
     }
+    if (unknown) /* the first interval that is seen is all that is known */
+        m->v = m->vpk;
     m->fed = true;
     m->fed_ms = r->now_ms;
     m->fed_written = written;
@@ -1004,7 +1462,7 @@ static double bend(double y)
 
 static double working_set(const struct reference_migration *m)
 {
-    double s = (double)reference_file_bytes(m), most = (double)missing(m), y;
+    double s = (double)reference_file_bytes(m), most = missing(m), y;
 
     if (s <= 0 || m->u <= 0)
         return most;
@@ -1030,6 +1488,12 @@ static double rate_for(const struct reference_migration *m, double budget)
     return -left / (m->rho * m->release) * log1p(-budget / left);
 }
 
+/* U to plan with: as much as most links carry where nobody has told. */
+static double link_speed(const struct reference_migration *m)
+{
+    return m->link_mean > 0 ? fmax(m->link_mean, 100000) : 125e6;
+}
+
 static double part_of_link(const struct reference *r, int i, double weights)
 {
     const struct reference_migration *m = &r->migration[i];
@@ -1037,8 +1501,8 @@ static double part_of_link(const struct reference *r, int i, double weights)
 
     for (int j = 0; j < r->ledger.count; j++)
         if (r->migration[j].link == m->link)
-            flow = fmax(flow, r->migration[j].flow == 0 ? INFINITY : (double)r->migration[j].flow);
-    return fmin(flow, fmax(m->link_mean, 100000) * r->ledger.bin[i].weight / weights);
+            flow = fmax(flow, flow_of(&r->migration[j]));
+    return fmin(flow, link_speed(m) * r->ledger.bin[i].weight / weights);
 }
 
 static double link_weights(const struct reference *r, int i)
@@ -1059,7 +1523,7 @@ static double to_send(const struct reference *r, int i)
         left += (double)m->disk_left[d];
     if (m->phase == MIGBUF_PHASE_DRAIN)
         return left / (1 - fmin(0.5, m->v / share));
-    return left + ((double)reference_file_bytes(m) + m->need) / (1 - fmin(0.5, m->rho * m->v / share));
+    return left + (reference_most_bytes(m) + m->need) / (1 - fmin(0.5, m->rho * m->v / share));
 }
 
 /* Is i done before j, when both send over the same link at speeds by weight? */
@@ -1174,7 +1638,7 @@ static double places(const struct reference *r)
                 first = j;
             }
         if (first == i)
-            sum += fmax(here, fmax(r->migration[i].link_mean, 100000) / part_of_link(r, i, 0));
+            sum += fmax(here, link_speed(&r->migration[i]) / part_of_link(r, i, 0));
     }
     return sum;
 }
@@ -1183,19 +1647,20 @@ static double places(const struct reference *r)
 static bool explores(const struct reference *r, int i, double all_places, double capacity)
 {
     const struct reference_migration *m = &r->migration[i];
-    double best = fmin(part_of_link(r, i, 0), fmax(m->link_mean, 100000));
+    double best = fmin(part_of_link(r, i, 0), link_speed(m));
 
-    return m->phase == MIGBUF_PHASE_BASE && (double)reference_file_bytes(m) < 0.25 * capacity / all_places &&
+    return m->phase == MIGBUF_PHASE_BASE && reference_most_bytes(m) < 0.25 * capacity / all_places &&
            part_of_link(r, i, link_weights(r, i)) >= 0.7 * best;
 }
 
 static void plan(struct reference *r)
 {
-    double capacity = fmax(0, (double)r->ledger.capacity - (double)r->reserves), files = 0;
+    double capacity = (double)r->ledger.capacity, files = 0;
     double floor = (double)r->options.floor_bytes_per_s, all_places;
     int order[REFERENCE_MAX], n = r->ledger.count, cut = 0;
 
     for (int i = 0; i < n; i++) {
+        capacity = fmax(0, capacity - reference_reserve(&r->migration[i]));
         r->migration[i].send = to_send(r, i);
         r->migration[i].release = -1;
     }
@@ -1205,7 +1670,7 @@ static void plan(struct reference *r)
     for (int k = n - 1; k >= 0; k--) {
         struct reference_migration *m = &r->migration[order[k]];
 
-        files += (double)reference_file_bytes(m);
+        files += reference_most_bytes(m);
         m->need = growth_in(m, m->release);
         m->wish = fmax(0, m->need / m->release - floor);
         m->line = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
@@ -1231,10 +1696,9 @@ static void plan(struct reference *r)
     }
 }
 
-static void planner_budgets(struct reference *r)
+/* The mean of U over the last minute; what was told first counts as if it had always been so. */
+static void average_links(struct reference *r)
 {
-    double slack = r->options.hysteresis_percent / 100.0;
-
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
         double u = (double)m->link_rate, forget = exp(-(double)(r->now_ms - m->link_ms) / 60000);
@@ -1242,38 +1706,48 @@ static void planner_budgets(struct reference *r)
         if (m->link_rate > 0)
             m->link_mean = m->link_mean > 0 ? forget * m->link_mean + (1 - forget) * u : u;
         m->link_ms = r->now_ms;
-        forecast_guest(r, m);
-    }
-    plan(r);
-    for (int i = 0; i < r->ledger.count; i++) {
-        struct reference_migration *m = &r->migration[i];
-        double in_force = (double)m->now.units * reference_step(r, m);
-
-        m->share = link_share(r, i);
-        m->curve = m->hard_cap = INFINITY;
-        m->wanted = m->clamped = m->hosted = m->rate * reference_step(r, m) / reference_unit(m);
-        m->cause = m->cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
-        m->cause = m->rate < INFINITY ? m->cause : MIGBUF_REASON_FREE;
-        if (m->wanted >= in_force * (1 - slack) && m->wanted <= in_force * (1 + slack))
-            m->wanted = in_force;
-        m->wanted = fmin(m->wanted, fmax(0, (double)r->ledger.capacity - (double)r->files) /
-                                        (reference_amplification(m) * (window_s(r) + bursts_s(m))));
-    }
-    r->level = common_level(r);
-    for (int i = 0; i < r->ledger.count; i++) {
-        struct reference_migration *m = &r->migration[i];
-
-        m->budget = fmin(m->wanted, r->level);
-        m->cause = r->level < m->wanted ? MIGBUF_REASON_SPACE : m->cause;
     }
 }
 
-/* What one unit of a decision is worth: without iops_size, requests and bytes share the budget, half each. */
+/* z before the common level. */
+static void plan_clamps(struct reference *r, int i)
+{
+    struct reference_migration *m = &r->migration[i];
+    double slack = r->options.hysteresis_percent / 100.0, in_force = (double)m->force.now.units * worth_of_unit(m);
+    double free_bytes = fmax(0, (double)r->ledger.capacity - (double)r->files);
+    double most = free_bytes / (reference_amplification(m) * (window_s(r) + set_s(m)));
+
+    m->share = link_share(r, i);
+    m->curve = m->hard_cap = INFINITY;
+    m->wanted = m->clamped = m->hosted = m->rate * worth_of_unit(m) / reference_unit(m);
+    m->cause = m->cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
+    m->cause = m->rate < INFINITY ? m->cause : MIGBUF_REASON_FREE;
+    m->wanted = fmax(m->wanted, lowest(r, m, 1));
+    if (m->wanted >= in_force * (1 - slack) && m->wanted <= in_force * (1 + slack))
+        m->wanted = in_force;
+    /* A guest nobody knows begins with a sixteenth of what is free; so does who has less than its wish, and may explore. */
+    if ((!m->fed || (m->cut && m->rate >= INFINITY)) && m->wanted > most / 16) {
+        m->wanted = fmax(most / 16, lowest(r, m, 1));
+        m->cause = MIGBUF_REASON_FIRST;
+    }
+    m->wanted = fmin(m->wanted, fmax(most, smallest_limit(r, m)));
+}
+
+static void planner_budgets(struct reference *r)
+{
+    for (int i = 0; i < r->ledger.count; i++)
+        forecast_guest(r, &r->migration[i]);
+    plan(r);
+    for (int i = 0; i < r->ledger.count; i++)
+        plan_clamps(r, i);
+    count_space(r);
+    clamp_by_space(r);
+}
+
+/* What one unit of a decision is worth. */
 double reference_step(const struct reference *r, const struct reference_migration *m)
 {
-    if (r->options.policy == MIGBUF_POLICY_LITERAL)
-        return 1;
-    return without_iops_size(m) ? 2 * reference_unit(m) : reference_unit(m);
+    return r->options.policy == MIGBUF_POLICY_LITERAL ? 1 : worth_of_unit(m);
 }
 
 static struct migbuf_limits limits_of(const struct reference *r, const struct reference_migration *m, uint64_t units)
@@ -1285,76 +1759,109 @@ static struct migbuf_limits limits_of(const struct reference *r, const struct re
     if (without_iops_size(m))
         return (struct migbuf_limits){ .bps_wr = least(units * unit, units_max), .iops_wr = units };
     for (int d = 0; d < m->disk_count; d++)
-        smallest = least(smallest, m->disk[d].subcluster_bytes);
+        smallest = least(smallest, unit_of(&m->disk[d]));
     return (struct migbuf_limits){ .iops_wr = units, .iops_size = units > 0 ? smallest : 0 };
+}
+
+static void stop(const struct reference *r, struct reference_force *f)
+{
+    uint64_t since_ms = f->now.paused ? f->now.paused_at_ms : r->now_ms;
+
+    f->now = (struct reference_state){ .paused = true, .limited = true, .paused_at_ms = since_ms };
 }
 
 static int32_t act_paused(struct reference *r, struct reference_migration *m)
 {
-    bool was_paused = m->now.paused;
+    bool stands = m->force.now.paused && !m->force.unknown;
+    bool known_to_fit = (double)r->files + r->reserves <= (double)r->ledger.capacity;
 
-    if (!was_paused)
-        m->now = (struct reference_state){ .paused = true, .limited = true, .paused_at_ms = r->now_ms };
-    if (r->options.policy != MIGBUF_POLICY_LITERAL && r->cannot_fit) {
+    stop(r, &m->force);
+    if (r->cannot_fit && !(r->unseen > 0 && known_to_fit)) {
         m->reason = MIGBUF_REASON_RESERVE;
+        m->force.pours = m->force.pours || !stands;
         return MIGBUF_ACTION_CANNOT_FIT;
     }
-    return was_paused ? MIGBUF_ACTION_KEEP : MIGBUF_ACTION_PAUSE;
+    if (r->cannot_fit)
+        m->reason = MIGBUF_REASON_UNSEEN;
+    if (stands)
+        return MIGBUF_ACTION_KEEP;
+    m->force.pours = true;
+    return MIGBUF_ACTION_PAUSE;
 }
 
 static void set_units(struct reference_migration *m, uint64_t units)
 {
-    m->now = (struct reference_state){ .limited = true, .units = units };
+    uint64_t paused_at_ms = m->force.now.paused_at_ms;
+
+    m->force.now = (struct reference_state){ .limited = true, .units = units, .paused_at_ms = paused_at_ms };
 }
 
+/* n units/s for a guest that stands, or may. */
 static int32_t act_resume(struct reference *r, struct reference_migration *m, uint64_t n)
 {
-    double paused_ms = (double)(r->now_ms - m->now.paused_at_ms), leak = 0;
+    double paused_ms = (double)(r->now_ms - m->force.now.paused_at_ms), leak = queue(m);
 
-    for (int d = 0; d < m->disk_count; d++)
-        leak += (double)m->disk[d].queue_bytes;
-    if (n < 2 || paused_ms < r->options.min_pause_ms || paused_ms < leak / ((double)n * reference_unit(m)) * 1000) {
-        m->reason = MIGBUF_REASON_WAIT;
-        return MIGBUF_ACTION_KEEP;
+    if (n >= 2 && paused_ms >= r->options.min_pause_ms && paused_ms >= leak / ((double)n * reference_unit(m)) * 1000) {
+        set_units(m, n);
+        return MIGBUF_ACTION_RESUME;
     }
-    set_units(m, n);
-    return MIGBUF_ACTION_RESUME;
+    if (n >= 2) /* else the clamp that leaves one unit is why */
+        m->reason = MIGBUF_REASON_WAIT;
+    if (!m->force.unknown)
+        return MIGBUF_ACTION_KEEP;
+    stop(r, &m->force);
+    m->force.pours = true;
+    return MIGBUF_ACTION_PAUSE;
 }
 
 /* n > 0 units/s for a guest that runs. */
 static int32_t act_running(struct reference *r, struct reference_migration *m, uint64_t n)
 {
-    uint64_t k = m->now.units, slack = r->options.hysteresis_percent;
+    uint64_t k = m->force.now.units, slack = r->options.hysteresis_percent;
+    uint64_t stall_ms = r->options.max_stall_ms > 0 ? r->options.max_stall_ms : 30000;
+    uint64_t least_n = r->options.policy == MIGBUF_POLICY_LITERAL ? 1 : least_units(r, m);
 
-    if (!m->now.limited) {
+    if (!m->force.now.limited) {
         set_units(m, n);
         return MIGBUF_ACTION_LOWER;
     }
     if (n < k) {
         n = n * (200 - slack) / 200;
-        set_units(m, n < 1 ? 1 : n);
+        set_units(m, n < least_n ? least_n : n);
         return MIGBUF_ACTION_LOWER;
     }
     if (n >= k + 1 && n * 100 >= k * (100 + slack)) {
         set_units(m, n);
         return MIGBUF_ACTION_RAISE;
     }
-    if (r->options.max_stall_ms && r->options.policy != MIGBUF_POLICY_LITERAL &&
-        m->owed * 1000 > r->options.max_stall_ms)
-        return MIGBUF_ACTION_AGAIN;
-    return MIGBUF_ACTION_KEEP;
+    if (m->force.unknown) /* the same is asked for until it is known to hold */
+        return MIGBUF_ACTION_LOWER;
+    if (r->options.policy == MIGBUF_POLICY_LITERAL || m->owed * 1000 <= (double)stall_ms)
+        return MIGBUF_ACTION_KEEP;
+    m->force.again = true;
+    return MIGBUF_ACTION_AGAIN;
 }
 
 static int32_t act(struct reference *r, struct reference_migration *m, double shift)
 {
     bool literal = r->options.policy == MIGBUF_POLICY_LITERAL;
-    double z = floor(fmax(0, m->budget + shift) / (reference_step(r, m) * (literal ? 1 : ratio(m))));
+    double z = floor(fmax(0, m->budget + shift) / (reference_step(r, m) * (literal ? 1 : target_ratio(r, m))));
     uint64_t most = least(units_max, UINT64_MAX / (uint64_t)reference_step(r, m)); /* growth must stay a number */
-    uint64_t n = z < (double)most ? (uint64_t)z : most;
+    uint64_t n = z < (double)most ? (uint64_t)z : most, needs = least_units(r, m) > 2 ? least_units(r, m) : 2;
+    bool stands;
 
-    if (n == 0 || (!literal && (r->cannot_fit || n < least_units(r, m))))
+    if (!literal && n < needs && m->budget + shift >= smallest_limit(r, m) * target_ratio(r, m) * (1 - 1e-9))
+        n = needs; /* rounding takes nobody what it needs */
+    stands = n == 0 || (!literal && (r->cannot_fit || n < least_units(r, m)));
+    if (m->waits) {
+        m->reason = MIGBUF_REASON_ADMISSION;
+        return MIGBUF_ACTION_WAIT;
+    }
+    if (stands && m->force.now.absent && !m->force.unknown)
+        return MIGBUF_ACTION_WAIT; /* it has nothing to write to, and need not be stopped */
+    if (stands)
         return act_paused(r, m);
-    if (m->now.paused)
+    if (m->force.now.paused || (m->force.unknown && (m->force.before.paused || m->force.pours)))
         return act_resume(r, m, n);
     return act_running(r, m, n);
 }
@@ -1362,14 +1869,27 @@ static int32_t act(struct reference *r, struct reference_migration *m, double sh
 static void decide(struct reference *r, int i, double shift, struct migbuf_decision *out)
 {
     struct reference_migration *m = &r->migration[i];
-    uint64_t unit = (uint64_t)reference_step(r, m);
+    struct reference_force *f = &m->force;
+    struct reference_state old = f->now;
 
     m->reason = m->cause;
     m->action = act(r, m, shift);
-    m->now.limits = limits_of(r, m, m->now.units);
+    f->now.limits = limits_of(r, m, f->now.units);
     *out = (struct migbuf_decision){ .id = m->id, .action = m->action, .reason = m->reason };
-    out->growth_bytes_per_s = m->now.units * unit;
-    out->limits = m->now.limits;
+    if (m->action == MIGBUF_ACTION_WAIT)
+        return;
+    out->growth_bytes_per_s = f->now.units * (uint64_t)reference_step(r, m);
+    out->limits = f->now.limits;
+    if (m->action == MIGBUF_ACTION_KEEP)
+        return;
+    f->unanswered = true;
+    if (f->unknown) {
+        any_may_hold(m, f, old);
+        return;
+    }
+    f->before = old;
+    add_older(f, &old, (double)r->now_ms + r->options.lag_ms);
+    older_are_few(m, f);
 }
 
 static void settle_ledger(struct reference *r)
@@ -1383,11 +1903,68 @@ static void settle_ledger(struct reference *r)
         }
 }
 
-/* The newest sizes count, not those of the last tick: they are laid out first. */
-void reference_resize(struct reference *r, uint64_t capacity)
+/* From landing to landing. What nobody has answered may still be refused, and then what was before holds as long. */
+static double claimed(const struct reference *r, const struct reference_migration *m)
 {
+    if (m->force.unanswered || m->force.unknown)
+        return fmax(m->claim, growth(m, highest_rate(m), window_s(r), 1, false));
+    return m->force.now.paused ? 0 : m->claim;
+}
+
+/* A reserve that the last tick counted is counted until the next: its pending and claim are of what was left beside it. */
+double reference_reach(const struct reference *r)
+{
+    double bytes = 0;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        const struct reference_migration *m = &r->migration[i];
+        double files = reference_most_bytes(m), more = fmax(m->reserve, reference_reserve(m)) + m->pending + claimed(r, m);
+
+        if (!m->waits)
+            bytes += files + fmin(more, fmax(0, reference_whole(m) - files));
+    }
+    return bytes;
+}
+
+static bool fits(const struct reference *r)
+{
+    return r->options.policy == MIGBUF_POLICY_LITERAL || reference_reach(r) <= (double)r->ledger.capacity + 1;
+}
+
+int reference_phase(struct reference *r, int i, int32_t phase, uint32_t drains)
+{
+    struct reference_migration *m = &r->migration[i];
+    uint32_t had = m->drains_ahead < m->drains_fit ? m->drains_ahead : m->drains_fit; /* the others could not begin */
+
+    for (int d = 0; d < m->disk_count && phase != m->phase; d++)
+        m->disk_left[d] = phase == MIGBUF_PHASE_DRAIN ? m->disk_bytes[d] : m->disk[d].virtual_bytes;
+    if (drains < had && !m->force.now.absent)
+        m->drained = fmin(UINT32_MAX, m->drained + had - drains);
+    m->phase = phase;
+    m->drains_ahead = drains;
+    if (drains > m->drains_fit && !fits(r))
+        return 1;
+    m->drains_fit = drains;
+    return 0;
+}
+
+double reference_needed(const struct reference *r)
+{
+    double needed = 0;
+
+    for (int i = 0; i < r->ledger.count; i++)
+        needed += reference_most_bytes(&r->migration[i]) + reference_reserve(&r->migration[i]);
+    return needed;
+}
+
+/* The newest sizes count, not those of the last tick: they are laid out first. */
+int reference_resize(struct reference *r, uint64_t capacity)
+{
+    bool smaller = capacity < r->ledger.capacity;
+
     settle_ledger(r);
     reference_ledger_resize(&r->ledger, capacity);
+    return smaller && !fits(r);
 }
 
 static void count_tick(struct reference *r, uint64_t now_ms)
@@ -1400,37 +1977,52 @@ static void count_tick(struct reference *r, uint64_t now_ms)
     r->now_ms = now_ms;
 }
 
+static void end_tick(struct reference *r)
+{
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->force.found = false;
+        if (!m->waits && !r->cannot_fit)
+            m->drains_fit = m->drains_ahead;
+    }
+}
+
 void reference_tick(struct reference *r, uint64_t now_ms, struct migbuf_decision *out)
 {
+    bool literal = r->options.policy == MIGBUF_POLICY_LITERAL;
+
+    for (int i = 0; i < r->ledger.count; i++)
+        look_back(r, &r->migration[i], now_ms);
     count_tick(r, now_ms);
     settle_ledger(r);
-    count_space(r);
+    r->files = 0;
+    for (int i = 0; i < r->ledger.count; i++)
+        r->files += reference_file_bytes(&r->migration[i]);
     r->level = INFINITY;
+    average_links(r);
     for (int i = 0; i < r->ledger.count; i++)
         reference_ledger_view(&r->ledger, i, &r->migration[i].view);
-    if (r->options.policy == MIGBUF_POLICY_LITERAL)
+    if (literal)
         for (int i = 0; i < r->ledger.count; i++)
             literal_budget(r, i);
     else if (r->options.policy == MIGBUF_POLICY_PLANNER)
         planner_budgets(r);
     else
         paper_budgets(r);
+    r->cannot_fit = !literal && (double)r->files + r->unseen + r->reserves > (double)r->ledger.capacity;
     for (int i = 0; i < r->ledger.count; i++) {
-        r->migration[i].before = r->migration[i].now;
-        if (r->options.policy != MIGBUF_POLICY_LITERAL)
+        if (!literal && !r->migration[i].waits)
             owe(r, &r->migration[i]);
+        r->migration[i].undecided = r->migration[i].force;
         decide(r, i, 0, &out[i]);
     }
+    end_tick(r);
 }
 
 void reference_again(struct reference *r, int i, double shift, struct migbuf_decision *out)
 {
-    r->migration[i].now = r->migration[i].before;
+    r->migration[i].force = r->migration[i].undecided;
     decide(r, i, shift, out);
-}
-
-void reference_refused(struct reference *r, int i)
-{
-    r->migration[i].now = r->migration[i].before;
-    r->migration[i].action = MIGBUF_ACTION_KEEP;
+    end_tick(r);
 }

@@ -11,7 +11,8 @@
 static struct migbuf_geometry disk_of(uint64_t bytes)
 {
     return (struct migbuf_geometry){ .virtual_bytes = bytes, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                     .request_bytes = 65536, .queue_bytes = 1 << 20, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                     .block_bytes = 4096, .request_bytes = 65536, .queue_bytes = 1 << 20,
+                                     .extra_bytes = MIGBUF_NONE, .flags = MIGBUF_GEOMETRY_ALIGNED };
 }
 
 static struct migbuf_migration migration(uint64_t id, uint64_t rate)
@@ -262,7 +263,7 @@ START_TEST(outlook_of_one_that_runs)
     ck_near(o.finish_most_s, 115);
     ck_near(o.peak_least_bytes, 0);
     ck_near(o.peak_most_bytes, 0.02 * 10 * GIB);
-    ck_assert_int_eq(migbuf_buffer_sample(b, &s, 1), 0);
+    ck_assert_int_eq(migbuf_buffer_sample(b, 0, &s, 1), 0);
     ck_assert_int_eq(migbuf_outlook_running(b, 1, &o), 0);
     ck_near(o.finish_s, 50.5); /* the file has to be sent, too */
     ck_near(o.peak_bytes, 50e6);

@@ -204,12 +204,6 @@ static void check_omega(const char *after)
 
 /* ---- guests ---- */
 
-static const struct migbuf_geometry *largest_disk(const struct guest *g, uint32_t *at)
-{
-    *at = draw(g->disks);
-    return &g->geometry[*at];
-}
-
 /* The cheapest request for what it grows: the smallest, or one that is a little longer than a unit. */
 static uint64_t best_length(const struct guest *g, uint32_t k, double *cost, uint64_t iops_size)
 {
@@ -224,11 +218,10 @@ static uint64_t best_length(const struct guest *g, uint32_t k, double *cost, uin
 }
 
 /* The last request passes whole, whatever it costs. */
-static void overshoot(struct guest *g)
+static void overshoot(struct guest *g, uint32_t k)
 {
     struct throttle *t = &g->throttle;
-    uint32_t k;
-    const struct migbuf_geometry *d = largest_disk(g, &k);
+    const struct migbuf_geometry *d = &g->geometry[k];
     uint64_t length = g->request;
 
     if (d->flags & MIGBUF_GEOMETRY_ALIGNED && length > g->file[k].unit)
@@ -274,7 +267,7 @@ static void write_under_limit(struct guest *g, double seconds)
     t->level = t->level < 0 ? 0 : t->level;
     t->byte_level = t->byte_level < 0 ? 0 : t->byte_level;
     if (t->level <= rate / 10 && (!t->limits.bps_wr || t->byte_level <= (double)t->limits.bps_wr / 10) && draw(4))
-        overshoot(g);
+        overshoot(g, draw(g->disks));
 }
 
 /* Without a limit: what its device can allocate. */
@@ -356,7 +349,7 @@ static void land(struct guest *g)
         g->throttle.limits = c->limits;
         g->throttle.level = g->throttle.byte_level = 0;
         if (g->has_file && !g->stands)
-            overshoot(g);
+            overshoot(g, c->done);
     }
     c->done++;
     if (c->done < c->sets)
@@ -710,8 +703,10 @@ static void die_and_load(void)
 
         if (!g->in)
             continue;
-        if (g->command.waits && g->command.outcome != MIGBUF_OUTCOME_UNKNOWN)
+        if (g->command.waits && g->command.outcome != MIGBUF_OUTCOME_UNKNOWN) {
             g->command.outcome = 0; /* who was to hear it is no more */
+            g->command.lost |= draw(2); /* or was to send it */
+        }
         if (!known || (g->command.waits && g->command.done < g->command.sets)) {
             g->unknown = 1;
             continue;

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 START_TEST(an_unlinked_file_is_measured)
@@ -53,6 +56,51 @@ START_TEST(a_bad_descriptor_is_a_named_error)
 }
 END_TEST
 
+/* The kernel counts no blocks of them, and said 0 and success: an overlay that never grows. */
+START_TEST(what_is_no_file_has_no_size)
+{
+    static const char *const why[] = { "block device", "directory, a pipe", "directory, a pipe", "directory, a pipe",
+                                       "directory, a pipe" };
+    char name[] = "/tmp/migbuf-cow-XXXXXX", device[64];
+    int fd[5], ends[2];
+    struct migbuf_filesystem fs;
+    struct migbuf_volume v;
+    int32_t file;
+
+    ck_assert_ptr_nonnull(mkdtemp(name));
+    snprintf(device, sizeof device, "%s/disk", name);
+    /* Looked at only: one of that number need not be there. */
+    fd[0] = mknod(device, S_IFBLK | 0600, makedev(7, 0)) ? -1 : open(device, O_PATH | O_CLOEXEC);
+    ck_assert_int_eq(pipe(ends), 0);
+    fd[1] = ends[0];
+    fd[2] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd[3] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    fd[4] = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(device, sizeof device, "%s/file", name);
+    file = open(device, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    for (int k = fd[0] < 0; k < 5; k++) {
+        struct migbuf_error e = { .text = "" };
+        uint64_t bytes[2] = { 7, 7 };
+        int32_t both[2] = { file, fd[k] };
+
+        ck_assert_int_eq(migbuf_cow_file_bytes(fd[k], bytes, &e), MIGBUF_E_UNSUPPORTED);
+        ck_assert_msg(strstr(e.text, why[k]) && e.code == MIGBUF_E_UNSUPPORTED && bytes[0] == 7, "%d: %s", k, e.text);
+        ck_assert_int_eq(migbuf_cow_sizes(both, 2, MIGBUF_COW_LAGS, bytes, &e), MIGBUF_E_UNSUPPORTED);
+        ck_assert_msg(strstr(e.text, why[k]) && e.need == 1 && bytes[0] == 7, "%d: %s", k, e.text);
+        ck_assert_int_eq(migbuf_cow_sizes(both, 2, 0, bytes, NULL), MIGBUF_E_UNSUPPORTED);
+        ck_assert_int_eq(migbuf_cow_volume(fd[k], &v, &e), k == 4 ? 0 : MIGBUF_E_UNSUPPORTED);
+        ck_assert_int_eq(migbuf_cow_filesystem(fd[k], &fs, &e), k == 4 ? 0 : MIGBUF_E_UNSUPPORTED);
+        close(fd[k]);
+    }
+    close(ends[1]);
+    close(file);
+    unlink(device);
+    snprintf(device, sizeof device, "%s/disk", name);
+    unlink(device);
+    ck_assert_int_eq(rmdir(name), 0);
+}
+END_TEST
+
 START_TEST(a_full_volume_is_told_before)
 {
     struct migbuf_full full = { .kind = 7 };
@@ -68,6 +116,30 @@ START_TEST(a_full_volume_is_told_before)
     ck_assert_int_eq(full.kind, MIGBUF_FULL_STOPS);
     ck_assert_int_eq(migbuf_cow_volume(fd, &after, NULL), 0);
     ck_assert(full.room_bytes <= after.size_bytes);
+    close(fd);
+}
+END_TEST
+
+/* /proc has no nameless files, as FUSE has none. */
+START_TEST(where_it_cannot_be_tried_it_is_unknown)
+{
+    struct migbuf_full full = { .kind = 7, .room_bytes = 7 };
+    struct migbuf_error e = { 0 };
+    int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+    ck_assert(openat(fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) < 0 && errno == EOPNOTSUPP);
+    rc = migbuf_cow_when_full(fd, &full, &e);
+    if (geteuid()) { /* one may not write there anyway */
+        ck_assert(rc == MIGBUF_E_SYSTEM && e.os_errno == EACCES && full.kind == 7 && full.room_bytes == 7);
+    } else {
+        ck_assert_int_eq(rc, 0);
+        ck_assert(full.kind == MIGBUF_FULL_UNKNOWN && full.room_bytes == 0); /* as statvfs has it */
+    }
+    close(fd);
+    fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC); /* no directory */
+    full.kind = 7;
+    ck_assert_int_eq(migbuf_cow_when_full(fd, &full, &e), MIGBUF_E_SYSTEM);
+    ck_assert(e.os_errno == ENOTDIR && full.kind == 7);
     close(fd);
 }
 END_TEST
@@ -193,9 +265,14 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { an_unlinked_file_is_measured, a_volume_is_what_statvfs_says,
-                                   a_bad_descriptor_is_a_named_error, a_full_volume_is_told_before,
-                                   all_files_in_one_pass, kinds_of_file_systems,
+    const TTest *const tests[] = { an_unlinked_file_is_measured,
+                                   a_volume_is_what_statvfs_says,
+                                   a_bad_descriptor_is_a_named_error,
+                                   what_is_no_file_has_no_size,
+                                   a_full_volume_is_told_before,
+                                   where_it_cannot_be_tried_it_is_unknown,
+                                   all_files_in_one_pass,
+                                   kinds_of_file_systems,
                                    NULL };
 
     return unit_run("cow", tests, 30);

@@ -964,6 +964,49 @@ START_TEST(typed_calls_alone)
 }
 END_TEST
 
+/* A typed monitor may answer the query from memory only. After an unknown outcome that says nothing: the limit is set again. */
+START_TEST(typed_and_unknown_is_set_whatever_is_found)
+{
+    const struct migbuf_limits high = { .iops_wr = 100, .bps_wr = 6553600 }, low = { .iops_wr = 4, .bps_wr = 262144 };
+    struct migbuf_throttle_config of_high = { .bps_wr = 6553600, .iops_wr = 100 };
+    struct migbuf_disk_command c;
+    struct migbuf_disk *d;
+
+    ck_assert_int_eq(migbuf_disk_new("g", NULL, &d), 0);
+    ck_assert_int_eq(migbuf_disk_typed(d), 0);
+    ck_assert_int_eq(migbuf_disk_watch(d, "one"), 0);
+    ck_assert_int_eq(migbuf_disk_learn(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &nothing), 1);
+    ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
+    ck_assert_int_eq(migbuf_disk_set(d, &high), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":100}");
+    ck_assert_int_eq(migbuf_disk_set(d, &low), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_UNKNOWN), MIGBUF_E_UNKNOWN);
+
+    ck_assert_int_eq(migbuf_disk_set(d, &high), 0); /* what the memory says is in force, and QEMU may have the low one */
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &of_high), 1);
+    ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":100}");
+    expect_nothing(d);
+    ck_assert_int_eq(migbuf_disk_outcome(d), MIGBUF_OUTCOME_DONE);
+
+    ck_assert_int_eq(migbuf_disk_set(d, &low), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_UNKNOWN), MIGBUF_E_UNKNOWN);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    ck_assert_int_eq(next(d, &c), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "one", "dev-one", &nothing), 1); /* the host's own, says the memory */
+    ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}");
+    expect_nothing(d);
+    ck_assert(info_of(d).restored);
+    migbuf_disk_free(d);
+}
+END_TEST
+
 START_TEST(typed_calls_cannot_say_everything)
 {
     const struct migbuf_throttle_config host[] = { { .bps = 5000 }, { .iops = 70 }, { .iops_wr = 5, .iops_wr_max = 9 },
@@ -996,6 +1039,7 @@ int main(void)
                                    a_guest_we_stopped_runs_again_after_a_restart, the_same_once_more_empties_the_bucket, two_disks_share_one_group, another_hand_is_noticed,
                                    refusals_have_another_way_or_an_end, names_are_escaped_and_bounded,
                                    a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, typed_calls_alone,
+                                   typed_and_unknown_is_set_whatever_is_found,
                                    typed_calls_cannot_say_everything, NULL };
 
     return unit_run("disk", tests, 10);

@@ -22,6 +22,7 @@ static struct life {
     int typed;
     uint64_t seed, state;
     int refuses, loses;        /* of a hundred commands */
+    int limits_unknown, guest_unknown; /* since a command that nobody answered, until somebody has looked */
     int late_waits;            /* a command that was sent, and will be carried out before the next one */
     char late_name[32], late_arguments[9000];
     char text[TEXT_BYTES];     /* what the host has on its disk */
@@ -190,6 +191,7 @@ static void carry_out_late(void)
 
 static int answer_query(void)
 {
+    life.limits_unknown = 0;
     for (int k = 0; k < life.q.devices; k++) {
         struct migbuf_throttle_config shown = model_shown(&life.q, k);
 
@@ -204,6 +206,7 @@ static int answer_query(void)
 
 static int answer_status(void)
 {
+    life.guest_unknown = 0;
     ck_assert_int_eq(migbuf_disk_status(life.disk, life.q.running ? "running" : life.q.status, life.q.running), 0);
     return migbuf_disk_answered(life.disk, MIGBUF_OUTCOME_DONE);
 }
@@ -214,6 +217,8 @@ static int answer(const struct migbuf_disk_command *c, int honest)
 
     carry_out_late();
     tell("  -> %s %.200s", c->name, c->arguments ? c->arguments : "");
+    ck_life(!life.limits_unknown || c->kind == MIGBUF_DISK_QUERY, "%s, and nobody knows what is in force", c->name);
+    ck_life(!life.guest_unknown || looks, "%s, and nobody knows whether it stands", c->name);
     if (!honest && (int)draw(100) < life.loses) {
         int fate = (int)draw(3); /* carried out now, later, never */
 
@@ -225,6 +230,10 @@ static int answer(const struct migbuf_disk_command *c, int honest)
             snprintf(life.late_name, sizeof life.late_name, "%s", c->name);
             snprintf(life.late_arguments, sizeof life.late_arguments, "%s", c->arguments ? c->arguments : "");
         }
+        if (c->kind == MIGBUF_DISK_STOP || c->kind == MIGBUF_DISK_CONT)
+            life.guest_unknown = 1;
+        else if (!looks)
+            life.limits_unknown = 1;
         return migbuf_disk_answered(life.disk, MIGBUF_OUTCOME_UNKNOWN);
     }
     if (!honest && (int)draw(100) < life.refuses) {
@@ -268,6 +277,7 @@ static void die_and_load(void)
         return;
     tell(" dies, is loaded\n");
     carry_out_late();
+    life.limits_unknown = life.guest_unknown = 0; /* who is loaded looks, or has nothing to send */
     migbuf_disk_free(life.disk);
     life.disk = NULL;
     ck_life(migbuf_disk_load(life.text, life.text_bytes, NULL, &life.disk) == 0, "load");
@@ -365,12 +375,12 @@ static void look(void)
     pump(1, 0);
 }
 
-static void other_hand_sets(void)
+/* `looks`: the host looks afterwards; else whoever restores has to. */
+static void other_hand_sets(int looks)
 {
     int device = (int)draw((uint32_t)life.q.devices), was_in_ours;
     struct migbuf_throttle_config c = draw_host(), shown;
     const char *group = !life.typed && draw(3) == 0 ? "shared" : NULL;
-    struct migbuf_disk_info info = { .size = sizeof info };
 
     if (!life.q.device[device].there || !life.text_bytes)
         return;
@@ -399,8 +409,8 @@ static void other_hand_sets(void)
     }
     life.host[device] = life.or_else[device] = shown;
     note_group(shown.group, &shown, !was_in_ours);
-    look();
-    ck_assert_int_eq(migbuf_disk_info(life.disk, &info), 0);
+    if (looks)
+        look();
 }
 
 static void other_hand_sets_object(void)
@@ -524,6 +534,8 @@ static void end_life(void)
     struct migbuf_disk_info info = { .size = sizeof info };
 
     carry_out_late();
+    if (draw(4) == 0)
+        other_hand_sets(0);
     for (int tries = 0; tries < 5 && !info.restored; tries++) {
         tell(" restore\n");
         if (migbuf_disk_restore(life.disk) == MIGBUF_E_STATE)
@@ -568,7 +580,7 @@ static void live(uint64_t seed)
     for (int k = 0; k < steps; k++)
         switch (draw(12)) {
         case 0:
-            other_hand_sets();
+            other_hand_sets(1);
             break;
         case 1:
             other_hand_sets_object();

@@ -67,13 +67,13 @@ static void start_mirror(struct lab_vm *v)
         v, "blockdev-mirror",
         "{\"job-id\": \"mirror\", \"device\": \"overlay\", \"target\": \"target\", \"sync\": \"top\", \"copy-mode\": "
         "\"write-blocking\"}");
-    ck_assert(lab_event(v, "BLOCK_JOB_READY", 20000));
+    ck_assert(lab_event(v, "BLOCK_JOB_READY", PATIENCE_MS));
 }
 
 static void cancel_mirror(struct lab_vm *v)
 {
     lab_call(v, "block-job-cancel", "{\"device\": \"mirror\"}");
-    ck_assert(lab_event(v, "BLOCK_JOB_COMPLETED", 20000));
+    ck_assert(lab_event(v, "BLOCK_JOB_COMPLETED", PATIENCE_MS));
 }
 
 /* What the library keeps free in Ω for this VM's drains. */
@@ -101,19 +101,19 @@ static void drain_all(const char *name, const struct lab_wish *wish, double leas
     uint64_t reserve;
 
     lab_start(&v, name, wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     lab_learn(&v);
     lab_units(&v, 1);
-    lab_wait_in_flight(&v, 32, 20);
+    lab_wait_in_flight(&v, 32);
     lab_overlay(&v);
     leak(&v, "snapshot", 1);
-    lab_wait_in_flight(&v, 32, 20);
+    lab_wait_in_flight(&v, 32);
     start_mirror(&v);
     leak(&v, "mirror start", lab_version(&v) < 8 ? 1 : 2);
-    lab_wait_in_flight(&v, 32, 20);
+    lab_wait_in_flight(&v, 32);
     cancel_mirror(&v);
     leak(&v, "job cancel", 1);
-    lab_wait_in_flight(&v, 32, 20);
+    lab_wait_in_flight(&v, 32);
     lab_call(&v, "stop", NULL);
     stop = leak(&v, "stop", 1);
     reserve = reserve_of(&v);
@@ -132,6 +132,77 @@ START_TEST(a_drain_pours_the_queue_and_no_more)
     drain_all("far-512", &far, 0.7); /* needs nearly all of the bound, tables included */
     drain_all("near-4096", &small, 0.45);
     drain_all("straddling-65536", &straddling, 0.5);
+}
+END_TEST
+
+/* The way back: an overlay that is committed into its base while its guest writes */
+
+static void begin_commit(struct lab_vm *v)
+{
+    lab_call(v, "block-commit", "{\"job-id\": \"commit\", \"device\": \"overlay\"}");
+    ck_assert(lab_event(v, "BLOCK_JOB_READY", 60000));
+}
+
+/* What the file grows by from block-job-complete on, until the job has ended or it has grown by `enough`. */
+static uint64_t complete_commit(struct lab_vm *v, uint64_t enough, bool *ended)
+{
+    uint64_t before = lab_grown(v);
+    double until = lab_now() + 60;
+
+    lab_call(v, "block-job-complete", "{\"device\": \"commit\"}");
+    do
+        *ended = lab_event(v, "BLOCK_JOB_COMPLETED", 20);
+    while (!*ended && lab_grown(v) - before < enough && lab_now() < until);
+    return lab_grown(v) - before;
+}
+
+/* At one unit a second, so that all that comes are drains. Completing stops the guest for a moment (a drain), copies what
+ * that poured, and begins again while anything is dirty: a guest with a deep queue fills the file without end, past every
+ * limit. After `stop` one queue has been poured and no more comes. */
+static void commit_back(const char *name, uint32_t sectors, uint32_t depth, bool first)
+{
+    struct lab_wish wish = deep(sectors, 2048, 4 * GIB);
+    uint64_t before, stopped, poured, bound;
+    struct lab_vm v;
+    bool ended;
+
+    wish.guest.depth = depth;
+    lab_start(&v, name, &wish);
+    lab_wait_acknowledged(&v, 1);
+    lab_learn(&v);
+    lab_units(&v, 1);
+    lab_wait_in_flight(&v, depth);
+    lab_overlay(&v);
+    begin_commit(&v);
+    lab_wait_in_flight(&v, depth);
+    bound = drain_bound(&v, depth);
+    before = lab_grown(&v);
+    if (first)
+        lab_call(&v, "stop", NULL);
+    stopped = lab_grown(&v);
+    poured = complete_commit(&v, 8 * bound, &ended);
+    printf("# %s, %s: %llu bytes before, %llu when complete is sent, %llu afterwards%s; one drain %llu\n", name,
+           first ? "stopped first" : "running", (unsigned long long)before, (unsigned long long)stopped,
+           (unsigned long long)(stopped + poured), ended ? "" : " and not over", (unsigned long long)bound);
+    lab_end(&v);
+    if (first) {
+        ck_assert_msg(ended, "%s: the job does not end", name);
+        ck_assert_uint_eq(poured, 0);
+        ck_assert_uint_le(stopped - before, bound);
+    }
+}
+
+START_TEST(a_commit_is_completed_under_a_guest_that_stands)
+{
+    static const struct {
+        const char *name;
+        uint32_t sectors, depth;
+    } load[] = { { "64KiB-32", 128, 32 }, { "4KiB-8", 8, 8 }, { "4KiB-32", 8, 32 } };
+
+    for (size_t k = 0; k < sizeof load / sizeof *load; k++) {
+        commit_back(load[k].name, load[k].sectors, load[k].depth, true);
+        commit_back(load[k].name, load[k].sectors, load[k].depth, false);
+    }
 }
 END_TEST
 
@@ -166,7 +237,7 @@ static void start_full(struct full *f)
     ck_assert_int_eq(mount("none", f->directory, "tmpfs", 0, size), 0);
     f->wish.omega = f->directory;
     lab_start(&f->v, f->name, &f->wish);
-    lab_wait_in_flight(&f->v, f->wish.guest.depth, 20);
+    lab_wait_in_flight(&f->v, f->wish.guest.depth);
     lab_learn(&f->v);
 }
 
@@ -196,6 +267,12 @@ static void go_on(struct full *f, size_t n, double seconds)
 static bool used(const struct full *f)
 {
     return (double)f->most > 0.3 * (double)f->omega;
+}
+
+/* What the reserve leaves is used: there is a good deal in the file, or the library had to stop the guest. */
+static bool full_up(const struct full *f)
+{
+    return used(f) || f->loop.pauses;
 }
 
 /* A drain is over: it was one of those ahead. */
@@ -254,8 +331,8 @@ START_TEST(files_stay_within_a_small_buffer)
         go_on(f, k + 1, 0);
     }
     go_on(f, 3, 6); /* until hardly more than the reserve is left */
-    for (int k = 0; k < 20 && !(used(&f[0]) && used(&f[1]) && used(&f[2])); k++) /* a busy host's guests are slow */
-        go_on(f, 3, 1);
+    for (int k = 0; k < PATIENCE_S && !(full_up(&f[0]) && full_up(&f[1]) && full_up(&f[2])); k++)
+        go_on(f, 3, 1); /* a busy host's guests are slow */
     for (size_t k = 0; k < 3; k++) {
         start_mirror(&f[k].v);
         drained(&f[k], MIGBUF_PHASE_DRAIN, 1); /* QEMU 7 has drained once; a later one twice, of which one counts as cancel's */
@@ -278,7 +355,7 @@ static void expect_io_error(struct lab_vm *v, const char *action, int32_t nospac
     struct migbuf_io_error_report report;
     uint64_t seen = 0;
 
-    while (!lab_event(v, "BLOCK_IO_ERROR", 10000)) { /* as long as the guest still comes nearer to it */
+    while (!lab_event(v, "BLOCK_IO_ERROR", PATIENCE_MS)) { /* as long as the guest still comes nearer to it */
         uint64_t grown = lab_grown(v);
 
         ck_assert_msg(grown > seen, "%s: no BLOCK_IO_ERROR after %llu bytes", v->name, (unsigned long long)grown);
@@ -310,7 +387,7 @@ static void start_on(struct lab_vm *v, const char *name, const char *omega, uint
     wish.guest.depth = 4;
     wish.omega = omega;
     lab_start(v, name, &wish);
-    lab_wait_acknowledged(v, 1, 20);
+    lab_wait_acknowledged(v, 1);
     lab_learn(v);
     lab_units(v, units);
     lab_overlay(v);
@@ -330,16 +407,16 @@ START_TEST(a_full_disk_pauses_the_guest_and_loses_nothing)
     ck_assert_int_eq(mount("none", omega, "tmpfs", 0, "size=12m"), 0);
     start_on(&v, "full", omega, 100);
     expect_io_error(&v, "stop", 1);
-    ck_assert(lab_event(&v, "STOP", 5000));
+    ck_assert(lab_event(&v, "STOP", PATIENCE_MS));
     expect_status(&v, "io-error");
     block = lab_block(&v, "");
     ck_assert_int_eq(block.nospace, 1);
     before = lab_status(&v).acknowledged;
     lab_call(&v, "cont", NULL); /* still full: stops again */
-    ck_assert(lab_event(&v, "STOP", 5000));
+    ck_assert(lab_event(&v, "STOP", PATIENCE_MS));
     ck_assert_int_eq(mount("none", omega, "tmpfs", MS_REMOUNT, "size=96m"), 0);
     lab_call(&v, "cont", NULL);
-    lab_wait_acknowledged(&v, before + 200, 20);
+    lab_wait_acknowledged(&v, before + 200);
     expect_status(&v, "running");
     ck_assert_uint_eq(lab_status(&v).failed, 0);
     lab_check_writes(&v);
@@ -356,7 +433,7 @@ static bool run_tool(const char *const argv[])
 {
     char error[FAIL_SIZE];
 
-    if (!process_run(argv, 60000, error))
+    if (!process_run(argv, PATIENCE_MS, error))
         return true;
     printf("# %s\n", error);
     return false;
@@ -379,12 +456,10 @@ static bool make_quota(const char *image, const char *volume, const char *sub, c
 static void without_us(const char *sub)
 {
     struct lab_vm v;
-    double until;
 
     start_on(&v, "alone", sub, 200);
     expect_io_error(&v, "report", 0);
-    for (until = lab_now() + 20; !lab_status(&v).failed && lab_now() < until;)
-        lab_sleep(0.05);
+    lab_wait_until(&v, lab_status(&v).failed);
     expect_status(&v, "running");
     printf("# alone: the guest saw %u failed writes\n", lab_status(&v).failed);
     ck_assert_uint_gt(lab_status(&v).failed, 0);
@@ -406,13 +481,14 @@ static void with_us(const char *sub)
     wish.guest.depth = 4;
     wish.omega = sub;
     lab_start(&v, "ours", &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     lab_learn(&v);
     lab_loop_begin(&loop, &v, QUOTA - 2 * MIB, 0, 0.1, 1000, 0);
     lab_overlay(&v);
     ck_assert_int_eq(migbuf_buffer_phase(loop.buffer, 1, MIGBUF_PHASE_BASE, 0), 0);
     until = lab_now() + 8;
-    while (!loop.paused && lab_now() < (lab_grown(&v) > QUOTA / 2 ? until : until + 20)) { /* a busy host's guest is slow */
+    /* A busy host's guest is slow. */
+    while (!loop.paused && lab_now() < (lab_grown(&v) > QUOTA / 2 ? until : until + PATIENCE_S)) {
         lab_loop_step(&loop);
         lab_sleep(0.01);
     }
@@ -424,7 +500,7 @@ static void with_us(const char *sub)
     before = lab_status(&v).acknowledged;
     ck_assert(TOOL("btrfs", "qgroup", "limit", "200M", sub));
     ck_assert_int_eq(migbuf_buffer_resize(loop.buffer, 198 * MIB, NULL), 0);
-    for (until = lab_now() + 20; lab_status(&v).acknowledged < before + 200 && lab_now() < until; lab_sleep(0.01))
+    for (until = lab_now() + PATIENCE_S; lab_status(&v).acknowledged < before + 200 && lab_now() < until; lab_sleep(0.01))
         lab_loop_step(&loop);
     ck_assert_uint_ge(lab_status(&v).acknowledged, before + 200);
     ck_assert_uint_eq(lab_status(&v).failed, 0);
@@ -499,7 +575,7 @@ static bool interfere(const char *name, const char *rest, const char *group)
     wish.guest.depth = 4;
     wish.by_fd = group != NULL;
     lab_start(&v, name, &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     set_by_hand(&v, lab_block(&v, "").qdev, HOST);
     lab_learn(&v);
     lab_units(&v, 10);
@@ -630,7 +706,7 @@ static void throttle_device(struct lab_vm *v, const struct device *d)
         lab_io(v, before.qdev, write);
     }
     while (allocated(d->node, v) < bytes + 10 * 65536) {
-        ck_assert_msg(lab_now() < start + 20, "%s: %llu bytes in 20 s", d->node,
+        ck_assert_msg(lab_now() < start + PATIENCE_S, "%s: only %llu bytes", d->node,
                       (unsigned long long)(allocated(d->node, v) - bytes));
         lab_sleep(0.05);
     }
@@ -662,7 +738,7 @@ START_TEST(every_kind_of_device_is_throttled_and_restored)
     wish.guest.count = 1;
     wish.extra = extra;
     lab_start(&v, "devices", &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     for (size_t k = 0; k < sizeof devices / sizeof *devices; k++)
         throttle_device(&v, &devices[k]);
     lab_end(&v);
@@ -682,7 +758,7 @@ static double lower_five_times(void)
     wish.guest.depth = 32;
     wish.no_merging = true;
     lab_start(&v, "typed", &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     set_by_hand(&v, lab_block(&v, "").qdev, HOST);
     before = lab_block(&v, "");
     ck_assert_int_eq(migbuf_disk_typed(v.disk), 0);
@@ -718,10 +794,13 @@ static double lower_five_times(void)
 
 START_TEST(typed_calls_cost_what_they_are_said_to)
 {
-    if (lower_five_times() < 0.8) {
-        printf("# once more: the guest may not have been let run\n");
-        ck_assert_double_ge(lower_five_times(), 0.8);
+    double used = 0;
+
+    for (int k = 0; k < 5 && used < 0.8; k++) { /* a host that does not let the guest run says nothing about QEMU */
+        used = lower_five_times();
+        printf("# %.2f of that was used\n", used);
     }
+    ck_assert_double_ge(used, 0.8);
 }
 END_TEST
 
@@ -768,7 +847,7 @@ static bool raise_while(struct lab_vm *v, bool first_waits, bool second_waits)
         for (int k = 0; k < 2; k++)
             after[k] = allocated(node[k], v);
         took = lab_now() - start;
-    } while (after[0] + after[1] < before[0] + before[1] + all && took < 10);
+    } while (after[0] + after[1] < before[0] + before[1] + all && took < PATIENCE_S);
     printf("# %s%s waits at 1 unit/s: %.1f units in %.1f s; after the raise %.1f and %.1f units in %.1f s\n",
            first_waits ? "first" : "", second_waits ? "second" : "",
            (double)(waiting[0] - before[0] + waiting[1] - before[1]) / 65536, waited,
@@ -804,7 +883,7 @@ START_TEST(two_disks_are_one_bucket_and_both_feel_a_raise)
     wish.guest.count = 1;
     wish.extra = extra;
     lab_start(&v, "group", &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     ck_assert_int_eq(migbuf_disk_watch(v.disk, "s"), 0);
     lab_learn(&v);
     raise_is_felt_while(&v, true, false);
@@ -819,6 +898,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         a_drain_pours_the_queue_and_no_more,
+        a_commit_is_completed_under_a_guest_that_stands,
         files_stay_within_a_small_buffer,
         a_full_disk_pauses_the_guest_and_loses_nothing,
         a_quota_is_no_full_disk,
@@ -831,5 +911,5 @@ int main(void)
         NULL,
     };
 
-    return lab_run("drain_qemu", tests, 120);
+    return lab_run("drain_qemu", tests, WATCHDOG_S);
 }

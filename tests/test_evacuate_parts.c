@@ -6,6 +6,7 @@
  */
 #include "link.h"
 #include "process.h"
+#include "unit.h"
 #include "vm.h"
 #include "volume.h"
 #include "writer.h"
@@ -831,10 +832,10 @@ START_TEST(process_starts_and_ends)
 
     ck_assert_msg(!process_start(&p, sleeper, 2, error), "%s", error);
     ck_assert(process_runs(&p));
-    process_end(&p, 5000);
+    process_end(&p, PATIENCE_MS);
     ck_assert(!process_runs(&p));
     ck_assert_str_eq(process_describe(&p, text), "was killed by signal 15");
-    process_end(&p, 5000);
+    process_end(&p, PATIENCE_MS);
     snprintf(text, sizeof text, "trap '' TERM; : >%s; while :; do sleep 0.05; done", in_directory("stubborn"));
     ck_assert_msg(!process_start(&p, stubborn, 2, error), "%s", error);
     while (access(in_directory("stubborn"), F_OK))
@@ -860,11 +861,11 @@ START_TEST(process_failures_are_readable)
 
     ck_assert_int_eq(process_start(&p, missing, 2, error), -1);
     ck_assert_str_eq(error, "cannot run /nonexistent/qemu: No such file or directory");
-    ck_assert_int_eq(process_run(loud, 10000, error), -1);
+    ck_assert_int_eq(process_run(loud, PATIENCE_MS, error), -1);
     ck_assert_str_eq(error, "sh ended with status 3: first\nthe reason");
     ck_assert_int_eq(process_run(slow, 50, error), -1);
     ck_assert_ptr_nonnull(strstr(error, "took more than 50 ms"));
-    ck_assert_int_eq(process_run(quick, 10000, error), 0);
+    ck_assert_int_eq(process_run(quick, PATIENCE_MS, error), 0);
 }
 END_TEST
 
@@ -937,7 +938,7 @@ START_TEST(process_outlives_its_starter_and_is_found_again)
     ck_assert(process_runs(&p));
     ck_assert_int_eq(process_start_outliving(&other, sleeper, 2, life, error), -1);
     ck_assert_ptr_nonnull(strstr(error, "still runs"));
-    process_end(&p, 5000);
+    process_end(&p, PATIENCE_MS);
     ck_assert(!process_runs(&p));
     ck_assert_str_eq(process_describe(&p, text), "has ended");
     ck_assert_int_eq(process_adopt(&p, life, error), 0); /* its number is still in the file */
@@ -1175,16 +1176,21 @@ static void start_guest(struct vm *vm, const struct writer_params *p, int *disk)
     ck_assert_msg(!vm_start(vm, &config, error), "%s", error);
 }
 
-static void wait_for(struct vm *vm, uint32_t acknowledged)
+/* On each of its disks. */
+static void wait_for(struct vm *vm, uint32_t disks, uint32_t acknowledged)
 {
-    struct guest_status status = { 0 };
+    uint64_t until = now_ns() + PATIENCE_S * UINT64_C(1000000000);
 
-    for (int i = 0; i < 20000 && status.acknowledged < acknowledged; i++) {
-        ck_assert_msg(vm_runs(vm, error), "%s", error);
-        ck_assert_int_ge(writer_status(vm->memory_fd, &status, error), 0);
-        usleep(1000);
+    for (uint32_t k = 0; k < disks; k++) {
+        struct guest_status status = { 0 };
+
+        while (status.acknowledged < acknowledged) {
+            ck_assert_msg(vm_runs(vm, error), "%s", error);
+            ck_assert_int_ge(writer_disk_status(vm->memory_fd, k, &status, error), 0);
+            ck_assert_msg(now_ns() < until, "only %u writes to disk %u", status.acknowledged, k);
+            usleep(1000);
+        }
     }
-    ck_assert_msg(status.acknowledged >= acknowledged, "only %u writes", status.acknowledged);
 }
 
 /* Killed without warning, so that writes are cut wherever they happen to be; its memory file survives it. */
@@ -1195,7 +1201,7 @@ START_TEST(guest_agrees_with_the_checker)
     struct vm vm;
 
     start_guest(&vm, &f.p, &f.fd);
-    wait_for(&vm, f.p.count ? f.p.count : 20); /* a counted writer ends by itself, whenever that is */
+    wait_for(&vm, 1, f.p.count ? f.p.count : 20); /* a counted writer ends by itself, whenever that is */
     usleep(700000);
     process_end(&vm.process, 0);
     ck_assert_int_eq(writer_status(vm.memory_fd, &f.status, error), 1);
@@ -1243,14 +1249,14 @@ START_TEST(guest_writes_to_two_disks)
         close(f.fd);
     }
     ck_assert_msg(!vm_start(&vm, &config, error), "%s", error);
-    wait_for(&vm, 2000);
-    usleep(300000);
+    wait_for(&vm, 2, 2000);
+    usleep(300000); /* killed in the middle of whatever it does */
     process_end(&vm.process, 0);
     for (uint32_t k = 0; k < 2; k++) {
         f.fd = open(image[k], O_RDONLY | O_CLOEXEC);
         f.p = writer_of_disk(&p, k);
         ck_assert_int_eq(writer_disk_status(vm.memory_fd, k, &f.status, error), 1);
-        ck_assert_uint_gt(f.status.acknowledged, 1000);
+        ck_assert_uint_ge(f.status.acknowledged, 2000);
         ck_assert_uint_eq(f.status.failed, 0);
         check(&f, 0, 0, 0);
         printf("# disk %u: %u acknowledged, %lu slots\n", k, f.status.acknowledged, (unsigned long)f.r.slots);
@@ -1272,12 +1278,12 @@ START_TEST(vm_ends_in_time_and_tells_why)
     int fd;
 
     start_guest(&vm, &p, &fd);
-    wait_for(&vm, 1);
+    wait_for(&vm, 1, 1);
     ck_assert_int_eq(access(vm.qmp, F_OK), 0);
-    vm_end(&vm, 5000);
+    vm_end(&vm, PATIENCE_MS);
     ck_assert(access(vm.qmp, F_OK) && access(vm.memory, F_OK));
     ck_assert_msg(!vm_start(&vm, &config, error), "%s", error);
-    for (int i = 0; i < 5000 && vm_runs(&vm, error); i++)
+    while (vm_runs(&vm, error))
         usleep(1000);
     ck_assert_msg(strstr(error, "ended with status 1") && strstr(error, "no-such-device"), "%s", error);
     vm_release(&vm);
@@ -1291,7 +1297,7 @@ static Suite *parts_suite(void)
     TCase *checker = tcase_create("checker"), *link = tcase_create("link"), *host = tcase_create("host");
 
     tcase_add_checked_fixture(checker, setup, teardown);
-    tcase_set_timeout(checker, 60);
+    tcase_set_timeout(checker, WATCHDOG_S);
     tcase_add_loop_test(checker, checker_accepts_a_good_disk, 0, 2);
     tcase_add_test(checker, checker_finds_a_zeroed_sector);
     tcase_add_test(checker, checker_finds_an_older_version);
@@ -1307,7 +1313,7 @@ static Suite *parts_suite(void)
     suite_add_tcase(s, checker);
 
     tcase_add_checked_fixture(link, setup, teardown);
-    tcase_set_timeout(link, 60);
+    tcase_set_timeout(link, WATCHDOG_S);
     tcase_add_loop_test(link, link_copies_at_its_rate, 0, 5);
     tcase_add_test(link, link_counts_zeros_when_told);
     tcase_add_test(link, link_is_unlimited_without_a_rate);
@@ -1323,7 +1329,7 @@ static Suite *parts_suite(void)
     suite_add_tcase(s, link);
 
     tcase_add_checked_fixture(host, setup, teardown);
-    tcase_set_timeout(host, 60);
+    tcase_set_timeout(host, WATCHDOG_S);
     tcase_add_test(host, process_starts_and_ends);
     tcase_add_test(host, process_outlives_its_starter_and_is_found_again);
     tcase_add_test(host, process_failures_are_readable);
@@ -1344,7 +1350,7 @@ static Suite *guest_suite(void)
     TCase *guest = tcase_create("guest");
 
     tcase_add_checked_fixture(guest, setup, teardown);
-    tcase_set_timeout(guest, 120);
+    tcase_set_timeout(guest, WATCHDOG_S);
     tcase_add_loop_test(guest, guest_agrees_with_the_checker, 0, sizeof guests / sizeof *guests);
     tcase_add_loop_test(guest, guest_writes_to_two_disks, 0, 2);
     tcase_add_test(guest, vm_ends_in_time_and_tells_why);
@@ -1359,7 +1365,7 @@ int main(int argc, char **argv)
     SRunner *runner;
     int failed;
 
-    if (guest && (process_run(qemu, 20000, error) || !getenv("EVACUATE_GUEST"))) {
+    if (guest && (process_run(qemu, PATIENCE_MS, error) || !getenv("EVACUATE_GUEST"))) {
         printf("1..0 # SKIP no qemu-system-x86_64, or EVACUATE_GUEST not set\n");
         return 0; /* with TAP the plan says it; 77 would be taken for a failure */
     }

@@ -8,6 +8,7 @@
 #include "record.h"
 #include "svg.h"
 #include "trace.h"
+#include "unit.h"
 #include <check.h>
 #include <inttypes.h>
 #include <math.h>
@@ -735,6 +736,22 @@ START_TEST(numbers_are_readable)
 }
 END_TEST
 
+/* Whatever the library may decide for is told, in ten letters or in its own words; and every phase has a name. */
+START_TEST(every_reason_has_a_word)
+{
+    int32_t reason = 1;
+
+    ck_assert_str_eq(reason_word(0), "");
+    for (; strcmp(migbuf_reason_text(reason), "unknown"); reason++)
+        ck_assert_msg(strcmp(reason_word(reason), "unknown") && *reason_word(reason), "reason %d", reason);
+    ck_assert_int_gt(reason, MIGBUF_REASON_FREE);
+    for (int32_t phase = 0; phase < PHASE_COUNT; phase++)
+        ck_assert_str_ne(phase_text(phase), "unknown");
+    ck_assert(phase_is_active(PHASE_BASE) && phase_is_active(PHASE_BACK) && !phase_is_active(PHASE_WAITING) &&
+              !phase_is_active(PHASE_TARGET) && !phase_is_active(PHASE_REVERTED));
+}
+END_TEST
+
 /* ---- Pictures
  * --------------------------------------------------------------------------------------------------------- */
 
@@ -769,6 +786,65 @@ static void ck_svg(const char *svg)
     ck_assert_msg(strlen(svg) < 200000, "%zu bytes", strlen(svg));
 }
 
+struct label {
+    char text[80];
+    double left, right, top, bottom;
+};
+
+static double attribute(const char *tag, const char *name, double otherwise)
+{
+    char wanted[32];
+    const char *at;
+
+    snprintf(wanted, sizeof wanted, " %s=\"", name);
+    at = strstr(tag, wanted);
+    return at && at < strchr(tag, '>') ? strtod(at + strlen(wanted), NULL) : otherwise;
+}
+
+/* The words of an element without what marks them up, and about how wide they are: more than half their height each. */
+static struct label read_label(const char *tag)
+{
+    const char *anchor = strstr(tag, "text-anchor=\""), *end = strstr(tag, "</text>");
+    double x = attribute(tag, "x", 0), y = attribute(tag, "y", 0), size = attribute(tag, "font-size", 0), width = 0;
+    struct label l = { .text = "" };
+    size_t n = 0;
+
+    ck_assert(end && size > 0);
+    for (const char *at = strchr(tag, '>'); at < end; at++) {
+        if (*at == '>')
+            at += strcspn(at + 1, "<") ? 0 : strcspn(at + 1, ">");
+        else if (*at == '<')
+            at += strcspn(at, ">") - 1;
+        else if (n + 1 < sizeof l.text)
+            l.text[n++] = *at;
+        width += *at != '>' && ((unsigned char)*at & 0xc0) != 0x80 ? 0.55 * size : 0;
+    }
+    if (anchor && anchor < strchr(tag, '>') && anchor[13] == 'e')
+        x -= width;
+    else if (anchor && anchor < strchr(tag, '>') && anchor[13] == 'm')
+        x -= width / 2;
+    l.left = x, l.right = x + width, l.top = y - 0.72 * size, l.bottom = y + 0.1 * size;
+    return l;
+}
+
+/* No words lie on others, or outside the picture. */
+static void ck_labels(const char *svg)
+{
+    static struct label label[2000];
+    size_t count = 0;
+
+    for (const char *at = svg; (at = strstr(at, "<text ")) && count < sizeof label / sizeof *label; at++)
+        label[count++] = read_label(at);
+    for (size_t i = 0; i < count; i++) {
+        const struct label *a = &label[i];
+
+        ck_assert_msg(a->left > -1 && a->right < 831, "\"%s\" ends at %.0f", a->text, a->right);
+        for (const struct label *b = label; b < a; b++)
+            ck_assert_msg(a->right <= b->left || b->right <= a->left || a->bottom <= b->top || b->bottom <= a->top,
+                          "\"%s\" lies on \"%s\", at %.0f %.0f", a->text, b->text, a->left, a->bottom);
+    }
+}
+
 static void keep(const char *name, const char *text)
 {
     const char *where = getenv("EVACUATE_VIEW_KEEP");
@@ -789,6 +865,7 @@ static char *timeline_of(const struct record *record, const struct record *other
     ck_assert_int_eq(other ? svg_contrast(record, other, out) : svg_timeline(record, out), 0);
     fclose(out);
     ck_svg(text);
+    ck_labels(text);
     return text;
 }
 
@@ -960,6 +1037,41 @@ START_TEST(timeline_of_a_run)
 }
 END_TEST
 
+/* All guests end with the same limit, at the same time and in the last frames; and they go back. */
+START_TEST(timeline_of_equals)
+{
+    struct record_setup setup = { .omega_bytes = 100 * MB, .vm_count = (uint32_t)_i + 1 };
+    struct frame_vm vms[8];
+    struct frame frame = { .used_bytes = 60 * MB, .vm = vms };
+    struct record *r = record_new(&setup);
+    char *text;
+
+    for (uint64_t s = 0; s < 60; s++) {
+        for (uint32_t k = 0; k < 8; k++)
+            vms[k] = (struct frame_vm){ .overlay_bytes = 6 * MB,
+                                        .limit_bytes_per_s = s < 40 ? MB + s : 100 * MB,
+                                        .phase = s < 50 ? PHASE_BASE : s < 58 ? PHASE_BACK : PHASE_REVERTED };
+        frame.t_ms = s * 1000 + 20000;
+        ck_assert_int_eq(record_add(r, &frame), 0);
+    }
+    text = timeline_of(r, NULL);
+    ck_assert(strstr(text, ">way back<") && strstr(text, ">reverted<") && !strstr(text, ">failed<"));
+    ck_assert_ptr_nonnull(strstr(text, ">before the restart<"));
+    for (char letter = 'A'; letter <= 'A' + _i; letter++) { /* each at its line's end, besides at its band and area */
+        char tag[16];
+        int found = 0;
+
+        snprintf(tag, sizeof tag, ">%c</text>", letter);
+        for (const char *at = text; (at = strstr(at, tag)); at++)
+            found++;
+        ck_assert_int_eq(found, 3);
+    }
+    keep("equals.svg", text);
+    free(text);
+    record_free(r);
+}
+END_TEST
+
 /* The worst for the size: everything of everybody changes at every tick, for hours, under the wildest names. */
 START_TEST(timeline_stays_small_and_valid)
 {
@@ -1054,7 +1166,7 @@ int main(void)
     int failed;
 
     tcase_add_checked_fixture(log, setup, teardown);
-    tcase_set_timeout(log, 60);
+    tcase_set_timeout(log, WATCHDOG_S);
     tcase_add_test(log, replay_of_a_run_is_identical);
     tcase_add_test(log, calls_the_library_refuses_are_replayed_too);
     tcase_add_loop_test(log, tampered_decision_is_named, 0, 5);
@@ -1069,13 +1181,15 @@ int main(void)
     tcase_add_test(record, record_keeps_what_it_is_told);
     tcase_add_test(record, time_left_follows_the_last_seconds_of_the_phase);
     tcase_add_test(record, numbers_are_readable);
+    tcase_add_test(record, every_reason_has_a_word);
     suite_add_tcase(suite, record);
-    tcase_set_timeout(picture, 60);
+    tcase_set_timeout(picture, WATCHDOG_S);
     tcase_add_loop_test(picture, picture_fits_every_terminal, 0, 8);
     tcase_add_test(picture, picture_shows_everybody_without_colour);
     tcase_add_test(picture, pipe_gets_plain_lines);
     tcase_add_loop_test(picture, timeline_of_a_run, 0, 3);
     tcase_add_test(picture, timeline_with_pauses);
+    tcase_add_loop_test(picture, timeline_of_equals, 0, 8);
     tcase_add_test(picture, timeline_stays_small_and_valid);
     tcase_add_test(picture, timeline_of_next_to_nothing);
     tcase_add_test(picture, curves_show_the_papers_figures);

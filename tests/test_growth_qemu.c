@@ -112,7 +112,7 @@ static void prepare(struct run *r, const struct cell *c, double seconds, uint32_
     *r = (struct run){ .cell = *c, .budget = c->budget * 1e6, .seconds = seconds, .tick_s = tick_s };
     snprintf(name, sizeof name, "cell%u", number);
     lab_start(&r->v, name, &wish);
-    lab_wait_acknowledged(&r->v, 1, 20);
+    lab_wait_acknowledged(&r->v, 1);
     lab_learn(&r->v);
     lab_loop_begin(&r->loop, &r->v, wish.disk_bytes, (uint64_t)r->budget, r->tick_s, LATE_PERCENT, (uint32_t)(1e3 * stall_s));
 }
@@ -336,7 +336,7 @@ static void grow_at_1_hz(double grown[3])
     for (int k = 0; k < 3; k++) {
         wish.by_fd = k % 2;
         lab_start(&v[k], (const char *[]){ "once", "decided", "sent" }[k], &wish);
-        lab_wait_acknowledged(&v[k], 1, 20);
+        lab_wait_acknowledged(&v[k], 1);
         lab_learn(&v[k]);
         lab_units(&v[k], 10);
         lab_overlay(&v[k]);
@@ -363,10 +363,10 @@ START_TEST(a_rate_decided_again_each_second_is_the_same_rate)
 {
     double grown[3];
 
-    grow_at_1_hz(grown);
-    if (grown[0] < 78 || fabs(grown[1] - grown[0]) > 0.05 * grown[0] || grown[2] < 1.15 * grown[0]) {
-        printf("# once more: 80 units were due, a guest was not let run\n");
+    for (int k = 0; k < 5; k++) { /* 80 units are due; a host that does not let a guest run says nothing about QEMU */
         grow_at_1_hz(grown);
+        if (grown[0] >= 78 && fabs(grown[1] - grown[0]) <= 0.05 * grown[0] && grown[2] > 1.15 * grown[0])
+            break;
     }
     ck_assert_double_le(fabs(grown[1] - grown[0]), 0.05 * grown[0]);
     ck_assert_double_gt(grown[2], 1.15 * grown[0]); /* else this test could not tell */
@@ -387,14 +387,14 @@ static bool raise_and_feel(void)
     wish.cluster_bytes = 131072;
     wish.extended = wish.by_fd = true;
     lab_start(&v, "raise", &wish);
-    lab_wait_acknowledged(&v, 1, 20);
+    lab_wait_acknowledged(&v, 1);
     lab_learn(&v);
     ck_assert_int_eq(migbuf_limits_from_budget(&v.geometry, 1, 10000, &limits), 1);
     ck_assert_uint_eq(limits.iops_wr, 2);
     lab_limit(&v, &limits);
     lab_overlay(&v);
     lab_sleep(0.5);
-    lab_wait_in_flight(&v, 8, 20);
+    lab_wait_in_flight(&v, 8);
     before = lab_status(&v).acknowledged;
     lab_sleep(1);
     ck_assert_uint_le(lab_status(&v).acknowledged - before, 1);
@@ -414,9 +414,8 @@ static bool raise_and_feel(void)
     printf("# raised from 10 kB/s to 5 MB/s: first write after %.1f ms, %u MiB in a second, %u in %.2f s\n", first * 1e3,
            in_first, writes, since);
     ck_assert_double_le((double)writes, 5000000 * (since + 0.1) / 1048576 + 2); /* one woken, one on credit */
-    ck_assert_uint_ge(writes, 5);
     lab_end(&v);
-    return first > 0 && first < 1 && in_first >= 3;
+    return first > 0 && first < 1 && in_first >= 3 && writes >= 5;
 }
 
 /* A host that lets nobody run for a second says nothing about QEMU: then once more, five times at most. */
@@ -443,47 +442,61 @@ static unsigned long long merged_requests(struct lab_vm *v)
 }
 
 /*
- * How much comes through in the half second after a raise. Until then the bucket owes for the 32 writes of 64 KiB that the
- * guest sent side by side before it was limited; the next 32 wait. A raise empties the bucket and lets the first request in
- * on credit: all that waits, when it was merged into one.
+ * What comes through after a raise. Until then the bucket owes for the 32 writes of 64 KiB that the guest sent side by side
+ * before it was limited; the next 32 wait. A raise empties the bucket and lets the first request in on credit: all that waits,
+ * when it was merged into one. Looked at for half a second, or until it is more than the bound of requests that stay apart.
  */
-static double after_a_raise(bool no_merging, double *bound)
+struct raised {
+    double grown, bound, bound_apart; /* both bounds for the time it was looked at */
+    unsigned long long merged;
+};
+
+static struct raised after_a_raise(bool no_merging)
 {
     struct lab_wish wish = appending(65536, 32);
+    struct migbuf_geometry apart;
+    struct raised r = { 0 };
     struct lab_vm v;
-    double grown, since;
     uint64_t before;
+    double since;
 
     wish.no_merging = no_merging;
     lab_start(&v, no_merging ? "apart" : "merged", &wish);
-    lab_wait_acknowledged(&v, 64, 20);
+    lab_wait_acknowledged(&v, 64);
     lab_learn(&v);
     lab_units(&v, 1);
     lab_overlay(&v);
-    lab_sleep(0.3);
+    lab_wait_in_flight(&v, 32);
+    apart = v.geometry;
+    apart.request_bytes = 65536;
     since = lab_now();
     before = lab_grown(&v);
     lab_units(&v, 2);
-    lab_sleep(0.5);
-    grown = (double)(lab_grown(&v) - before);
-    ck_assert_int_eq(migbuf_limits_worst_growth(&v.geometry, &v.limits, lab_now() - since, bound), 0);
-    printf("# 32 writes of 64 KiB wait, half a second after a raise to 2 units/s, %s: grown %.0f, bound %.0f; %llu requests "
-           "were merged into others\n", no_merging ? "without merging" : "merging", grown, *bound, merged_requests(&v));
-    if (no_merging)
-        ck_assert_uint_eq(merged_requests(&v), 0);
-    else
-        ck_assert_uint_ge(merged_requests(&v), 62);
+    do { /* at two units a second the bound of apart grows slower than anything that is let through at all */
+        lab_sleep(0.5);
+        r.grown = (double)(lab_grown(&v) - before);
+        ck_assert_int_eq(migbuf_limits_worst_growth(&v.geometry, &v.limits, lab_now() - since, &r.bound), 0);
+        ck_assert_int_eq(migbuf_limits_worst_growth(&apart, &v.limits, lab_now() - since, &r.bound_apart), 0);
+    } while (!no_merging && r.grown <= r.bound_apart && lab_now() < since + 5);
+    r.merged = merged_requests(&v);
+    printf("# 32 writes of 64 KiB wait, %.1f s after a raise to 2 units/s, %s: grown %.0f, bound %.0f; %llu requests were merged "
+           "into others\n", lab_now() - since, no_merging ? "without merging" : "merging", r.grown, r.bound, r.merged);
     lab_end(&v);
-    return grown;
+    return r;
 }
 
 START_TEST(adjacent_writes_pass_as_one)
 {
-    double merged_bound, apart_bound, apart = after_a_raise(true, &apart_bound), merged = after_a_raise(false, &merged_bound);
+    struct raised apart = after_a_raise(true), merged = { 0 };
 
-    ck_assert_double_le(apart, apart_bound);
-    ck_assert_double_le(merged, merged_bound);
-    ck_assert_double_gt(merged, apart_bound);
+    ck_assert_double_le(apart.grown, apart.bound);
+    ck_assert_uint_eq(apart.merged, 0);
+    for (int k = 0; k < 5 && merged.grown <= merged.bound_apart; k++) { /* a guest that is not let run has nothing to merge */
+        merged = after_a_raise(false);
+        ck_assert_double_le(merged.grown, merged.bound);
+    }
+    ck_assert_uint_ge(merged.merged, 62);
+    ck_assert_double_gt(merged.grown, merged.bound_apart);
 }
 END_TEST
 
@@ -507,7 +520,7 @@ static void start_hostile(struct lab_vm *v, const struct hostile *h)
     wish.guest.depth = 8;
     wish.by_fd = h->sectors > 8;
     lab_start(v, h->name, &wish);
-    lab_wait_acknowledged(v, 1, 20);
+    lab_wait_acknowledged(v, 1);
     lab_learn(v);
     lab_units(v, h->units);
     lab_overlay(v);
@@ -552,12 +565,10 @@ START_TEST(a_hostile_guest_stays_within_the_worst_case)
         { "far-straddle", 128, 2049, 128 * GIB, 16 },  /* two clusters for one unit and a table */
         { "near-3-clusters", 129, 2175, 8 * GIB, 16 }, /* three clusters for 1.008 units, now and then */
     };
-    double beyond = run_hostile(all, 4);
+    double beyond = 0;
 
-    if (!(beyond > 0)) {
-        printf("# once more: the guest may not have been let run\n");
+    for (int k = 0; k < 5 && !(beyond > 0); k++) /* a host that does not let the guest run says nothing about QEMU */
         beyond = run_hostile(all, 4);
-    }
     ck_assert_double_gt(beyond, 0); /* the first needs the room for tables; else this test could not tell */
 }
 END_TEST
@@ -593,7 +604,7 @@ START_TEST(zeroing_does_not_stall_a_guest_for_long)
 {
     static const struct cell cell = { 1, 4096, 65536, false, false, false };
     struct run r[2]; /* while its base is copied, and while its overlay is sent */
-    double longest[2];
+    double longest[2], later[2];
 
     for (unsigned k = 0; k < 2; k++) {
         prepare(&r[k], &cell, 600, k, ZERO_STALL_S);
@@ -608,6 +619,8 @@ START_TEST(zeroing_does_not_stall_a_guest_for_long)
     for (unsigned k = 0; k < 2; k++)
         lab_io(&r[k].v, migbuf_disk_qdev(r[k].v.disk, VM_DISK_NODE), "aio_write -P 0 0 128M");
     longest_wait(r, 2, 3 * ZERO_STALL_S, longest);
+    for (double until = lab_now() + PATIENCE_S; !r[1].v.again && lab_now() < until;) /* a busy host's guest is slow */
+        longest_wait(r, 2, 1, later);
     for (unsigned k = 0; k < 2; k++) {
         printf("# 128 MiB zeroed %s, %llu units/s: longest wait of the guest %.2f s (%.0f s are owed), let off %u times, used "
                "%.2f of what is allowed\n", k ? "while its overlay is sent" : "while its base is copied",

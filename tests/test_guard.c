@@ -18,10 +18,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
-#define MS 20000
+#define MS PATIENCE_MS
 #define STATE_MIB 64
 #define DISK_MIB 256
 #define PORT 19077
@@ -38,16 +39,36 @@ static void pause_ms(int ms)
     poll(NULL, 0, ms);
 }
 
+/* Waits until it is so, however slow the machine is. */
+#define wait_until(condition)                                                                                           \
+    do {                                                                                                                \
+        uint64_t until_ = now_ns() + PATIENCE_MS * UINT64_C(1000000);                                                   \
+                                                                                                                        \
+        while (!(condition)) {                                                                                          \
+            ck_assert_msg(now_ns() < until_, "never: %s; guard said\n%s", #condition, what_it_said());                  \
+            pause_ms(20);                                                                                               \
+        }                                                                                                               \
+    } while (0)
+
+static const char *what_it_said(void);
+
 /* ---- the server's side ---- */
+
+static void open_lxd(void)
+{
+    static const char pool[] = "{\"name\":\"b1\",\"driver\":\"btrfs\",\"config\":{\"size\":\"1GiB\"}}";
+    struct migbuf_lxd_pool p;
+
+    ck_assert_int_eq(migbuf_lxd_open(lxd_lab_daemon.socket, NULL, NULL, MS, &lxd, NULL), 0);
+    if (migbuf_lxd_pool(lxd, "b1", MS, &p, NULL))
+        ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", "/1.0/storage-pools", pool, MS, NULL, NULL, NULL), 0);
+}
 
 static void make_record(void)
 {
     char config[512], devices[256];
 
-    ck_assert_int_eq(migbuf_lxd_open(lxd_lab_daemon.socket, NULL, NULL, MS, &lxd, NULL), 0);
-    ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", "/1.0/storage-pools",
-                                     "{\"name\":\"b1\",\"driver\":\"btrfs\",\"config\":{\"size\":\"1GiB\"}}", MS, NULL, NULL, NULL),
-                     0);
+    open_lxd();
     snprintf(config, sizeof config,
              "{\"migration.stateful\":\"true\",\"raw.qemu\":\"-name x -qmp unix:%s/vm/qmp2,server=on,wait=off -m 64\"}",
              lxd_lab_directory());
@@ -57,13 +78,13 @@ static void make_record(void)
     ck_assert_msg(!lxd_lab_make_vm(lxd, "vm2", "{}", devices), "%s", migbuf_lxd_said(lxd));
 }
 
-/* A migration that waits for its other side. */
+/* A migration that waits for its other side; who asked for it has gone. */
 static void begin_migration(const char *name)
 {
-    char path[64];
+    pid_t caller = lxd_lab_begin_migration(lxd, name);
 
-    snprintf(path, sizeof path, "/1.0/instances/%s", name);
-    ck_assert_int_eq(migbuf_lxd_call(lxd, "POST", path, "{\"migration\":true}", 300, NULL, NULL, NULL), MIGBUF_E_TIMEOUT);
+    kill(caller, SIGKILL);
+    ck_assert_int_eq(waitpid(caller, NULL, 0), caller);
 }
 
 static void cancel_all(void)
@@ -73,8 +94,7 @@ static void cancel_all(void)
 
     for (int k = 0; k < n; k++)
         ck_assert_int_eq(migbuf_lxd_cancel(lxd, m[k].id, MS, NULL), 0);
-    for (int k = 0; k < 200 && migbuf_lxd_migrations(lxd, MS, m, 8, NULL); k++)
-        pause_ms(20);
+    wait_until(migbuf_lxd_migrations(lxd, MS, m, 8, NULL) == 0);
 }
 
 /* ---- QEMU's side ---- */
@@ -93,7 +113,9 @@ static void start_vm(void)
 {
     char directory[96], image[128], append[256], error[FAIL_SIZE];
     struct writer_params w;
-    struct vm_config c = { .directory = directory, .image = image, .kernel = kernel, .append = append, .second_monitor = true };
+    static const char *const port[] = { "-device", "pcie-root-port,id=root_port", NULL }; /* for another disk */
+    struct vm_config c = { .directory = directory, .image = image, .kernel = kernel, .append = append, .second_monitor = true,
+                           .extra = port };
     int fd;
 
     snprintf(directory, sizeof directory, "%s/vm", lxd_lab_directory());
@@ -108,9 +130,7 @@ static void start_vm(void)
     c.ram_mib = writer_ram_mib(&w);
     c.no_merging = true;
     ck_assert_msg(!vm_start(&vm, &c, error), "%s", error);
-    for (int k = 0; k < 500 && migbuf_qmp_socket_open(vm.qmp, NULL, NULL, MS, &qmp, NULL); k++)
-        pause_ms(20);
-    ck_assert_ptr_nonnull(qmp);
+    wait_until(!migbuf_qmp_socket_open(vm.qmp, NULL, NULL, MS, &qmp, NULL));
     /* The administrator's own limit, which has to come back. */
     snprintf(append, sizeof append,
              "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":900000000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}",
@@ -119,57 +139,61 @@ static void start_vm(void)
 }
 
 /* The overlay in the VM's state volume, without a name, on top of its disk: as the servers do it. */
-static int put_overlay(void)
+static int put_overlay(const char *name, const char *node, const char *overlay)
 {
     char file[256], text[512];
     const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", file, "256M", NULL };
     int fd;
 
-    snprintf(file, sizeof file, "%s/virtual-machines/vm1/migration_snapshot.qcow2", lxd_lab_daemon.directory);
+    snprintf(file, sizeof file, "%s/virtual-machines/%s/migration_snapshot.qcow2", lxd_lab_daemon.directory, name);
     ck_assert_int_eq(lxd_lab_run(argv, NULL, NULL), 0);
     fd = open(file, O_RDWR | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
     snprintf(text, sizeof text,
-             "{\"driver\":\"qcow2\",\"node-name\":\"lxd_root_snapshot\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", file);
+             "{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", overlay, file);
     call("blockdev-add", text);
     ck_assert_int_eq(unlink(file), 0);
-    call("blockdev-snapshot", "{\"node\":\"lxd_root\",\"overlay\":\"lxd_root_snapshot\"}");
+    snprintf(text, sizeof text, "{\"node\":\"%s\",\"overlay\":\"%s\"}", node, overlay);
+    call("blockdev-snapshot", text);
     return fd;
 }
 
-/* The migration was given up: what the guest wrote goes back to its disk. */
-static void commit_overlay(void)
+static int look_at_job(struct migbuf_job_report *job)
 {
-    struct migbuf_job_report job;
-    struct migbuf_qmp_message m;
+    struct migbuf_qmp_message m = call("query-block-jobs", NULL);
 
-    call("block-commit", "{\"job-id\":\"c\",\"device\":\"lxd_root_snapshot\"}");
-    for (int k = 0; k < 3000; k++) {
-        m = call("query-block-jobs", NULL);
-        ck_assert_int_eq(migbuf_report_job(m.text, m.text_bytes, "c", &job, NULL), 0);
-        if (job.ready)
-            break;
-        pause_ms(10);
-    }
-    call("block-job-complete", "{\"device\":\"c\"}");
-    for (int k = 0; k < 3000; k++) {
-        m = call("query-block-jobs", NULL);
-        if (migbuf_report_job(m.text, m.text_bytes, "c", &job, NULL) == MIGBUF_E_NOTFOUND)
-            break;
-        pause_ms(10);
-    }
-    call("blockdev-del", "{\"node-name\":\"lxd_root_snapshot\"}");
+    return migbuf_report_job(m.text, m.text_bytes, "c", job, NULL);
 }
 
-static struct migbuf_throttle_config in_force(void)
+/* The migration was given up: what the guest wrote goes back to its disk. */
+static void commit_overlay(const char *overlay)
+{
+    struct migbuf_job_report job;
+    char text[128];
+
+    snprintf(text, sizeof text, "{\"job-id\":\"c\",\"device\":\"%s\"}", overlay);
+    call("block-commit", text);
+    wait_until(!look_at_job(&job) && job.ready);
+    call("block-job-complete", "{\"device\":\"c\"}");
+    wait_until(look_at_job(&job) == MIGBUF_E_NOTFOUND);
+    snprintf(text, sizeof text, "{\"node-name\":\"%s\"}", overlay);
+    call("blockdev-del", text);
+}
+
+static struct migbuf_throttle_config in_force_on(const char *node, const char *overlay)
 {
     struct migbuf_qmp_message m = call("query-block", NULL);
     struct migbuf_block_report b;
 
-    if (migbuf_report_block(m.text, m.text_bytes, "lxd_root", &b, NULL) &&
-        migbuf_report_block(m.text, m.text_bytes, "lxd_root_snapshot", &b, NULL))
+    if (migbuf_report_block(m.text, m.text_bytes, node, &b, NULL) &&
+        migbuf_report_block(m.text, m.text_bytes, overlay, &b, NULL))
         ck_abort_msg("no disk");
     return b.throttle;
+}
+
+static struct migbuf_throttle_config in_force(void)
+{
+    return in_force_on("lxd_root", "lxd_root_snapshot");
 }
 
 static bool is_own(struct migbuf_throttle_config t)
@@ -179,10 +203,11 @@ static bool is_own(struct migbuf_throttle_config t)
 
 /* ---- the program's side ---- */
 
-static void start_guard(const char *more)
+static void start_guard_with(const char *const more[3])
 {
     static char port[16];
-    const char *argv[16] = { program, "--interval", "200", "--node", "lxd_root", "--state-dir", state_dir, "--metrics", port, more };
+    const char *argv[16] = { program, "--interval", "200", "--state-dir", state_dir, "--metrics", port, "--timeout", "120",
+                             more[0], more[1], more[2] };
     char error[FAIL_SIZE];
     int fd;
 
@@ -190,6 +215,11 @@ static void start_guard(const char *more)
     fd = open(log_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ck_assert_msg(!process_start(&guard, argv, fd, error), "%s", error);
     close(fd);
+}
+
+static void start_guard(const char *more)
+{
+    start_guard_with((const char *const[3]){ "--node", "lxd_root", more });
 }
 
 static const char *what_it_said(void)
@@ -204,13 +234,13 @@ static const char *what_it_said(void)
 
 static void wait_for(const char *word)
 {
-    for (int k = 0; k < 500; k++) {
-        if (strstr(what_it_said(), word))
-            return;
+    uint64_t until = now_ns() + PATIENCE_MS * UINT64_C(1000000);
+
+    while (!strstr(what_it_said(), word)) {
         ck_assert_msg(process_runs(&guard), "guard has ended; it said\n%s", said);
+        ck_assert_msg(now_ns() < until, "guard does not say \"%s\" but\n%s", word, said);
         pause_ms(20);
     }
-    ck_abort_msg("guard does not say \"%s\" but\n%s", word, said);
 }
 
 static void get_metrics(char *text, size_t room)
@@ -266,7 +296,7 @@ START_TEST(a_migration_is_guarded)
     wait_for("vm2: not guarded: no second monitor in raw.qemu");
     wait_for("of growth");
     ck_assert(is_own(in_force()));
-    process_end(&guard, 5000);
+    process_end(&guard, PATIENCE_MS);
     ck_assert_int_eq(access(state_dir, F_OK), -1);
 
     /* The limit is there before the overlay is, and the file stays within the volume. */
@@ -274,18 +304,20 @@ START_TEST(a_migration_is_guarded)
     wait_for("vm1: guarded: state volume 64 MiB");
     wait_for("of growth");
     ck_assert(in_force().iops_wr > 0 && !strcmp(in_force().group, "migbuf-guard"));
-    fd = put_overlay();
+    fd = put_overlay("vm1", "lxd_root", "lxd_root_snapshot");
     before = acknowledged();
-    for (int k = 0; k < 60; k++) {
+    for (uint64_t since = now_ns(); now_ns() - since < UINT64_C(6000000000) || most <= 4 * MIB;) {
         ck_assert_int_eq(fstat(fd, &st), 0);
         most = (uint64_t)st.st_blocks * 512 > most ? (uint64_t)st.st_blocks * 512 : most;
+        ck_assert_msg(now_ns() - since < PATIENCE_MS * UINT64_C(1000000), "the overlay became only %llu bytes",
+                      (unsigned long long)most);
         pause_ms(100);
     }
-    get_metrics(text, sizeof text);
+    wait_until((get_metrics(text, sizeof text),
+                metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm1\"} ") > 4e6));
     omega = metric(text, "\nmigbuf_guard_buffer_bytes{project=\"default\",vm=\"vm1\"} ");
     ck_assert(omega > 32 * MIB && omega <= STATE_MIB * MIB);
-    ck_assert_msg((double)most <= omega && most > 4 * MIB, "the overlay became %llu bytes", (unsigned long long)most);
-    ck_assert(metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm1\"} ") > 4e6);
+    ck_assert_msg((double)most <= omega, "the overlay became %llu bytes", (unsigned long long)most);
     ck_assert(metric(text, "\nmigbuf_guard_server_up ") == 1 && metric(text, "\nmigbuf_guard_unguarded_migrations ") == 1);
     ck_assert_msg(acknowledged() > before, "the guest got nothing through");
 
@@ -298,7 +330,7 @@ START_TEST(a_migration_is_guarded)
     pause_ms(500);
     ck_assert(!strstr(what_it_said(), "vm1: over")); /* the overlay is still there */
 
-    commit_overlay();
+    commit_overlay("lxd_root_snapshot");
     wait_for("vm1: over, its own limits are in force");
     ck_assert(is_own(in_force()));
     close(fd);
@@ -306,9 +338,7 @@ START_TEST(a_migration_is_guarded)
     /* Killed: its limits stay, and the next one takes them away. */
     begin_migration("vm1");
     wait_for("vm1: over"); /* (the first time) */
-    for (int k = 0; k < 200 && is_own(in_force()); k++)
-        pause_ms(20);
-    ck_assert(!is_own(in_force()));
+    wait_until(!is_own(in_force()));
     kill(guard.pid, SIGKILL);
     process_end(&guard, 0);
     ck_assert(!is_own(in_force()));
@@ -319,14 +349,63 @@ START_TEST(a_migration_is_guarded)
 
     /* Ended on request in the middle. */
     begin_migration("vm1");
-    for (int k = 0; k < 200 && is_own(in_force()); k++)
-        pause_ms(20);
-    ck_assert(!is_own(in_force()));
-    process_end(&guard, 5000);
+    wait_until(!is_own(in_force()));
+    process_end(&guard, PATIENCE_MS);
     ck_assert_msg(guard.status == 0, "%s", what_it_said());
     ck_assert(is_own(in_force()));
     acknowledged();
 
+    migbuf_qmp_socket_free(qmp);
+    vm_end(&vm, PATIENCE_MS);
+    vm_release(&vm);
+    migbuf_lxd_free(lxd);
+}
+END_TEST
+
+/* A root disk that is not called root, as Incus names it for QEMU, under an overlay by a name nobody has told us. */
+START_TEST(a_root_disk_and_an_overlay_of_other_names)
+{
+    static const char node[] = "incus_my--root--disk", overlay[] = "what_a_name";
+    static char text[16384];
+    char config[512], devices[256];
+    int fd;
+
+    open_lxd();
+    snprintf(config, sizeof config, "{\"migration.stateful\":\"true\",\"raw.qemu\":\"-qmp unix:%s/vm/qmp2,server=on,wait=off\"}",
+             lxd_lab_directory());
+    snprintf(devices, sizeof devices,
+             "{\"my-root-disk\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"b1\",\"size\":\"48MiB\",\"size.state\":\"%dMiB\"}}",
+             STATE_MIB);
+    ck_assert_msg(!lxd_lab_make_vm(lxd, "vm3", config, devices), "%s", migbuf_lxd_said(lxd));
+    start_vm();
+    call("blockdev-add", "{\"driver\":\"null-co\",\"read-zeroes\":true,\"size\":268435456,\"node-name\":\"incus_my--root--disk\"}");
+    call("device_add", "{\"driver\":\"virtio-blk-pci\",\"bus\":\"root_port\",\"id\":\"dev-incus_my--root--disk\","
+                       "\"drive\":\"incus_my--root--disk\"}");
+
+    begin_migration("vm3");
+    start_guard_with((const char *const[3]){ NULL });
+    wait_for("vm3: guarded: state volume 64 MiB");
+    wait_for("of growth");
+    ck_assert(in_force_on(node, overlay).iops_wr > 0 && !strcmp(in_force_on(node, overlay).group, "migbuf-guard"));
+    get_metrics(text, sizeof text);
+    ck_assert(metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm3\"} ") == 0);
+    fd = put_overlay("vm3", node, overlay);
+    for (int k = 0; k < 500; k++) {
+        get_metrics(text, sizeof text);
+        if (metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm3\"} ") > 0)
+            break;
+        pause_ms(20);
+    }
+    ck_assert(metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm3\"} ") > 0);
+    cancel_all();
+    pause_ms(500);
+    ck_assert(!strstr(what_it_said(), "vm3: over")); /* the overlay is still there */
+    commit_overlay(overlay);
+    wait_for("vm3: over, its own limits are in force");
+    ck_assert(!in_force_on(node, overlay).iops_wr);
+    close(fd);
+    process_end(&guard, 5000);
+    ck_assert_int_eq(rmdir(state_dir), 0); /* nothing is left in it */
     migbuf_qmp_socket_free(qmp);
     vm_end(&vm, 3000);
     vm_release(&vm);
@@ -343,7 +422,12 @@ START_TEST(wrong_options)
     } given[] = { { { "--help" }, 0, "raw.qemu=" },
                   { { "--interval", "5" }, 2, "100 to 10000" },
                   { { "--metrics", "x" }, 2, "a port" },
+                  { { "-h" }, 0, "Usage: migbuf-guard" },
+                  { { "--version" }, 0, "migbuf-guard " MESON_VERSION },
                   { { "--what" }, 2, "no option" },
+                  { { "-w" }, 2, "-w is no option" },
+                  { { "--once=2" }, 2, "--once takes no value" },
+                  { { "--state-dir", "/etc/passwd" }, 1, "--state-dir /etc/passwd: Not a directory" },
                   { { "more" }, 2, "options only" },
                   { { "--server", "/nowhere" }, 1, "No such file" } };
 
@@ -367,7 +451,7 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    const TTest *const incus[] = { wrong_options, a_migration_is_guarded, NULL };
+    const TTest *const incus[] = { wrong_options, a_root_disk_and_an_overlay_of_other_names, a_migration_is_guarded, NULL };
     const TTest *const old[] = { wrong_options, a_server_that_cannot, NULL };
     int status;
 
@@ -382,7 +466,7 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     snprintf(state_dir, sizeof state_dir, "%s/guard", lxd_lab_directory());
     snprintf(log_file, sizeof log_file, "%s/guard.log", lxd_lab_directory());
-    status = lxd_lab_start() ? unit_run("guard", lxd_lab_is_incus() ? incus : old, 120) : EXIT_FAILURE;
+    status = lxd_lab_start() ? unit_run("guard", lxd_lab_is_incus() ? incus : old, WATCHDOG_S) : EXIT_FAILURE;
     lxd_lab_close();
     curl_global_cleanup();
     return status;

@@ -2,7 +2,12 @@
 /* The worked examples of link.h, a real TCP connection and a real network card. */
 #include "unit.h"
 #include "migbuf/link.h"
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -89,6 +94,16 @@ START_TEST(processed_texts)
         { "0", 0, 0 },
         { "1.2GB (110MB/s)", 0, 1200000000 },
         { "110.5MiB", 0, 115867648 },
+        { "vm1: 1.20GB (110.00MB/s)", 0, 1200000000 },
+        { "vm1: 7B", 0, 7 },
+        { "a: b (c): 1.00kB (0B/s)", 0, 1000 },
+        { "vm1: 45% (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: 110.00MB/s", MIGBUF_E_PROTOCOL, 0 },
+        { "Live migration: 3.00MB remaining (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB remaining", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1:7B", MIGBUF_E_PROTOCOL, 0 },
         { "1.1kB", 0, 1100 },
         { "1.1KB", 0, 1100 },
         { "7B", 0, 7 },
@@ -220,7 +235,9 @@ static void ck_found(int pair[2], const char *address, const char *other)
     ck_assert(!getpeername(pair[0], (struct sockaddr *)&a, &length));
     snprintf(remote, sizeof remote, "%s:%u", address, ntohs(((struct sockaddr_in *)&a)->sin_port));
     ck_assert(write(pair[0], "12345", 5) == 5 && read(pair[1], text, 5) == 5);
-    usleep(20000);
+    do /* until the acknowledgement has come */
+        ck_assert_int_eq(migbuf_link_tcp(pair[0], &t, &e), 0);
+    while (t.acked_bytes < 5);
     ck_assert_msg(migbuf_link_connections(local, remote, c, 2, &e) == 1, "%s %s", local, remote);
     ck_assert_str_eq(c->local, local);
     ck_assert_str_eq(c->remote, remote);
@@ -241,8 +258,11 @@ START_TEST(a_connection_of_another_process)
     struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
     struct migbuf_link_connection c;
     struct migbuf_error e;
-    static const char *const no_address[] = { "", ":", "x", "1.2.3", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:80x",
-                                              "[::1", "[::1]80", "[]:80", "[::1]:-1" };
+    static const char *const no_address[] = {
+        "",           ":",       "x",     "1.2.3",    "1.2.3.4:", "1.2.3.4:0",       "1.2.3.4:65536", "1.2.3.4:80x",
+        "[::1",       "[::1]80", "[]:80", "[::1]:-1", "fe80::1%", "fe80::1%no-such", "fe80::1%0",     "fe80::1%2x",
+        "1.2.3.4%lo", "%lo"
+    };
     int pair[2], listener;
     socklen_t length = sizeof six;
 
@@ -264,6 +284,111 @@ START_TEST(a_connection_of_another_process)
     for (size_t k = 0; k < sizeof no_address / sizeof *no_address; k++)
         ck_assert_msg(migbuf_link_connections(no_address[k], NULL, &c, 1, &e) == MIGBUF_E_INVALID, "%s", no_address[k]);
     ck_assert_int_eq(migbuf_link_connections(NULL, NULL, NULL, 1, &e), MIGBUF_E_INVALID);
+}
+END_TEST
+
+/* An address of this machine that needs its interface. */
+static bool link_local(struct sockaddr_in6 *address, char zone[IF_NAMESIZE])
+{
+    struct ifaddrs *all, *a;
+    bool found = false;
+
+    if (getifaddrs(&all))
+        return false;
+    for (a = all; a && !found; a = a->ifa_next) {
+        if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET6)
+            continue;
+        memcpy(address, a->ifa_addr, sizeof *address);
+        found = IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr);
+        snprintf(zone, IF_NAMESIZE, "%s", a->ifa_name);
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+START_TEST(a_link_local_address)
+{
+    struct sockaddr_in6 a;
+    struct migbuf_link_connection c[2];
+    struct migbuf_error e;
+    char zone[IF_NAMESIZE], host[INET6_ADDRSTRLEN], text[128];
+    socklen_t length = sizeof a;
+    int listener = socket(AF_INET6, SOCK_STREAM, 0), fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+    if (listener < 0 || !link_local(&a, zone) || bind(listener, (struct sockaddr *)&a, sizeof a)) {
+        printf("# no link-local address here\n");
+        return;
+    }
+    ck_assert(!listen(listener, 1) && !getsockname(listener, (struct sockaddr *)&a, &length));
+    ck_assert(!connect(fd, (struct sockaddr *)&a, sizeof a));
+    inet_ntop(AF_INET6, &a.sin6_addr, host, sizeof host);
+    snprintf(text, sizeof text, "[%s%%%s]:%u", host, zone, ntohs(a.sin6_port));
+    ck_assert_int_eq(migbuf_link_connections(NULL, text, c, 2, &e), 1);
+    ck_assert_str_eq(c->remote, text); /* what is told is taken again */
+    snprintf(text, sizeof text, "[%s%%%u]:%u", host, a.sin6_scope_id, ntohs(a.sin6_port));
+    ck_assert_int_eq(migbuf_link_connections(NULL, text, c, 2, &e), 1);
+    snprintf(text, sizeof text, "[%s]:%u", host, ntohs(a.sin6_port));
+    ck_assert_int_eq(migbuf_link_connections(NULL, text, c, 2, &e), 1);
+    snprintf(text, sizeof text, "[%s%%%s]:%u", host, "lo", ntohs(a.sin6_port));
+    ck_assert_int_eq(migbuf_link_connections(NULL, text, c, 2, &e), 0); /* on another one */
+    close(fd);
+    close(listener);
+}
+END_TEST
+
+#define MPTCP 262
+
+static uint64_t sum_of(const struct migbuf_link_connection *c, int count)
+{
+    uint64_t sum = 0;
+
+    for (int k = 0; k < count; k++)
+        sum += c[k].tcp.acked_bytes;
+    return sum;
+}
+
+/* Two paths in a network of our own. TCP_INFO of the connection tells of the first one alone. */
+START_TEST(a_multipath_connection)
+{
+    static char bytes[1 << 20];
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(5555), .sin_addr.s_addr = htonl(0x0a090001) };
+    struct migbuf_link_connection c[4];
+    struct migbuf_link_tcp t = { .acked_bytes = 0 };
+    int listener, fd, other, count = 0;
+    uint64_t sent = 0;
+
+    if (unshare(CLONE_NEWNET) ||
+        system("ip link set lo up && ip addr add 10.9.0.1/24 dev lo && ip addr add 10.9.0.2/24 dev lo && "
+               "ip mptcp limits set subflow 2 && ip mptcp endpoint add 10.9.0.2 dev lo subflow") ||
+        (listener = socket(AF_INET, SOCK_STREAM, MPTCP)) < 0) {
+        printf("# no multipath here\n");
+        return;
+    }
+    fd = socket(AF_INET, SOCK_STREAM, MPTCP);
+    ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 1));
+    ck_assert(!connect(fd, (struct sockaddr *)&a, sizeof a));
+    other = accept(listener, NULL, NULL);
+    while (count < 2 || c[0].tcp.acked_bytes < 100000 ||
+           c[1].tcp.acked_bytes < 100000) { /* until both have carried some */
+        ssize_t n = send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+
+        sent += n > 0 ? (uint64_t)n : 0;
+        while (recv(other, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+            ;
+        count = migbuf_link_connections(NULL, "10.9.0.1:5555", c, 4, NULL);
+        ck_assert(count == 1 || count == 2);
+    }
+    do { /* what is on its way */
+        while (recv(other, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+            ;
+        ck_assert_int_eq(migbuf_link_tcp(fd, &t, NULL), 0);
+        count = migbuf_link_connections(NULL, "10.9.0.1:5555", c, 4, NULL);
+    } while (t.unsent_bytes || sum_of(c, count) < sent || t.acked_bytes != sum_of(c, count));
+    ck_assert_int_eq(count, 2);
+    ck_assert(t.acked_bytes > c[0].tcp.acked_bytes && t.acked_bytes > c[1].tcp.acked_bytes);
+    close(fd);
+    close(other);
+    close(listener);
 }
 END_TEST
 
@@ -312,9 +437,11 @@ int main(void)
                                    a_real_connection,
                                    pauses_are_lower_bounds,
                                    a_connection_of_another_process,
+                                   a_link_local_address,
+                                   a_multipath_connection,
                                    a_real_card,
                                    nonsense_is_refused_and_nothing_written,
                                    NULL };
 
-    return unit_run("link", tests, 20);
+    return unit_run("link", tests, WATCHDOG_S);
 }

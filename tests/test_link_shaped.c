@@ -28,6 +28,7 @@
 #define NEAR "10.77.0.1"
 #define FAR "10.77.0.2"
 #define WINDOW_MS 250
+#define CONNECTIONS 512 /* more than all trials make: each has its own counter */
 
 /* What the receiver has counted, per connection; shared with it. */
 static volatile uint64_t *received;
@@ -43,7 +44,7 @@ static bool command(const char *text)
     while (rest && n < 31)
         argv[n++] = strsep(&rest, " ");
     argv[n] = NULL;
-    if (!process_run(argv, 10000, error))
+    if (!process_run(argv, PATIENCE_MS, error))
         return true;
     fprintf(stderr, "%s\n", error);
     return false;
@@ -63,7 +64,7 @@ static void receive(int listener)
             continue;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         while ((n = read(fd, block, sizeof block)) > 0)
-            received[k % 64] += (uint64_t)n;
+            received[k % CONNECTIONS] += (uint64_t)n;
         _exit(0);
     }
 }
@@ -79,7 +80,7 @@ static const char *set_up(void)
     if (unshare(CLONE_NEWNET | CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         mount("sysfs", "/sys", "sysfs", 0, NULL)) /* which shows the network it was mounted in */
         return "no namespaces of our own";
-    received = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    received = mmap(NULL, CONNECTIONS * sizeof *received, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (pipe(ready) || pipe(go))
         return "no pipe";
     receiver = fork();
@@ -112,8 +113,26 @@ static void shape(const char *rate)
     ck_assert_msg(command(text), "tc does not shape");
 }
 
+static uint64_t sum_received(void)
+{
+    uint64_t sum = 0;
+
+    for (int k = 0; k < CONNECTIONS; k++)
+        sum += received[k];
+    return sum;
+}
+
+static int count_receiving(void)
+{
+    int n = 0;
+
+    for (int k = 0; k < CONNECTIONS; k++)
+        n += received[k] > 0;
+    return n;
+}
+
 /* A process that sends; with `on_ms` it pauses as long after each such time, with `per_s` it is that slow. */
-static pid_t start_sender(uint32_t on_ms, uint64_t per_s)
+static pid_t send_for_ever(uint32_t on_ms, uint64_t per_s)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(PORT) };
     static char block[65536];
@@ -142,27 +161,35 @@ static pid_t start_sender(uint32_t on_ms, uint64_t per_s)
     }
 }
 
-static void stop(pid_t pid)
+/* The same, returning when the receiver has got something of it. */
+static pid_t start_sender(uint32_t on_ms, uint64_t per_s)
+{
+    uint64_t until = now_ns() + PATIENCE_S * UINT64_C(1000000000);
+    int before = count_receiving();
+    pid_t pid = send_for_ever(on_ms, per_s);
+
+    while (count_receiving() == before) {
+        ck_assert_msg(now_ns() < until, "nothing is received");
+        poll(NULL, 0, 5);
+    }
+    return pid;
+}
+
+/* `connections` of others stay. */
+static void stop(pid_t pid, int connections)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    for (int k = 0; k < 500; k++) { /* until its connection is gone */
+    for (uint64_t until = now_ns() + PATIENCE_S * UINT64_C(1000000000);;) { /* its connection is gone a little later */
         struct migbuf_link_connection c[8];
 
-        if (migbuf_link_connections(NULL, FAR, c, 8, NULL) == 0)
+        if (migbuf_link_connections(NULL, FAR, c, 8, NULL) == connections)
             return;
+        ck_assert_msg(now_ns() < until, "its connection does not go");
         poll(NULL, 0, 10);
     }
 }
 
-static uint64_t sum_received(void)
-{
-    uint64_t sum = 0;
-
-    for (int k = 0; k < 64; k++)
-        sum += received[k];
-    return sum;
-}
 
 /* What a host does: finds the connections, sums their rates, keeps U. */
 struct meter {
@@ -290,7 +317,7 @@ static double measure(const char *rate, double bits_per_s, uint32_t ms, struct m
     poll(NULL, 0, 300); /* the bucket's first fill */
     meter_init(m);
     got = watch(m, ms);
-    stop(sender);
+    stop(sender, 0);
     if (bits_per_s > 5e8)
         goodput = got;
     report(rate, goodput, m);
@@ -352,17 +379,17 @@ static bool stays(void)
     poll(NULL, 0, 300);
     meter_init(&m);
     watch(&m, 1500);
-    stop(sender);
+    stop(sender, 0);
     before = migbuf_link_now(&m.link);
     sender = start_sender(500, 0);
     watch(&m, 3000);
     report("100mbit, half of the time", goodput, &m);
-    stop(sender);
+    stop(sender, 0);
     half = mean_u(&m);
     sender = start_sender(0, 1200000);
     watch(&m, 2000);
     report("100mbit, a sender of 1.2 MB/s", goodput, &m);
-    stop(sender);
+    stop(sender, 0);
     slow = mean_u(&m);
     return within("U", before, goodput, 0.1) && within("U beside pauses", half, goodput, 0.1) &&
            within("U of a slow sender", slow, goodput, 0.1) && within("U after it", migbuf_link_now(&m.link), goodput, 0.15);
@@ -391,8 +418,8 @@ static bool sums(void)
     watch(&m, 2000);
     report("100mbit, two of ours", goodput, &m);
     ck_assert_uint_eq(m.connections, 2);
-    stop(second);
-    stop(first);
+    stop(second, 1);
+    stop(first, 0);
     return within("U of one", alone, goodput, 0.1) && within("U of both", mean_u(&m), goodput, 0.15);
 }
 
@@ -417,7 +444,7 @@ int main(void)
         printf("1..0 # SKIP %s\n", missing);
     fflush(stdout);
     if (!missing)
-        status = unit_run("link_shaped", tests, 300);
+        status = unit_run("link_shaped", tests, WATCHDOG_S);
     if (receiver > 0) {
         kill(receiver, SIGKILL);
         waitpid(receiver, NULL, 0);

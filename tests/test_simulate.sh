@@ -22,9 +22,32 @@ check() { # check "what" command...
     fi
 }
 
-refuses() {
-    "$simulate" "$@" >/dev/null 2>"$dir/message"
-    [ $? -eq 2 ] && [ -s "$dir/message" ]
+refuses() { # WORDS OPTIONS...: exit status 2, and one line with these words
+    words=$1
+    shift
+    "$simulate" "$@" >"$dir/said" 2>"$dir/message"
+    status=$?
+    cat "$dir/message"
+    [ $status -eq 2 ] && [ ! -s "$dir/said" ] && [ "$(wc -l <"$dir/message")" -eq 1 ] && grep -q -e "^simulate: $words" "$dir/message"
+}
+
+every_column() { # FILE: all that a row has, on however many lines
+    for title in failed overflows delivered "per VM" bound p99 completion peak "run end" "run peak" "start end" "start peak" \
+        "wait end" "wait peak"; do
+        grep -q -- "$title" "$1" || { echo "no $title"; return 1; }
+    done
+}
+
+table() {
+    "$simulate" --quiet --scenario light --seeds 1 >"$dir/table" && cat "$dir/table" && [ "$(wc -L <"$dir/table")" -le 100 ] &&
+        every_column "$dir/table" && [ "$(grep -c '^light *planner *sjf' "$dir/table")" -eq 2 ]
+}
+
+narrow() { # a terminal by script(1), where there is one
+    command -v script >/dev/null || return 0
+    script -qec "stty cols 80 && '$simulate' --quiet --scenario light --seeds 1" /dev/null </dev/null | tr -d '\r' >"$dir/table"
+    cat "$dir/table"
+    [ "$(wc -L <"$dir/table")" -le 80 ] && every_column "$dir/table" && [ "$(grep -c '^light *planner *sjf' "$dir/table")" -gt 2 ]
 }
 
 run() { # run FILE options...: two scenarios, four rows, eight runs
@@ -99,9 +122,27 @@ check "a picture" sh -c "'$simulate' --quiet --scenario evac16 --admission sjf -
 check "several hosts" "$simulate" --quiet --scenario evac16 --hosts 3 --seeds 1 --policy planner,paper
 check "replays a trace" replays
 check "help" sh -c "'$simulate' --help | grep -q '^usage: simulate'"
-check "refuses an unknown scenario" refuses --scenario mars
-check "refuses an unknown policy" refuses --policy fair
-check "refuses a number that is none" refuses --seeds 2x
-check "refuses what is not an option" refuses 7
+check "refuses an unknown scenario and names those there are" refuses "--scenario mars: .*normal, evac16, dbhost, 1gbe, light" --scenario light,mars
+check "an unknown policy" refuses "--policy fair: .*paper, planner, mirror, hybrid" --policy fair
+check "an unknown admission" refuses "--admission lifo: .*off, sjf, fifo" --admission lifo
+check "an empty name" refuses '--policy "": ' --policy paper,
+check "a number that is none, and says its range" refuses "--seeds 2x: .* from 1 to 100000" --seeds 2x
+check "half a host" refuses "--hosts 2.5: .* from 1 to 64" --hosts 2.5
+check "no volume" refuses "--omega 0: .*1 MiB to 1 PB" --omega 0
+check "an interval between the model's steps" refuses "--interval 0.25: .*0.1 to 60" --interval 0.25
+check "an option without its value" refuses "--jobs needs a value" --jobs
+check "a value where there is none" refuses "--quiet takes no value" --quiet=1
+check "what is not an option" refuses "7: there are options only" 7
+check "an option of one letter" refuses "-q is no option" -q
+check "a file that is not there" refuses "--trace $dir/nowhere: No such file" --trace "$dir/nowhere"
+printf 'heading\n0,1\n\n5;7\n' >"$dir/bad.csv"
+check "a line that is no point, by its number" refuses "--trace $dir/bad.csv, line 4: " --trace "$dir/bad.csv"
+for output in json svg resume; do
+    check "--$output where nothing can be written, before it runs" refuses "--$output $dir/nowhere/x: No such file" --$output "$dir/nowhere/x"
+done
+check "sizes have units: the same volume by other words" sh -c "'$simulate' --quiet --scenario light --admission off --seeds 1 --json - >'$dir/plain.json' && '$simulate' --quiet --scenario light --admission off --seeds 1 --omega 10GiB --json - | cmp - '$dir/plain.json'"
+check "the table is not wider than 100 columns, with every column" table
+check "nor than a terminal of 80" narrow
+check "-h and --version" sh -c "'$simulate' -h | grep -q '^usage: simulate' && '$simulate' --version | grep -qx 'simulate [0-9.]*' && [ \$('$simulate' --help | wc -L) -le 100 ]"
 echo "1..$n"
 exit $failed

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MS 20000
+#define MS PATIENCE_MS
 #define KEY_VOLUME "user.migbuf.buffer.volume"
 #define KEY_SIZE "user.migbuf.buffer.size"
 
@@ -25,6 +25,8 @@ static int volume(const char *args, const char *input)
 
     snprintf(words, sizeof words, "%s", args);
     argv[n++] = program;
+    argv[n++] = "--timeout";
+    argv[n++] = "120";
     while (rest && n < 31)
         argv[n++] = strsep(&rest, " ");
     argv[n] = NULL;
@@ -87,9 +89,9 @@ START_TEST(a_life)
 {
     json_t *o;
 
-    ck_says("--help", NULL, 0, "Usage: volume");
+    ck_says("--help", NULL, 0, "Usage: migbuf-volume");
     ck_says("init --auto", NULL, 1, "storage create default lvm");
-    ck_says("show", NULL, 1, "`volume init` makes one");
+    ck_says("show", NULL, 1, "`migbuf-volume init` makes one");
     ck_says("remove", NULL, 1, "no migration buffer");
     ck_keys("", "");
 
@@ -99,7 +101,7 @@ START_TEST(a_life)
     ck_assert_ptr_nonnull(strstr(said, "warning: a volume of a dir pool is limited only where"));
     ck_keys("default/migration-cow-buffer", "10737418240");
     ck_says("init --auto", NULL, 0, "It is there already: default/migration-cow-buffer, 10 GiB.");
-    ck_says("init --auto --size 20GiB", NULL, 0, "`volume resize 20GiB` makes it 20 GiB");
+    ck_says("init --auto --size 20GiB", NULL, 0, "`migbuf-volume resize 20GiB` makes it 20 GiB");
     ck_says("show", NULL, 0, "when full  unlimited");
 
     /* A pool that does not count: its files are counted. */
@@ -167,7 +169,11 @@ START_TEST(wrong_options)
     ck_says("resize", NULL, 2, "needs a size");
     ck_says("resize 10", NULL, 2, "16 MiB or more");
     ck_says("init --size x", NULL, 2, "16 MiB or more");
+    ck_says("-h", NULL, 0, "Usage: migbuf-volume");
+    ck_says("--version", NULL, 0, "migbuf-volume " MESON_VERSION);
     ck_says("init --pool", NULL, 2, "needs a value");
+    ck_says("-a init", NULL, 2, "-a is no option");
+    ck_says("--auto=yes init", NULL, 2, "--auto takes no value");
     ck_says("--what init", NULL, 2, "no option");
     ck_says("--timeout 0 show", NULL, 2, "1 to 3600");
     ck_says("--server /nowhere show", NULL, 1, "No such file or directory");
@@ -193,7 +199,7 @@ int main(int argc, char **argv)
     }
     program = argv[2];
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    status = lxd_lab_main("volume", argv[1], tests, 60);
+    status = lxd_lab_main("volume", argv[1], tests, WATCHDOG_S);
     curl_global_cleanup();
     return status;
 }

@@ -6,6 +6,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* How long a test waits for what has to come. The machine may be as slow as it likes: this only ends a hang. */
+#define PATIENCE_S 120
+#define PATIENCE_MS (PATIENCE_S * 1000)
+/* The same for a whole test, which may wait for several things. */
+#define WATCHDOG_S 600
+
 /* Equal to a relative 1e-6, as the golden values are given; infinities only to themselves. */
 #define ck_near(value, expected)                                                                                        \
     do {                                                                                                                \
@@ -21,6 +27,7 @@ static inline int unit_rounds(int all)
     return percent && atoi(percent) > 0 ? all / 100 * atoi(percent) : all;
 }
 
+/* `seconds`: what a test may take, where that is more than WATCHDOG_S. */
 static inline int unit_run(const char *name, const TTest *const *tests, int seconds)
 {
     Suite *suite = suite_create(name);
@@ -30,7 +37,7 @@ static inline int unit_run(const char *name, const TTest *const *tests, int seco
     for (; *tests; tests++) {
         TCase *tcase = tcase_create((*tests)->name);
 
-        tcase_set_timeout(tcase, seconds);
+        tcase_set_timeout(tcase, seconds > WATCHDOG_S ? seconds : WATCHDOG_S);
         tcase_add_test(tcase, *tests);
         suite_add_tcase(suite, tcase);
     }

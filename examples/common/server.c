@@ -7,15 +7,14 @@
 #include <unistd.h>
 
 const char server_options_help[] =
-    "  --server WHERE   path of its unix socket, or https://HOST:PORT (LXD_SOCKET, INCUS_SOCKET, LXD_DIR, INCUS_DIR,\n"
-    "                   else the usual places of LXD, its snap, and Incus)\n"
+    "  --server WHERE   path of its unix socket, or https://HOST:PORT (LXD_SOCKET, INCUS_SOCKET, LXD_DIR,\n"
+    "                   INCUS_DIR, else the usual places of LXD, its snap, and Incus)\n"
     "  --project NAME   the server's project (its default)\n"
     "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
     "  --certificate FILE, --key FILE\n"
     "                   the client's certificate and private key, for https\n"
     "  --server-certificate FILE\n"
-    "                   believe this server's certificate and no other\n"
-    "  --timeout S      deadline of every request in seconds, 1 to 3600 (30; guard 5)\n";
+    "                   believe this server's certificate and no other\n";
 
 void server_options_init(struct server_options *o)
 {
@@ -108,6 +107,11 @@ int server_open(const struct server_options *o, struct migbuf_lxd **lxd, char er
     if (migbuf_lxd_open(where, &options, NULL, o->timeout_ms, lxd, &e))
         return server_fail(error, NULL, where, &e);
     return 0;
+}
+
+bool server_is_file_name(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");
 }
 
 int server_directory(const char *where, char directory[256])

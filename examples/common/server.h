@@ -5,6 +5,7 @@
 #include "fail.h"
 #include "migbuf/lxd.h"
 #include <getopt.h>
+#include <stdbool.h>
 
 struct server_options {
     const char *where, *project, *target, *certificate, *key, *server_certificate;
@@ -48,6 +49,9 @@ int server_open(const struct server_options *o, struct migbuf_lxd **lxd, char er
 
 /* "WHAT: the server refused (its own words)". Returns -1. */
 int server_fail(char error[FAIL_SIZE], const struct migbuf_lxd *lxd, const char *what, const struct migbuf_error *e);
+
+/* Is this one part of a path? Names are the server's word, and what is counted with them lies on this machine. */
+bool server_is_file_name(const char *name);
 
 /* The daemon's own directory, where volumes are mounted: /var/lib/lxd. -1 where it is not on this machine. */
 int server_directory(const char *where, char directory[256]);

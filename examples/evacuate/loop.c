@@ -73,17 +73,6 @@ static uint32_t transfer_ms(const struct options *o)
     return ms < 86400000 ? (uint32_t)ms : 86400000;
 }
 
-/* The tools that belong to a QEMU stand beside it. */
-static void find_image_tool(struct site *site)
-{
-    const char *slash = site->qemu ? strrchr(site->qemu, '/') : NULL;
-
-    if (slash)
-        snprintf(site->image_tool, sizeof site->image_tool, "%.*s/qemu-img", (int)(slash - site->qemu), site->qemu);
-    if (!slash || access(site->image_tool, X_OK))
-        snprintf(site->image_tool, sizeof site->image_tool, "qemu-img");
-}
-
 /* Everything but the directory and the volume. */
 static int make_site(struct run *r, const char *kernel)
 {
@@ -105,7 +94,7 @@ static int make_site(struct run *r, const char *kernel)
         .named = o->named_overlays,
         .recorded = r->state != NULL,
     };
-    find_image_tool(&r->site);
+    vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
         r->site.link[k] = link_new(&link);
         if (!r->site.link[k])

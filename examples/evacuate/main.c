@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* evacuate: moves N writing VMs through one small buffer and proves that nothing was lost. Wiring only: options, the
  * two runs, what is written where, and that nothing is left behind. */
+#include "command.h"
 #include "state.h"
 #include "summary.h"
 #include "svg.h"
@@ -25,10 +26,11 @@ struct program {
     struct picture *picture;
     struct trace *trace;
     struct state state;
-    bool resuming;
+    bool resuming, finished; /* what --state found */
     char trace_path[300];
     struct run contrast, run;
     bool contrasted;
+    json_t *summary;
 };
 
 /* From here on SIGINT and its like are read by the loop: nobody is interrupted in the middle of anything. */
@@ -86,9 +88,7 @@ static int remove_one(const char *path, const struct stat *s, int kind, struct F
 static void remove_directory(struct program *p)
 {
     if (p->options.state) {
-        if (p->options.keep)
-            fprintf(p->out, "Disks and messages are in %s/run\n", p->state.directory);
-        state_close(&p->state, true, !p->options.keep);
+        state_remove(&p->state);
         return;
     }
     if (!p->directory[0])
@@ -97,6 +97,11 @@ static void remove_directory(struct program *p)
         fprintf(p->out, "Disks and messages are in %s\n", p->directory);
     else if (nftw(p->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT))
         fprintf(p->out, "%s: could not be removed: %s\n", p->directory, strerror(errno));
+}
+
+static bool is_new(const char *now, const char *then)
+{
+    return now && (!then || strcmp(now, then) != 0);
 }
 
 /*
@@ -121,8 +126,11 @@ static int take_up(struct program *p, int argc, char *const argv[], char error[F
     free(both);
     if (!options_same_run(&then, &p->options))
         return fail(error,
-                    "--state %s: it holds an unfinished run with other options; --state alone finishes it, --end %s "
-                    "ends it",
+                    "--state %s: it holds %s run with other options; --state alone %s, --end %s %s it", now.state,
+                    p->finished ? "a finished" : "an unfinished", p->finished ? "tells of it" : "finishes it", now.state,
+                    p->finished ? "removes" : "ends");
+    if (p->finished && (is_new(now.svg, then.svg) || is_new(now.trace, then.trace)))
+        return fail(error, "--state %s: this run is over, another --svg or --trace comes too late; --end %s removes it",
                     now.state, now.state);
     p->options.injection = now.injection;
     p->options.inject_at = now.inject_at;
@@ -139,11 +147,25 @@ static int open_state(struct program *p, int argc, char *const argv[], char erro
 {
     int rc = state_open(&p->state, p->options.state, error);
 
-    p->resuming = rc > 0;
+    p->resuming = rc == STATE_UNFINISHED;
+    p->finished = rc == STATE_FINISHED;
     if (rc < 0 || state_keep_arguments(&p->state, argc, argv, error))
         return -1;
     snprintf(p->directory, sizeof p->directory, "%s", p->state.directory);
-    return p->resuming ? take_up(p, argc, argv, error) : 0;
+    return rc == STATE_NEW ? 0 : take_up(p, argc, argv, error);
+}
+
+/* Everything that may be missing or refused, before anything begins. */
+static int check(const struct program *p, char error[FAIL_SIZE])
+{
+    const struct options *o = &p->options;
+    bool overlays = !o->policy_given || o->policy != POLICY_MIRROR;
+
+    return command_check_output("svg", o->svg, error) || command_check_output("json", o->json, error) ||
+                   vm_check_path(p->directory, error) || vm_check_path(p->kernel, error) ||
+                   vm_check_programs(o->qemu, overlays, error)
+               ? -1
+               : 0;
 }
 
 static int prepare(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
@@ -153,7 +175,9 @@ static int prepare(struct program *p, int argc, char *const argv[], char error[F
         return fail(error, "signalfd: %s", strerror(errno));
     if (p->options.state ? open_state(p, argc, argv, error) : make_directory(p, error))
         return -1;
-    if (find_guest(p, error) || (!p->resuming && volume_private_mounts(error)) ||
+    if (p->finished)
+        return 0;
+    if (find_guest(p, error) || check(p, error) || (!p->resuming && volume_private_mounts(error)) ||
         trace_open(p->options.trace, &p->trace, error))
         return -1;
     return 0;
@@ -176,6 +200,18 @@ static int resume(struct program *p)
     return 0;
 }
 
+/* Ω is another then than the same options give elsewhere. */
+static void tell_volume(const struct run *run)
+{
+    char size[HUMAN_SIZE], line[160];
+
+    if (run->volume.kind != VOLUME_TMPFS)
+        return;
+    snprintf(line, sizeof line, "the buffer volume is a tmpfs of %s: an ext4 on a loop device cannot be made here",
+             human_bytes(run->volume.size_bytes, size));
+    picture_say(run->picture, line);
+}
+
 /* One run from its beginning to its end; false when it could not be done at all. */
 static bool do_run(struct program *p, struct run *run, enum policy policy, bool contrast)
 {
@@ -196,6 +232,7 @@ static bool do_run(struct program *p, struct run *run, enum policy policy, bool 
         run_end(run);
         return false;
     }
+    tell_volume(run);
     run_loop(run);
     run_check(run);
     picture_draw(p->picture, run->record, NULL, true);
@@ -217,7 +254,9 @@ static int write_file(struct program *p, const char *path, const char *option, i
 
 static int write_json(struct program *p, FILE *out)
 {
-    return summary_json(&p->run, p->contrasted ? &p->contrast : NULL, out);
+    int rc = p->summary ? json_dumpf(p->summary, out, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
+
+    return rc || fputc('\n', out) == EOF || fflush(out) ? -1 : 0;
 }
 
 static int write_svg(struct program *p, FILE *out)
@@ -231,7 +270,8 @@ static int write_curves(struct program *p, FILE *out)
     return svg_curves(out);
 }
 
-/* The contrast may be interrupted too, or find that QEMU migrates none of them; then that was all, and what it says is the summary. */
+/* The contrast may be interrupted too, or find that QEMU migrates none of them, or runs none; then that was all, and what it
+ * says is the summary. */
 static int do_runs(struct program *p)
 {
     const struct options *o = &p->options;
@@ -242,7 +282,7 @@ static int do_runs(struct program *p)
         p->contrasted = do_run(p, &p->contrast, POLICY_NONE, true);
         if (!p->contrasted)
             return fail(p->run.error, "%s", p->contrast.error);
-        if (p->contrast.interrupted || summary_blocked(&p->contrast)) {
+        if (p->contrast.interrupted || summary_blocked(&p->contrast) || summary_never_began(&p->contrast)) {
             p->run = p->contrast;
             p->contrast = (struct run){ .vms = 0 };
             p->contrasted = false;
@@ -252,14 +292,30 @@ static int do_runs(struct program *p)
     return do_run(p, &p->run, o->policy, false) ? 0 : -1;
 }
 
-static int report(struct program *p)
+/* The directory goes; one that can be come back to says from now on that its run is over. */
+static int finish(struct program *p, int status, const char *line)
 {
-    bool good = summary_good(&p->run);
+    const char *at = p->options.state ? p->state.directory : p->directory;
     char error[FAIL_SIZE];
     int rc = 0;
 
+    if (p->options.keep)
+        fprintf(p->out, "Disks and messages are in %s%s\n", at, p->options.state ? "/run" : "");
+    if (!p->options.state)
+        remove_directory(p);
+    else if (state_finish(&p->state, status, line, json_incref(p->summary), p->options.keep, error))
+        rc = fprintf(stderr, "evacuate: --state %s\n", error);
+    return rc ? EXIT_FAILED : status;
+}
+
+static int report(struct program *p)
+{
+    char error[FAIL_SIZE], line[SUMMARY_LINE_SIZE];
+    int rc = 0, status;
+
     picture_free(p->picture);
     p->picture = NULL;
+    p->summary = summary_json(&p->run, p->contrasted ? &p->contrast : NULL);
     if (p->options.svg)
         rc |= write_file(p, p->options.svg, "svg", write_svg);
     if (p->options.json_wanted)
@@ -276,9 +332,32 @@ static int report(struct program *p)
     summary_warnings(&p->run, p->out);
     summary_throttle(&p->run, p->out);
     summary_window(&p->run, p->out);
-    remove_directory(p);
-    summary_line(&p->run, p->out);
-    return good && !rc ? 0 : EXIT_FAILED;
+    summary_line(&p->run, line);
+    status = summary_never_began(&p->run) ? EXIT_WRONG : summary_good(&p->run) && !rc ? 0 : EXIT_FAILED;
+    status = finish(p, status, line);
+    fprintf(p->out, "%s\n", line);
+    json_decref(p->summary);
+    p->summary = NULL;
+    return status;
+}
+
+/* What is kept of a run that is over. */
+static int tell_finished(struct program *p)
+{
+    const char *line;
+    int status;
+
+    if (state_finished(&p->state, &status, &line, &p->summary)) {
+        fprintf(stderr, "evacuate: %s/state: not a state of this version\n", p->state.directory);
+        status = EXIT_WRONG;
+    } else {
+        fprintf(p->out, "This run is over; --end %s removes what is left of it.\n%s\n", p->state.directory, line);
+        if (p->options.json_wanted && write_file(p, p->options.json, "json", write_json))
+            status = EXIT_FAILED;
+    }
+    p->summary = NULL; /* the state's */
+    state_close(&p->state);
+    return status;
 }
 
 /* After a failure: of a run that others began nothing is removed, and its guests go on within their limits. */
@@ -287,8 +366,8 @@ static void leave(struct program *p)
     if (p->resuming)
         fprintf(stderr, "evacuate: the guests still run; try again, or end them: evacuate --end %s\n",
                 p->state.directory);
-    if (p->resuming || (p->options.state && p->state.lock < 0))
-        state_close(&p->state, false, false);
+    if (p->resuming || p->finished)
+        state_close(&p->state);
     else
         remove_directory(p);
 }
@@ -305,6 +384,8 @@ static int evacuate(struct program *p, int argc, char *const argv[])
         leave(p);
         return EXIT_WRONG;
     }
+    if (p->finished)
+        return tell_finished(p);
     if (do_runs(p)) {
         picture_free(p->picture);
         p->picture = NULL;
@@ -329,6 +410,9 @@ int main(int argc, char *argv[])
     case OPTIONS_HELP:
         options_help(stdout, "evacuate");
         return 0;
+    case OPTIONS_VERSION:
+        command_version("evacuate");
+        return 0;
     case OPTIONS_WRONG:
         fprintf(stderr, "evacuate: %s\n", error);
         return EXIT_WRONG;
@@ -337,6 +421,10 @@ int main(int argc, char *argv[])
     }
     if (program.options.replay)
         return trace_replay(program.options.replay, stdout) ? EXIT_FAILED : 0;
+    if (command_check_output("curves", program.options.curves, error)) {
+        fprintf(stderr, "evacuate: %s\n", error);
+        return EXIT_WRONG;
+    }
     if (program.options.curves)
         return write_file(&program, program.options.curves, "curves", write_curves) ? EXIT_FAILED : 0;
     if (program.options.end) {

@@ -130,7 +130,7 @@ void release_overlay(struct migration *m)
 
 const struct step *step_at(int at)
 {
-    return at <= ASK_END || (at >= BACK_MIGRATE && at <= BACK_RUN) ? &steps_back[at] : &steps_there[at];
+    return at <= ASK_END || (at >= BACK_MIGRATE && at < GOING_ON) ? &steps_back[at] : &steps_there[at];
 }
 
 static int32_t side_of(const struct migration *m, int32_t side)
@@ -167,7 +167,7 @@ static bool go_to_next_disk(struct migration *m)
 /* Neither here nor there, or nobody can say: the worst end. */
 static void give_in(struct migration *m, uint64_t now)
 {
-    say(m, now, "lost");
+    say(m, now, m->known ? "lost" : "it did not start");
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -195,7 +195,7 @@ static void step_failed(struct migration *m, uint64_t now)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
     else if (m->at < ARRIVAL)
         turn_back(m, now);
-    else if (m->at > BACK_RUN && !m->place[m->home].monitor.lost && m->at < QUITTING)
+    else if (m->at >= GOING_ON && !m->place[m->home].monitor.lost && m->at < QUITTING)
         go_to(m, m->at + 1); /* the error is kept, the disk is checked all the same */
     else
         give_in(m, now);
@@ -695,12 +695,21 @@ const char *migration_find_step(const char *name, size_t length)
     return NULL;
 }
 
+/* Finding out after a restart, and taking back what hung on the program that died: that is no phase of its own. It stands
+ * where it will go on. */
+static bool is_coming_back(const struct migration *m)
+{
+    return m->at <= ASK_END || (m->at >= BACK_MIGRATE && m->at < GOING_ON && !m->giving_up);
+}
+
 int32_t migration_phase(const struct migration *m)
 {
     if (m->outcome == OUTCOME_LOST)
         return PHASE_FAILED;
     if (m->at >= GOING_ON && m->home == SOURCE)
         return PHASE_REVERTED;
+    if (is_coming_back(m))
+        return m->home == TARGET ? PHASE_TARGET : m->throttle.overlay_fd[0] >= 0 ? PHASE_BASE : PHASE_WAITING;
     return step_at(m->at)->phase;
 }
 
@@ -710,6 +719,8 @@ uint32_t migration_progress_permille(const struct migration *m)
     bool mirror = m->at >= NBD_NODE;
     uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
+    if (is_coming_back(m))
+        return 0;
     if (m->at >= ARRIVAL)
         return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
     if (m->at > READY)

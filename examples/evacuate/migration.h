@@ -27,7 +27,7 @@ struct load {
 struct site {
     const char *directory, *kernel;
     const char *qemu;     /* NULL: the one in PATH */
-    char image_tool[320]; /* the qemu-img that belongs to it */
+    char image_tool[VM_PROGRAM_SIZE]; /* the qemu-img that belongs to it */
     const struct volume *volume;
     struct link *link[CONTROL_LINKS_MAX];
     uint32_t links;
@@ -46,6 +46,7 @@ struct place {
     struct vm vm;
     struct monitor monitor;
     char directory[300];
+    char capabilities[512]; /* of its QEMU: those to be switched on, as arguments */
     bool started;
 };
 

@@ -2,6 +2,7 @@
 /* Command line, defaults and the loads. The defaults are measured: they overflow the buffer without a throttle, in a
  * few seconds and with every seed, and fit with one. */
 #include "options.h"
+#include "command.h"
 #include "numbers.h"
 #include <errno.h>
 #include <getopt.h>
@@ -135,7 +136,7 @@ enum {
     OPTION_GUEST,
     OPTION_INJECT,
     OPTION_INJECT_AFTER,
-    OPTION_HELP
+    OPTION_VERSION
 };
 
 static const struct option names[] = {
@@ -170,7 +171,8 @@ static const struct option names[] = {
     { "guest", required_argument, NULL, OPTION_GUEST },
     { "inject", required_argument, NULL, OPTION_INJECT },
     { "inject-after", required_argument, NULL, OPTION_INJECT_AFTER },
-    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
 
@@ -262,7 +264,7 @@ static int read_option(struct options *o, int option, const char *value, char er
         break;
     case OPTION_JSON:
         o->json_wanted = true;
-        o->json = value;
+        o->json = value && strcmp(value, "-") ? value : NULL;
         break;
     case OPTION_SVG:
         o->svg = value;
@@ -339,14 +341,16 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
     *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
     opterr = 0;
     optind = 1;
-    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
-        if (option == OPTION_HELP)
+    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+        if (option == 'h')
             return OPTIONS_HELP;
+        if (option == OPTION_VERSION)
+            return OPTIONS_VERSION;
         if (option == '?' || option == ':') {
-            fail(error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them", argv[optind - 1]);
+            command_refused(error, option, argv);
             return OPTIONS_WRONG;
         }
-        if (read_option(o, option, optarg, error))
+        if (read_option(o, option, option == OPTION_JSON ? command_optional(argc, argv) : optarg, error))
             return OPTIONS_WRONG;
     }
     if (o->volume && o->state) {
@@ -369,71 +373,74 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
 
 void options_help(FILE *out, const char *program)
 {
-    fprintf(
-        out,
-        "Usage: %s [OPTIONS]\n"
-        "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its guest's\n"
-        "writes go to an overlay on one small volume that all share; migbuf keeps that volume from filling up.\n"
-        "Afterwards every disk is checked for every write its guest was told to be safe. Needs root (a loop mount),\n"
-        "qemu-system-x86_64, qemu-img and mkfs.ext4.\n"
-        "\n"
-        "  --vms N          VMs to move, 1 to 64 (3)\n"
-        "  --buffer SIZE    the buffer volume, before the file system takes its part (32 MiB for each VM, 96 at "
-        "least)\n"
-        "  --volume DIR     a directory to be the buffer volume, as it is; where a quota bounds it, below that\n"
-        "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
-        "  --links N        N links of that rate; the VMs take turns on them (1; the default rate is split)\n"
-        "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
-        "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
-        "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
-        "  --method HOW     how limits are set: in a throttle group of our own, or typed, with block_set_io_throttle's "
-        "six\n"
-        "                   rates and nothing else, as a host's own call may have it (group)\n"
-        "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three), large (1 MiB);\n"
-        "                   the VMs take turns (sequential,random,bursty, from 4 VMs on also large)\n"
-        "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
-        "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-        "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's text\n"
-        "                   unchanged: overflows); fixed:RATE (growth for each); none; mirror: write-through, that is\n"
-        "                   no overlay and no buffer, each write goes to both hosts before the guest is told of it.\n"
-        "                   Without this option the load first runs with none, for the contrast, then with paper\n"
-        "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, the smallest disks "
-        "first;\n"
-        "                   fifo: in order (off)\n"
-        "  --window S       for comparisons: all guests write for S seconds from the start of the evacuation at\n"
-        "                   least, at the target after their move, and what was delivered of what they demanded (at\n"
-        "                   the pace of their loads) in these S seconds is told, whatever became of the migrations\n"
-        "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
-        "  --seed N         of the random writes and small variations of the loads (1)\n"
-        "  --json[=FILE]    the summary as one JSON object, on standard output without FILE\n"
-        "  --svg FILE       the timeline as a picture\n"
-        "  --curves FILE    only draws the paper's throttle curves\n"
-        "  --trace FILE     the log of all decisions\n"
-        "  --replay FILE    only feeds such a log through the library again and compares\n"
-        "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
-        "  --overlay KIND   fd: overlays have no name, descriptors lead to them (default); name: they keep theirs\n"
-        "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their limits, "
-        "and\n"
-        "                   the same command, or just --state DIR, comes back to them and finishes the run. Other\n"
-        "                   options of a run cannot change then, those of its reports can. Implies --policy paper\n"
-        "  --end DIR        instead ends the QEMUs of a run that was killed, and removes what is left of it\n"
-        "  --keep-dir       leaves the disks and QEMU's messages there\n"
-        "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one (qemu-system-x86_64 of PATH)\n"
-        "  --guest FILE     the guest program (guest.elf beside this program)\n"
-        "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching over\", "
-        "...):\n"
-        "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
-        "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
-        "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose: damages\n"
-        "                   the first VM's last disk\n"
-        "  --inject-after MS  so long after the step has begun (0)\n"
-        "  --help           this text\n"
-        "\n"
-        "Sizes take K, M, G, T (also KiB, MB, ...). Ctrl-C gives up: VMs that have not switched over go on at the\n"
-        "source with their writes merged back, the others at the target.\n"
-        "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options or a\n"
-        "machine that cannot run this.\n",
-        program);
+    fprintf(out,
+            "Usage: %s [OPTIONS]\n"
+            "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its\n"
+            "guest's writes go to an overlay on one small volume that all share; migbuf keeps that volume from\n"
+            "filling up. Afterwards every disk is checked for every write its guest was told to be safe.\n"
+            "\n"
+            "Needs qemu-system-x86_64 and qemu-img. The volume is an ext4 on a loop device for root, where there\n"
+            "is mkfs.ext4; for anybody else it is a tmpfs in a user namespace. A tmpfs has exactly the size that\n"
+            "was asked for, an ext4 keeps a part for itself.\n"
+            "\n"
+            "  --vms N          VMs to move, 1 to 64 (3)\n"
+            "  --buffer SIZE    the buffer volume (32 MiB for each VM, 96 at least)\n"
+            "  --volume DIR     a directory to be the buffer volume as it is; where a quota bounds it, below that\n"
+            "  --link RATE      the link all share, bytes a second (8 MB/s for each VM, 24 at least)\n"
+            "  --links N        N links of that rate; the VMs take turns on them (1; the default rate is split)\n"
+            "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
+            "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
+            "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
+            "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
+            "                   block_set_io_throttle's six rates alone, as a host's own call may have it (group)\n"
+            "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three) and\n"
+            "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
+            "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
+            "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
+            "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's\n"
+            "                   text unchanged: overflows); fixed:RATE (growth for each); none; mirror\n"
+            "                   (write-through: no overlay and no buffer, each write goes to both hosts before\n"
+            "                   the guest is told of it). Without this option the load first runs with none, for\n"
+            "                   the contrast, then with paper\n"
+            "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, smallest\n"
+            "                   disks first; fifo: in order (off)\n"
+            "  --window S       for comparisons: all guests write for S seconds at least from the start of the\n"
+            "                   evacuation, at the target after their move. What they wrote in these S seconds is\n"
+            "                   told, and what they would have written at the pace of their loads\n"
+            "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
+            "  --seed N         of the random writes and small variations of the loads (1)\n"
+            "  --json [FILE]    the summary as one JSON object, on standard output without FILE\n"
+            "  --svg FILE       the timeline as a picture\n"
+            "  --curves FILE    only draws the paper's throttle curves\n"
+            "  --trace FILE     the log of all decisions\n"
+            "  --replay FILE    only feeds such a log through the library again and compares\n"
+            "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
+            "  --overlay KIND   fd: overlays have no name, descriptors lead to them; name: they keep theirs (fd)\n"
+            "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their\n"
+            "                   limits; the same command, or just --state DIR, comes back to them and finishes\n"
+            "                   the run. Other options of a run cannot change then, those of its reports can. A\n"
+            "                   run that is over stays in DIR as its summary, and is told again, not begun again.\n"
+            "                   Implies --policy paper\n"
+            "  --end DIR        ends the QEMUs of a run that was killed; removes what is left in DIR of any run\n"
+            "  --keep-dir       leaves the disks and QEMU's messages there\n"
+            "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one\n"
+            "                   (qemu-system-x86_64 of PATH)\n"
+            "  --guest FILE     the guest program (guest.elf beside this program)\n"
+            "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching\n"
+            "                   over\", ...): interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP\n"
+            "                   (SIGKILL to itself); wipe-limits@STEP or change-limits@STEP by another monitor;\n"
+            "                   fill@STEP or fill-for-good@STEP: something else fills the volume, for 2 s or to\n"
+            "                   the end; lose: damages the first VM's last disk\n"
+            "  --inject-after MS\n"
+            "                   so long after the step has begun (0)\n"
+            "  --version        the library's version\n"
+            "  -h, --help       this text\n"
+            "\n"
+            "Sizes take K, M, G, T (also KiB, MB, ...). Ctrl-C gives up: VMs that have not switched over go on at\n"
+            "the source with their writes merged back, the others at the target.\n"
+            "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options\n"
+            "or something is missing here: nothing was begun.\n",
+            program);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -49,7 +49,7 @@ struct options {
     uint32_t inject_after_ms; /* so long after the step has begun */
 };
 
-enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_WRONG };
+enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_WRONG };
 
 /* Fills *options, defaults included. OPTIONS_WRONG: `error` names the option and says what is allowed. */
 enum options_result options_read(struct options *options, int argc, char *const argv[], char error[FAIL_SIZE]);

@@ -339,7 +339,7 @@ static struct widths widths_for(uint32_t columns)
     if (columns >= 76)
         w.guest = 9;
     if (columns >= 100)
-        w.name = 14;
+        w.name = 15;
     rest = columns - 43 - w.name - 1 - (w.guest ? w.guest + 1 : 0);
     w.why = rest < 12 ? rest : 11;
     rest -= w.why;
@@ -392,7 +392,7 @@ static void put_vm(struct sheet *s, const struct record *record, const struct fr
                    const struct widths *w)
 {
     const struct frame_vm *f = &frame->vm[vm];
-    bool active = f->phase >= PHASE_BASE && f->phase <= PHASE_RAM;
+    bool active = phase_is_active(f->phase), ends = active && f->phase != PHASE_BACK;
     uint8_t paint = f->phase == PHASE_FAILED ? PAINT_ALARM : active ? PAINT_NONE : PAINT_DIM;
     char text[HUMAN_SIZE];
 
@@ -404,8 +404,10 @@ static void put_vm(struct sheet *s, const struct record *record, const struct fr
         return;
     }
     if (w->bar)
-        put_progress(s, vm, f->progress_permille, w->bar);
+        put_progress(s, vm, ends ? f->progress_permille : 0, w->bar);
     snprintf(text, sizeof text, "%" PRIu32 " %%", f->progress_permille / 10);
+    if (!ends)
+        snprintf(text, sizeof text, "-");
     put_column(s, PAINT_NONE, 4, true, text);
     put_column(s, PAINT_NONE, 7, true, human_time(record_left_ms(record, vm), text));
     put_column(s, f->paused ? PAINT_ALARM : PAINT_NONE, 9, true,
@@ -420,7 +422,7 @@ static void put_vm(struct sheet *s, const struct record *record, const struct fr
 /* What goes first when there are too few lines. */
 static int rank(int32_t phase)
 {
-    return phase >= PHASE_BASE && phase <= PHASE_RAM ? 0 : phase == PHASE_FAILED ? 1 : phase == PHASE_WAITING ? 2 : 3;
+    return phase_is_active(phase) ? 0 : phase == PHASE_FAILED ? 1 : phase == PHASE_WAITING ? 2 : 3;
 }
 
 static void put_rest(struct sheet *s, const struct record *record, const struct frame *frame, const bool *shown)
@@ -746,10 +748,13 @@ static void say_state(FILE *out, const struct record *record, const struct frame
     for (uint32_t i = 0; i < record->vm_count; i++) {
         const struct frame_vm *f = &frame->vm[i];
 
-        if (f->phase < PHASE_BASE || f->phase > PHASE_RAM)
+        if (!phase_is_active(f->phase))
             continue;
-        fprintf(out, " | %c %s %" PRIu32 " %%, %s, %s", vm_letter(i), phase_text(f->phase), f->progress_permille / 10,
-                human_bytes(f->overlay_bytes, a), f->paused ? "paused" : human_rate(f->limit_bytes_per_s, b));
+        fprintf(out, " | %c %s", vm_letter(i), phase_text(f->phase));
+        if (f->phase != PHASE_BACK)
+            fprintf(out, " %" PRIu32 " %%", f->progress_permille / 10);
+        fprintf(out, ", %s, %s", human_bytes(f->overlay_bytes, a),
+                f->paused ? "paused" : human_rate(f->limit_bytes_per_s, b));
     }
     fputc('\n', out);
 }

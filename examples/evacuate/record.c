@@ -146,10 +146,15 @@ int64_t record_left_ms(const struct record *record, uint32_t vm)
 
 const char *phase_text(int32_t phase)
 {
-    static const char *const text[PHASE_COUNT] = { "waiting",   "base copy", "mirror", "RAM",
-                                                   "at target", "reverted",  "failed" };
+    static const char *const text[PHASE_COUNT] = { "waiting",  "base copy", "mirror",   "RAM",
+                                                   "way back",  "at target", "reverted", "failed" };
 
     return phase >= 0 && phase < PHASE_COUNT ? text[phase] : "unknown";
+}
+
+bool phase_is_active(int32_t phase)
+{
+    return phase >= PHASE_BASE && phase <= PHASE_BACK;
 }
 
 const char *reason_word(int32_t reason)
@@ -173,8 +178,14 @@ const char *reason_word(int32_t reason)
         return "reserve";
     case MIGBUF_REASON_WAIT:
         return "min. pause";
+    case MIGBUF_REASON_WHOLE:
+        return "fits whole";
+    case MIGBUF_REASON_PLAN:
+        return "the plan";
+    case MIGBUF_REASON_FREE:
+        return "no need";
     default:
-        return "unknown";
+        return migbuf_reason_text(reason);
     }
 }
 

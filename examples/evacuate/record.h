@@ -20,6 +20,7 @@ enum phase {
     PHASE_BASE,     /* the base image is being copied, writes go to the overlay */
     PHASE_MIRROR,   /* the overlay is being sent */
     PHASE_RAM,      /* memory is being sent, the disk is in step */
+    PHASE_BACK,     /* given up: what was made for it is undone, its overlay merged back */
     PHASE_TARGET,   /* it runs at the target */
     PHASE_REVERTED, /* given up, it runs at the source as before */
     PHASE_FAILED,
@@ -102,10 +103,14 @@ const struct frame *record_peak(const struct record *record);
  */
 int64_t record_left_ms(const struct record *record, uint32_t vm);
 
-/* "waiting", "base copy", "mirror", "RAM", "at target", "reverted", "failed"; "unknown" otherwise. Never NULL. */
+/* "waiting", "base copy", "mirror", "RAM", "way back", "at target", "reverted", "failed"; "unknown" otherwise. Never NULL. */
 const char *phase_text(int32_t phase);
 
-/* The reason of a decision in at most ten letters ("link share"); "" for 0, "unknown" otherwise. Never NULL. */
+/* Does it write to an overlay, under limits? */
+bool phase_is_active(int32_t phase);
+
+/* The reason of a decision in at most ten letters ("link share"); "" for 0. The library's sentence where there is no such
+ * word for it. Never NULL. */
 const char *reason_word(int32_t reason);
 
 /* One letter per VM, the same in every picture: A … Z, a … z, then '+'. */

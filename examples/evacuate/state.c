@@ -133,25 +133,33 @@ static int write_text(const char *path, const char *text, bool synchronise)
     return done == length ? 0 : -1;
 }
 
-int state_save(struct state *s, const struct run *r, uint64_t now, char error[FAIL_SIZE])
+/* Replaces the file as a whole; the object is given away. */
+static int write_object(const struct state *s, json_t *o, bool synchronise, char error[FAIL_SIZE])
 {
-    char path[160], fresh[160];
-    json_t *o = run_object(s, r, now);
-    char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
-    uint32_t arrived = 0;
+    char path[160], fresh[160], *text = json_dumps(o, JSON_INDENT(1));
     int rc;
 
     json_decref(o);
     if (!text)
+        return fail(error, "out of memory");
+    snprintf(path, sizeof path, "%s/state", s->directory);
+    snprintf(fresh, sizeof fresh, "%s/state.new", s->directory);
+    rc = write_text(fresh, text, synchronise) || rename(fresh, path);
+    free(text);
+    return rc ? fail(error, "%s: %s", path, strerror(errno)) : 0;
+}
+
+int state_save(struct state *s, const struct run *r, uint64_t now, char error[FAIL_SIZE])
+{
+    json_t *o = run_object(s, r, now);
+    uint32_t arrived = 0;
+
+    if (!o)
         return fail(error, "out of memory, or text that is not UTF-8");
     for (uint32_t i = 0; i < r->vms; i++)
         arrived += r->vm[i].home == TARGET;
-    snprintf(path, sizeof path, "%s/state", s->directory);
-    snprintf(fresh, sizeof fresh, "%s/state.new", s->directory);
-    rc = write_text(fresh, text, arrived != s->arrived) || rename(fresh, path);
-    free(text);
-    if (rc)
-        return fail(error, "%s: %s", path, strerror(errno));
+    if (write_object(s, o, arrived != s->arrived, error))
+        return -1;
     s->arrived = arrived;
     return 0;
 }
@@ -403,6 +411,11 @@ static void leave(struct state *s)
     *s = (struct state){ .lock = -1 };
 }
 
+static bool is_finished(const struct state *s)
+{
+    return json_object_get(s->file, "finished") != NULL;
+}
+
 int state_open(struct state *s, const char *directory, char error[FAIL_SIZE])
 {
     int rc;
@@ -417,7 +430,7 @@ int state_open(struct state *s, const char *directory, char error[FAIL_SIZE])
         leave(s);
     else if (!rc) /* killed before there was anything to come back to */
         remove_run(s->directory);
-    return rc;
+    return rc > 0 && is_finished(s) ? STATE_FINISHED : rc;
 }
 
 int state_keep_arguments(struct state *s, int argc, char *const argv[], char error[FAIL_SIZE])
@@ -436,24 +449,52 @@ int state_keep_arguments(struct state *s, int argc, char *const argv[], char err
     return 0;
 }
 
-void state_close(struct state *s, bool finished, bool all)
+void state_close(struct state *s)
+{
+    if (s->lock < 0)
+        return;
+    if (s->file && is_finished(s))
+        remove_file(s->directory, "lock");
+    leave(s);
+}
+
+void state_remove(struct state *s)
 {
     char directory[sizeof s->directory];
 
     if (s->lock < 0)
         return;
     snprintf(directory, sizeof directory, "%s", s->directory);
-    if (finished) {
-        remove_file(directory, "state");
-        remove_file(directory, "state.new");
-    }
-    if (finished && all)
-        remove_run(directory);
-    if (finished)
-        remove_file(directory, "lock");
+    remove_file(directory, "state");
+    remove_file(directory, "state.new");
+    remove_run(directory);
+    remove_file(directory, "lock");
     leave(s);
-    if (finished)
-        rmdir(directory);
+    rmdir(directory);
+}
+
+int state_finish(struct state *s, int status, const char *line, json_t *summary, bool keep, char error[FAIL_SIZE])
+{
+    json_t *arguments = json_array(), *o;
+    char directory[sizeof s->directory];
+    int rc;
+
+    snprintf(directory, sizeof directory, "%s", s->directory);
+    for (int k = 0; k < s->argc; k++)
+        json_array_append_new(arguments, json_string(s->argv[k]));
+    o = json_pack("{s:i, s:o, s:{s:i, s:s, s:o}}", "evacuate_state", VERSION, "arguments", arguments, "finished", "status",
+                  status, "line", line, "summary", summary);
+    rc = o ? write_object(s, o, true, error) : fail(error, "out of memory, or text that is not UTF-8");
+    if (!keep && !rc)
+        remove_run(directory);
+    remove_file(directory, "lock");
+    leave(s);
+    return rc;
+}
+
+int state_finished(const struct state *s, int *status, const char **line, json_t **summary)
+{
+    return json_unpack(s->file, "{s:{s:i, s:s, s:o}}", "finished", "status", status, "line", line, "summary", summary);
 }
 
 /* Directories of VMs are named NUMBER-source and NUMBER-target. */
@@ -498,14 +539,14 @@ int state_end(const char *directory, FILE *out, char error[FAIL_SIZE])
     snprintf(path, sizeof path, "%s/state", s.directory);
     if (access(path, F_OK)) {
         fail(error, "%s: no run of evacuate is there", directory);
-        state_close(&s, false, false);
+        state_close(&s);
         return -1;
     }
     if (end_vms(&s, &ended, error)) {
-        state_close(&s, false, false);
+        state_close(&s);
         return -1;
     }
     fprintf(out, "%s: %u QEMUs ended, everything removed\n", s.directory, ended);
-    state_close(&s, true, true);
+    state_remove(&s);
     return 0;
 }

@@ -26,9 +26,12 @@ struct state {
     const char **argv;
 };
 
+/* What state_open() finds. */
+enum { STATE_NEW = 0, STATE_UNFINISHED = 1, STATE_FINISHED = 2 };
+
 /*
- * Makes the directory if need be and locks it. 1: it holds an unfinished run, 0: it is new, -1: it cannot be used,
- * because another program works on it, it holds something else, or its file is damaged.
+ * Makes the directory if need be and locks it. -1: it cannot be used, because another program works on it, it holds
+ * something else, or its file is damaged.
  */
 int state_open(struct state *state, const char *directory, char error[FAIL_SIZE]);
 
@@ -40,8 +43,21 @@ int state_save(struct state *state, const struct run *run, uint64_t now, char er
 /* Into a run whose migrations are new (migration_init): what the file says of them, and of the run. */
 int state_load(const struct state *state, struct run *run, uint64_t now, char error[FAIL_SIZE]);
 
-/* The file is superfluous, the lock free. `all`: disks and messages of the run go as well. */
-void state_close(struct state *state, bool finished, bool all);
+/*
+ * The run is over: from now on the file says so, with its exit status, its closing line and its summary (a reference is
+ * taken over), and whoever comes with this directory again is told that instead of beginning another run. Disks and messages
+ * go unless `keep`. The lock is free.
+ */
+int state_finish(struct state *state, int status, const char *line, json_t *summary, bool keep, char error[FAIL_SIZE]);
+
+/* What state_finish() has kept; `line` and `summary` (may be NULL) are valid until the state is closed. -1: damaged. */
+int state_finished(const struct state *state, int *status, const char **line, json_t **summary);
+
+/* Lets go of the directory and leaves everything in it. */
+void state_close(struct state *state);
+
+/* A run that has not begun: lets go and removes all that is ours. */
+void state_remove(struct state *state);
 
 /* Ends every QEMU of a run that no program works on any more, and removes what it left. */
 int state_end(const char *directory, FILE *out, char error[FAIL_SIZE]);

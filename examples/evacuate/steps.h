@@ -58,13 +58,13 @@ enum { HOME = 2 };
 enum {
     ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_MIGRATE, ASK_TARGET, ASK_LIMITS, ASK_END,
     SOURCE_START, MAY_MIGRATE, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
-    LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES,
+    LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES_ASK, CAPABILITIES,
     OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
-    TARGET_START, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
+    TARGET_START, TARGET_ASK, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
     NBD_NODE, MIRROR, READY,
     HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
     BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_COMMIT, BACK_READY,
-    BACK_COMPLETE, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE, BACK_RUN,
+    BACK_STILL, BACK_COMPLETE, BACK_RUN, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE,
     GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
 };
 /* clang-format on */
@@ -95,7 +95,6 @@ int job_completed(struct migration *m, const struct call *answer, uint64_t now);
 int pumped(struct migration *m, const struct call *answer, uint64_t now);
 int take_over(struct migration *m, uint64_t now);
 int qemu_gone(struct migration *m, enum side side, uint64_t now);
-bool is_running(const struct migration *m);
 bool has_overlay(const struct migration *m);
 void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);
 

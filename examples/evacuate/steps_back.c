@@ -199,7 +199,7 @@ static bool made_job(const struct migration *m)
  * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
 static bool must_hold(const struct migration *m)
 {
-    return made_any(m, MADE_JOB) && is_running(m);
+    return made_any(m, MADE_JOB);
 }
 
 static bool made_nbd(const struct migration *m)
@@ -221,6 +221,12 @@ static bool made_snapshot(const struct migration *m)
 static bool must_merge(const struct migration *m)
 {
     return made_snapshot(m) && m->giving_up;
+}
+
+/* All disks' merges are completed while the guest stands, one after the other. */
+static bool must_stand_still(const struct migration *m)
+{
+    return made_any(m, MADE_SNAPSHOT) && m->giving_up;
 }
 
 static bool must_begin_merge(const struct migration *m)
@@ -270,16 +276,16 @@ static bool goes_on(const struct migration *m)
     return !m->giving_up;
 }
 
+static bool stays(const struct migration *m)
+{
+    return m->giving_up;
+}
+
 static bool learnt(const struct migration *m)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
 
     return !migbuf_disk_info(m->throttle.disk, &info) && info.learnt;
-}
-
-static bool is_stopped(const struct migration *m)
-{
-    return !m->place[SOURCE].monitor.facts.running;
 }
 
 static int migration_over(struct migration *m, const struct call *answer, uint64_t now)
@@ -384,40 +390,47 @@ const struct step steps_back[] = {
                      .finished = found_limits, .flags = FINISH_FIRST },
     [ASK_END] = { "going on", PHASE_WAITING, HOME, .flags = FINISH_FIRST },
 
-    [BACK_MIGRATE] = { "cancelling the migration", PHASE_RAM, SOURCE, "migrate_cancel", .needed = made_migrate },
+    [BACK_MIGRATE] = { "cancelling the migration", PHASE_BACK, SOURCE, "migrate_cancel", .needed = made_migrate },
     /* Cancelled just before it pauses for the switch-over, QEMU 7.2 pauses all the same (migration_maybe_pause() looks
      * at the state too early) and waits for ever. This wakes it; anywhere else it is refused. */
-    [BACK_WAKE] = { "waiting for the migration's end", PHASE_RAM, SOURCE, "migrate-continue",
+    [BACK_WAKE] = { "waiting for the migration's end", PHASE_BACK, SOURCE, "migrate-continue",
                     "{\"state\":\"cancelling\"}", .needed = made_migrate, .finished = migration_over,
                     .unmakes = MADE_MIGRATE, .flags = TOLERANT },
-    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_MIRROR, SOURCE, "stop", .needed = must_hold,
+    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_BACK, SOURCE, "stop", .needed = must_hold,
                     .begin = take_over, .flags = DRAINS },
-    [BACK_JOB] = { "cancelling the mirror", PHASE_MIRROR, SOURCE, "block-job-cancel",
+    [BACK_JOB] = { "cancelling the mirror", PHASE_BACK, SOURCE, "block-job-cancel",
                    "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = mirror_over, .unmakes = MADE_JOB,
                    .flags = DRAINS | TOLERANT | EACH | LONG },
-    [BACK_NBD] = { "disconnecting from the target's disk", PHASE_MIRROR, SOURCE, "blockdev-del",
+    [BACK_NBD] = { "disconnecting from the target's disk", PHASE_BACK, SOURCE, "blockdev-del",
                    "{\"node-name\":\"$N\"}", .needed = made_nbd, .unmakes = MADE_NBD,
                    .flags = EACH },
-    [BACK_TARGET] = { "ending the target", PHASE_BASE, TARGET, .needed = made_target, .begin = end_target,
+    [BACK_TARGET] = { "ending the target", PHASE_BACK, TARGET, .needed = made_target, .begin = end_target,
                       .finished = target_gone, .flags = HANGS_UP },
-    [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_RAM, SOURCE, "query-status",
+    [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_BACK, SOURCE, "query-status",
                       .needed = was_migrating, .finished = found_handed_over },
-    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_RAM, SOURCE, "cont", .needed = is_handed_over },
-    [BACK_COMMIT] = { "merging the overlay back", PHASE_BASE, SOURCE, "block-commit", "{" JOB "}",
+    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_BACK, SOURCE, "cont", .needed = is_handed_over },
+    [BACK_COMMIT] = { "merging the overlay back", PHASE_BACK, SOURCE, "block-commit", "{" JOB "}",
                       .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH | LONG },
-    [BACK_READY] = { "waiting until the overlay is merged", PHASE_BASE, SOURCE, .needed = must_merge,
+    [BACK_READY] = { "waiting until the overlay is merged", PHASE_BACK, SOURCE, .needed = must_merge,
                      .begin = under_control, .finished = job_ready, .flags = EACH | LONG },
-    [BACK_COMPLETE] = { "completing the merge", PHASE_BASE, SOURCE, "block-job-complete", DEVICE("$O"),
+    /* Completing a merge drains the disk, copies what that poured, and begins again while anything is dirty. Under a guest
+     * that always has writes waiting it ends by chance, and every round goes past the limits. `stop` pours one queue, for
+     * which there is room. Always sent: what was said of the guest before may be a `cont` that has not been answered. */
+    [BACK_STILL] = { "stopping the guest to complete the merge", PHASE_BACK, SOURCE, "stop", .needed = must_stand_still,
+                     .begin = take_over, .flags = DRAINS },
+    [BACK_COMPLETE] = { "completing the merge", PHASE_BACK, SOURCE, "block-job-complete", DEVICE("$O"),
                         .needed = must_merge, .finished = job_completed, .unmakes = MADE_SNAPSHOT | MADE_COMMIT,
                         .flags = EACH, .event = "merged back" },
-    [BACK_NODE] = { "closing the overlay", PHASE_BASE, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
+    /* It writes to its own disk again, whatever was decided while it did not. And before the descriptor is removed: a QEMU
+     * whose guest stands keeps it open (monitor_fdset_cleanup()), and with it the overlay's blocks. */
+    [BACK_RUN] = { "letting the guest go on", PHASE_BACK, SOURCE, "cont", .needed = stays, .begin = take_over },
+    [BACK_NODE] = { "closing the overlay", PHASE_BACK, SOURCE, "blockdev-del", "{\"node-name\":\"$O\"}",
                     .needed = made_node, .unmakes = MADE_NODE, .flags = EACH },
-    [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BASE, SOURCE, "remove-fd", .needed = made_fdset,
+    [BACK_FDSET] = { "removing the overlay's descriptor", PHASE_BACK, SOURCE, "remove-fd", .needed = made_fdset,
                      .begin = put_fdset, .unmakes = MADE_FDSET, .flags = TOLERANT | EACH },
-    [BACK_GO_ON] = { "beginning again", PHASE_BASE, SOURCE, .needed = goes_on, .finished = taken_back },
-    [BACK_BUFFER] = { "leaving the buffer", PHASE_BASE, SOURCE, .finished = left_buffer },
-    [BACK_RESTORE] = { "restoring the host's limits", PHASE_BASE, SOURCE, .needed = learnt, .begin = begin_restore,
+    [BACK_GO_ON] = { "beginning again", PHASE_BACK, SOURCE, .needed = goes_on, .finished = taken_back },
+    [BACK_BUFFER] = { "leaving the buffer", PHASE_BACK, SOURCE, .finished = left_buffer },
+    [BACK_RESTORE] = { "restoring the host's limits", PHASE_BACK, SOURCE, .needed = learnt, .begin = begin_restore,
                        .finished = pumped, .event = "host's limits restored" },
-    [BACK_RUN] = { "letting the guest go on", PHASE_REVERTED, SOURCE, "cont", .needed = is_stopped },
 };
 /* clang-format on */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sums up. Every number of the summary comes from a measurement: statvfs, status blocks, query-block, the disks. */
 #include "summary.h"
-#include <jansson.h>
 
 struct totals {
     uint32_t moved, failed;
@@ -63,6 +62,20 @@ static struct totals add_up(const struct run *r)
             t.longest_stall_ms = m->longest_stall_ms;
     }
     return t;
+}
+
+/* Its QEMU did not start, or its guest did not write. */
+static bool never_began(const struct migration *m)
+{
+    return m->outcome == OUTCOME_LOST && !m->known;
+}
+
+bool summary_never_began(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->vms; i++)
+        if (!never_began(&r->vm[i]))
+            return false;
+    return true;
 }
 
 bool summary_good(const struct run *r)
@@ -307,16 +320,13 @@ static json_t *contrast_object(const struct run *r)
     return o;
 }
 
-int summary_json(const struct run *r, const struct run *contrast, FILE *out)
+json_t *summary_json(const struct run *r, const struct run *contrast)
 {
     json_t *o = run_object(r);
-    int rc;
 
     if (o && contrast)
         json_object_set_new(o, "contrast", contrast_object(contrast));
-    rc = o ? json_dumpf(o, out, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
-    json_decref(o);
-    return rc || fputc('\n', out) == EOF || fflush(out) ? -1 : 0;
+    return o;
 }
 
 void summary_contrast(const struct run *r, FILE *out)
@@ -342,7 +352,8 @@ void summary_failures(const struct run *r, FILE *out)
         fprintf(out, "%s\n", r->error);
     for (uint32_t i = 0; i < r->vms; i++)
         if (r->vm[i].error[0])
-            fprintf(out, "%s (now at: %s)\n", r->vm[i].error, where(&r->vm[i]));
+            fprintf(out, "%s (%s%s)\n", r->vm[i].error, never_began(&r->vm[i]) ? "it never ran" : "now at: ",
+                    never_began(&r->vm[i]) ? "" : where(&r->vm[i]));
 }
 
 void summary_links(const struct run *r, FILE *out)
@@ -400,16 +411,17 @@ bool summary_blocked(const struct run *r)
     return true;
 }
 
-void summary_line(const struct run *r, FILE *out)
+const char *summary_line(const struct run *r, char text[SUMMARY_LINE_SIZE])
 {
     struct totals t = add_up(r);
     char peak[HUMAN_SIZE], size[HUMAN_SIZE], policy[40];
 
-    fprintf(out,
-            "%s: %u of %u VMs moved in %.1f s, %llu writes checked, %llu lost, buffer peak %s of %s, %llu overflows, "
-            "%u failures\n",
-            options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), t.moved, r->vms,
-            seconds_between(r->begun_ns, r->ended_ns), (unsigned long long)t.acknowledged, (unsigned long long)t.lost,
-            human_bytes(r->peak_bytes, peak), human_bytes(r->omega_bytes, size), (unsigned long long)t.overflows,
-            t.failed);
+    snprintf(text, SUMMARY_LINE_SIZE,
+             "%s: %u of %u VMs moved in %.1f s, %llu writes checked, %llu lost, buffer peak %s of %s, %llu overflows, "
+             "%u failures",
+             options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy), t.moved, r->vms,
+             seconds_between(r->begun_ns, r->ended_ns), (unsigned long long)t.acknowledged, (unsigned long long)t.lost,
+             human_bytes(r->peak_bytes, peak), human_bytes(r->omega_bytes, size), (unsigned long long)t.overflows,
+             t.failed);
+    return text;
 }

@@ -3,16 +3,21 @@
 #ifndef EVACUATE_SUMMARY_H
 #define EVACUATE_SUMMARY_H
 #include "loop.h"
+#include <jansson.h>
 
 /* Every VM moved, nothing was lost, nothing overflowed, and no guest was told of an I/O error. */
 bool summary_good(const struct run *run);
 
-/* Writes the object, `contrast` (may be NULL) under a key of its own. -1: it could not be written. */
-int summary_json(const struct run *run, const struct run *contrast, FILE *out);
+/* Did no guest ever come to write? Then this machine cannot run it. */
+bool summary_never_began(const struct run *run);
+
+/* The object, `contrast` (may be NULL) under a key of its own. NULL: no memory. */
+json_t *summary_json(const struct run *run, const struct run *contrast);
 
 /* One sentence about the contrast, and the closing line. */
+#define SUMMARY_LINE_SIZE 300
 void summary_contrast(const struct run *contrast, FILE *out);
-void summary_line(const struct run *run, FILE *out);
+const char *summary_line(const struct run *run, char text[SUMMARY_LINE_SIZE]);
 
 /* One line for each link where there are several: what went over it, and for whom. */
 void summary_links(const struct run *run, FILE *out);

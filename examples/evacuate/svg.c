@@ -221,9 +221,7 @@ static uint64_t time_step(uint64_t duration_ms)
 
     while (i + 1 < sizeof steps / sizeof *steps && duration_ms / steps[i] > 10)
         i++;
-    while (duration_ms / steps[i] > 10) /* many days */
-        return duration_ms / 10;
-    return steps[i];
+    return duration_ms / steps[i] > 10 ? duration_ms / 8 : steps[i]; /* many days: longer words */
 }
 
 static void time_label(uint64_t t_ms, uint64_t step, char text[HUMAN_SIZE])
@@ -245,7 +243,7 @@ static void time_grid(FILE *out, const struct plot *p, bool labels)
         line(out, "g", GRID, x, p->y, x, p->y + p->height);
         time_label(t, step, text);
         if (labels)
-            label(out, INK_SOFT, "middle", 11, x, p->y + p->height + 15, text);
+            label(out, INK_SOFT, "middle", 11, fmin(x, WIDTH - 3.2 * (double)strlen(text)), p->y + p->height + 15, text);
     }
 }
 
@@ -265,7 +263,7 @@ static void tick_text(double value, bool rate, char text[HUMAN_SIZE])
     }
 }
 
-/* `keep_out`: a value with a label of its own; 0: none. */
+/* `keep_out`: a value with a label of its own; below 0: none. */
 static void bytes_grid(FILE *out, const struct plot *p, bool rate, int most, double keep_out)
 {
     double step = nice_step(p->y_max, most);
@@ -274,7 +272,7 @@ static void bytes_grid(FILE *out, const struct plot *p, bool rate, int most, dou
     for (double value = 0; value <= p->y_max * 1.0001; value += step) {
         line(out, "g", GRID, p->x, plot_y(p, value), p->x + p->width, plot_y(p, value));
         tick_text(value, rate, text);
-        if (keep_out <= 0 || fabs(plot_y(p, value) - plot_y(p, keep_out)) > 14)
+        if (keep_out < 0 || fabs(plot_y(p, value) - plot_y(p, keep_out)) > 14)
             label(out, INK_SOFT, "end", 11, p->x - 6, plot_y(p, value) + 4, value > 0 ? text : "0");
     }
 }
@@ -400,6 +398,8 @@ static double letter_room(const struct plot *p, const struct columns *c, uint32_
         from--;
     while (to + 1 < c->count && column_empty(c, to))
         to++;
+    if (column_empty(c, from)) /* the picture begins here */
+        return 0;
     for (size_t k = from; k <= to && k < c->count; k++) {
         const struct frame *frame;
 
@@ -492,6 +492,7 @@ static void peak_mark(FILE *out, const struct plot *p, const struct record *reco
     const struct frame *peak = record_peak(record);
     char size[HUMAN_SIZE], when[HUMAN_SIZE], text[96];
     double x = plot_x(p, (double)peak->t_ms), y = plot_y(p, (double)peak->used_bytes);
+    double omega = plot_y(p, (double)record->omega_bytes);
     bool left = x > p->x + p->width * 0.7;
 
     fputs("<circle class=\"p\" fill=\"#1f2328\" r=\"3.5\"", out);
@@ -500,8 +501,20 @@ static void peak_mark(FILE *out, const struct plot *p, const struct record *reco
     fputs("/>\n", out);
     snprintf(text, sizeof text, "peak %s at %s", human_bytes(peak->used_bytes, size),
              human_time((int64_t)peak->t_ms, when));
-    /* Above the point; below it would be on the areas. */
-    label(out, INK_TEXT, left ? "end" : "start", 11, x + (left ? -7 : 7), y - 6, text);
+    /* Above the point, for below it would be on the areas; and not across the line of Ω. */
+    y -= 6;
+    if (y > omega - 4 && y < omega + 10)
+        y = omega - 4;
+    label(out, INK_TEXT, left ? "end" : "start", 11, x + (left ? -7 : 7), y, text);
+}
+
+/* A program that comes back to a run of another one knows nothing of what that one saw. */
+static void unseen(FILE *out, const struct plot *p, const struct record *record)
+{
+    double from = plot_x(p, (double)record->frames[0].t_ms);
+
+    if (from > p->x + 110)
+        label(out, INK_SOFT, "middle", 11, (p->x + from) / 2, p->y + p->height / 4, "before the restart");
 }
 
 static void stack_panel(FILE *out, const struct plot *p, const struct columns *c)
@@ -517,6 +530,7 @@ static void stack_panel(FILE *out, const struct plot *p, const struct columns *c
     for (uint32_t i = 0; i < record->vm_count; i++)
         area_letter(out, p, c, i);
     omega_line(out, p, record);
+    unseen(out, p, record);
 }
 
 /* ---- Bands: one per VM, phases, pauses, events
@@ -547,11 +561,12 @@ static void phase_piece(FILE *out, int32_t phase, double x, double y, double wid
         "fill=\"currentColor\" fill-opacity=\".3\"",
         "fill=\"currentColor\" fill-opacity=\".65\"",
         "fill=\"currentColor\"",
+        "fill=\"currentColor\" fill-opacity=\".15\" stroke=\"currentColor\" stroke-dasharray=\"2 2\"",
         "fill=\"none\" stroke=\"currentColor\"",
         "fill=\"none\" stroke=\"currentColor\" stroke-dasharray=\"6 3\"",
         "fill=\"#b3261e\" fill-opacity=\".85\"",
     };
-    bool outline = phase == PHASE_TARGET || phase == PHASE_REVERTED;
+    bool outline = phase == PHASE_BACK || phase == PHASE_TARGET || phase == PHASE_REVERTED;
 
     if (phase < 0 || phase >= PHASE_COUNT || width <= 0)
         return;
@@ -715,7 +730,7 @@ static void band_panel(FILE *out, const struct plot *p, const struct columns *c)
 
 static bool limited(const struct frame_vm *vm)
 {
-    return vm->phase >= PHASE_BASE && vm->phase <= PHASE_RAM && !vm->paused && vm->limit_bytes_per_s &&
+    return phase_is_active(vm->phase) && !vm->paused && vm->limit_bytes_per_s &&
            vm->limit_bytes_per_s != UINT64_MAX;
 }
 
@@ -773,8 +788,8 @@ static void limit_step(FILE *out, const struct plot *p, const struct extent *e, 
     pen_to(out, 'V', y, &pen->y);
 }
 
-/* One step line, interrupted where there is no limit, with the VM's letter at its end. */
-static void limit_line(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm)
+/* One step line, interrupted where there is no limit. Returns where it ends. */
+static struct pen limit_line(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm)
 {
     struct pen pen = { 0 };
 
@@ -793,14 +808,44 @@ static void limit_line(FILE *out, const struct plot *p, const struct columns *c,
     }
     if (pen.down)
         pen_to(out, 'H', plot_x(p, (double)record_last(c->record)->t_ms), &pen.x);
-    fputs("\"/>", out);
-    if (pen.x > 0 && c->record->vm_count <= 8) {
-        fputs("<text fill=\"currentColor\" stroke=\"none\" font-size=\"10\" font-weight=\"700\"", out);
-        put_attribute(out, "x", pen.x + 3);
-        put_attribute(out, "y", pen.y + 3.5);
-        fprintf(out, ">%c</text>", vm_letter(vm));
+    fputs("\"/></g>\n", out);
+    return pen;
+}
+
+#define LETTERED 8 /* with more VMs than that there is no room for letters */
+
+/* How far from its line's end a letter must go so that it lies on none of those already there. */
+static double out_of_the_way(const struct pen *placed, uint32_t count, const struct plot *p, struct pen at)
+{
+    for (int step = 0; step <= 2 * LETTERED; step++) {
+        double y = at.y + (step % 2 ? -1 : 1) * (step + 1) / 2 * 9.5;
+        bool free = y >= p->y && y <= p->y + p->height;
+
+        for (uint32_t i = 0; i < count && free; i++)
+            free = fabs(placed[i].x - at.x) >= 9 || fabs(placed[i].y - y) >= 9;
+        if (free)
+            return y;
     }
-    fputs("</g>\n", out);
+    return at.y;
+}
+
+/* The VM's letter at the end of its line. */
+static void limit_letters(FILE *out, const struct plot *p, const struct pen *end, uint32_t count)
+{
+    struct pen placed[LETTERED];
+    uint32_t n = 0;
+
+    for (uint32_t vm = 0; vm < count && count <= LETTERED; vm++) {
+        if (end[vm].x <= 0)
+            continue;
+        placed[n] = end[vm];
+        placed[n].y = out_of_the_way(placed, n, p, end[vm]);
+        group(out, vm, "fill=\"currentColor\"");
+        fputs("<text font-size=\"10\" font-weight=\"700\"", out);
+        put_attribute(out, "x", placed[n].x + 3);
+        put_attribute(out, "y", placed[n++].y + 3.5);
+        fprintf(out, ">%c</text></g>\n", vm_letter(vm));
+    }
 }
 
 /* The decades that hold all limits. */
@@ -839,10 +884,17 @@ static bool any_pause(const struct record *record)
 
 static void limit_panel(FILE *out, const struct plot *p, const struct columns *c)
 {
+    struct pen end[LETTERED];
+
     decade_grid(out, p);
     time_grid(out, p, false);
-    for (uint32_t i = 0; i < c->record->vm_count; i++)
-        limit_line(out, p, c, i);
+    for (uint32_t i = 0; i < c->record->vm_count; i++) {
+        struct pen last = limit_line(out, p, c, i);
+
+        if (i < LETTERED)
+            end[i] = last;
+    }
+    limit_letters(out, p, end, c->record->vm_count);
 }
 
 static void pause_panel(FILE *out, const struct plot *p, const struct columns *c)
@@ -871,7 +923,7 @@ static double column_rate(const struct columns *c, size_t i, uint32_t vm)
 
 static void rate_panel(FILE *out, const struct plot *p, const struct columns *c)
 {
-    bytes_grid(out, p, true, 3, 0);
+    bytes_grid(out, p, true, 3, -1);
     time_grid(out, p, true);
     for (uint32_t vm = 0; vm < c->record->vm_count; vm++) {
         char command = 'M';
@@ -947,16 +999,28 @@ static double used_percent(const struct record *record)
     return record->omega_bytes ? 100 * (double)record_peak(record)->used_bytes / (double)record->omega_bytes : 0;
 }
 
-static void phase_key(FILE *out, double x, double y)
+static bool any_phase(const struct record *record, int32_t phase)
 {
-    static const int32_t shown[] = { PHASE_WAITING, PHASE_BASE, PHASE_MIRROR, PHASE_RAM, PHASE_TARGET };
+    for (size_t i = 0; i < record->frame_count; i++)
+        for (uint32_t k = 0; k < record->vm_count; k++)
+            if (record->frames[i].vm[k].phase == phase)
+                return true;
+    return false;
+}
 
-    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+/* What every run has, and what went otherwise where it did. */
+static void phase_key(FILE *out, const struct record *record, double x, double y)
+{
+    for (int32_t phase = 0; phase < PHASE_COUNT; phase++) {
+        bool otherwise = phase == PHASE_BACK || phase == PHASE_REVERTED || phase == PHASE_FAILED;
+
+        if (otherwise && !any_phase(record, phase))
+            continue;
         fputs("<g color=\"#7a7a7a\">", out);
-        phase_piece(out, shown[i], x, y - 9, 16, 10);
+        phase_piece(out, phase, x, y - 9, 16, 10);
         fputs("</g>", out);
-        label(out, INK_SOFT, "start", 11, x + 20, y, phase_text(shown[i]));
-        x += 40 + 6 * (double)strlen(phase_text(shown[i]));
+        label(out, INK_SOFT, "start", 11, x + 20, y, phase_text(phase));
+        x += 34 + 5.8 * (double)strlen(phase_text(phase));
     }
     line(out, "k", "stroke=\"#1f2328\" stroke-width=\"3\"", x, y - 3, x + 16, y - 3);
     label(out, INK_SOFT, "start", 11, x + 20, y, "paused");
@@ -1070,7 +1134,7 @@ static int timeline(const struct record *record, const struct record *other, FIL
     p.y += p.height + 34;
     p.height = bands;
     panel_title(out, &p, "Phases", INK_SOFT, "");
-    phase_key(out, LEFT, p.y - 9);
+    phase_key(out, record, LEFT, p.y - 9);
     band_panel(out, &p, &c);
     p.y += p.height + 36;
     p.height = 130;
@@ -1233,7 +1297,7 @@ static void curves_linear(FILE *out, const struct plot *p)
     double knee = bisect(above_share, 1, 0, BIN), half = bisect(above_half, 2, 1, BIN * 0.9);
     char text[80];
 
-    bytes_grid(out, p, true, 6, 0);
+    bytes_grid(out, p, true, 6, -1);
     fill_grid(out, p, BIN / 5);
     share_line(out, p);
     curve(out, p, "fill=\"none\" stroke=\"#d55e00\" stroke-opacity=\".22\" stroke-width=\"9\"", in_force, 1);

@@ -14,7 +14,7 @@
 #define ARGUMENT_BYTES 16384
 
 /* QEMU's own options split at commas and -blockdev is JSON: rather than two ways of quoting, such paths are refused. */
-static int check_path(const char *path, char error[FAIL_SIZE])
+int vm_check_path(const char *path, char error[FAIL_SIZE])
 {
     if (!path || !*path)
         return fail(error, "a path is missing");
@@ -64,6 +64,35 @@ const char *vm_disk_qdev(enum vm_device device, uint32_t disk)
     return device == VM_VIRTIO_BLK ? blk[disk] : other[disk];
 }
 
+/* Programs */
+
+#define PROGRAM "qemu-system-x86_64"
+#define VERSION_MS 60000 /* to say its version, on a busy machine */
+
+void vm_image_tool(const char *program, char path[VM_PROGRAM_SIZE])
+{
+    const char *slash = program ? strrchr(program, '/') : NULL;
+
+    if (slash)
+        snprintf(path, VM_PROGRAM_SIZE, "%.*s/qemu-img", (int)(slash - program), program);
+    if (!slash || access(path, X_OK))
+        snprintf(path, VM_PROGRAM_SIZE, "qemu-img");
+}
+
+int vm_check_programs(const char *program, bool image_tool, char error[FAIL_SIZE])
+{
+    char tool[VM_PROGRAM_SIZE];
+    const char *const qemu[] = { program ? program : PROGRAM, "--version", NULL };
+    const char *const img[] = { tool, "--version", NULL };
+
+    vm_image_tool(program, tool);
+    if (process_run(qemu, VERSION_MS, error))
+        return -1;
+    return image_tool ? process_run(img, VERSION_MS, error) : 0;
+}
+
+/* The command line */
+
 static void put_disk(struct command *c, const struct vm_config *config, uint32_t k, const char *image)
 {
     const char *node = disk_node[k], *errors = config->werror ? ",werror=" : "", *werror = config->werror;
@@ -86,7 +115,7 @@ static void put_disk(struct command *c, const struct vm_config *config, uint32_t
 
 static void put_command(struct command *c, const struct vm *vm, const struct vm_config *config, uint32_t ram_mib)
 {
-    add(c, "%s", config->program ? config->program : "qemu-system-x86_64");
+    add(c, "%s", config->program ? config->program : PROGRAM);
     add(c, "-accel"), add(c, "tcg");
     add(c, "-M"), add(c, "q35,usb=off,memory-backend=ram");
     add(c, "-object"), add(c, "memory-backend-file,id=ram,size=%uM,mem-path=%s,share=on", ram_mib, vm->memory);
@@ -144,8 +173,8 @@ static int start(struct vm *vm, const struct vm_config *config, char error[FAIL_
     struct command *command;
     int result;
 
-    if (check_path(config->directory, error) || check_path(config->image, error) ||
-        (config->second_image && check_path(config->second_image, error)) || set_paths(vm, config->directory, error) ||
+    if (vm_check_path(config->directory, error) || vm_check_path(config->image, error) ||
+        (config->second_image && vm_check_path(config->second_image, error)) || set_paths(vm, config->directory, error) ||
         open_files(vm, config->directory, ram_mib, error))
         return -1;
     command = calloc(1, sizeof *command);

@@ -45,6 +45,17 @@ struct vm {
 const char *vm_disk_node(uint32_t disk);
 const char *vm_disk_qdev(enum vm_device device, uint32_t disk);
 
+/*
+ * Before anything is begun: do QEMU (NULL: qemu-system-x86_64) and, where it is wanted, the qemu-img that belongs to it run,
+ * and can QEMU be told these paths? Waits for both programs.
+ */
+int vm_check_programs(const char *program, bool image_tool, char error[FAIL_SIZE]);
+int vm_check_path(const char *path, char error[FAIL_SIZE]);
+
+/* The qemu-img that belongs to a QEMU stands beside it; else the one in PATH. */
+#define VM_PROGRAM_SIZE 320
+void vm_image_tool(const char *program, char path[VM_PROGRAM_SIZE]);
+
 /* Starts QEMU; the thread rule of process_start() holds. Paths with a comma, a quote or a backslash are refused. */
 int vm_start(struct vm *vm, const struct vm_config *config, char error[FAIL_SIZE]);
 

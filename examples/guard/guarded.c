@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "guarded.h"
-#include "migbuf/report.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +10,12 @@
 
 #define CALL_MS 2000
 #define CLUSTER UINT64_C(65536)   /* qemu-img's default, which LXD and Incus leave as it is */
-/* The largest write the throttle sees: Linux's own maximum, and with virtio-blk 32 queued ones of 256 KiB merged. One drain
- * is taken for as much: a guest with a deep queue of such writes can pour more. */
-#define REQUEST_SCSI UINT64_C(1310720)
-#define REQUEST_BLK (UINT64_C(8) << 20)
+/* The largest write of a Linux guest; virtio-blk merges up to 32 queued ones that lie side by side (VIRTIO_BLK_MAX_MERGE_REQS).
+ * How many may wait: cmd_per_lun of virtio-scsi, queue-size of virtio-blk, as QEMU has them by default. */
+#define GUEST_REQUEST UINT64_C(1310720)
+#define MERGED_REQUESTS 32
+#define QUEUE_SCSI 128
+#define QUEUE_BLK 256
 #define LEAST_REQUEST UINT64_C(65536)
 #define DRAINS 4
 
@@ -52,7 +54,7 @@ static int call(struct guarded *g, const char *name, const char *arguments, stru
 static int save_when_changed(struct guarded *g)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
-    char text[16384], part[520];
+    char text[16384], part[sizeof g->saved + 8];
     size_t length;
     int fd, rc;
 
@@ -114,24 +116,66 @@ static int load(struct guarded *g)
 
 /* ---- starting ---- */
 
-/* The root disk by one of the names it may have, before or after the overlay was put on it. */
-static int find_disk(struct guarded *g, const char *const *nodes, size_t count)
+static bool has_node(const json_t *entry, const char *node)
 {
-    struct migbuf_block_report block;
-    struct migbuf_qmp_message m;
+    for (; entry; entry = json_object_get(entry, "backing")) {
+        const char *name = json_string_value(json_object_get(entry, "node-name"));
 
-    if (call(g, "query-block", NULL, &m))
-        return -1;
-    for (size_t k = 0; k < count; k++)
-        if (!migbuf_report_block(m.text, m.text_bytes, nodes[k], &block, NULL)) {
-            snprintf(g->qdev, sizeof g->qdev, "%s", block.qdev);
-            snprintf(g->node, sizeof g->node, "%.31s", nodes[k]);
-            return 0;
-        }
-    return fail(g->error, "its root disk (%s) is not among QEMU's", nodes[0]);
+        if (name && !strcmp(name, node))
+            return true;
+    }
+    return false;
 }
 
-static int virtual_size(struct guarded *g, uint64_t *bytes)
+bool guarded_find(const char *blockstats, const struct migbuf_lxd_names *names, char qdev[512], char top[64], char base[64])
+{
+    json_t *list = json_loads(blockstats, 0, NULL), *entry;
+    bool found = false;
+    size_t k;
+
+    json_array_foreach (list, k, entry) {
+        const char *device = json_string_value(json_object_get(entry, "qdev"));
+        const char *node = json_string_value(json_object_get(entry, "node-name"));
+        bool named;
+
+        if (found || !device || !*device || !node || !*node || strlen(device) >= 512 || strlen(node) >= 64)
+            continue;
+        named = has_node(entry, names->node);
+        if (*names->device ? strcmp(device, names->device) && strcmp(device, names->backend) : !named)
+            continue;
+        snprintf(qdev, 512, "%s", device);
+        snprintf(top, 64, "%s", node);
+        snprintf(base, 64, "%s", named ? names->node : node); /* a node of another name is what the disk is now */
+        found = true;
+    }
+    json_decref(list);
+    return found;
+}
+
+bool guarded_is_overlay(const char *base, const char *top)
+{
+    static const char layer[] = "_overlay";
+    size_t length = strlen(base), tail = sizeof layer - 1;
+
+    if (strncmp(top, base, length) || strncmp(top + length, layer, tail))
+        return strcmp(top, base) != 0;
+    top += length + tail;
+    return !*top || top[strspn(top, "0123456789")];
+}
+
+/* Where the root disk is, and what is on top of it. */
+static int find_disk(struct guarded *g, char top[64])
+{
+    struct migbuf_qmp_message m;
+
+    if (call(g, "query-blockstats", NULL, &m))
+        return -1;
+    return guarded_find(m.text, &g->names, g->qdev, top, g->base)
+               ? 0
+               : fail(g->error, "its root disk (%s) is not among QEMU's", *g->names.device ? g->names.device : g->names.node);
+}
+
+static int virtual_size(struct guarded *g, const char *top, uint64_t *bytes)
 {
     struct migbuf_node_report node;
     struct migbuf_qmp_message m;
@@ -139,7 +183,7 @@ static int virtual_size(struct guarded *g, uint64_t *bytes)
 
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
-    if (migbuf_report_node(m.text, m.text_bytes, g->node, &node, &e))
+    if (migbuf_report_node(m.text, m.text_bytes, top, &node, &e))
         return fail(g->error, "its root disk: %s", e.text);
     *bytes = node.virtual_bytes;
     return 0;
@@ -155,29 +199,45 @@ static int admit(struct guarded *g, const struct migbuf_geometry *disk, struct m
     return migbuf_buffer_add(g->buffer, &m, disk, 1, e);
 }
 
+bool guarded_figures(const char *qdev, uint64_t omega_bytes, struct migbuf_geometry *disk)
+{
+    bool blk = strstr(qdev, "virtio-backend") != NULL;
+    uint64_t share = omega_bytes / 2 / (DRAINS + 1); /* the other half is for what the guest writes */
+
+    disk->cluster_bytes = disk->subcluster_bytes = CLUSTER;
+    migbuf_limits_drain(disk, blk ? QUEUE_BLK : QUEUE_SCSI, GUEST_REQUEST, &disk->queue_bytes);
+    disk->request_bytes = GUEST_REQUEST * (blk ? MERGED_REQUESTS : 1);
+    if (disk->queue_bytes <= share)
+        return false;
+    disk->queue_bytes = share > LEAST_REQUEST ? share : LEAST_REQUEST;
+    if (disk->request_bytes > disk->queue_bytes)
+        disk->request_bytes = disk->queue_bytes;
+    return true;
+}
+
 /* A volume too small for the worst is guarded all the same, with what reserve it has room for. */
-static int make_buffer(struct guarded *g, uint32_t interval_ms)
+static int make_buffer(struct guarded *g, const char *top, uint32_t interval_ms)
 {
     struct migbuf_buffer_options options;
-    struct migbuf_geometry disk = { .cluster_bytes = CLUSTER, .subcluster_bytes = CLUSTER };
+    struct migbuf_geometry disk = { .request_bytes = 0 };
     struct migbuf_error e = { .text = "" };
-    uint64_t request = strstr(g->qdev, "virtio-backend") ? REQUEST_BLK : REQUEST_SCSI;
     int rc;
 
     g->omega_bytes = g->state_bytes > g->other_bytes ? g->state_bytes - g->other_bytes : 0;
-    if (virtual_size(g, &disk.virtual_bytes))
+    if (virtual_size(g, top, &disk.virtual_bytes))
         return -1;
+    g->tight = guarded_figures(g->qdev, g->omega_bytes, &disk);
     migbuf_buffer_options_init(&options, sizeof options);
     options.interval_ms = interval_ms;
     rc = migbuf_buffer_new(g->omega_bytes, &options, NULL, &g->buffer);
     if (rc)
         return fail(g->error, "a buffer of %llu bytes: %s", (unsigned long long)g->omega_bytes, migbuf_strerror(rc));
-    do {
-        disk.request_bytes = disk.queue_bytes = request;
-        rc = admit(g, &disk, &e);
-        g->tight |= rc == MIGBUF_E_NOSPACE;
-        request /= 2;
-    } while (rc == MIGBUF_E_NOSPACE && request >= LEAST_REQUEST);
+    while ((rc = admit(g, &disk, &e)) == MIGBUF_E_NOSPACE && disk.queue_bytes > LEAST_REQUEST) {
+        g->tight = true;
+        disk.queue_bytes /= 2;
+        if (disk.request_bytes > disk.queue_bytes)
+            disk.request_bytes = disk.queue_bytes;
+    }
     if (rc == MIGBUF_E_NOSPACE)
         return fail(g->error, "its state volume is too small: %llu bytes are needed beside what else is in it, %llu are there; set "
                               "size.state of its root disk to more",
@@ -195,21 +255,22 @@ static void close_all(struct guarded *g)
     g->buffer = NULL;
 }
 
-static int start(struct guarded *g, const char *const *nodes, size_t count, uint32_t interval_ms)
+static int start(struct guarded *g, uint32_t interval_ms)
 {
     struct migbuf_error e;
+    char top[64];
     int rc = migbuf_qmp_socket_open(g->monitor, NULL, NULL, CALL_MS, &g->socket, &e);
 
     g->gone = rc == MIGBUF_E_SYSTEM && (e.os_errno == ENOENT || e.os_errno == ECONNREFUSED);
     if (rc)
         return fail(g->error, "its second monitor %s: %s%s%s", g->monitor, e.text, e.os_errno ? ": " : "",
                     e.os_errno ? strerror(e.os_errno) : "");
-    if (find_disk(g, nodes, count))
+    if (find_disk(g, top))
         return -1;
     if (!load(g)) {
         rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
         if (!rc)
-            rc = migbuf_disk_watch(g->disk, g->node);
+            rc = migbuf_disk_watch(g->disk, top);
         if (!rc)
             rc = migbuf_disk_learn(g->disk);
         if (rc)
@@ -217,15 +278,15 @@ static int start(struct guarded *g, const char *const *nodes, size_t count, uint
     }
     if (pump(g) || save_when_changed(g))
         return -1;
-    return make_buffer(g, interval_ms);
+    return make_buffer(g, top, interval_ms);
 }
 
-int guarded_start(struct guarded *g, const char *const *nodes, size_t count, uint32_t interval_ms)
+int guarded_start(struct guarded *g, uint32_t interval_ms)
 {
     g->limit_bytes_per_s = UINT64_MAX;
     migbuf_link_init(&g->link, 0);
     migbuf_link_flow_init(&g->flow);
-    if (!start(g, nodes, count, interval_ms))
+    if (!start(g, interval_ms))
         return 0;
     close_all(g);
     return -1;
@@ -233,13 +294,24 @@ int guarded_start(struct guarded *g, const char *const *nodes, size_t count, uin
 
 /* ---- every tick ---- */
 
-/* What its overlay weighs and what the guest wrote. The overlay is the node on top of its device, once that is not the
- * one that was there before. */
+struct migbuf_sample guarded_sample(bool overlay, uint64_t overlay_bytes, const struct migbuf_write_report *writes)
+{
+    struct migbuf_sample sample = { .id = 1 };
+
+    if (overlay) {
+        sample.file_bytes = overlay_bytes;
+        sample.written_bytes = writes->write_bytes;
+        sample.writes = writes->write_operations;
+    }
+    return sample;
+}
+
+/* What its overlay weighs and what the guest wrote. The overlay is the node on top of its device, whatever it is called. */
 static int measure(struct guarded *g, uint64_t now_ms)
 {
     struct migbuf_write_report writes;
     struct migbuf_node_report node = { .actual_bytes = 0 };
-    struct migbuf_sample sample = { .id = 1 };
+    struct migbuf_sample sample;
     struct migbuf_qmp_message m;
     struct migbuf_error e;
     bool mirror;
@@ -250,13 +322,11 @@ static int measure(struct guarded *g, uint64_t now_ms)
         return fail(g->error, "its disk's counters: %s", e.text);
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
-    g->overlay = strstr(writes.node_name, "_snap") != NULL;
+    g->overlay = guarded_is_overlay(g->base, writes.node_name);
     if (g->overlay && migbuf_report_node(m.text, m.text_bytes, writes.node_name, &node, &e))
         return fail(g->error, "its overlay: %s", e.text);
     g->overlay_bytes = node.actual_bytes;
-    sample.file_bytes = node.actual_bytes;
-    sample.written_bytes = writes.write_bytes;
-    sample.writes = writes.write_operations;
+    sample = guarded_sample(g->overlay, node.actual_bytes, &writes);
     if (call(g, "query-block-jobs", NULL, &m))
         return -1;
     mirror = strstr(m.text, "\"mirror\"") != NULL;

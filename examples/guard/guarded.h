@@ -10,6 +10,8 @@
 #include "migbuf/lxd.h"
 #include "migbuf/migbuf.h"
 #include "migbuf/qmp_socket.h"
+#include "migbuf/report.h"
+#include "saved.h"
 #include <stdbool.h>
 
 /* What lies in a state volume beside an overlay and cannot be seen from here: agent, firmware variables, configuration. */
@@ -18,8 +20,9 @@
 struct guarded {
     char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
     char monitor[128];        /* path of the second monitor */
-    char saved[512];          /* where the host's own limits are kept while ours are in force */
-    char node[32], qdev[512]; /* the root disk before the overlay, and its device */
+    char saved[256 + SAVED_NAME];   /* where the host's own limits are kept while ours are in force */
+    struct migbuf_lxd_names names;  /* of the root disk, by the server's rule; device "": by its node alone */
+    char base[64], qdev[512];       /* the root disk's node without an overlay, and its device, as QEMU has them */
     uint64_t state_bytes, other_bytes, omega_bytes, overlay_bytes, reserve_bytes;
     uint64_t limit_bytes_per_s; /* growth; UINT64_MAX: none */
     int32_t action, reason;     /* of the last decision; 0 before the first */
@@ -43,13 +46,29 @@ struct guarded {
 bool guarded_monitor(const char *raw_qemu, char path[128]);
 
 /*
- * Connects, learns the disk's own limits (or takes them from `saved`, left by a guard that was killed) and admits the
- * migration to a buffer of what the state volume can hold. `root`: node names the root disk may have. -1: not now.
+ * Connects, finds the disk, learns its own limits (or takes them from `saved`, left by a guard that was killed) and admits
+ * the migration to a buffer of what the state volume can hold. -1: not now.
  */
-int guarded_start(struct guarded *g, const char *const *nodes, size_t count, uint32_t interval_ms);
+int guarded_start(struct guarded *g, uint32_t interval_ms);
 
 /* Measures, decides, carries out. -1 with g->error when something did not work. */
 int guarded_tick(struct guarded *g, uint64_t now_ms);
+
+/* Its parts that need no QEMU. */
+
+/* The device of the root disk in what query-blockstats returned: qdev, the node on top, and the node without an overlay. Of
+ * the device by its id, or of the one whose chain of backing files has the node. False: it is not there. */
+bool guarded_find(const char *blockstats, const struct migbuf_lxd_names *names, char qdev[512], char top[64], char base[64]);
+
+/* Is `top` an overlay of a migration over `base`? Incus' own layers over it are none: "incus_root_overlay1". */
+bool guarded_is_overlay(const char *base, const char *top);
+
+/* Largest request and most that a drain may pour, for a device in front of a volume of that size; true: less than the worst,
+ * for the volume has not the room. */
+bool guarded_figures(const char *qdev, uint64_t omega_bytes, struct migbuf_geometry *disk);
+
+/* A measurement. What was written before the overlay was there went to the disk and is no growth (buffer.h). */
+struct migbuf_sample guarded_sample(bool overlay, uint64_t overlay_bytes, const struct migbuf_write_report *writes);
 
 /* What the server's progress says about the link, bytes sent so far. */
 void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes);

@@ -3,10 +3,12 @@
  * guard: beside an unmodified LXD or Incus, keeps the state volumes of migrating VMs from filling. It follows the
  * server's running migrations over REST and throttles each VM's root disk through a second QMP monitor.
  */
+#include "command.h"
 #include "guarded.h"
 #include "metrics.h"
 #include "numbers.h"
 #include "server.h"
+#include "tell.h"
 #include <curl/curl.h>
 #include <dirent.h>
 #include <errno.h>
@@ -21,7 +23,6 @@
 #include <unistd.h>
 
 #define MAX_VMS 256
-#define SUFFIX ".limits"
 
 enum {
     OPTION_INTERVAL = SERVER_OPTIONS_END,
@@ -31,7 +32,7 @@ enum {
     OPTION_NODE,
     OPTION_DRY_RUN,
     OPTION_ONCE,
-    OPTION_HELP
+    OPTION_VERSION
 };
 
 struct program {
@@ -62,52 +63,62 @@ static void on_signal(int number)
 static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: guard [OPTIONS]\n"
-            "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up in a file\n"
-            "in its own state volume (size.state). When that is full the migration dies, or the guest gets I/O errors. guard\n"
-            "follows the server's running migrations and throttles each such VM's root disk so that the file fits.\n"
+            "Usage: migbuf-guard [OPTIONS]\n"
+            "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up\n"
+            "in a file in its own state volume (size.state). When that is full the migration dies, or the guest\n"
+            "gets I/O errors. This program follows the server's running migrations and throttles each such VM's\n"
+            "root disk so that the file fits.\n"
             "\n"
-            "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its configuration,\n"
-            "in force after its next start (NAME is the VM's name, the directory that of its log):\n"
+            "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its\n"
+            "configuration, in force after its next start (NAME is the VM's name, DIR the directory of its log):\n"
             "\n"
-            "    lxc config set NAME raw.qemu='-qmp unix:/var/snap/lxd/common/lxd/logs/NAME/guard.qmp,server=on,wait=off'\n"
-            "    incus config set NAME raw.qemu='-qmp unix:/var/log/incus/NAME/guard.qmp,server=on,wait=off'\n"
+            "    DIR=/var/snap/lxd/common/lxd/logs   # Debian's LXD: /var/log/lxd, Incus: /var/log/incus\n"
+            "    lxc config set NAME raw.qemu=\"-qmp unix:$DIR/NAME/guard.qmp,server=on,wait=off\"\n"
             "\n"
-            "(Debian's LXD: /var/log/lxd/NAME. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
-            "and left alone. Run one guard on every host, as root.\n"
+            "(Or `incus config set`. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
+            "and left alone. Run one on every host, as root.\n"
             "\n"
             "  --dry-run        look and decide, change nothing\n"
             "  --once           one look at every migration, then end\n"
             "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
             "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
             "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
-            "  --node NAME      the root disk's node in QEMU, where it is not lxd_root or incus_root (the device's name)\n"
-            "  --directory DIR  where the server's directory is seen from here, to count what else is in a state volume\n"
-            "                   (that of its socket; where it cannot be looked into %llu MiB are taken for it)\n"
+            "  --node NAME      the root disk's node in QEMU, where it is not what the server makes of the\n"
+            "                   device's name\n"
+            "  --directory DIR  where the server's directory is seen from here, to count what else is in a state\n"
+            "                   volume (that of its socket; where it cannot be looked into %llu MiB are taken for\n"
+            "                   it)\n"
             "%s"
-            "  --help           this text\n"
+            "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (5)\n"
+            "  --version        the library's version\n"
+            "  -h, --help       this text\n"
             "\n"
-            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in --state-dir; the\n"
-            "next one gives them back. A server that is restarted is waited for; VMs under guard stay so meanwhile.\n"
+            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in\n"
+            "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
+            "stay so meanwhile.\n"
             "\n"
-            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on two hosts.\n"
-            "Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the servers make them.\n"
-            "Only the root disk is throttled: LXD moves no other; what Incus calls dependent disks is not.\n"
-            "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong options.\n",
+            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on\n"
+            "two hosts. Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the\n"
+            "servers make them. Only the root disk is throttled: LXD moves no other; what Incus calls dependent\n"
+            "disks is not.\n"
+            "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
+            "options.\n",
             (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
 }
 
 __attribute__((format(printf, 2, 3))) static void say(const struct guarded *g, const char *format, ...)
 {
+    char text[2 * FAIL_SIZE];
     va_list args;
 
     va_start(args, format);
-    if (g)
-        printf("%s%s%s: ", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name);
-    vprintf(format, args);
-    printf("\n");
-    fflush(stdout);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (g)
+        tell(stdout, "%s%s%s: %s", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name,
+             text);
+    else
+        tell(stdout, "%s", text);
 }
 
 static uint64_t now_ms(void)
@@ -134,6 +145,8 @@ static uint64_t count_other(const struct program *p, const struct guarded *g)
     if (p->directory)
         snprintf(directory, sizeof directory, "%s", p->directory);
     else if (server_find(&p->server, where, error) || server_directory(where, directory))
+        return GUARDED_OTHER_BYTES;
+    if (!server_is_file_name(g->project) || !server_is_file_name(g->name))
         return GUARDED_OTHER_BYTES;
     snprintf(path, sizeof path, "%s/virtual-machines/%s%s%s/.", directory, is_default ? "" : g->project, is_default ? "" : "_",
              g->name);
@@ -163,17 +176,24 @@ static struct guarded *find(const struct program *p, const char *project, const 
 }
 
 /* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
-static struct guarded *look_up(struct program *p, const char *project, const char *name, char nodes[3][160])
+static struct guarded *look_up(struct program *p, const char *project, const char *name)
 {
-    bool incus = p->facts.kind == MIGBUF_LXD_INCUS;
+    char raw[4096], file[SAVED_NAME];
+    struct migbuf_lxd_names names;
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     struct guarded *g;
-    char raw[4096];
 
     if (migbuf_lxd_vm(p->lxd, project, name, p->server.timeout_ms, &vm, &e) ||
         migbuf_lxd_vm_key(p->lxd, project, name, "raw.qemu", p->server.timeout_ms, raw, sizeof raw, &e)) {
         server_fail(p->error, p->lxd, name, &e);
+        return NULL;
+    }
+    if (p->node) {
+        names = (struct migbuf_lxd_names){ .node = "" };
+        snprintf(names.node, sizeof names.node, "%s", p->node);
+    } else if (migbuf_lxd_names(p->facts.kind, vm.root, &names)) {
+        fail(p->error, "it has no root disk");
         return NULL;
     }
     g = calloc(1, sizeof *g);
@@ -188,29 +208,24 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     }
     snprintf(g->project, sizeof g->project, "%s", project);
     snprintf(g->name, sizeof g->name, "%s", name);
-    snprintf(g->saved, sizeof g->saved, "%.200s/%.127s:%.127s" SUFFIX, p->state_dir, project, name);
+    saved_name(project, name, file);
+    snprintf(g->saved, sizeof g->saved, "%.200s/%s", p->state_dir, file);
+    g->names = names;
     g->dry = p->dry;
     g->state_bytes = vm.state_bytes;
     g->other_bytes = count_other(p, g);
-    /* As both name them: before the overlay is on it, and after. */
-    snprintf(nodes[0], sizeof nodes[0], "%s_%s", incus ? "incus" : "lxd", vm.root);
-    if (p->node)
-        snprintf(nodes[0], sizeof nodes[0], "%s", p->node);
-    snprintf(nodes[1], sizeof nodes[1], "%.140s_snapshot", nodes[0]);
-    snprintf(nodes[2], sizeof nodes[2], "%.140s_snap", nodes[0]);
     return g;
 }
 
 /* Puts a VM under guard; false with p->error. */
 static bool guard(struct program *p, const char *project, const char *name)
 {
-    char nodes[3][160], a[HUMAN_SIZE], b[HUMAN_SIZE];
-    const char *names_of[] = { nodes[0], nodes[1], nodes[2] };
-    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name, nodes) : NULL;
+    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name) : NULL;
+    char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
     if (!g)
         return false;
-    if (guarded_start(g, names_of, 3, p->interval_ms)) {
+    if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
         if (g->gone) /* its QEMU has ended, and with it every limit */
             unlink(g->saved);
@@ -323,16 +338,10 @@ static void take_up(struct program *p)
     struct dirent *entry;
 
     while (d && (entry = readdir(d))) {
-        char name[256];
-        size_t length = strlen(entry->d_name), tail = sizeof SUFFIX - 1;
-        char *colon;
+        char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
 
-        snprintf(name, sizeof name, "%s", entry->d_name);
-        if (length <= tail || strcmp(name + length - tail, SUFFIX) || !(colon = strchr(name, ':')))
-            continue;
-        name[length - tail] = *colon = 0;
-        if (!guard(p, name, colon + 1))
-            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", colon + 1, p->state_dir, entry->d_name, p->error);
+        if (saved_whose(entry->d_name, project, name) && !guard(p, project, name))
+            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
     }
     if (d)
         closedir(d);
@@ -374,10 +383,27 @@ static int run(struct program *p)
     return rc;
 }
 
+/* One that is there already must be of use: a VM under guard without its own limits on record would be the worst time to learn. */
+static int check_state_dir(struct program *p)
+{
+    struct stat s;
+    int rc = stat(p->state_dir, &s);
+
+    if (rc && errno == ENOENT)
+        return 0;
+    if (!rc && !S_ISDIR(s.st_mode))
+        rc = (errno = ENOTDIR, -1);
+    if (!rc)
+        rc = access(p->state_dir, R_OK | W_OK | X_OK);
+    return rc ? fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno)) : 0;
+}
+
 static int prepare(struct program *p)
 {
     struct migbuf_error e;
 
+    if (!p->dry && check_state_dir(p))
+        return -1;
     if (server_open(&p->server, &p->lxd, p->error))
         return -1;
     p->facts.size = sizeof p->facts;
@@ -402,7 +428,8 @@ static const struct option names[] = {
     { "node", required_argument, NULL, OPTION_NODE },
     { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
     { "once", no_argument, NULL, OPTION_ONCE },
-    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
 
@@ -429,7 +456,7 @@ static int take_option(struct program *p, int option, const char *value)
         return 0;
     case OPTION_NODE:
         p->node = value;
-        return strlen(value) < 20 ? 0 : fail(p->error, "--node %s: at most 19 characters", value);
+        return strlen(value) < 32 ? 0 : fail(p->error, "--node %s: at most 31 characters", value);
     case OPTION_DRY_RUN:
         p->dry = true;
         return 0;
@@ -441,36 +468,42 @@ static int take_option(struct program *p, int option, const char *value)
     }
 }
 
+/* 0; 1: that was all, --help or --version; -1: see p->error. */
+static int read_options(struct program *p, int argc, char **argv)
+{
+    int option;
+
+    server_options_init(&p->server);
+    p->server.timeout_ms = 5000; /* the server must not hold up the guard for long */
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+        if (option == 'h')
+            help(stdout);
+        if (option == OPTION_VERSION)
+            command_version("migbuf-guard");
+        if (option == 'h' || option == OPTION_VERSION)
+            return 1;
+        if (option == '?' || option == ':')
+            return command_refused(p->error, option, argv);
+        if (take_option(p, option, optarg))
+            return -1;
+    }
+    return optind < argc ? fail(p->error, "%s: there are options only, see --help", argv[optind]) : 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct program p = { .state_dir = "/run/migbuf-guard", .interval_ms = 1000, .listener = -1 };
-    int option, rc;
+    int rc = read_options(&p, argc, argv);
 
-    server_options_init(&p.server);
-    p.server.timeout_ms = 5000; /* the server must not hold up the guard for long */
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
-        if (option == OPTION_HELP) {
-            help(stdout);
-            return 0;
-        }
-        if (option == '?' || option == ':')
-            rc = fail(p.error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them", argv[optind - 1]);
-        else
-            rc = take_option(&p, option, optarg);
-        if (rc) {
-            fprintf(stderr, "guard: %s\n", p.error);
-            return 2;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "guard: %s: there are options only, see --help\n", argv[optind]);
-        return 2;
-    }
+    if (rc < 0)
+        tell(stderr, "migbuf-guard: %s", p.error);
+    if (rc)
+        return rc < 0 ? 2 : 0;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = prepare(&p);
     if (rc)
-        fprintf(stderr, "guard: %s\n", p.error);
+        tell(stderr, "migbuf-guard: %s", p.error);
     else
         rc = run(&p);
     if (p.listener >= 0)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "metrics.h"
+#include "tell.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -28,10 +29,13 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
     t->length += n > 0 ? (size_t)n : 0;
 }
 
-static void put_label(struct text *t, const char *value)
+/* A name of the server's: printable, then as a label wants it. */
+static void put_label(struct text *t, const char *name)
 {
-    for (; *value; value++)
-        put(t, *value == '"' || *value == '\\' ? "\\%c" : "%c", *value);
+    char value[PRINTABLE_SIZE];
+
+    for (const char *at = printable(name, value); *at; at++)
+        put(t, *at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
 }
 
 static double value_of(const struct guarded *g, int which)
@@ -115,17 +119,16 @@ void metrics_answer(int listener, const struct guarded *const *vms, size_t count
 {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct pollfd ready = { .fd = fd, .events = POLLIN };
-    size_t room = 8192 + count * 2048 + 1, length;
+    size_t room, length;
     char head[160], request[4096], *text;
     int n;
 
     if (fd < 0)
         return;
+    room = metrics_text(NULL, 0, vms, count, server_up, unguarded) + 1;
     text = malloc(room);
     if (text && poll(&ready, 1, CLIENT_MS) == 1 && recv(fd, request, sizeof request, 0) > 4 && !memcmp(request, "GET ", 4)) {
         length = metrics_text(text, room, vms, count, server_up, unguarded);
-        if (length >= room)
-            length = room - 1;
         n = snprintf(head, sizeof head,
                      "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %zu\r\n\r\n", length);
         /* Both fit a socket's buffer; a client that takes nothing gets what it gets. */

@@ -11,7 +11,7 @@ int metrics_listen(uint16_t port, char error[FAIL_SIZE]);
 /* Answers one client, if there is one; a slow one is let go. */
 void metrics_answer(int listener, const struct guarded *const *vms, size_t count, bool server_up, uint64_t unguarded);
 
-/* The text itself. */
+/* The text itself, as far as there is room; its whole length. */
 size_t metrics_text(char *text, size_t room, const struct guarded *const *vms, size_t count, bool server_up,
                     uint64_t unguarded);
 #endif

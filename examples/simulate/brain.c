@@ -86,6 +86,11 @@ int brain_add(struct brain *b, const struct member *m)
     return rc == MIGBUF_E_NOSPACE ? 1 : rc;
 }
 
+bool brain_limits(const struct brain *b)
+{
+    return b->limits;
+}
+
 int brain_remove(struct brain *b, uint64_t id)
 {
     return migbuf_buffer_remove(b->buffer, id);
@@ -100,8 +105,9 @@ int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s)
                                     .remaining_bytes = s->left_bytes >= 1 ? (uint64_t)s->left_bytes : MIGBUF_NONE };
     int rc;
 
+    /* 1, no room for its drains yet, is said before the first tick only: it begins after that */
     rc = migbuf_buffer_phase(b->buffer, s->id, s->draining ? MIGBUF_PHASE_DRAIN : MIGBUF_PHASE_BASE, s->drains_ahead);
-    return rc ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
+    return rc < 0 ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
 }
 
 int brain_link(struct brain *b, double bytes_per_s)
@@ -125,6 +131,7 @@ int brain_tick(struct brain *b, double now_s, struct order *orders)
         bool runs = l->iops_wr || l->bps_wr;
 
         orders[k] = (struct order){ .id = d->id, .changed = d->action != MIGBUF_ACTION_KEEP, .paused = !runs };
+        orders[k].waits = d->action == MIGBUF_ACTION_WAIT;
         orders[k].units_per_s = l->iops_wr ? (double)l->iops_wr : INFINITY;
         orders[k].bytes_per_s = l->bps_wr ? (double)l->bps_wr : INFINITY;
     }

@@ -14,6 +14,7 @@ struct brain;
 struct order {
     uint64_t id;
     bool changed, paused;
+    bool waits;         /* its room is not free yet: it may not begin */
     double units_per_s; /* INFINITY: not limited by units */
     double bytes_per_s; /* INFINITY: not limited by bytes */
 };
@@ -36,12 +37,15 @@ struct measured {
 /* NULL when there is no memory. */
 struct brain *brain_new(const struct run *run, uint32_t most_members);
 void brain_free(struct brain *b);
-/* 0, 1 when it does not fit now, -1 when something is wrong. */
+/* 0, 1 when it does not fit now, -1 when something is wrong. It begins when an order does not say that it waits. */
 int brain_add(struct brain *b, const struct member *m);
 int brain_remove(struct brain *b, uint64_t id);
+/* Does it give orders? */
+bool brain_limits(const struct brain *b);
 int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s);
 int brain_link(struct brain *b, double bytes_per_s);
-/* Returns the number of orders, in the order of the members; -1 when something is wrong. */
+/* Returns the number of orders, in the order of the members; 0 for the policies that are not the library's; -1 when
+ * something is wrong. */
 int brain_tick(struct brain *b, double now_s, struct order *orders);
 /* For the queue: who waits, and which of them start now. Returns how many, -1 when something is wrong. */
 int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* simulate: the library against a model of guests, links and QEMU; thousands of migrations in seconds. See --help. */
+#include "command.h"
+#include "numbers.h"
 #include "report.h"
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,74 +16,83 @@
 static const char usage[] =
     "usage: simulate [options]\n"
     "\n"
-    "Lets guests write while their disks are copied, and compares what policies make of it. The library under test is "
-    "the\n"
-    "real one, called as a host would; guests, link and QEMU's throttle are a model. Same seed, same result; policies "
-    "with\n"
-    "the same seed meet the same guests, the same demand and the same link.\n"
+    "Lets guests write while their disks are copied, and compares what policies make of it. The library\n"
+    "under test is the real one, called as a host would; guests, link and QEMU's throttle are a model.\n"
+    "Same seed, same result; policies with the same seed meet the same guests, the same demand and the\n"
+    "same link.\n"
     "\n"
     "  --scenario A,B    normal, evac16, dbhost, 1gbe, light (all of them)\n"
     "  --policy A,B      none      one volume for all, no throttle\n"
     "                    quota     an eighth of the volume each, no throttle\n"
     "                    fixed     10 MiB/s each\n"
-    "                    bradford  after 16384 writes each waits 2.048 ms, doubled every 16384 (our reading)\n"
+    "                    bradford  after 16384 writes each waits 2.048 ms, doubled every 16384 (our\n"
+    "                              reading)\n"
     "                    literal   the paper's formula as printed, byte limits\n"
     "                    paper     the paper, repaired (migbuf_buffer)\n"
     "                    planner   release times and fair growth (forecast.h, planner.h)\n"
-    "                    mirror    no buffer: each write goes over the link at once, and 128 KiB of the copy with it\n"
-    "                              (measured on QEMU 7.2: 100 to 200 kB)\n"
-    "                    hybrid    planner, and mirror for those guests that migbuf_outlook_waiting recommends it for\n"
+    "                    mirror    no buffer: each write goes over the link at once, and 128 KiB of the\n"
+    "                              copy with it (measured on QEMU 7.2: 100 to 200 kB)\n"
+    "                    hybrid    planner, and mirror for those guests that migbuf_outlook_waiting\n"
+    "                              recommends it for\n"
     "                    (paper,planner)\n"
     "  --admission A,B   off: start at once; sjf: smallest disk first; fifo (off,sjf)\n"
-    "  --seeds N         runs per row (5)         --seed S   the first seed (1)\n"
-    "  --hosts N         sources that share the link, each with its own volume (1)\n"
-    "  --omega BYTES     size of the volume (10737418240)\n"
-    "  --interval S      between two decisions, in tenths of a second (1)\n"
-    "  --trace FILE      replay this demand instead: lines `seconds,bytes_per_s`, round and round, each VM from "
-    "another point\n"
-    "  --jobs J          processes (as many as there are processors)\n"
+    "  --seeds N         runs per row, 1 to 100000 (5)\n"
+    "  --seed S          the first seed (1)\n"
+    "  --hosts N         sources that share the link, each with its own volume, 1 to 64 (1)\n"
+    "  --omega SIZE      the volume, 1 MiB to 1 PB, as 10GiB or 500MB (10GiB)\n"
+    "  --interval S      seconds between two decisions, 0.1 to 60 in tenths (1)\n"
+    "  --trace FILE      replay this demand instead: lines `seconds,bytes_per_s`, round and round, each\n"
+    "                    VM from another point\n"
+    "  --jobs J          processes, 1 to 256 (as many as there are processors)\n"
     "  --resume FILE     keep finished runs there, and do not run again what is in it\n"
     "  --json [FILE]     rows as a JSON array; without FILE on standard output, instead of the table\n"
-    "  --svg FILE        delivery and slowdown per policy, and one run over time (the last of the planner's)\n"
+    "  --svg FILE        delivery and slowdown per policy, and one run over time (the last of the\n"
+    "                    planner's)\n"
     "  --quiet           no progress\n"
-    "  --help            this text\n"
+    "  --version         the library's version\n"
+    "  -h, --help        this text\n"
     "\n"
-    "Columns\n"
-    "  failed      VMs whose migration ran out of space, or never ended (within 2 h and 6 times what the link needs)\n"
+    "Sizes take K, M, G, T (also KiB, MB, ...). Exit status: 0; 1 it could not be done; 2 wrong options,\n"
+    "or a file that cannot be read or written.\n"
+    "\n"
+    "Columns (where they do not fit the terminal they go below each other)\n"
+    "  failed      VMs whose migration ran out of space, or never ended (within 2 h and 6 times what the\n"
+    "              link needs)\n"
     "  overflows   times the files outgrew the volume\n"
-    "  delivered   guest bytes written / bytes the guests would have written unthrottled, while their migrations ran\n"
+    "  delivered   guest bytes written / bytes the guests would have written unthrottled, while their\n"
+    "              migrations ran\n"
     "  per VM      mean over VMs of that\n"
-    "  bound       no policy could have had more per VM, with these starts and ends, knowing the future: a relaxation "
-    "where\n"
-    "              only the volume binds (bound.h); 100 for mirror and hybrid, which need no volume\n"
-    "  p99         slowdown that 1 % of the writes exceed: time a write took / time unthrottled, over the writes that\n"
-    "              the guests wanted to make (those that got through alone would hide the waiting)\n"
-    "  bars        how many of the forecasts held (migbuf_outlook_running, 10 s after a start, then at twice the age "
-    "each\n"
-    "              time): the end, and the largest the file became, were within the error bars; four of five should\n"
-    "  start, wait the same of migbuf_outlook_waiting: asked just before it starts, and when one that has to wait is "
-    "first\n"
-    "              told when it may start; then those that come later and start before it are not in it\n"
-    "  completion  mean from asking to the end, of those that ended; peak: largest sum of the files / volume\n"
+    "  bound       no policy could have had more per VM, with these starts and ends, knowing the future:\n"
+    "              a relaxation where only the volume binds (bound.h); 100 for mirror and hybrid, which\n"
+    "              need no volume\n"
+    "  p99         slowdown that 1 % of the writes exceed: time a write took / time unthrottled, over the\n"
+    "              writes that the guests wanted to make (those that got through alone would hide the\n"
+    "              waiting)\n"
+    "  completion  mean from asking to the end, of those that ended\n"
+    "  peak        largest sum of the files / volume\n"
+    "  run end, run peak\n"
+    "              how many of the forecasts held (migbuf_outlook_running, 10 s after a start, then at\n"
+    "              twice the age each time): the end, and the largest the file became, were within the\n"
+    "              error bars; four of five should\n"
+    "  start end, start peak, wait end, wait peak\n"
+    "              the same of migbuf_outlook_waiting: asked just before it starts, and when one that has\n"
+    "              to wait is first told when it may start; then those that come later and start before\n"
+    "              it are not in it\n"
     "\n"
-    "Guests (rates in MB/s, requests): idle 0.05-1, 8 KiB; steady 5-50, 64 KiB; bursty 50-200 for 20 s of 80, 256 "
-    "KiB;\n"
-    "database 100-300, 32 KiB; small 2-16, 4 KiB; so 8, 1, 1, 2 and 16 bytes of 64 KiB clusters per byte on new "
-    "ground. Rates\n"
-    "are log-uniform and vary by a quarter each second. Disks 10-200 GB, log-uniform; a guest writes at random into "
-    "2-50 % of\n"
-    "its disk, 50-80 % of that into the hottest fifth. It has 4 to 32 requests in flight and makes no others while "
-    "they wait.\n"
-    "Link: noise of 5 %, every 5 minutes a dip to 30-70 % for 5-40 s; one flow gets half of it at most. Ticks come "
-    "each\n"
-    "second, 1 of 50 is left out; orders land 0.1 s later. QEMU: a set empties the bucket, a request passes whole, "
-    "the\n"
-    "bucket holds 0.1 s, each drain (snapshot, mirror, its end, stop) pours what waits. RAM is not modelled.\n";
+    "Guests (rates in MB/s, requests): idle 0.05-1, 8 KiB; steady 5-50, 64 KiB; bursty 50-200 for 20 s of\n"
+    "80, 256 KiB; database 100-300, 32 KiB; small 2-16, 4 KiB; so 8, 1, 1, 2 and 16 bytes of 64 KiB\n"
+    "clusters per byte on new ground. Rates are log-uniform and vary by a quarter each second. Disks\n"
+    "10-200 GB, log-uniform; a guest writes at random into 2-50 % of its disk, 50-80 % of that into the\n"
+    "hottest fifth. It has 4 to 32 requests in flight and makes no others while they wait.\n"
+    "Link: noise of 5 %, every 5 minutes a dip to 30-70 % for 5-40 s; one flow gets half of it at most.\n"
+    "Ticks come each second, 1 of 50 is left out; orders land 0.1 s later. QEMU: a set empties the\n"
+    "bucket, a request passes whole, the bucket holds 0.1 s, each drain (snapshot, mirror, its end, stop)\n"
+    "pours what waits. RAM is not modelled.\n";
+
+#define SCENARIOS_MAX 16
 
 struct options {
-    const struct scenario *scenarios[16];
-    enum policy policies[POLICIES];
-    enum admission admissions[ADMISSIONS];
+    int scenarios[SCENARIOS_MAX], policies[POLICIES], admissions[ADMISSIONS]; /* indices, each once */
     size_t scenario_count, policy_count, admission_count;
     uint32_t seeds, hosts, jobs;
     uint64_t seed;
@@ -96,142 +108,230 @@ static int complain(const char *what, const char *which)
     return -1;
 }
 
-static int name_index(const char *const *names, int count, const char *name)
+/* Reading values. A sentence for what is wrong names the option, the value and what may stand there. */
+
+static int name_index(const char *const *names, size_t count, const char *name)
 {
-    for (int k = 0; k < count; k++)
+    for (size_t k = 0; k < count; k++)
         if (!strcmp(names[k], name))
-            return k;
+            return (int)k;
     return -1;
 }
 
-/* Each name of a comma-separated list once. `take` returns 0, or -1 for a name it does not know. */
-static int each_name(struct options *o, const char *list, int (*take)(struct options *o, const char *name))
+static int wrong_name(char error[FAIL_SIZE], const char *option, const char *name, const char *const *names, size_t count)
+{
+    size_t n;
+
+    fail(error, "--%s %s: it takes ", option, *name ? name : "\"\"");
+    for (size_t k = 0; k < count; k++) {
+        n = strlen(error);
+        snprintf(error + n, FAIL_SIZE - n, "%s%s", names[k], k + 1 == count ? ", or several with commas between" : ", ");
+    }
+    return -1;
+}
+
+/* Each name of a comma-separated list, as its index among the names, once. */
+static int read_names(const char *option, const char *list, const char *const *names, size_t count, int *taken, size_t *n,
+                      char error[FAIL_SIZE])
 {
     char *copy = strdup(list), *rest = copy, *name;
-    int rc = copy ? 0 : -1;
+    int rc = copy ? 0 : fail(error, "out of memory");
 
-    while (!rc && (name = strsep(&rest, ",")) != NULL)
-        if (take(o, name))
-            rc = complain("there is no such name", name);
+    while (!rc && (name = strsep(&rest, ",")) != NULL) {
+        int index = name_index(names, count, name);
+        size_t k = 0;
+
+        while (k < *n && taken[k] != index)
+            k++;
+        if (index < 0)
+            rc = wrong_name(error, option, name, names, count);
+        else if (k == *n)
+            taken[(*n)++] = index;
+    }
     free(copy);
     return rc;
 }
 
-static int take_scenario(struct options *o, const char *name)
+static int read_number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value,
+                       char error[FAIL_SIZE])
 {
-    const struct scenario *s = scenario_find(name);
+    return read_count(text, least, most, value)
+               ? 0
+               : fail(error, "--%s %s: a whole number from %llu to %llu", option, text, (unsigned long long)least,
+                      (unsigned long long)most);
+}
 
-    for (size_t k = 0; k < o->scenario_count; k++)
-        if (o->scenarios[k] == s)
-            return 0;
-    if (!s || o->scenario_count == sizeof o->scenarios / sizeof *o->scenarios)
-        return -1;
-    o->scenarios[o->scenario_count++] = s;
+/* Ticks come on steps of the model. */
+static int read_interval(const char *text, double *value, char error[FAIL_SIZE])
+{
+    char *end;
+
+    *value = strtod(text, &end);
+    if (*text < '0' || *text > '9' || *end || !(*value >= 0.1 && *value <= 60) ||
+        fabs(10 * *value - round(10 * *value)) > 1e-9)
+        return fail(error, "--interval %s: seconds from 0.1 to 60, with one decimal at most", text);
+    *value = round(10 * *value) / 10;
     return 0;
 }
 
-static int take_policy(struct options *o, const char *name)
+/* -1: no memory. */
+static int add_point(struct trace *t, size_t *room, double at, double rate)
 {
-    int p = name_index(policy_names, POLICIES, name);
+    double *more_at, *more_rate;
 
-    for (size_t k = 0; k < o->policy_count; k++)
-        if ((int)o->policies[k] == p)
-            return 0;
-    if (p >= 0)
-        o->policies[o->policy_count++] = (enum policy)p;
-    return p < 0 ? -1 : 0;
+    if (t->count == *room) {
+        size_t wanted = *room ? 2 * *room : 1024;
+
+        more_at = realloc(t->at_s, wanted * sizeof *more_at);
+        t->at_s = more_at ? more_at : t->at_s;
+        more_rate = more_at ? realloc(t->bytes_per_s, wanted * sizeof *more_rate) : NULL;
+        if (!more_rate)
+            return -1;
+        t->bytes_per_s = more_rate;
+        *room = wanted;
+    }
+    t->at_s[t->count] = at;
+    t->bytes_per_s[t->count++] = rate;
+    return 0;
 }
 
-static int take_admission(struct options *o, const char *name)
+static bool is_empty(const char *line)
 {
-    int a = name_index(admission_names, ADMISSIONS, name);
-
-    for (size_t k = 0; k < o->admission_count; k++)
-        if ((int)o->admissions[k] == a)
-            return 0;
-    if (a >= 0)
-        o->admissions[o->admission_count++] = (enum admission)a;
-    return a < 0 ? -1 : 0;
+    return !line[strspn(line, " \t\r\n")];
 }
 
-static int read_trace(struct trace *t, const char *path)
+/* Only before the first point may there be other lines: a heading. */
+static int read_points(struct trace *t, FILE *in, const char *path, char error[FAIL_SIZE])
 {
-    FILE *in = fopen(path, "r");
-    double at, rate;
     char line[256];
     size_t room = 0;
+    double at, rate;
 
-    if (!in)
-        return complain(path, strerror(errno));
-    while (fgets(line, sizeof line, in)) {
-        if (sscanf(line, "%lf,%lf", &at, &rate) != 2)
-            continue; /* a heading */
-        if (!(rate >= 0 && rate < 1e12) || !(at >= 0 && at < 1e9) || (t->count && at <= t->at_s[t->count - 1])) {
-            fclose(in);
-            return complain(path, "seconds must rise, rates be 0 or more");
-        }
-        if (t->count == room) {
-            room = room ? 2 * room : 1024;
-            t->at_s = realloc(t->at_s, room * sizeof *t->at_s);
-            t->bytes_per_s = realloc(t->bytes_per_s, room * sizeof *t->bytes_per_s);
-            if (!t->at_s || !t->bytes_per_s)
-                abort();
-        }
-        t->at_s[t->count] = at;
-        t->bytes_per_s[t->count++] = rate;
+    for (unsigned long number = 1; fgets(line, sizeof line, in); number++) {
+        int used = 0;
+        bool point = sscanf(line, "%lf,%lf %n", &at, &rate, &used) == 2 && !line[used];
+
+        if (!point && (!t->count || is_empty(line)))
+            continue;
+        if (!point || !(rate >= 0 && rate < 1e12) || !(at >= 0 && at < 1e9) ||
+            (t->count && at <= t->at_s[t->count - 1]))
+            return fail(error, "--trace %s, line %lu: `seconds,bytes_per_s`, where seconds rise and rates are 0 or more", path,
+                        number);
+        if (add_point(t, &room, at, rate))
+            return fail(error, "out of memory");
     }
+    if (ferror(in))
+        return fail(error, "--trace %s: %s", path, strerror(errno));
+    return t->count < 2 ? fail(error, "--trace %s: at least two lines `seconds,bytes_per_s`", path) : 0;
+}
+
+static int read_trace(struct trace *t, const char *path, char error[FAIL_SIZE])
+{
+    FILE *in = fopen(path, "r");
+    int rc;
+
+    t->count = 0;
+    if (!in)
+        return fail(error, "--trace %s: %s", path, strerror(errno));
+    rc = read_points(t, in, path, error);
     fclose(in);
-    if (t->count < 2)
-        return complain(path, "needs at least two lines `seconds,bytes_per_s`");
+    if (rc)
+        return -1;
     for (size_t k = t->count; k-- > 0;)
         t->at_s[k] -= t->at_s[0];
     t->length_s = t->at_s[t->count - 1] + (t->at_s[t->count - 1] - t->at_s[t->count - 2]);
     return 0;
 }
 
-static int number(const char *text, double low, double high, double *value)
-{
-    char *end;
+/* The options */
 
-    *value = strtod(text, &end);
-    return end == text || *end || !(*value >= low && *value <= high)
-               ? complain("not a number, or out of its range", text)
-               : 0;
+static int take_scenarios(struct options *o, const char *list, char error[FAIL_SIZE])
+{
+    const char *names[SCENARIOS_MAX];
+
+    for (size_t k = 0; k < scenario_count; k++)
+        names[k] = scenarios[k].name;
+    return read_names("scenario", list, names, scenario_count, o->scenarios, &o->scenario_count, error);
 }
 
-static int take_number(struct options *o, int which, const char *text)
+static int take_option(struct options *o, int option, const char *value, char error[FAIL_SIZE])
 {
-    double x;
+    uint64_t number = 0;
+    int rc;
 
-    switch (which) {
+    switch (option) {
+    case 'S':
+        return take_scenarios(o, value, error);
+    case 'P':
+        return read_names("policy", value, policy_names, POLICIES, o->policies, &o->policy_count, error);
+    case 'A':
+        return read_names("admission", value, admission_names, ADMISSIONS, o->admissions, &o->admission_count, error);
     case 'n':
-        return number(text, 1, 100000, &x) ? -1 : (o->seeds = (uint32_t)x, 0);
+        rc = read_number("seeds", value, 1, 100000, &number, error);
+        o->seeds = (uint32_t)number;
+        return rc;
     case 'e':
-        return number(text, 0, 1e15, &x) ? -1 : (o->seed = (uint64_t)x, 0);
-    case 'h':
-        return number(text, 1, 64, &x) ? -1 : (o->hosts = (uint32_t)x, 0);
+        return read_number("seed", value, 0, UINT64_C(1000000000000000), &o->seed, error);
+    case 'H':
+        rc = read_number("hosts", value, 1, 64, &number, error);
+        o->hosts = (uint32_t)number;
+        return rc;
     case 'o':
-        return number(text, 1e6, 1e15, &o->omega);
+        if (!read_size(value, 1024, UINT64_C(1) << 20, UINT64_C(1000000000000000), &number))
+            return fail(error, "--omega %s: a size of 1 MiB to 1 PB, as 10GiB or 500MB", value);
+        o->omega = (double)number;
+        return 0;
     case 'i':
-        return number(text, 0.1, 60, &x) ? -1 : (o->interval_s = round(10 * x) / 10, 0);
+        return read_interval(value, &o->interval_s, error);
+    case 'j':
+        rc = read_number("jobs", value, 1, 256, &number, error);
+        o->jobs = (uint32_t)number;
+        return rc;
+    case 'T':
+        return read_trace(&o->trace, value, error);
+    case 'R':
+        o->resume = value;
+        return 0;
+    case 'J':
+        o->json = value ? value : "-";
+        return 0;
+    case 'V':
+        o->svg = value;
+        return 0;
     default:
-        return number(text, 1, 256, &x) ? -1 : (o->jobs = (uint32_t)x, 0);
+        o->quiet = true;
+        return 0;
     }
 }
 
-/* 0, 1 for --help, -1 for nonsense. */
-static int read_options(struct options *o, int argc, char **argv)
+static void set_defaults(struct options *o)
+{
+    if (!o->scenario_count)
+        for (; o->scenario_count < scenario_count; o->scenario_count++)
+            o->scenarios[o->scenario_count] = (int)o->scenario_count;
+    if (!o->policy_count) {
+        o->policies[o->policy_count++] = POLICY_PAPER;
+        o->policies[o->policy_count++] = POLICY_PLANNER;
+    }
+    if (!o->admission_count) {
+        o->admissions[o->admission_count++] = ADMISSION_OFF;
+        o->admissions[o->admission_count++] = ADMISSION_SJF;
+    }
+}
+
+/* 0; 1: that was all, --help or --version; -1: see error. */
+static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
 {
     static const struct option known[] = {
         { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
-        { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'h' },
+        { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'H' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
-        { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    { "help", 0, NULL, '?' + 128 },
-        { NULL, 0, NULL, 0 },
+        { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    { "version", 0, NULL, 'v' },
+        { "help", 0, NULL, 'h' },     { NULL, 0, NULL, 0 },
     };
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int c, rc = 0;
+    int c;
 
     *o = (struct options){ .seeds = 5,
                            .seed = 1,
@@ -239,39 +339,23 @@ static int read_options(struct options *o, int argc, char **argv)
                            .omega = 10737418240.0,
                            .interval_s = 1,
                            .jobs = processors > 0 ? (uint32_t)processors : 1 };
-    while (!rc && (c = getopt_long(argc, argv, "", known, NULL)) >= 0) {
-        if (c == '?' + 128)
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, ":h", known, NULL)) >= 0) {
+        if (c == 'v')
+            command_version("simulate");
+        if (c == 'h')
+            fputs(usage, stdout);
+        if (c == 'v' || c == 'h')
             return 1;
-        else if (c == 'S')
-            rc = each_name(o, optarg, take_scenario);
-        else if (c == 'P')
-            rc = each_name(o, optarg, take_policy);
-        else if (c == 'A')
-            rc = each_name(o, optarg, take_admission);
-        else if (c == 'T')
-            rc = read_trace(&o->trace, optarg);
-        else if (c == 'R')
-            o->resume = optarg;
-        else if (c == 'J' && !optarg && optind < argc && (argv[optind][0] != '-' || !argv[optind][1]))
-            o->json = argv[optind++]; /* --json FILE as well as --json=FILE */
-        else if (c == 'J')
-            o->json = optarg ? optarg : "-";
-        else if (c == 'V')
-            o->svg = optarg;
-        else if (c == 'q')
-            o->quiet = true;
-        else
-            rc = c == '?' ? -1 : take_number(o, c, optarg);
+        if (c == '?' || c == ':')
+            return command_refused(error, c, argv);
+        if (take_option(o, c, c == 'J' ? command_optional(argc, argv) : optarg, error))
+            return -1;
     }
-    if (!rc && optind < argc)
-        rc = complain("not an option", argv[optind]);
-    for (size_t k = 0, all = !o->scenario_count; all && k < scenario_count; k++)
-        take_scenario(o, scenarios[k].name);
-    if (!rc && !o->policy_count)
-        rc = each_name(o, "paper,planner", take_policy);
-    if (!rc && !o->admission_count)
-        rc = each_name(o, "off,sjf", take_admission);
-    return rc;
+    if (optind < argc)
+        return fail(error, "%s: there are options only, see --help", argv[optind]);
+    set_defaults(o);
+    return command_check_output("json", o->json, error) || command_check_output("svg", o->svg, error) ? -1 : 0;
 }
 
 /* All runs, row by row. In memory that child processes share. */
@@ -288,9 +372,9 @@ static struct result *plan_runs(const struct options *o, size_t *count)
         for (size_t a = 0; a < o->admission_count; a++)
             for (size_t p = 0; p < o->policy_count; p++)
                 for (uint32_t k = 0; k < o->seeds; k++)
-                    r[at++].run = (struct run){ .scenario = o->scenarios[s],
-                                                .policy = o->policies[p],
-                                                .admission = o->admissions[a],
+                    r[at++].run = (struct run){ .scenario = &scenarios[o->scenarios[s]],
+                                                .policy = (enum policy)o->policies[p],
+                                                .admission = (enum admission)o->admissions[a],
                                                 .seed = o->seed + k,
                                                 .hosts = o->hosts,
                                                 .omega = o->omega,
@@ -421,6 +505,16 @@ static int write_picture(const struct options *o, const struct result *last, con
     return rc;
 }
 
+/* Columns of the terminal; 100 in a file. */
+static int width_of(FILE *out)
+{
+    struct winsize size = { .ws_col = 0 };
+
+    if (ioctl(fileno(out), TIOCGWINSZ, &size) || !size.ws_col)
+        return 100;
+    return size.ws_col;
+}
+
 static int report(const struct options *o, const struct result *results, size_t count)
 {
     struct row *rows = calloc(count, sizeof *rows);
@@ -432,7 +526,7 @@ static int report(const struct options *o, const struct result *results, size_t 
         return -1;
     n = rows_of(results, count, rows);
     if (!only_json) {
-        report_table(rows, n, stdout);
+        report_table(rows, n, width_of(stdout), stdout);
         fputc('\n', stdout);
         report_pairs(results, count, stdout);
     }
@@ -444,38 +538,54 @@ static int report(const struct options *o, const struct result *results, size_t 
     return rc || fflush(stdout) ? -1 : 0;
 }
 
+static void free_options(struct options *o)
+{
+    free(o->trace.at_s);
+    free(o->trace.bytes_per_s);
+}
+
+/* Runs that are not known yet, and what comes of all. */
+static int simulate(const struct options *o, struct result *results, size_t count, FILE *resume)
+{
+    size_t done = resume ? resume_read(results, count, resume) : 0;
+    int rc;
+
+    if (resume)
+        fseek(resume, 0, SEEK_END);
+    rc = done < count ? run_all(results, count, done, o->jobs, resume, !o->quiet && isatty(2)) : 0;
+    if (rc > 0)
+        complain("the library refused what a host may ask for", "this is a defect");
+    return rc ? rc : report(o, results, count);
+}
+
 int main(int argc, char **argv)
 {
     struct options o;
     struct result *results;
+    char error[FAIL_SIZE];
     FILE *resume = NULL;
-    size_t count, done = 0;
-    int rc = read_options(&o, argc, argv);
+    size_t count;
+    int rc = read_options(&o, argc, argv, error);
 
-    if (rc > 0)
-        return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (rc < 0)
-        return fputs("simulate --help tells more\n", stderr), 2;
+    if (rc > 0) {
+        free_options(&o);
+        return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+    }
+    if (!rc && o.resume && !(resume = fopen(o.resume, "a+")))
+        rc = fail(error, "--resume %s: %s", o.resume, strerror(errno));
+    if (rc < 0) {
+        free_options(&o);
+        return fprintf(stderr, "simulate: %s\n", error), 2;
+    }
     results = plan_runs(&o, &count);
     if (!results)
         return complain("no memory", strerror(errno)), EXIT_FAILURE;
-    if (o.resume) {
-        resume = fopen(o.resume, "a+");
-        if (!resume)
-            return complain(o.resume, strerror(errno)), EXIT_FAILURE;
+    if (resume)
         rewind(resume);
-        done = resume_read(results, count, resume);
-        fseek(resume, 0, SEEK_END);
-    }
-    rc = done < count ? run_all(results, count, done, o.jobs, resume, !o.quiet && isatty(2)) : 0;
+    rc = simulate(&o, results, count, resume);
     if (resume && fclose(resume))
         rc = complain(o.resume, strerror(errno));
-    if (rc > 0)
-        complain("the library refused what a host may ask for", "this is a defect");
-    if (!rc)
-        rc = report(&o, results, count);
     munmap(results, count * sizeof *results);
-    free(o.trace.at_s);
-    free(o.trace.bytes_per_s);
+    free_options(&o);
     return rc ? EXIT_FAILURE : EXIT_SUCCESS;
 }

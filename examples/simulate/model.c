@@ -31,14 +31,6 @@ const struct scenario scenarios[] = {
 };
 const size_t scenario_count = sizeof scenarios / sizeof *scenarios;
 
-const struct scenario *scenario_find(const char *name)
-{
-    for (size_t k = 0; k < scenario_count; k++)
-        if (!strcmp(scenarios[k].name, name))
-            return &scenarios[k];
-    return NULL;
-}
-
 /* What a kind of guest does: rates in bytes/s while it is on, size of its requests, how many at a time. */
 static const struct habit {
     double low, high, request, depth, on_s, off_s;
@@ -48,7 +40,7 @@ static const struct habit {
     [KIND_SMALL] = { 2 * MB, 16 * MB, 4096, 32, 0, 0 },
 };
 
-enum state { WAITING, BASE, DRAIN, DONE, FAILED };
+enum state { WAITING, ADMITTED, BASE, DRAIN, DONE, FAILED }; /* ADMITTED: its room is being made, it has not begun */
 
 /* A leaky bucket of QEMU's: what passes is added whole, and only a level above the size holds requests back. */
 struct bucket {
@@ -438,10 +430,25 @@ static struct member member_of(const struct model *m, const struct vm *v)
     member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
                                                 .cluster_bytes = 65536,
                                                 .subcluster_bytes = 65536,
+                                                .block_bytes = 4096,
                                                 .request_bytes = 1 << 20,
+                                                .extra_bytes = MIGBUF_NONE,
                                                 .flags = flags };
     migbuf_limits_drain(&member.geometry, (uint64_t)v->depth, (uint64_t)v->request, &member.geometry.queue_bytes);
     return member;
+}
+
+/* The first limit is there, if there is to be one: it writes to its overlay from now on, and is sent. */
+static int begin(struct model *m, struct vm *v)
+{
+    if (close_interval(m, v->host))
+        return -1;
+    v->state = BASE;
+    v->start_s = m->now;
+    if (m->run->policy == POLICY_FIXED)
+        v->by_bytes.rate = FIXED_RATE;
+    m->hosts[v->host].active++;
+    return 0;
 }
 
 static int start(struct model *m, struct vm *v)
@@ -455,20 +462,14 @@ static int start(struct model *m, struct vm *v)
     v->mirrored = rc;
     if (v->mirrored) { /* it has no files, and counts on its link all the same */
         member.geometry.virtual_bytes = (uint64_t)CLUSTER;
-        member.geometry.queue_bytes = 0;
+        member.geometry.request_bytes = member.geometry.queue_bytes = MIGBUF_NONE;
     }
     rc = brain_add(h->brain, &member);
     if (rc)
         return rc;
-    if (close_interval(m, v->host))
-        return -1;
-    v->state = BASE;
-    v->start_s = m->now;
+    v->state = ADMITTED;
     v->drains = v->mirrored ? 0 : 4;
-    if (m->run->policy == POLICY_FIXED)
-        v->by_bytes.rate = FIXED_RATE;
-    h->active++;
-    return 0;
+    return v->mirrored || !brain_limits(h->brain) ? begin(m, v) : 0;
 }
 
 static bool is_forecast(const struct run *run)
@@ -569,7 +570,7 @@ static int control(struct model *m, uint32_t host)
                               .draining = v->state == DRAIN,
                               .drains_ahead = v->drains };
 
-        if (v->host != host || !runs(v))
+        if (v->host != host || (!runs(v) && v->state != ADMITTED))
             continue;
         note_slowdown(v, &m->out->slowdowns, false);
         if (brain_sample(h->brain, (uint64_t)lround(m->now * 1000), &s))
@@ -579,9 +580,11 @@ static int control(struct model *m, uint32_t host)
     for (int k = 0; k < n; k++) {
         struct vm *v = &m->vms[m->orders[k].id];
 
-        if (v->mirrored)
+        if (v->mirrored || m->orders[k].waits)
             continue;
-        if (v->start_s >= m->now) { /* the first limit is there before the overlay is */
+        if (v->state == ADMITTED) { /* the first limit is there before the overlay is */
+            if (begin(m, v))
+                return -1;
             obey(v, &m->orders[k]);
             drain(v);
         } else if (m->orders[k].changed) {
@@ -703,7 +706,7 @@ static int step(struct model *m, uint64_t per_tick)
     double next = INFINITY, share;
 
     for (uint32_t k = 0; k < m->count; k++) {
-        active += runs(&m->vms[k]);
+        active += runs(&m->vms[k]) || m->vms[k].state == ADMITTED;
         if (m->vms[k].state == WAITING) {
             to_come++;
             next = fmin(next, m->vms[k].arrival_s);
@@ -786,7 +789,7 @@ static int sum_up(struct model *m)
             note_slowdown(v, &o->slowdowns, true);
             o->stuck++;
         }
-        if (v->state == WAITING)
+        if (v->state == WAITING || v->state == ADMITTED)
             o->stuck++;
         o->failed += v->state == FAILED;
         if (v->state == DONE) {

@@ -48,7 +48,6 @@ struct scenario {
 
 extern const struct scenario scenarios[];
 extern const size_t scenario_count;
-const struct scenario *scenario_find(const char *name);
 
 /* A recorded demand, replayed round and round. */
 struct trace {

@@ -25,7 +25,8 @@ struct row {
 /* Rows in the order in which they first appear; returns how many. `rows` has room for count. */
 size_t rows_of(const struct result *results, size_t count, struct row *rows);
 
-void report_table(const struct row *rows, size_t count, FILE *out);
+/* No line is wider than `width`, at least 40: columns that do not fit go below the others. */
+void report_table(const struct row *rows, size_t count, int width, FILE *out);
 /* Paired by scenario, admission and seed: how often the planner is at least as good as the paper. */
 void report_pairs(const struct result *results, size_t count, FILE *out);
 void report_json(const struct row *rows, size_t count, FILE *out);

@@ -5,8 +5,10 @@
  * Where it is and how large it is to be are server keys, as the servers themselves do it for storage.backups_volume:
  * user.migbuf.buffer.volume = POOL/NAME, user.migbuf.buffer.size = bytes. A program that migrates reads them.
  */
+#include "command.h"
 #include "numbers.h"
 #include "server.h"
+#include "tell.h"
 #include <curl/curl.h>
 #include <ftw.h>
 #include <jansson.h>
@@ -25,7 +27,7 @@
 #define MOST_SIZE (UINT64_C(1) << 60)
 #define MAX_POOLS 256
 
-enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON, OPTION_HELP };
+enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON, OPTION_VERSION };
 
 struct program {
     struct server_options server;
@@ -37,29 +39,34 @@ struct program {
     uint64_t key_size;
     char warning[FAIL_SIZE];
     char error[FAIL_SIZE];
+    const char *advice; /* lines that follow the error */
 };
 
 static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: volume [OPTIONS] init | show | resize SIZE | remove\n"
+            "Usage: migbuf-volume [OPTIONS] init | show | resize SIZE | remove\n"
             "The volume that the overlays of all running migrations share, on an LXD or Incus server.\n"
             "\n"
-            "  init             makes it: asks for the pool and the size. Where it is there already nothing is done\n"
+            "  init             makes it: asks for the pool and the size. Where it is there already nothing is\n"
+            "                   done\n"
             "  show             where it is, its size, what is in use, what happens when it is full\n"
             "  resize SIZE      never below what is in use\n"
             "  remove           deletes it, when nothing is in it but an empty file system\n"
             "\n"
             "  --auto           init without questions: %u GiB on the default pool\n"
-            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only one)\n"
+            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only\n"
+            "                   one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
             "  --json           what is there afterwards as one JSON object; asks nothing\n"
             "%s"
-            "  --help           this text\n"
+            "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (30)\n"
+            "  --version        the library's version\n"
+            "  -h, --help       this text\n"
             "\n"
-            "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys " KEY_VOLUME "\n"
-            "and " KEY_SIZE ", where programs that migrate find them.\n"
+            "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
+            KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
             "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n",
             (unsigned)(DEFAULT_SIZE >> 30), server_options_help);
 }
@@ -105,11 +112,11 @@ static int list_pools(struct program *p, struct migbuf_lxd_pool *pools)
     if (n < 0)
         return server_fail(p->error, p->lxd, "listing the storage pools", &e);
     if (!n)
-        return fail(p->error, "The server has no storage pool. Make one, for instance\n"
-                              "    lxc storage create default lvm        (or: incus storage create default lvm)\n"
-                              "and run this again. Volumes of an LVM pool are file systems of their own: a full one pauses a\n"
-                              "guest, where a quota (btrfs, zfs) hands it an I/O error.");
-    return n;
+        p->advice = "Make one, for instance\n"
+                    "    lxc storage create default lvm        (or: incus storage create default lvm)\n"
+                    "and run this again. Volumes of an LVM pool are file systems of their own: a full one pauses a\n"
+                    "guest, where a quota (btrfs, zfs) hands it an I/O error.\n";
+    return n ? n : fail(p->error, "The server has no storage pool.");
 }
 
 /* The pool of the default profile's root disk, else the one called default, else the only one; -1: no such. */
@@ -139,9 +146,9 @@ static int default_pool(struct program *p, const struct migbuf_lxd_pool *pools, 
 /* A line from a person; the default when it is empty. -1 at the end of the input. */
 static int ask(const char *question, const char *usual, char answer[MIGBUF_LXD_NAME])
 {
-    char line[512];
+    char line[512], shown[PRINTABLE_SIZE];
 
-    printf("%s [%s]: ", question, usual);
+    printf("%s [%s]: ", question, printable(usual, shown));
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin)) {
         printf("\n");
@@ -167,13 +174,13 @@ static int ask_pool(struct program *p, const struct migbuf_lxd_pool *pools, int 
 
     printf("Storage pools:\n");
     for (int k = 0; k < count; k++)
-        printf("  %-20s %s\n", pools[k].name, pools[k].driver);
+        tell(stdout, "  %-20s %s", pools[k].name, pools[k].driver);
     do {
         if (ask("Pool for the migration buffer", usual < 0 ? pools[0].name : pools[usual].name, answer))
             return fail(p->error, "no answer; --auto asks nothing");
         found = find_pool(pools, count, answer);
         if (found < 0)
-            printf("There is no pool \"%s\".\n", answer);
+            tell(stdout, "There is no pool \"%s\".", answer);
     } while (found < 0);
     return found;
 }
@@ -233,12 +240,14 @@ static int count_file(const char *path, const struct stat *s, int kind, struct F
 /* Where the pool cannot tell what is in use: counted, when the volume lies on this machine. */
 static void count_usage(struct program *p, struct migbuf_lxd_volume *v)
 {
+    const char *project = p->server.project ? p->server.project : "default";
     char where[256], directory[256], path[1024];
 
     if (v->has_usage || server_find(&p->server, where, path) || server_directory(where, directory))
         return;
-    snprintf(path, sizeof path, "%s/storage-pools/%s/custom/%s_%s", directory, v->pool,
-             p->server.project ? p->server.project : "default", v->name);
+    if (!server_is_file_name(v->pool) || !server_is_file_name(v->name) || !server_is_file_name(project))
+        return;
+    snprintf(path, sizeof path, "%s/storage-pools/%s/custom/%s_%s", directory, v->pool, project, v->name);
     counted_bytes = 0;
     if (access(path, R_OK) || nftw(path, count_file, 16, FTW_PHYS | FTW_MOUNT))
         return;
@@ -307,6 +316,15 @@ static void warn_of(struct program *p, const struct migbuf_lxd_pool *pool)
                  pool->driver);
 }
 
+static int print_object(json_t *object)
+{
+    int rc = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII); /* printable, whatever a name holds */
+
+    printf("\n");
+    json_decref(object);
+    return rc;
+}
+
 static int print_json(const struct migbuf_lxd_volume *v, const struct migbuf_lxd_pool *pool, const struct program *p,
                       const char *done)
 {
@@ -314,15 +332,11 @@ static int print_json(const struct migbuf_lxd_volume *v, const struct migbuf_lxd
                           v->name, "driver", pool->driver, "location", v->location, "size_bytes",
                           (json_int_t)v->size_bytes, "pool_free_bytes", (json_int_t)pool->free_bytes, "when_full",
                           when_full(pool->limit), "configured_size_bytes", (json_int_t)p->key_size);
-    int rc;
 
     json_object_set_new(o, "used_bytes", v->has_usage ? json_integer((json_int_t)v->used_bytes) : json_null());
     if (*p->warning)
         json_object_set_new(o, "warning", json_string(p->warning));
-    rc = json_dumpf(o, stdout, JSON_INDENT(2));
-    printf("\n");
-    json_decref(o);
-    return rc;
+    return print_object(o);
 }
 
 static int print(struct program *p, const struct migbuf_lxd_volume *v, const char *done)
@@ -336,18 +350,18 @@ static int print(struct program *p, const struct migbuf_lxd_volume *v, const cha
     warn_of(p, &pool);
     if (p->json)
         return print_json(v, &pool, p, done);
-    printf("volume     %s/%s%s%s\n", v->pool, v->name, strcmp(v->location, "none") && *v->location ? " on " : "",
+    tell(stdout, "volume     %s/%s%s%s", v->pool, v->name, strcmp(v->location, "none") && *v->location ? " on " : "",
            strcmp(v->location, "none") ? v->location : "");
-    printf("size       %s\n", v->size_bytes ? human_binary(v->size_bytes, a) : "none");
+    tell(stdout, "size       %s", v->size_bytes ? human_binary(v->size_bytes, a) : "none");
     if (v->has_usage)
-        printf("in use     %s\n", human_binary(v->used_bytes, a));
+        tell(stdout, "in use     %s", human_binary(v->used_bytes, a));
     else
-        printf("in use     not known, the pool does not tell\n");
-    printf("pool       %s, %s of %s free\n", pool.driver, human_binary(pool.free_bytes, a),
-           human_binary(pool.total_bytes, b));
-    printf("when full  %s\n", when_full(pool.limit));
+        tell(stdout, "in use     not known, the pool does not tell");
+    tell(stdout, "pool       %s, %s of %s free", pool.driver, human_binary(pool.free_bytes, a),
+         human_binary(pool.total_bytes, b));
+    tell(stdout, "when full  %s", when_full(pool.limit));
     if (p->key_size != v->size_bytes)
-        printf("note       the server key " KEY_SIZE " says %s\n", p->key_size ? human_binary(p->key_size, a) : "nothing");
+        tell(stdout, "note       the server key " KEY_SIZE " says %s", p->key_size ? human_binary(p->key_size, a) : "nothing");
     return 0;
 }
 
@@ -358,9 +372,9 @@ static int say_there_already(struct program *p, const struct migbuf_lxd_volume *
     char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
     if (!p->json)
-        printf("It is there already: %s/%s, %s.\n", v->pool, v->name, human_binary(v->size_bytes, a));
+        tell(stdout, "It is there already: %s/%s, %s.", v->pool, v->name, human_binary(v->size_bytes, a));
     if (p->size && p->size != v->size_bytes && !p->json)
-        printf("Its size stays; `volume resize %s` makes it %s.\n", p->size_text, human_binary(p->size, b));
+        tell(stdout, "Its size stays; `migbuf-volume resize %s` makes it %s.", p->size_text, human_binary(p->size, b));
     return write_keys(p, v->pool, v->name, v->size_bytes);
 }
 
@@ -380,7 +394,7 @@ static int make(struct program *p, const struct migbuf_lxd_pool *pool, const cha
     int rc;
 
     if (isatty(2))
-        fprintf(stderr, "Making %s/%s ...\n", pool->name, name);
+        tell(stderr, "Making %s/%s ...", pool->name, name);
     rc = migbuf_lxd_volume_create(p->lxd, pool->name, name, size, p->server.timeout_ms, &e);
     if (rc == MIGBUF_E_NOSPACE)
         return no_room(p, pool, &e);
@@ -424,7 +438,7 @@ static int need_volume(struct program *p, struct migbuf_lxd_volume *v)
     if (there < 0)
         return -1;
     if (!there)
-        return fail(p->error, "there is no migration buffer%s%s; `volume init` makes one", *pool ? " in the pool " : "",
+        return fail(p->error, "there is no migration buffer%s%s; `migbuf-volume init` makes one", *pool ? " in the pool " : "",
                     pool);
     count_usage(p, v);
     return 0;
@@ -498,9 +512,8 @@ static int remove_it(struct program *p)
     if (write_keys(p, "", "", 0))
         return -1;
     if (p->json)
-        printf("{\"result\": \"removed\", \"pool\": \"%s\", \"name\": \"%s\"}\n", pool, name);
-    else
-        printf("Removed %s/%s.\n", pool, name);
+        return print_object(json_pack("{s:s, s:s, s:s}", "result", "removed", "pool", pool, "name", name));
+    tell(stdout, "Removed %s/%s.", pool, name);
     return 0;
 }
 
@@ -513,7 +526,8 @@ static const struct option names[] = {
     { "size", required_argument, NULL, OPTION_SIZE },
     { "name", required_argument, NULL, OPTION_NAME },
     { "json", no_argument, NULL, OPTION_JSON },
-    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
 
@@ -547,19 +561,22 @@ static int take_option(struct program *p, int option, const char *value)
     }
 }
 
-/* 1: help was asked for. */
+/* 0; 1: that was all, --help or --version; -1: see p->error. */
 static int read_options(struct program *p, int argc, char **argv)
 {
     int option;
 
     server_options_init(&p->server);
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", names, NULL)) != -1) {
-        if (option == OPTION_HELP)
+    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+        if (option == 'h')
+            help(stdout);
+        if (option == OPTION_VERSION)
+            command_version("migbuf-volume");
+        if (option == 'h' || option == OPTION_VERSION)
             return 1;
         if (option == '?' || option == ':')
-            return fail(p->error, option == ':' ? "%s needs a value" : "%s is no option; --help lists them",
-                        argv[optind - 1]);
+            return command_refused(p->error, option, argv);
         if (take_option(p, option, optarg))
             return -1;
     }
@@ -589,26 +606,26 @@ int main(int argc, char **argv)
     int (*run)(struct program *) = NULL;
     int rc = read_options(&p, argc, argv);
 
-    if (rc == 1) {
-        help(stdout);
+    if (rc == 1)
         return 0;
-    }
     for (size_t k = 0; rc == 0 && k < sizeof commands / sizeof *commands; k++)
         if (!strcmp(commands[k].name, p.command))
             run = commands[k].run;
     if (rc == 0 && !run)
         rc = fail(p.error, "%s is no command: init, show, resize SIZE, remove", p.command);
     if (rc) {
-        fprintf(stderr, "volume: %s\n", p.error);
+        tell(stderr, "migbuf-volume: %s", p.error);
         return 2;
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = server_open(&p.server, &p.lxd, p.error) || read_keys(&p) || run(&p);
     migbuf_lxd_free(p.lxd);
     curl_global_cleanup();
-    if (rc)
-        fprintf(stderr, "volume: %s\n", p.error);
-    else if (*p.warning && !p.json)
-        fprintf(stderr, "warning: %s\n", p.warning);
+    if (rc) {
+        tell(stderr, "migbuf-volume: %s", p.error);
+        fputs(p.advice ? p.advice : "", stderr);
+    } else if (*p.warning && !p.json) {
+        tell(stderr, "warning: %s", p.warning);
+    }
     return rc ? 1 : 0;
 }

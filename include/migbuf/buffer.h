@@ -97,14 +97,16 @@
  *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick
  *             to tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What
  *             grew was written: written is never taken for less. Counters are since the VM started, so a migration's
- *             first sample only sets the marks. V is at most what is missing of its disks
+ *             first sample only sets the marks; but what its files hold then was written. V is at most what is missing
+ *             of its disks
  *   U         as told, held; planned with its mean of the last minute (link.h)
  *   plan      migbuf_planner_tick over all, Ω without the reserves, weights, floor and interval as in the options. The
  *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
  *             a whole; when a migration begins to drain: its files
  *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
- *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), which nobody can exceed, but not
- *             less than a guest needs to run;
+ *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), W = T' and 0.1 s for each
+ *             disk, which nobody can exceed, and a sixteenth of that before anything was seen of it, and where the plan
+ *             lets it explore; but not less than a guest needs to run;
  *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
  *
  * Bins are kept for the picture and decide nothing: there is no host to stay below.
@@ -155,7 +157,7 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
-#define MIGBUF_REASON_FIRST 12  /**< planner: nothing is known of it yet, so it begins with a part of what is free */
+#define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
 #define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 
@@ -208,7 +210,8 @@ struct migbuf_migration {
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
     uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0:
-                                             unknown, its first seconds are planned as if it wrote nothing */
+                                             unknown: it begins with a part of what is free (see above), and what it
+                                             writes in the first interval that is seen counts as its rate */
 };
 
 /** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
@@ -279,7 +282,8 @@ struct migbuf_buffer_stats {
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
     uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
-    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed, drains included */
+    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: drains, and refusals of the
+                                  last ones that nobody has answered yet, included */
 };
 
 /**
@@ -347,8 +351,10 @@ MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, stru
  * After unknown everything that may be in force counts, and each tick asks for what is wanted once more (LOWER with
  * limits that may be in force already, PAUSE of a guest that may stand), until the outcome is done or something is found.
  *
- * Returns 0, or 1: more may be in force than was decided, so tick at once, within lag_ms of the tick that decided it.
- * A host whose calls can time out takes a lag_ms that is longer than that. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
+ * Returns 0, or 1: more may be in force than was decided, or it may be so later than now where lag_ms is 0; so tick at
+ * once, within lag_ms of the tick that decided it. A host whose calls can time out takes a lag_ms that is longer than
+ * that.
+ * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
  */
 MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 

@@ -20,7 +20,11 @@
 extern "C" {
 #endif
 
-/** Allocated bytes of an open file (st_blocks * 512): what it takes from Ω. Errors: MIGBUF_E_SYSTEM. */
+/**
+ * Allocated bytes of an open file (st_blocks * 512): what it takes from Ω. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID,
+ * MIGBUF_E_UNSUPPORTED for what is no file. The kernel counts no blocks of a block device: for an overlay on one, take
+ * file_highest_offset of migbuf_report_all_writes().
+ */
 MIGBUF_API int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_error *error);
 
 /** The block count follows seconds after the writes: a larger length is believed instead. */
@@ -47,14 +51,15 @@ struct migbuf_filesystem {
  * The file system of an open file or directory. btrfs compresses when its mount says so (/proc/self/mountinfo, where it
  * can be read) or the file's attributes do. Linux. Source: statfs(2), btrfs(5), and measured on ext4, xfs, btrfs and
  * tmpfs; zfs from its documentation (st_blocks at the end of a transaction group, 5 s).
- * What happens when it is full is another question: migbuf_cow_when_full. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID.
+ * What happens when it is full is another question: migbuf_cow_when_full. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID,
+ * MIGBUF_E_UNSUPPORTED for what is neither (a device lies in the file system of /dev).
  */
 MIGBUF_API int migbuf_cow_filesystem(int fd, struct migbuf_filesystem *filesystem, struct migbuf_error *error);
 
 /**
  * What each of these open files takes from Ω: allocated bytes, or the length where that is larger and `flags` has
  * MIGBUF_COW_LAGS (too much for a sparse file with extended_l2, never too little). All in one pass, all or none.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM with the index of the file in error->need.
+ * Errors: as migbuf_cow_file_bytes, with the index of the file in error->need.
  */
 MIGBUF_API int migbuf_cow_sizes(const int32_t *fds, size_t count, uint32_t flags, uint64_t *bytes,
                                 struct migbuf_error *error);
@@ -68,7 +73,8 @@ struct migbuf_volume {
 
 /**
  * Ω as its filesystem sees it (statvfs), by any descriptor in it. Ω for migbuf_buffer_new is `free_bytes` of the empty
- * volume: a 10 GiB ext4 has 9.75 GiB, 9.23 for others than root. Errors: MIGBUF_E_SYSTEM.
+ * volume: a 10 GiB ext4 has 9.75 GiB, 9.23 for others than root. Errors: MIGBUF_E_SYSTEM, MIGBUF_E_INVALID,
+ * MIGBUF_E_UNSUPPORTED for what is neither a directory nor a file.
  */
 MIGBUF_API int migbuf_cow_volume(int fd, struct migbuf_volume *volume, struct migbuf_error *error);
 
@@ -97,7 +103,8 @@ struct migbuf_full {
  * By what is known: ZFS answers EDQUOT (a dataset's quota), ext4 and XFS directories with a project id may; without one
  * they answer ENOSPC (quotas of users are not looked at: a volume for migrations has none), and so does a tmpfs. Else,
  * as on btrfs, by trying: a nameless file is allocated as large as it can get, and what the next larger size fails with
- * counts. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
+ * counts. Where there are no nameless files (FUSE, NFS) nothing is tried: MIGBUF_FULL_UNKNOWN, and room_bytes is what is
+ * free. Source: block/block-backend.c of QEMU (blk_get_error_action), measured on btrfs quota groups; ours.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_SYSTEM (no directory, no permission to write there).
  */
 MIGBUF_API int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error);

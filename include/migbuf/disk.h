@@ -12,8 +12,9 @@
  *
  *   pump: while (migbuf_disk_next(disk, &command) == 1) {
  *             rc = send(command.name, command.arguments, &reply);
- *             migbuf_report_to_disk(disk, rc, reply, length, &error);
+ *             migbuf_report_to_disk(disk, command.kind, rc, reply, length, &error);
  *         }
+ *         outcome = migbuf_disk_outcome(disk);
  *
  * migbuf_report_to_disk (report.h) is for hosts that hold replies as JSON text. Others call migbuf_disk_found or
  * migbuf_disk_status with what the reply says, and then migbuf_disk_answered.
@@ -214,7 +215,9 @@ MIGBUF_API int migbuf_disk_answered(struct migbuf_disk *d, int32_t outcome);
 /**
  * What became of the last apply, set, again or restore, for migbuf_buffer_outcome: MIGBUF_OUTCOME_DONE, _REFUSED when
  * nothing of it is in force, _UNKNOWN otherwise (also when a part of it is), 0 while commands are left to send. A learn
- * that finds everything as it should be leaves it as it is. NULL gives MIGBUF_E_INVALID.
+ * that finds everything as it should be leaves it as it is. Ask after every pump: a disk that QEMU refuses is left out
+ * while the others are served, and only this tells of it. _REFUSED, too, where a question got no answer before anything
+ * was sent. NULL gives MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_disk_outcome(const struct migbuf_disk *d);
 

@@ -88,12 +88,26 @@ struct migbuf_error {
 MIGBUF_API const char *migbuf_strerror(int code);
 
 /**
+ * A peer's text for a terminal or a log. What could move a cursor, begin another line, hide something or change the order
+ * of reading, and what is no UTF-8, becomes a backslash, x and two hex digits, byte by byte. All else stays as it is.
+ *
+ * Returns the length of the whole result, and writes as much of it to `out` as fits `out_bytes`, NUL-terminated and cut
+ * between two characters; out_bytes 0 (then out may be NULL) asks for the length. At most four times that of the text.
+ * A NULL text is an empty one.
+ *
+ * Example: the five bytes ESC, "[2J", newline -> a backslash, "x1b[2J", a backslash, "x0a": 11 bytes.
+ * What counts: U+0000 to 1F, 7F to 9F, marks and overrides of direction, and characters without a width (U+061C, 200B to
+ * 200F, 2028 to 202E, 2060 to 206F, FEFF). Source: ours, after the Unicode categories Cc, Cf, Zl and Zp. Any thread.
+ */
+MIGBUF_API size_t migbuf_printable(const char *text, char *out, size_t out_bytes);
+
+/**
  * Where a handle takes its memory from. One function does it all, as realloc does: `pointer` NULL allocates,
  * `new_bytes` 0 frees (and must succeed), anything else moves. `old_bytes` is what was asked for before. It may return
  * NULL when there is no memory; the library then returns MIGBUF_E_NOMEM with nothing changed. The record is copied by
  * the `_new` function that takes it; NULL in its place means malloc, realloc and free. These are the only function
  * pointers in the whole interface: from Go, pass NULL. Functions without a handle need no memory, but for the readers
- * of report.h and migbuf_qmp_parse(), which say where theirs comes from.
+ * of report.h, which say where theirs comes from.
  */
 struct migbuf_allocator {
     void *context; /**< whatever resize needs; handed to it */

@@ -69,7 +69,8 @@ MIGBUF_API int migbuf_growth_init(struct migbuf_growth *g);
  * m = e^-0.1, (16 m + 10) / (16 m + 160) = 0.140.
  * Example of the credit: 16 units/s, requests of up to 32 units, the guest did 40 units in each of three seconds.
  * Counted are 40 of 33.6 + 16, then 9.6 + 16 = 25.6, then 16: together 33.6 + 3 * 16, which is what QEMU lets through.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (unit 0, interval not positive, request not finite). Any thread.
+ * Errors: MIGBUF_E_INVALID (also for a record that migbuf_growth_init has not made), MIGBUF_E_RANGE (unit 0, interval not
+ * positive, request INFINITY). Any thread.
  */
 MIGBUF_API int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double interval_s,
                                     uint64_t file_bytes, uint64_t writes, uint64_t written_bytes, double units_per_s,

@@ -173,10 +173,10 @@ MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t 
 MIGBUF_API int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_bytes, uint64_t *bytes);
 
 /**
- * Metadata that so many units bring along when each lies where none was before: a table for each, and the refcount
- * blocks of all these clusters.
+ * Metadata that so many units bring along when each lies where none was before: a table for each, as many as it reaches
+ * over where it is larger than a table's reach, and the refcount blocks of all these clusters.
  *
- *   units * (1 + (clusters of a unit + 1) / (cluster / 2 - 1)) * cluster
+ *   units * (tables + (clusters of a unit + tables) / (cluster / 2 - 1)) * cluster        tables = ceil(unit / reach)
  *
  * Example: 1000 units in 4 KiB clusters: 1000 * (1 + 2 / 2047) * 4096 = 4'100'002. Source: ours; without the refcount
  * blocks files were 0.05 % larger than claimed. Errors: those of migbuf_geometry_check, MIGBUF_E_RANGE. Any thread.

@@ -101,9 +101,14 @@ MIGBUF_API int migbuf_link_flow_update(struct migbuf_link_flow *f, uint64_t now_
                                        double *bytes_per_s);
 
 /**
- * A size as LXD and Incus write it in an operation's metadata: "1234", "1.23GB", "110.5MiB", "1.2GB (110MB/s)". Decimal
- * units are powers of 1000, those with an i of 1024; what comes after a blank does not count. Rounded down.
- * Errors: MIGBUF_E_PROTOCOL for anything else, MIGBUF_E_RANGE beyond 2^62.
+ * A counter of bytes as LXD and Incus write it in an operation's metadata: "1234", "110.5MiB", "1.2GB (110MB/s)", or with
+ * a description before it, "vm1: 1.20GB (110.00MB/s)" -> 1'200'000'000. Decimal units are powers of 1000, those with an i
+ * of 1024. Rounded down. The description ends with the text's last ": ".
+ *
+ * MIGBUF_E_PROTOCOL for anything else, so for texts that have no counter: "vm1: 45% (110.00MB/s)", "vm1: 110.00MB/s", and
+ * "Live migration: 3.00MB remaining (110.00MB/s)", which counts what is left. Source: SetProgressMetadata of both servers
+ * (LXD 5.21 shared/util.go, Incus internal/server/operations/util.go), buildProgressData (LXD shared/ioprogress/tracker.go).
+ * Other errors: MIGBUF_E_RANGE beyond 2^62, MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes);
 
@@ -118,13 +123,15 @@ struct migbuf_link_tcp {
 };
 
 /**
- * TCP_INFO of a connected socket. Linux. Reads only; the descriptor stays the caller's.
+ * TCP_INFO of a connected socket; of a multipath connection (MPTCP, Linux 5.16 and newer; before, its first subflow alone)
+ * the sum of its subflows, with the longest busy time. Where a subflow has left, the sum is smaller than before. Linux.
+ * Reads only; the descriptor stays the caller's.
  * Errors: MIGBUF_E_SYSTEM (error->os_errno: not a socket, …), MIGBUF_E_UNSUPPORTED: not TCP, a kernel before 4.10 (it
  * does not tell rate and busy time), or not Linux.
  */
 MIGBUF_API int migbuf_link_tcp(int fd, struct migbuf_link_tcp *tcp, struct migbuf_error *error);
 
-/** Room for an address with its port: "[fe80::1]:65535". */
+/** Room for an address with its port: "[fe80::1%eth0]:65535". */
 #define MIGBUF_LINK_ADDRESS 64
 
 /** A TCP connection of this machine, whoever owns it. A record. */
@@ -137,9 +144,10 @@ struct migbuf_link_connection {
 
 /**
  * The established TCP connections between two addresses, by sock_diag: for a socket that QEMU or another process owns.
- * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. IPv4 within IPv6
- * counts as IPv4. Returns how many. Linux; sees the network namespace of the calling thread only. No privilege is
- * needed.
+ * `local` and `remote` are "ADDRESS:PORT", "ADDRESS" or ":PORT" (IPv6 in brackets); NULL for any. A link-local address
+ * may have its interface, "fe80::1%eth0" or "fe80::1%2"; without it, those of all interfaces are found. IPv4 within IPv6
+ * counts as IPv4. Each subflow of a multipath connection is one of its own. Returns how many. Linux; sees the network
+ * namespace of the calling thread only. No privilege is needed.
  *
  * Example: migbuf_link_connections(NULL, "10.0.0.2:8443", list, 16, &error) -> 2, one for NBD and one for memory.
  * Errors: MIGBUF_E_INVALID (an address that is none, nowhere to write), MIGBUF_E_TOO_BIG with need and have

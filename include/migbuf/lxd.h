@@ -16,31 +16,43 @@
  * json_set_alloc_funcs()), which a handle's cannot stand in for; the handle and the bytes of replies come from its own.
  * No signals are used and no environment is read: no proxy, no LXD_DIR.
  *
- * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, and the
- * operation where the server makes one. A server that has been restarted is connected to again by the next call.
+ * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, reading it,
+ * and the operation where the server makes one. What may come on top is two passes over the reply's bytes, some ms per
+ * MiB. A server that has been restarted is connected to again by the next call. An operation is waited for by the
+ * server; one that does not wait is asked again after 50 ms, then 100, and so on up to once a second.
  *
- * **Bounds.** A reply longer than max_reply_bytes is not read to its end. Nothing is taken from a reply that is not
+ * **Bounds.** Not read to its end is a reply that is longer than max_reply_bytes, or has headers of more than 64 KiB. Not
+ * parsed is one with more than 4096 + max_reply_bytes / 32 values (a bracket counts as one) or 256 levels: 16 MiB of
+ * "{},{}," would be 1.3 GB. So no call has more than 8 times max_reply_bytes and 1 MiB in use, 129 MiB by default.
+ * (jansson aborts where memory ends within a token: what a reply needs at most is asked for in one piece first, 4 bytes
+ * for each of its own and up to 576 for each value, and given back untouched.) Nothing is taken from a reply that is not
  * whole.
+ *
+ * **What goes into a request.** Names and values are escaped, and what is no UTF-8 is refused: the servers would change it
+ * unasked. Of what a server says only an operation's id comes back in a request, and only when it is letters, digits, "-"
+ * and "_". Redirections are not followed.
  *
  * **What a server can** is asked by its API extensions, never by its version: LXD 5.0.2 up to current, Incus 6.x. Where
  * answers differ (a volume is made at once, or by an operation; usage left out where it is 0; progress in two forms)
  * the calls here give the same record.
  *
  * Shared errors. In all cases outputs are untouched, and migbuf_lxd_said() has the server's own words, if any.
- *   MIGBUF_E_INVALID      a pointer is NULL, a name is empty or longer than MIGBUF_LXD_NAME - 1
+ *   MIGBUF_E_INVALID      a pointer is NULL, a name is empty or longer than MIGBUF_LXD_NAME - 1, a text is no UTF-8
  *   MIGBUF_E_RANGE        timeout_ms 0
  *   MIGBUF_E_SYSTEM       no connection; os_errno: ENOENT or ECONNREFUSED (no server there), EACCES (no permission)
  *   MIGBUF_E_TIMEOUT      the deadline passed; what was asked for may still happen
  *   MIGBUF_E_CLOSED       the reply was cut
- *   MIGBUF_E_TOO_BIG      the reply is longer than the bound (need 0), or a list longer than its array (need, have:
- *                         items), or a name in a reply does not fit its field
+ *   MIGBUF_E_TOO_BIG      the reply is beyond the bounds (need 0), or a list longer than its array (need, have: items),
+ *                         or a name in a reply does not fit its field
  *   MIGBUF_E_PROTOCOL     the reply is not what this interface speaks
  *   MIGBUF_E_NOTFOUND     404
  *   MIGBUF_E_EXISTS       409: the name is taken
- *   MIGBUF_E_PEER         the server refused, or its operation failed; error->need is the HTTP status
+ *   MIGBUF_E_PEER         the server refused, points elsewhere, or its operation failed; error->need is the HTTP status,
+ *                         whether the reply was JSON or not
  *   MIGBUF_E_UNSUPPORTED  this server cannot do it; the text begins with "not supported: "
  *   MIGBUF_E_NOMEM        no memory for the reply; what was asked for may have happened. libcurl does not always say
- *                         that it was memory it lacked: then one of the others
+ *                         that it was memory it lacked: then one of the others. And it says so of a single header line
+ *                         beyond its own bound (100 KiB)
  *
  * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
  * the server's default.
@@ -87,8 +99,10 @@ MIGBUF_API int migbuf_lxd_open(const char *where, const struct migbuf_lxd_option
 MIGBUF_API void migbuf_lxd_free(struct migbuf_lxd *lxd);
 
 /**
- * What the server (or libcurl) said when the last call failed: "Storage pool not found"; "" when it said nothing, and
- * after a success. At most 511 bytes of UTF-8. Lives until the next call on the handle. Never NULL.
+ * What the server (or libcurl) said when the last call failed: "Storage pool not found"; "HTTP status 502" where it had
+ * no words, the place where a redirection points to, "" when there is nothing to say, and after a success. At most 511
+ * bytes of UTF-8, cut between two characters, and made printable (migbuf_printable). Lives until the next call on the
+ * handle. Never NULL. Names in records are as the server has them: make them printable before you show them.
  */
 MIGBUF_API const char *migbuf_lxd_said(const struct migbuf_lxd *lxd);
 
@@ -270,6 +284,45 @@ MIGBUF_API int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, con
 MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char *project, const char *vm,
                                              uint64_t bytes, uint32_t timeout_ms, struct migbuf_error *error);
 
+/* ---- its names in QEMU ---- */
+
+/** What a device is called in QEMU. A record. */
+struct migbuf_lxd_names {
+    char node[64];     /**< its block node without an overlay: for migbuf_disk_watch() */
+    char overlay[64];  /**< the node a migration puts on top; "": the server moves no such device. See below */
+    char target[64];   /**< the node for the disk on the other host, mirrored to; "" as above */
+    char device[288];  /**< the id of its QEMU device: qdev in query-block, with io.bus virtio-scsi and nvme */
+    char backend[336]; /**< qdev in query-block, with io.bus virtio-blk */
+};
+
+/**
+ * What LXD or Incus (`kind`: MIGBUF_LXD_LXD, _INCUS) calls the device `device` of a VM in its QEMU.
+ *
+ *   name     "-" becomes "--", then "/" becomes "-"
+ *   device   "dev-lxd_" or "dev-incus_", and the name, however long
+ *   node     "lxd_" or "incus_", and the name; one longer than 27 (LXD) or 25 (Incus) bytes is replaced by so many
+ *            characters of its SHA-256 in base64url
+ *   overlay, target
+ *            LXD: "lxd_root_snapshot" and "lxd_root_nbd", for the device "root" alone: it moves no other.
+ *            Incus: node_snap and node_nbd. Before 6.23 it had "incus_root_snapshot", and moved "root" alone
+ *
+ * **Names are for recognising, not for finding.** Which node is on top of a device is what QEMU says (query-blockstats,
+ * by qdev): overlays had other names before and may again, and after a snapshot of a running VM on a qcow2 pool Incus
+ * leaves "incus_root_overlay1" there.
+ *
+ * Examples, LXD: "root" -> node lxd_root, device dev-lxd_root, backend /machine/peripheral/dev-lxd_root/virtio-backend;
+ * "root-disk" -> node lxd_root--disk, no overlay; "a/b" -> node lxd_a-b; "system-disk-of-the-mail-host" -> node
+ * lxd_fV-B812K5Nhy2sSel0qpoxdoY6Y. Incus: "root-disk" -> node incus_root--disk, overlay incus_root--disk_snap;
+ * "system-disk-of-the-mail-host" -> node incus_fV-B812K5Nhy2sSel0qpoxdoY.
+ * Source: LXD at a83edf2, qemuDeviceNameOrID (lxd/instance/drivers/driver_qemu_templates.go), PathNameEncode
+ * (lxd/storage/filesystem/fs.go), addDriveConfig and migrateSendLive (driver_qemu.go); Incus at be7afc5, blockNodeName,
+ * addDriveConfig (internal/server/instance/drivers/driver_qemu.go), hashValue, ephemeralSnapshotName,
+ * migrationNBDTarget (util.go).
+ * Errors: MIGBUF_E_INVALID, also for an empty name; MIGBUF_E_TOO_BIG for one longer than MIGBUF_LXD_NAME - 1 (the
+ * servers allow 63). Any thread.
+ */
+MIGBUF_API int migbuf_lxd_names(int32_t kind, const char *device, struct migbuf_lxd_names *names);
+
 /* ---- migrations ---- */
 
 #define MIGBUF_LXD_MAY_CANCEL 1u /**< flag: the server lets it be cancelled */
@@ -282,7 +335,8 @@ struct migbuf_lxd_migration {
     char instance[MIGBUF_LXD_NAME]; /**< may be a container: ask migbuf_lxd_vm() */
     char location[MIGBUF_LXD_NAME]; /**< member that carries it out, "none" without a cluster */
     char stage[MIGBUF_LXD_NAME];    /**< "fs", "block", … : what the progress is of; "" where nothing is said */
-    uint64_t processed_bytes;       /**< of that stage */
+    uint64_t processed_bytes;       /**< of that stage; where older servers list past ones beside it, of all of them, and
+                                         stage, speed and percent are those of the largest */
     uint64_t speed_bytes_per_s;     /**< the mean since the stage began; 0 where nothing is said */
     int32_t percent;                /**< 0 … 100, -1 where nothing is said */
     uint32_t flags;                 /**< MIGBUF_LXD_MAY_CANCEL | _HAS_PROCESSED, each where it is so */
@@ -303,12 +357,13 @@ MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_
 /* ---- anything else ---- */
 
 /**
- * One request as it stands: `path` begins with a slash, mostly "/1.0/"; `project` and `target` are not added. Where the
- * server makes an operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there
+ * One request as it stands: `method` is GET, POST, PUT, PATCH or DELETE; `path` begins with a slash, mostly "/1.0/", and is
+ * printable ASCII without blanks (escape what you put in); `project` and `target` are not added. `body` is JSON, NULL for
+ * none. Where the server makes an operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there
  * is one) and lives until the next call on the handle; text and text_bytes may be NULL.
  *
  * Example: migbuf_lxd_call(lxd, "GET", "/1.0/networks", NULL, 5000, &text, &bytes, NULL) -> ["/1.0/networks/lo"].
- * Errors: the shared ones.
+ * Errors: the shared ones; MIGBUF_E_INVALID, with nothing sent, for another method or path.
  */
 MIGBUF_API int migbuf_lxd_call(struct migbuf_lxd *lxd, const char *method, const char *path, const char *body,
                                uint32_t timeout_ms, const char **text, uint64_t *text_bytes,

@@ -11,7 +11,9 @@
  *  - Returns: 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
  *  - Time is an argument; nothing here reads a clock, a random source, the environment or a file unless its name says
  *    so.
- *  - Pure functions take and give double; sizes and decisions are integers, rounded down.
+ *  - Pure functions take and give double; sizes and decisions are integers, rounded down. A number is 0 to 10^50, or
+ *    INFINITY where a line says so; one that must be above 0 is at least 10^-50. Beyond that MIGBUF_E_RANGE, for NaN
+ *    MIGBUF_E_INVALID. So nothing in between overflows: no result is NaN, and none is INFINITY unless a line says so.
  *  - A struct whose first field is `uint64_t size` may grow: fill it with its _init function, or set size to sizeof
  *    where it is a result. A program compiled with an older one is served as before; fields the library does not know
  *    must be zero (MIGBUF_E_STRUCT) and read as zero. Structs without it are records: they never grow.

@@ -31,12 +31,15 @@
  * the bound, the engine is broken for ever: every call that moves on returns MIGBUF_E_PROTOCOL or MIGBUF_E_TOO_BIG,
  * after the messages that came before have been taken.
  *
- * **Threads and memory.** One handle, one thread at a time; any thread. No globals of ours. Parsing uses jansson, whose
- * memory comes from its own process-wide allocator, not from the handle's. A host may set that one
- * (json_set_alloc_funcs), a library must not, and this one does not. All that a message can need (20 to 200 times its
- * length) is asked for in one piece first and MIGBUF_E_NOMEM said where it is not there, because jansson does not
- * survive every failed allocation; it is given back before the call returns. jansson's first object in a process picks
- * a hash seed: it may read /dev/urandom then, unless the host called json_object_seed() before.
+ * **Threads and memory.** One handle, one thread at a time; any thread. No globals of ours. Whatever a peer sends costs
+ * time in proportion to its length (some ms a MiB) and the memory of that length: no tree is built of it.
+ *
+ * Only the arguments of a caller's command are read by jansson, whose memory comes from its own process-wide allocator,
+ * not from the handle's. A host may set that one (json_set_alloc_funcs), a library must not, and this one does not. All
+ * that a text can need (10 MB and 40 times its length at most) is asked for in one piece first and MIGBUF_E_NOMEM said
+ * where it is not there, because jansson does not survive every failed allocation; it is given back before the call
+ * returns. jansson's first object in a process picks a hash seed: it may read /dev/urandom then, unless the host called
+ * json_object_seed() before.
  *
  * Source: docs/interop/qmp-spec.rst of QEMU, and the behaviour of QEMU 7.2.22 as measured.
  */
@@ -88,15 +91,23 @@ struct migbuf_qmp_options {
                                      query-qmp-schema of QEMU 7.2 is 207'009 bytes */
     uint64_t max_events; /**< events (and invalid messages nobody waits for) kept until taken; when one more comes
                               the oldest is dropped and counted in lost_events; 1 … 1'000'000, default 256 */
+    uint64_t max_event_bytes; /**< memory of those that are kept: their text and some 150 bytes each. When one more would
+                              go beyond it, as many of the oldest as need be are dropped and counted. The newest is kept
+                              even where it is longer. 1024 … 2^40, default 4 MiB */
 };
 
-/** The engine. Memory: max_message_bytes for the message being read, and what has not been taken or sent yet. */
+/**
+ * The engine. Memory: at most three times max_message_bytes for the message being read, the events that were not taken
+ * (max_event_bytes, or one message where that is longer), and what the host leaves there: the greeting and answers not
+ * taken, commands not sent. Each call takes time in proportion to the bytes or messages it moves, however many wait.
+ */
 struct migbuf_qmp;
 
 /**
  * Fills *options with the defaults. `size` is sizeof *options in the caller's build.
  *
- * Example: migbuf_qmp_options_init(&o, sizeof o) -> 0, o.max_message_bytes 1048576, o.max_events 256.
+ * Example: migbuf_qmp_options_init(&o, sizeof o) -> 0, o.max_message_bytes 1048576, o.max_events 256,
+ * o.max_event_bytes 4194304.
  * Errors: MIGBUF_E_INVALID (NULL), MIGBUF_E_STRUCT (size smaller than the first version or above 65536).
  */
 MIGBUF_API int migbuf_qmp_options_init(struct migbuf_qmp_options *options, uint64_t size);
@@ -124,7 +135,8 @@ MIGBUF_API void migbuf_qmp_free(struct migbuf_qmp *engine);
  * Example: migbuf_qmp_command(q, "stop", NULL, &id) -> 0, id 1; after the negotiation migbuf_qmp_output() shows
  * {"execute":"stop","id":1} and a line feed.
  * Errors: MIGBUF_E_INVALID (name, or arguments that are not as said), MIGBUF_E_TOO_BIG (arguments longer than
- * max_message_bytes or nested too deeply), MIGBUF_E_NOMEM, or the code that broke the engine. *id is untouched then.
+ * max_message_bytes, nested deeper than 256 levels, or of more values than 16384 and one for each 16 bytes),
+ * MIGBUF_E_NOMEM, or the code that broke the engine. *id is untouched then.
  * Keeps no pointer.
  */
 MIGBUF_API int migbuf_qmp_command(struct migbuf_qmp *engine, const char *name, const char *arguments, uint64_t *id);
@@ -146,7 +158,8 @@ MIGBUF_API int migbuf_qmp_sent(struct migbuf_qmp *engine, uint64_t bytes_count);
 
 /**
  * Takes bytes that have arrived, in any portions. Messages that they complete can be taken with migbuf_qmp_next();
- * migbuf_qmp_output() may have become longer.
+ * migbuf_qmp_output() may have become longer. Until it returns it holds all messages of the portion, some 150 bytes beside
+ * each, and keeps what the bounds allow then: portions of 16 KiB are a good size.
  *
  * Errors: MIGBUF_E_INVALID; MIGBUF_E_NOMEM: nothing was taken, feed the same bytes again later; MIGBUF_E_PROTOCOL and
  * MIGBUF_E_TOO_BIG: the engine is broken (see above), the messages before that point are there.
@@ -195,13 +208,12 @@ MIGBUF_API uint64_t migbuf_qmp_pending(const struct migbuf_qmp *engine);
  * Reads one message without an engine, for a host that has a monitor of its own. `line` holds exactly one message
  * (white space and line ends around it are fine) and is *written to*: repairs as above, NULs behind the parts handed
  * out. The pointers in *message point into it, so give memory of C that lives as long as they are used. Allocates
- * nothing of its own (jansson does while it runs). `id` is taken as it stands. Does not bound the length: the caller
- * has the line already.
+ * nothing. `id` is taken as it stands. Does not bound the length: the caller has the line already.
  *
  * Example: {"timestamp":{"seconds":5,"microseconds":7},"event":"STOP"} -> 0, kind MIGBUF_QMP_EVENT, name "STOP", text
  * "{}", text_bytes 2, seconds 5, microseconds 7, id_kind MIGBUF_QMP_ID_NONE.
- * Errors: MIGBUF_E_INVALID (NULL), MIGBUF_E_NOMEM; *message untouched. A line that is no message is no error of this
- * call: returns 0 with kind MIGBUF_QMP_INVALID, and `id` where it could be read.
+ * Errors: MIGBUF_E_INVALID (NULL); *message untouched. A line that is no message is no error of this call: returns 0
+ * with kind MIGBUF_QMP_INVALID, and `id` where it could be read.
  */
 MIGBUF_API int migbuf_qmp_parse(char *line, uint64_t line_bytes, struct migbuf_qmp_message *message);
 

@@ -13,14 +13,16 @@
  *     migbuf_qmp_socket_engine().
  *
  * Every wait ends: `timeout_ms` counts on CLOCK_MONOTONIC from the call, interrupted system calls go on with what is
- * left. The socket is close-on-exec, sends do not raise SIGPIPE, signals and threads are not touched. QEMU serves one
- * client per monitor: a second connection is accepted by the kernel and hears nothing until the first one leaves.
+ * left. The time in which arrived bytes are looked at is part of it: at most 256 KiB are read between two looks at the
+ * clock, and what they cost is in proportion to their length (qmp.h). The socket is close-on-exec, sends do not raise
+ * SIGPIPE, signals and threads are not touched. QEMU serves one client per monitor: a second connection is accepted by
+ * the kernel and hears nothing until the first one leaves.
  *
  * A handle belongs to one thread at a time. Where a function takes a `struct migbuf_error *` it comes last and may be
- * NULL. All functions that move bytes share these errors: MIGBUF_E_TIMEOUT; MIGBUF_E_CLOSED (the peer closed; what it
- * said before can still be taken); MIGBUF_E_SYSTEM with os_errno; MIGBUF_E_NOMEM (nothing is lost: call again);
- * MIGBUF_E_PROTOCOL and MIGBUF_E_TOO_BIG (the engine is broken, see migbuf/qmp.h). Closed and broken are for ever: free
- * the handle and open another.
+ * NULL. All functions that move bytes share these errors: MIGBUF_E_TIMEOUT; MIGBUF_E_CLOSED (the peer closed, or it takes
+ * no more bytes, which is noticed when something is sent; what it had said by then can still be taken); MIGBUF_E_SYSTEM
+ * with os_errno; MIGBUF_E_NOMEM (nothing is lost: call again); MIGBUF_E_PROTOCOL and MIGBUF_E_TOO_BIG (the engine is
+ * broken, see migbuf/qmp.h). Closed and broken are for ever: free the handle and open another.
  */
 #include "migbuf/qmp.h"
 
@@ -32,14 +34,16 @@ extern "C" {
 struct migbuf_qmp_socket;
 
 /**
- * Connects to the monitor's socket and waits until the negotiation is done. The greeting is left in the engine for
- * migbuf_qmp_next(), for who wants QEMU's version. `options` and `allocator` as in migbuf_qmp_new().
+ * Connects to the monitor's socket and waits until the negotiation is done. `path` is that of a file, 1 … 107 bytes long.
+ * An abstract address cannot be given so: connect to it, and hand the descriptor to migbuf_qmp_socket_adopt(). The
+ * greeting is left in the engine for migbuf_qmp_next(), for who wants QEMU's version. `options` and `allocator` as in
+ * migbuf_qmp_new().
  *
  * Example: migbuf_qmp_socket_open("/run/vm1/qmp", NULL, NULL, 5000, &s, &error).
  * Errors: the shared ones; MIGBUF_E_TIMEOUT without a greeting means in most cases that another client holds the
  * monitor; MIGBUF_E_SYSTEM when nobody listens (ECONNREFUSED, ENOENT); MIGBUF_E_TOO_BIG when the path does not fit a
- * unix address (the error's need and have are bytes); MIGBUF_E_INVALID, MIGBUF_E_RANGE and MIGBUF_E_STRUCT. *s is
- * untouched then. The caller owns *s and gives it back with migbuf_qmp_socket_free().
+ * unix address (the error's need and have are bytes); MIGBUF_E_INVALID (also for an empty path), MIGBUF_E_RANGE and
+ * MIGBUF_E_STRUCT. *s is untouched then. The caller owns *s and gives it back with migbuf_qmp_socket_free().
  */
 MIGBUF_API int migbuf_qmp_socket_open(const char *path, const struct migbuf_qmp_options *options,
                                       const struct migbuf_allocator *allocator, uint32_t timeout_ms,

@@ -13,7 +13,9 @@
  *   MIGBUF_E_INVALID    a pointer is NULL
  *   MIGBUF_E_PROTOCOL   not JSON, not the expected shape, a member is missing or of the wrong type
  *   MIGBUF_E_RANGE      a number is negative where none can be, or beyond double
- *   MIGBUF_E_TOO_BIG    a string does not fit its field, or the text is nested deeper than 256 levels
+ *   MIGBUF_E_TOO_BIG    a string does not fit its field; or the text is nested deeper than 256 levels, or holds more
+ *                       values than 16384 and one for each 16 bytes. So no text takes more memory than 10 MB and 40 times
+ *                       its length while it is read. (QEMU's densest answer, query-qmp-schema, has 13 bytes for each.)
  *   MIGBUF_E_NOTFOUND   no such node, device or job in it
  *   MIGBUF_E_NOMEM      from malloc or jansson: a reader has no handle, so it takes a copy of the text from malloc, and
  *                       jansson uses its own process-wide allocator (which is the host's to set, not ours). Both are
@@ -61,7 +63,8 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
  * | anything else | nobody knows: a time-out, a lost connection | not looked at | MIGBUF_OUTCOME_UNKNOWN |
  *
  * What it says: for MIGBUF_DISK_QUERY every entry of query-block that is a guest's disk goes to migbuf_disk_found(),
- * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome.
+ * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome; after
+ * MIGBUF_E_NOMEM the disk waits for it as before: say it again, or send the command again.
  *
  * Example: while (migbuf_disk_next(disk, &command) == 1) {
  *     rc = migbuf_qmp_socket_call(socket, command.name, command.arguments, 5000, &answer, NULL);
@@ -71,20 +74,26 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
 MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, int result, const char *text,
                                      uint64_t text_bytes, struct migbuf_error *error);
 
-/** What a guest wrote, by query-blockstats. */
+/**
+ * What a guest wrote, by query-blockstats. Its file is the last of the children: below the format (qcow2), and below every
+ * filter on top of that (throttle, copy-on-read, a mirror with a filter-node-name), where offsets are still the guest's. An
+ * overlay with an external data file (data_file) has that for its file. The guest's bytes lie there where the guest wrote
+ * them: then only migbuf_report_node() tells what both files take.
+ */
 struct migbuf_write_report {
     char node_name[64];           /**< the disk's top node, "" when unnamed */
-    char parent_node_name[64];    /**< its file child: what block-set-write-threshold wants; "" when there is none */
+    char parent_node_name[64];    /**< its file: what block-set-write-threshold wants; "" when there is none */
     uint64_t write_bytes;         /**< stats.wr_bytes: written by the guest since start, zero-writes at full length */
     uint64_t write_operations;    /**< stats.wr_operations */
-    uint64_t file_highest_offset; /**< parent.stats.wr_highest_offset: bytes of the file ever written or tried */
+    uint64_t file_highest_offset; /**< its file's stats.wr_highest_offset: bytes of it ever written or tried */
     int32_t has_parent;           /**< 0: no child (a raw top node), and the two fields above are empty */
     int32_t reserved; /**< 0 */
 };
 
 /**
  * One guest disk out of what query-blockstats returned, by `qdev` or by `node_name`; either may be NULL, with both
- * given both must fit.
+ * given both must fit. A node under filters counts as its disk's: an overlay is found by its own name while a mirror with
+ * a filter-node-name runs.
  *
  * Example: [{"qdev": "dev-x", "node-name": "n0", "stats": {"wr_bytes": 4096, "wr_operations": 1, …}}] and "dev-x", NULL
  * -> write_bytes 4096, write_operations 1, has_parent 0.
@@ -154,7 +163,7 @@ struct migbuf_migrate_report {
     uint64_t dirty_pages_per_s; /**< ram.dirty-pages-rate */
     uint64_t expected_downtime_ms; /**< expected-downtime */
     uint64_t cpu_throttle_percent; /**< cpu-throttle-percentage, of auto-converge */
-    double mbps;     /**< megabits per second */
+    double mbps;     /**< megabits per second; 0 also where QEMU says -1, for none */
     int32_t has_ram; /**< 0: no ram statistics in this answer */
     int32_t reserved; /**< 0 */
 };

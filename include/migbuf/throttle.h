@@ -6,8 +6,8 @@
  * The paper's write rate made exact, and the clamps that make it safe. Pure: doubles in, doubles out.
  *
  * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper
- * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE, and outputs are untouched then. INFINITY
- * is fine where a line says so. Nothing is kept. Any thread.
+ * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number or one beyond 10^50 MIGBUF_E_RANGE (migbuf.h), and outputs
+ * are untouched then. INFINITY is fine where a line says so. Nothing is kept. Any thread.
  */
 #include "migbuf/error.h"
 
@@ -30,7 +30,7 @@ MIGBUF_API int migbuf_throttle_constants_init(struct migbuf_throttle_constants *
  * The rate h of one migration before any clamp.
  *
  *   h = (E / tau) * exp(-a * f / ((E - f) + e_s)) + e_r        and e_r alone when E <= f
- *     E  capacity_bytes   size of the open (not full) bins the migration lies in; 0 .. INFINITY excluded
+ *     E  capacity_bytes   size of the open (not full) bins the migration lies in; 0 .. 10^50
  *     f  used_bytes       what lies in them, everybody's data
  *     a  priority         mean stack position, >= 1; see migbuf_priority_mean
  *
@@ -65,6 +65,7 @@ MIGBUF_API int migbuf_throttle_literal(double bin_bytes, double file_bytes, doub
  *     T  interval_s     longest time to the next decision
  *     b  burst_s        QEMU's bucket: 0.1 s
  *
+ * `room` may be INFINITY; then so is the cap.
  * Why: without it T = 5 s and a guest without limit puts 612 MB into a 100 MB bin in 12 ticks (each tick starts below
  * the curve's knee or beyond its pole). Example (MB): cap(512, 16, 1, 0.1, 0) = 29.0909. Source: ours.
  */

@@ -12,7 +12,8 @@ package bench
 static int loop(uint64_t n, uint64_t ticks)
 {
     struct migbuf_geometry disk = { .virtual_bytes = 20ull << 30, .cluster_bytes = 65536, .subcluster_bytes = 65536,
-                                    .request_bytes = 65536, .flags = MIGBUF_GEOMETRY_ALIGNED };
+                                    .request_bytes = 65536, .queue_bytes = 4 << 20, .extra_bytes = MIGBUF_NONE,
+                                    .flags = MIGBUF_GEOMETRY_ALIGNED };
     struct migbuf_sample *sample = calloc(n, sizeof *sample);
     struct migbuf_decision *decision = calloc(n, sizeof *decision);
     struct migbuf_buffer *b = NULL;
@@ -28,7 +29,7 @@ static int loop(uint64_t n, uint64_t ticks)
     for (uint64_t t = 0; t < ticks && rc >= 0; t++) {
         for (uint64_t id = 0; id < n; id++)
             sample[id] = (struct migbuf_sample){ .id = id, .file_bytes = ((t + id) % 500) << 20 };
-        rc = migbuf_buffer_sample(b, sample, n);
+        rc = migbuf_buffer_sample(b, t * 1000, sample, n);
         if (rc == 0)
             rc = migbuf_buffer_tick(b, t * 1000, decision, n);
     }

@@ -49,14 +49,36 @@ func run(t *testing.T, arguments ...string) Summary {
 // Three guests leave through a buffer that they would fill in seconds: none fails, no acknowledged write is lost, the
 // host's limits are in force afterwards.
 func TestEvacuation(t *testing.T) {
-	if s := run(t); s.Moved != 3 || s.Decisions < 10 {
+	if s := run(t, "-policy", "paper"); s.Moved != 3 || s.Decisions < 10 {
 		t.Errorf("%+v", s)
 	}
 }
 
-// One migration is given up: its writes are merged back and its host's limits restored while the others leave.
+// Three of four migrations are given up, each at another place: their writes are merged back and their host's limits
+// restored while the fourth leaves.
 func TestGivenUp(t *testing.T) {
-	if s := run(t, "-policy", "planner", "-give-up", "1"); s.Moved != 2 || s.Reverted != 1 {
+	if s := run(t, "-vms", "4", "-give-up", "0:base,1:mirror,2:memory"); s.Moved != 1 || s.Reverted != 3 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// One QEMU does nothing for some seconds: what is in force on it is unknown meanwhile, and all leave nevertheless.
+func TestOneHangs(t *testing.T) {
+	if s := run(t, "-hang", "1"); s.Moved != 3 || s.Unknown == 0 || s.Refused != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWhereToGiveUp(t *testing.T) {
+	if where, err := givenUp("0:base,2:memory", 3); err != nil || len(where) != 2 || where[2] != "memory" {
+		t.Error(where, err)
+	}
+	if where, err := givenUp("", 3); err != nil || len(where) != 0 {
+		t.Error(where, err)
+	}
+	for _, text := range []string{"3:base", "-1:base", "0", "0:", "0:end", "x:base", "0:base,", ","} {
+		if _, err := givenUp(text, 3); err == nil {
+			t.Error(text)
+		}
 	}
 }

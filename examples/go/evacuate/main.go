@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -95,6 +97,7 @@ type Summary struct {
 	Decisions      int     `json:"decisions"`
 	Pauses         int     `json:"pauses"`
 	Refused        int     `json:"refused"`
+	Unknown        int     `json:"unknown"`
 	LateTicks      uint64  `json:"late_ticks"`
 	SlowestMs      int64   `json:"slowest_limit_ms"`
 	Seconds        float64 `json:"seconds"`
@@ -104,13 +107,18 @@ func main() {
 	vms := flag.Int("vms", 3, "VMs to move, 1 to 16")
 	buffer := flag.Int("buffer", 64, "the volume all share, MiB")
 	rate := flag.Int("link", 12, "the link all share, MB/s")
-	policy := flag.String("policy", "paper", "paper, planner, or literal, which overflows")
-	giveUp := flag.Int("give-up", -1, "this VM's migration is given up after its base is copied, and reverted")
+	policy := flag.String("policy", "planner", "planner, paper, or literal, which overflows")
+	giveUp := flag.String("give-up", "", "VM:WHERE,…: these VMs' migrations are given up and reverted, when their base is copied\n(base), their disk is mirrored (mirror) or their memory is sent (memory)")
+	hang := flag.Int("hang", -1, "this VM's QEMU does nothing for three seconds while its base is copied")
 	tree := flag.String("build", "build", "migbuf's build tree, for the guest and its checker")
 	asJSON := flag.Bool("json", false, "the summary as JSON on standard output")
 	flag.Parse()
 	policies := map[string]migbuf.Policy{"paper": migbuf.PolicyPaper, "planner": migbuf.PolicyPlanner, "literal": migbuf.PolicyLiteral}
-	if *vms < 1 || *vms > 16 || *buffer < 16 || *rate < 1 || policies[*policy] == 0 || flag.NArg() > 0 {
+	where, err := givenUp(*giveUp, *vms)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "evacuate: -give-up:", err)
+	}
+	if err != nil || *vms < 1 || *vms > 16 || *buffer < 16 || *rate < 1 || policies[*policy] == 0 || *hang >= *vms || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -123,7 +131,7 @@ func main() {
 	t := tools{guest: filepath.Join(*tree, "examples/evacuate/guest.elf"), writer: filepath.Join(*tree, "examples/evacuate/writer")}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s, err := evacuate(ctx, t, *vms, *buffer<<20, *rate*1000000, policies[*policy], *giveUp)
+	s, err := evacuate(ctx, t, *vms, *buffer<<20, *rate*1000000, policies[*policy], where, *hang)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "evacuate:", err)
 	}
@@ -157,6 +165,23 @@ func inPrivateMounts() int {
 	return c.ProcessState.ExitCode()
 }
 
+// givenUp reads "0:base,2:memory".
+func givenUp(text string, vms int) (map[int]string, error) {
+	where := map[int]string{}
+	for _, one := range strings.Split(text, ",") {
+		if text == "" {
+			break
+		}
+		vm, at, _ := strings.Cut(one, ":")
+		n, err := strconv.Atoi(vm)
+		if err != nil || n < 0 || n >= vms || (at != "base" && at != "mirror" && at != "memory") {
+			return nil, fmt.Errorf("%q is no VM and a place where to give it up, as 0:base", one)
+		}
+		where[n] = at
+	}
+	return where, nil
+}
+
 func loads(n int) []Load {
 	kinds := []Load{
 		{Sectors: 128, Window: 800, Depth: 4, Pace: 110},            // sequential, 64 KiB
@@ -171,7 +196,7 @@ func loads(n int) []Load {
 	return out
 }
 
-func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy migbuf.Policy, giveUp int) (s Summary, err error) {
+func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy migbuf.Policy, giveUp map[int]string, hang int) (s Summary, err error) {
 	s.VMs = n
 	dir, err := os.MkdirTemp("", "evacuate-go-")
 	if err != nil {
@@ -202,8 +227,8 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 		}
 	}()
 	for i, load := range loads(n) {
-		vms[i] = &VM{load: load, dir: fmt.Sprintf("%s/vm%d", dir, i), fail: i == giveUp}
-		if err := vms[i].start(t); err != nil {
+		vms[i] = &VM{load: load, dir: fmt.Sprintf("%s/vm%d", dir, i), giveUp: giveUp[i], hangs: i == hang}
+		if err := vms[i].start(ctx, t); err != nil {
 			return s, err
 		}
 	}
@@ -211,7 +236,7 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 
 	const interval = 250 * time.Millisecond
 	link := &Wire{rate: rate, flows: n}
-	c, err := newControl(root, link, interval, policy)
+	c, err := newControl(root, link, interval, policy, filepath.Join(dir, "buffer"))
 	if err != nil {
 		return s, err
 	}
@@ -251,7 +276,7 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 			err = fmt.Errorf("vm%d: %w", i, errs[i])
 		}
 		s.LimitsRestored = s.LimitsRestored && v.restored
-		writes, lost, e := v.check(t)
+		writes, lost, e := v.check(context.Background(), t)
 		if e != nil && err == nil {
 			err = e
 		}
@@ -262,6 +287,6 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 	s.BufferBytes, s.PeakBytes = v.SizeBytes, c.peak
 	stats, _ := c.buffer.Stats()
 	s.LateTicks, s.SlowestMs = stats.LateTicks, c.slowest.Milliseconds()
-	s.Decisions, s.Pauses, s.Refused = c.decided, c.pauses, int(c.refused)
+	s.Decisions, s.Pauses, s.Refused, s.Unknown = c.decided, c.pauses, int(c.refused), int(c.unknown)
 	return s, err
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,8 @@ import (
 type VM struct {
 	load           Load
 	dir            string
-	fail           bool // gives up after the base is copied
+	giveUp         string // where its migration is given up: base, mirror or memory; "": nowhere
+	hangs          bool   // its QEMU does nothing for a while, as its base is copied
 	source, target *QEMU
 	moved          bool
 	restored       bool // the host's limits are in force, exactly
@@ -38,19 +40,19 @@ type args = map[string]any
 // host is what the host itself has set on the disk: what has to be in force afterwards.
 var host = migbuf.ThrottleConfig{BpsRd: 50000000, IopsWr: 600, IopsWrMax: 900, IopsWrMaxLength: 2, Group: qdev}
 
-func setHostLimits(q *QEMU) error {
-	return q.Run("block_set_io_throttle", args{"id": qdev, "bps": 0, "bps_rd": host.BpsRd, "bps_wr": 0, "iops": 0, "iops_rd": 0,
+func setHostLimits(ctx context.Context, q *QEMU) error {
+	return q.Run(ctx, "block_set_io_throttle", args{"id": qdev, "bps": 0, "bps_rd": host.BpsRd, "bps_wr": 0, "iops": 0, "iops_rd": 0,
 		"iops_wr": host.IopsWr, "iops_wr_max": host.IopsWrMax, "iops_wr_max_length": host.IopsWrMaxLength}, nil)
 }
 
-func hostLimitsInForce(q *QEMU) bool {
+func hostLimitsInForce(ctx context.Context, q *QEMU) bool {
 	var reply struct {
 		Return []struct {
 			QDev     string `json:"qdev"`
 			Inserted migbuf.ThrottleConfig
 		} `json:"return"`
 	}
-	if q.Run("query-block", nil, &reply) != nil {
+	if q.Run(ctx, "query-block", nil, &reply) != nil {
 		return false
 	}
 	for _, d := range reply.Return {
@@ -63,7 +65,7 @@ func hostLimitsInForce(q *QEMU) bool {
 
 func (v *VM) path(name string) string { return v.dir + "/" + name }
 
-func (v *VM) start(t tools) (err error) {
+func (v *VM) start(ctx context.Context, t tools) (err error) {
 	if err = os.MkdirAll(v.dir, 0700); err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (v *VM) start(t tools) (err error) {
 	if v.source, err = startQEMU(v.path("source"), v.path("source.img"), t.guest, v.load, false); err != nil {
 		return err
 	}
-	if err = setHostLimits(v.source); err != nil {
+	if err = setHostLimits(ctx, v.source); err != nil {
 		return err
 	}
 	return v.source.writes(0)
@@ -83,22 +85,25 @@ func (v *VM) start(t tools) (err error) {
 // geometry: virtio-blk merges neighbours, so the throttle may see all of the queue as one request.
 func (v *VM) geometry() (migbuf.Geometry, error) {
 	request, depth := uint64(v.load.Sectors)*512, uint64(v.load.Depth)
-	g := migbuf.Geometry{VirtualBytes: diskBytes, ClusterBytes: 65536, SubclusterBytes: 65536, RequestBytes: request * depth}
+	g := migbuf.NewGeometry(diskBytes)
+	g.BlockBytes, g.RequestBytes, g.ExtraBytes = 4096, request*depth, migbuf.None // on a tmpfs, a plain qcow2
 	if request%65536 == 0 {
-		g.Flags = migbuf.Aligned
+		g.Flags = migbuf.GeometryAligned
 	}
 	var err error
 	g.QueueBytes, err = g.Drain(depth, request)
 	return g, err
 }
 
-// undo runs, last first, what a step left to be undone.
-type undo []func()
+// undo runs, last first, what a step left to be undone. The way back does not end with the context of the way there.
+type undo []func(context.Context)
 
-func (u *undo) add(f func()) { *u = append(*u, f) }
+func (u *undo) add(f func(context.Context)) { *u = append(*u, f) }
 func (u *undo) all() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
 	for i := len(*u) - 1; i >= 0; i-- {
-		(*u)[i]()
+		(*u)[i](ctx)
 	}
 	*u = nil
 }
@@ -111,15 +116,9 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	defer m.disk.Close()
 
-	// Learn the device and the host's own limits; keep them where a restarted daemon finds them.
-	if err = m.disk.Learn(ctx, s); err != nil {
-		return err
-	}
-	saved, err := m.disk.Save()
-	if err != nil {
-		return err
-	}
-	if err = os.WriteFile(v.path("limits"), []byte(saved), 0600); err != nil {
+	// What a restarted daemon has to know of this VM is written down before each command that changes it.
+	m.disk.SaveWith(func(_ context.Context, text string) error { return writeWhole(v.path("limits"), text) })
+	if err = m.disk.Learn(ctx, s); err != nil { // the device, and the host's own limits
 		return err
 	}
 	geometry, err := v.geometry()
@@ -128,21 +127,17 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	var revert undo
 	defer func() { revert.all() }()
-	revert.add(func() { // after the merge has ended: until then the overlay grows
+	revert.add(func(back context.Context) { // after the merge has ended: until then the overlay grows
 		m.release()
 		c.Remove(id)
-		back, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		v.told(m.disk.Restore(back, s))
-		v.restored = hostLimitsInForce(s)
-		v.told(s.Run("cont", nil, nil))
+		v.told(restore(back, m.disk, s))
+		v.restored = hostLimitsInForce(back, s)
 	})
 	if err = c.Add(ctx, m, geometry); err != nil { // the first limit is in force now, before there is an overlay
 		return err
 	}
 
-	if err = s.Run("migrate-set-capabilities", args{"capabilities": []args{
-		{"capability": "auto-converge", "state": true}, {"capability": "pause-before-switchover", "state": true}}}, nil); err != nil {
+	if err = s.setCapabilities(ctx); err != nil {
 		return err
 	}
 	file, err := v.makeOverlay(t, volume)
@@ -157,89 +152,102 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 			ID int `json:"fdset-id"`
 		} `json:"return"`
 	}
-	if err = s.run("add-fd", args{"opaque": "rdwr:" + overlay}, &fdset, file); err != nil {
+	if err = s.run(ctx, "add-fd", args{"opaque": "rdwr:" + overlay}, &fdset, file); err != nil {
 		return err
 	}
-	revert.add(func() { v.told(s.Run("remove-fd", args{"fdset-id": fdset.Return.ID}, nil)) })
-	if err = s.Run("blockdev-add", args{"driver": "qcow2", "node-name": overlay, "read-only": false,
+	revert.add(func(back context.Context) { v.told(s.Run(back, "remove-fd", args{"fdset-id": fdset.Return.ID}, nil)) })
+	if err = s.Run(ctx, "blockdev-add", args{"driver": "qcow2", "node-name": overlay, "read-only": false,
 		"file": args{"driver": "file", "filename": fmt.Sprintf("/dev/fdset/%d", fdset.Return.ID)}}, nil); err != nil {
 		return err
 	}
-	revert.add(func() {
-		v.told(s.Run("blockdev-del", args{"node-name": overlay}, nil))
+	revert.add(func(back context.Context) {
+		v.told(s.Run(back, "blockdev-del", args{"node-name": overlay}, nil))
 		// Nothing grows any more, and it has to run: QEMU closes a descriptor it was told to remove only then.
-		m.own()
-		v.told(s.Run("cont", nil, nil))
+		v.told(m.goOn(back))
 	})
-	if err = s.Run("blockdev-snapshot", args{"node": "lxd_root", "overlay": overlay}, nil); err != nil {
+	if err = s.Run(ctx, "blockdev-snapshot", args{"node": "lxd_root", "overlay": overlay}, nil); err != nil {
 		return err
 	}
-	revert.add(func() {
-		m.mu.Lock()
-		m.handsOff = false
-		m.mu.Unlock()
-		e := v.mergeBack()
+	revert.add(func(back context.Context) {
+		e := v.mergeBack(back, c, m)
 		v.told(e)
 		v.overlayGone = e == nil
 	})
 	m.mu.Lock()
 	m.onTop = true
 	m.mu.Unlock()
-	c.Phase(id, migbuf.PhaseBase, 3)
+	if err = c.Phase(ctx, id, migbuf.PhaseBase, 3); err != nil {
+		return err
+	}
 
 	// The longest phase: the storage driver copies the base, the guest writes to the overlay.
+	if v.hangs {
+		defer s.hang(3 * time.Second)()
+	}
 	if err = v.copyBase(ctx, c.link, m); err != nil {
 		return err
 	}
-	if v.fail {
+	if v.giveUp == "base" {
 		return errGivenUp
 	}
-	if err = v.startTarget(t, c.link); err != nil {
+	if err = v.startTarget(ctx, t); err != nil {
 		return err
 	}
-	revert.add(func() { v.target.end() })
-	if err = s.Run("blockdev-add", args{"node-name": nbd, "driver": "raw", "file": args{"driver": "nbd", "export": "lxd_root",
+	revert.add(func(context.Context) { v.target.end() })
+	if err = s.Run(ctx, "blockdev-add", args{"node-name": nbd, "driver": "raw", "file": args{"driver": "nbd", "export": "lxd_root",
 		"server": args{"type": "unix", "path": v.target.path("nbd")}}}, nil); err != nil {
 		return err
 	}
-	revert.add(func() { time.Sleep(time.Second); v.told(s.Run("blockdev-del", args{"node-name": nbd}, nil)) })
-	if err = s.Run("blockdev-mirror", args{"device": overlay, "target": nbd, "sync": "top", "job-id": overlay,
+	revert.add(func(back context.Context) { v.told(s.Run(back, "blockdev-del", args{"node-name": nbd}, nil)) })
+	if err = s.Run(ctx, "blockdev-mirror", args{"device": overlay, "target": nbd, "sync": "top", "job-id": overlay,
 		"copy-mode": "write-blocking", "speed": c.link.share()}, nil); err != nil {
 		return err
 	}
-	revert.add(func() { _ = s.Run("block-job-cancel", args{"device": overlay}, nil) })
-	c.Phase(id, migbuf.PhaseDrain, 2)
+	revert.add(func(back context.Context) {
+		_ = s.Run(back, "block-job-cancel", args{"device": overlay}, nil)
+		v.told(v.waitJob(back, m, false))
+	})
+	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 2); err != nil {
+		return err
+	}
 	if err = v.waitJob(ctx, m, true); err != nil {
 		return err
 	}
+	if v.giveUp == "mirror" {
+		return errGivenUp
+	}
 
 	// TCG loses track of pages a running vCPU writes to, so the guest stands while its memory is sent. KVM needs no such step.
-	m.own()
-	if err = s.Run("stop", nil, nil); err != nil {
+	if err = m.stand(ctx); err != nil {
 		return err
 	}
-	c.Phase(id, migbuf.PhaseDrain, 1)
-	if err = s.Run("migrate", args{"uri": "unix:" + v.target.path("ram")}, nil); err != nil {
+	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 1); err != nil {
 		return err
 	}
-	revert.add(func() {
-		_ = s.Run("migrate_cancel", nil, nil)
-		_ = s.Run("migrate-continue", args{"state": "cancelling"}, nil) // QEMU 7.2 may have paused all the same, and waits
-		back, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		_ = waitMigration(back, s, "cancelled")
+	if err = s.Run(ctx, "migrate", args{"uri": "unix:" + v.target.path("ram")}, nil); err != nil {
+		return err
+	}
+	revert.add(func(back context.Context) {
+		_ = s.Run(back, "migrate_cancel", nil, nil)
+		_ = s.Run(back, "migrate-continue", args{"state": "cancelling"}, nil) // QEMU 7.2 may have paused all the same, and waits
+		v.told(waitMigration(back, s, "cancelled"))
 	})
 	if err = waitMigration(ctx, s, "pre-switchover"); err != nil {
 		return err
 	}
-	if err = s.Run("block-job-cancel", args{"device": overlay}, nil); err != nil { // a ready mirror: completes without pivot
+	if v.giveUp == "memory" {
+		return errGivenUp
+	}
+	if err = s.Run(ctx, "block-job-cancel", args{"device": overlay}, nil); err != nil { // a ready mirror: completes without pivot
 		return err
 	}
 	if err = v.waitJob(ctx, m, false); err != nil {
 		return err
 	}
-	c.Phase(id, migbuf.PhaseDrain, 0)
-	if err = s.Run("migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
+	if err = c.Phase(ctx, id, migbuf.PhaseDrain, 0); err != nil {
+		return err
+	}
+	if err = s.Run(ctx, "migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
 		return err
 	}
 	if err = waitMigration(ctx, s, "completed"); err != nil {
@@ -247,7 +255,14 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert = nil // the guest is at the target: no way back
 	v.moved = true
-	if err = v.target.Run("cont", nil, nil); err != nil {
+	// The source is done when it has sent everything. A target that still reads it would forget a cont. It arrives, whatever
+	// ends the way there.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+		return err
+	}
+	if err = v.target.Run(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -256,9 +271,28 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	s.end()
 	m.release()
 	c.Remove(id)
-	v.restored = hostLimitsInForce(v.target)
+	v.restored = hostLimitsInForce(ctx, v.target)
 	v.overlayGone = true
 	return nil
+}
+
+// restore gives the host's own limits back. While nobody knows what is in force it asks again, as long as there is a QEMU.
+func restore(ctx context.Context, disk *migbuf.Disk, q *QEMU) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, patience)
+		err := disk.Restore(try, q)
+		cancel()
+		if !errors.Is(err, migbuf.ErrUnknown) {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-q.ended:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // told reports what went wrong on the way back, where there is nothing else to be done about it.
@@ -326,7 +360,7 @@ func zero(b []byte) bool {
 	return true
 }
 
-func (v *VM) startTarget(t tools, link *Wire) (err error) {
+func (v *VM) startTarget(ctx context.Context, t tools) (err error) {
 	if v.target, err = startQEMU(v.path("target"), v.path("target.img"), t.guest, v.load, true); err != nil {
 		return err
 	}
@@ -338,11 +372,11 @@ func (v *VM) startTarget(t tools, link *Wire) (err error) {
 		{"block-export-add", args{"id": "lxd_root", "type": "nbd", "node-name": "lxd_root", "writable": true}},
 		{"migrate-incoming", args{"uri": "unix:" + v.target.path("ram")}},
 	} {
-		if err = v.target.Run(step.command, step.args, nil); err != nil {
+		if err = v.target.Run(ctx, step.command, step.args, nil); err != nil {
 			return err
 		}
 	}
-	return setHostLimits(v.target) // the limits do not travel: the target's host sets its own
+	return setHostLimits(ctx, v.target) // the limits do not travel: the target's host sets its own
 }
 
 type job struct {
@@ -352,11 +386,11 @@ type job struct {
 	Ready  bool   `json:"ready"`
 }
 
-func (v *VM) job() (*job, error) {
+func (v *VM) job(ctx context.Context) (*job, error) {
 	var reply struct {
 		Return []job `json:"return"`
 	}
-	if err := v.source.Run("query-block-jobs", nil, &reply); err != nil {
+	if err := v.source.Run(ctx, "query-block-jobs", nil, &reply); err != nil {
 		return nil, err
 	}
 	for _, j := range reply.Return {
@@ -370,7 +404,7 @@ func (v *VM) job() (*job, error) {
 // waitJob waits until the job on the overlay is ready, or gone.
 func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 	for {
-		j, err := v.job()
+		j, err := v.job(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -389,24 +423,26 @@ func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 }
 
 // mergeBack commits the overlay into the disk it lies on. The guest runs or stands meanwhile as the buffer wants it: its
-// writes still go to the overlay.
-func (v *VM) mergeBack() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	m := &Member{}
-	if err := v.waitJob(ctx, m, false); err != nil { // the mirror, if there was one
+// writes still go to the overlay. It stands when the job is completed: under a running guest QEMU drains the disk, copies
+// what that poured, and begins again while anything is dirty, past every limit. The caller lets it run.
+func (v *VM) mergeBack(ctx context.Context, c *Control, m *Member) error {
+	s, nobody := v.source, &Member{}                                 // what these jobs have left is not on the link
+	if err := c.Phase(ctx, m.id, migbuf.PhaseDrain, 1); err != nil { // to begin the job; the stop has a reserve of its own
 		return err
 	}
-	if err := v.source.Run("block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
+	if err := s.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
 		return err
 	}
-	if err := v.waitJob(ctx, m, true); err != nil {
+	if err := v.waitJob(ctx, nobody, true); err != nil {
 		return err
 	}
-	if err := v.source.Run("block-job-complete", args{"device": overlay}, nil); err != nil {
+	if err := m.stand(ctx); err != nil {
 		return err
 	}
-	return v.waitJob(ctx, m, false)
+	if err := s.Run(ctx, "block-job-complete", args{"device": overlay}, nil); err != nil {
+		return err
+	}
+	return v.waitJob(ctx, nobody, false)
 }
 
 func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
@@ -416,7 +452,7 @@ func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
 				Status string `json:"status"`
 			} `json:"return"`
 		}
-		if err := q.Run("query-migrate", nil, &reply); err != nil {
+		if err := q.Run(ctx, "query-migrate", nil, &reply); err != nil {
 			return err
 		}
 		switch reply.Return.Status {
@@ -441,7 +477,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // check stops the guest where it is and holds its disk against what it was told to be safe.
-func (v *VM) check(t tools) (acknowledged, lost int, err error) {
+func (v *VM) check(ctx context.Context, t tools) (acknowledged, lost int, err error) {
 	q, image := v.source, v.path("source.img")
 	if v.moved {
 		q, image = v.target, v.path("target.img")
@@ -449,7 +485,7 @@ func (v *VM) check(t tools) (acknowledged, lost int, err error) {
 	if err = q.writes(q.acknowledged()); err != nil { // it went on
 		return 0, 0, err
 	}
-	if err = q.Run("stop", nil, nil); err != nil {
+	if err = q.Run(ctx, "stop", nil, nil); err != nil {
 		return 0, 0, err
 	}
 	q.end()

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,13 +14,17 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"migbuf.example/migbuf"
 )
 
 // Monitor is a host's own QMP connection, built the way LXD and Incus build theirs: one reader goroutine, one command at a
-// time, lines of at most 64 KiB, replies found by id. It is all that migbuf needs of a host: see Run.
+// time, lines of at most 64 KiB, replies found by id, a time-out for each kind of command. It is all that migbuf needs of a
+// host: see Run.
 type Monitor struct {
 	conn    *net.UnixConn
-	command sync.Mutex // one command at a time
+	turn    chan struct{} // one command at a time: a mutex that a context can end waiting for
+	timeout func(command string) time.Duration
 	mu      sync.Mutex
 	waiting map[uint32]chan reply
 	lost    error
@@ -32,20 +37,35 @@ type reply struct {
 	err  error
 }
 
+// refusal is QEMU's own answer. It matches migbuf.ErrPeer: so migbuf tells it from all other errors, after which nobody
+// knows whether a command was or will be carried out.
 type refusal struct {
 	Class string `json:"class"`
 	Desc  string `json:"desc"`
 }
 
-func (r *refusal) Error() string { return r.Class + ": " + r.Desc }
+func (r *refusal) Error() string        { return r.Class + ": " + r.Desc }
+func (r *refusal) Is(target error) bool { return target == migbuf.ErrPeer }
 
-const commandTimeout = 30 * time.Second
+// patient has time for a busy machine.
+func patient(string) time.Duration { return 30 * time.Second }
+
+// asIncus has the time-outs of Incus 7 for what migbuf sends.
+func asIncus(command string) time.Duration {
+	switch command {
+	case "block_set_io_throttle":
+		return 5 * time.Second
+	case "stop", "cont", "object-add":
+		return 30 * time.Second
+	}
+	return 500 * time.Millisecond
+}
 
 // connect waits for the socket of a QEMU that was just started.
 func connect(path string) (*Monitor, error) {
 	var conn net.Conn
 	var err error
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if conn, err = net.Dial("unix", path); err == nil {
 			break
 		}
@@ -53,13 +73,13 @@ func connect(path string) (*Monitor, error) {
 			return nil, err
 		}
 	}
-	m := &Monitor{conn: conn.(*net.UnixConn), waiting: map[uint32]chan reply{}}
+	m := &Monitor{conn: conn.(*net.UnixConn), turn: make(chan struct{}, 1), timeout: patient, waiting: map[uint32]chan reply{}}
 	scanner := bufio.NewScanner(m.conn) // its default of 64 KiB is the bound on a line
 	if !scanner.Scan() {
 		return nil, errors.New("no greeting: another client holds the monitor")
 	}
 	go m.read(scanner)
-	return m, m.Run("qmp_capabilities", nil, nil)
+	return m, m.Run(context.Background(), "qmp_capabilities", nil, nil)
 }
 
 func (m *Monitor) read(scanner *bufio.Scanner) {
@@ -85,7 +105,7 @@ func (m *Monitor) read(scanner *bufio.Scanner) {
 			r.err = head.Error
 		}
 		m.mu.Lock()
-		if c, ok := m.waiting[*head.ID]; ok {
+		if c, ok := m.waiting[*head.ID]; ok { // else nobody waits for it any more
 			delete(m.waiting, *head.ID)
 			c <- r
 		}
@@ -100,25 +120,67 @@ func (m *Monitor) read(scanner *bufio.Scanner) {
 	}
 }
 
-// Run sends a command and waits for its answer: a migbuf.Monitor.
-func (m *Monitor) Run(command string, args any, resp any) error {
-	return m.run(command, args, resp, nil)
+// Run sends a command and waits for its answer: a migbuf.Monitor. When it has returned, the command was sent or never will
+// be.
+func (m *Monitor) Run(ctx context.Context, command string, args any, resp any) error {
+	return m.run(ctx, command, args, resp, nil)
 }
 
 // run can send a file along.
-func (m *Monitor) run(command string, args any, resp any, file *os.File) error {
-	m.command.Lock()
-	defer m.command.Unlock()
-	c := make(chan reply, 1)
+func (m *Monitor) run(ctx context.Context, command string, args any, resp any, file *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout(command))
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", command, ctx.Err())
+	}
+	id, c, err := m.expect()
+	if err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	defer m.expectNoMore(id)
+	if err := m.send(ctx, id, command, args, file); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	select {
+	case r := <-c:
+		if r.err != nil {
+			return fmt.Errorf("%s: %w", command, r.err)
+		}
+		if resp == nil {
+			return nil
+		}
+		return json.Unmarshal(r.line, resp)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: no answer: %w", command, ctx.Err())
+	}
+}
+
+func (m *Monitor) expect() (uint32, <-chan reply, error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.lost != nil {
-		m.mu.Unlock()
-		return m.lost
+		return 0, nil, m.lost
 	}
 	m.id++
-	id := m.id
-	m.waiting[id] = c
-	m.mu.Unlock()
+	c := make(chan reply, 1)
+	m.waiting[m.id] = c
+	return m.id, c, nil
+}
+
+func (m *Monitor) expectNoMore(id uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.waiting, id)
+}
+
+// send writes one line, all of it: with a part of one on the wire the connection would be of no use.
+func (m *Monitor) send(ctx context.Context, id uint32, command string, args any, file *os.File) error {
 	line, err := json.Marshal(struct {
 		ID        uint32 `json:"id"`
 		Execute   string `json:"execute"`
@@ -131,27 +193,41 @@ func (m *Monitor) run(command string, args any, resp any, file *os.File) error {
 	if file != nil {
 		rights = syscall.UnixRights(int(file.Fd()))
 	}
-	if _, _, err := m.conn.WriteMsgUnix(append(line, '\n'), rights, nil); err != nil {
+	deadline, _ := ctx.Deadline()
+	_ = m.conn.SetWriteDeadline(deadline)
+	if _, _, err = m.conn.WriteMsgUnix(append(line, '\n'), rights, nil); err != nil {
+		m.conn.Close()
+	}
+	return err
+}
+
+// setCapabilities switches on what LXD wants of a source, as far as this QEMU has it: QEMU is asked, not its version.
+func (m *Monitor) setCapabilities(ctx context.Context) error {
+	var known struct {
+		Return []struct {
+			Capability string `json:"capability"`
+		} `json:"return"`
+	}
+	if err := m.Run(ctx, "query-migrate-capabilities", nil, &known); err != nil {
 		return err
 	}
-	select {
-	case r := <-c:
-		if r.err != nil {
-			return fmt.Errorf("%s: %w", command, r.err)
-		}
-		if resp == nil {
-			return nil
-		}
-		return json.Unmarshal(r.line, resp)
-	case <-time.After(commandTimeout):
-		m.mu.Lock()
-		delete(m.waiting, id)
-		m.mu.Unlock()
-		return fmt.Errorf("%s: no answer in %v", command, commandTimeout)
+	has := map[string]bool{}
+	for _, c := range known.Return {
+		has[c.Capability] = true
 	}
+	if !has["pause-before-switchover"] {
+		return errors.New("this QEMU has no capability pause-before-switchover")
+	}
+	wanted := []args{}
+	for _, name := range []string{"auto-converge", "pause-before-switchover", "zero-blocks"} {
+		if has[name] {
+			wanted = append(wanted, args{"capability": name, "state": true})
+		}
+	}
+	return m.Run(ctx, "migrate-set-capabilities", args{"capabilities": wanted}, nil)
 }
 
 func (m *Monitor) ioErrors() int { return int(atomic.LoadInt32(&m.noSpace)) }
 
 // Close hangs up; QEMU goes on.
-func (m *Monitor) Close() { m.conn.Close() }
+func (m *Monitor) Close() error { return m.conn.Close() }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -66,8 +67,12 @@ func startQEMU(dir, image, kernel string, load Load, incoming bool) (*QEMU, erro
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-qmp", "unix:" + q.path("qmp") + ",server=on,wait=off",
 		"-blockdev", `{"node-name":"lxd_root","driver":"raw","discard":"unmap","file":{"driver":"file","filename":"` + image + `","locking":"off"}}`,
-		"-device", "virtio-blk-pci,id=dev-lxd_root,drive=lxd_root,disable-modern=on",
-		"-kernel", kernel, "-append", strings.Join(load.numbers(), " ")}
+		"-device", "virtio-blk-pci,id=dev-lxd_root,drive=lxd_root,disable-modern=on"}
+	if kernel != "" {
+		args = append(args, "-kernel", kernel, "-append", strings.Join(load.numbers(), " "))
+	} else {
+		args = append(args, "-S") // nobody in it
+	}
 	if incoming {
 		args = append(args, "-incoming", "defer")
 	}
@@ -116,13 +121,30 @@ func (q *QEMU) writes(before uint32) error {
 	return nil
 }
 
+// hang stops the process a moment from now, for so long: what it is told meanwhile it does afterwards. The function it
+// returns has it go on at once.
+func (q *QEMU) hang(long time.Duration) (goOn func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if sleep(ctx, time.Second) == nil && q.process.Process.Signal(syscall.SIGSTOP) == nil {
+			_ = sleep(ctx, long)
+			_ = q.process.Process.Signal(syscall.SIGCONT)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
 // end ends the process, politely first. Twice is fine.
 func (q *QEMU) end() {
 	if q == nil {
 		return
 	}
 	if q.Monitor != nil {
-		_ = q.Run("quit", nil, nil)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_ = q.Run(ctx, "quit", nil, nil)
+		cancel()
 		defer q.Monitor.Close()
 	}
 	select {

@@ -9,58 +9,88 @@ import "C"
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"sync"
 	"unsafe"
 )
-
-// Monitor is a host's own QMP connection: one command, its answer. resp, where it is not nil, gets the whole reply, the
-// value under "return". Incus' *qmp.Monitor is one as it stands; for LXD's see [FromLXD].
-type Monitor interface {
-	Run(command string, args any, resp any) error
-}
 
 // CommandKind tells what a Command is for.
 type CommandKind int32
 
 // Kinds.
 const (
-	Query      CommandKind = C.MIGBUF_DISK_QUERY    // query-block: Found for every entry, then Done
-	AddGroup   CommandKind = C.MIGBUF_DISK_ADD      // object-add throttle-group
-	SetDisk    CommandKind = C.MIGBUF_DISK_THROTTLE // block_set_io_throttle
-	SetGroup   CommandKind = C.MIGBUF_DISK_LIMITS   // qom-set on the group
-	DeleteGone CommandKind = C.MIGBUF_DISK_DELETE   // object-del
+	CommandQuery       CommandKind = C.MIGBUF_DISK_QUERY    // query-block: Found for every entry, then Answered
+	CommandAddGroup    CommandKind = C.MIGBUF_DISK_ADD      // object-add throttle-group
+	CommandSetDisk     CommandKind = C.MIGBUF_DISK_THROTTLE // block_set_io_throttle
+	CommandSetGroup    CommandKind = C.MIGBUF_DISK_LIMITS   // qom-set on a group
+	CommandDeleteGroup CommandKind = C.MIGBUF_DISK_DELETE   // object-del
+	CommandStatus      CommandKind = C.MIGBUF_DISK_STATUS   // query-status: Status, then Answered
+	CommandStop        CommandKind = C.MIGBUF_DISK_STOP     // stop: pours the throttle's queue into the file
+	CommandCont        CommandKind = C.MIGBUF_DISK_CONT     // cont
 )
+
+// String is "query", "add group", "set disk" and so on.
+func (k CommandKind) String() string {
+	return text([]string{"none", "query", "add group", "set disk", "set group", "delete group", "status", "stop", "cont"}, int(k))
+}
 
 // Command is one QMP command to send.
 type Command struct {
-	Kind      CommandKind
+	Kind      CommandKind     // what it is for
 	Name      string          // as in {"execute": Name}
-	Arguments json.RawMessage // nil for none
+	Arguments json.RawMessage // a JSON object; nil for none
 }
 
 // DiskInfo is where a VM's throttle stands.
 type DiskInfo struct {
-	CommandsSent uint64 // commands that changed something in QEMU: each costs at most one request
-	Limits       Limits // ours in force, zero when none
+	CommandsSent uint64 // commands that changed something in QEMU: each costs at most one request and a tenth of a second
+	TextRevision uint64 // changes with the text of Save: save it before the next command
+	Limits       Limits // ours in force, zero: none. After LoadDisk: as found, the host's own where stricter
 	Learnt       bool   // every watched node was found
-	Throttled    bool   // our limits are in force on every disk
-	Restored     bool   // the host's limits are in force again
-	Plain        bool   // no group object: lowering wakes one request, too
+	Throttled    bool   // our limits are in force on every disk that is there
+	Restored     bool   // the host's limits are in force again, and the guest is not left stopped by us
+	Plain        bool   // no group object: lowering wakes one request too
+	Failed       bool   // QEMU refused what there is no other way for; the next call tries again
+	Unknown      bool   // something was sent, and nobody knows whether it was carried out
+	Stopped      bool   // the guest stands because of us, or may do so
 	TakenOver    int    // how often another hand changed the limits and was seen doing so
-	Failed       bool   // QEMU refused what there is no other way for
+	Unclear      int    // how often nobody could tell on which of several disks, see TellHost
+	Gone         int    // watched disks that are unplugged
 }
 
-// Disk is the throttle of one VM's disks: it knows which QMP command comes next, and sends it through the host's monitor.
-// Its methods may be called by several goroutines; those with a context wait for one another no longer than that.
-// A nil Monitor sends nothing: what is wanted is noted, and the host asks Next for the commands.
+// Disk is the throttle of one VM's disks. It knows which QMP command comes next, and sends it through the host's monitor.
 //
-// When a context ends while the monitor has not answered, the command is not lost: the method returns with the context's
-// error, and the next one with a context takes the answer first.
+//	disk, err := migbuf.NewDisk("migbuf-vm1", "lxd_root")
+//	disk.SaveWith(save)
+//	err = disk.Learn(ctx, monitor)
+//	err = disk.Apply(ctx, monitor, decision)  // then tell Buffer.Outcome
+//	err = disk.Restore(ctx, monitor)          // when the overlay is gone
+//
+// Several goroutines may use it. Methods with a context wait for one another, no longer than the context lasts; the others
+// wait for nothing. A nil Monitor sends nothing: what is wanted is noted, and the host asks Next for the commands.
+//
+// # Errors
+//
+// An error says what became of the call ([OutcomeOf]): refused where nothing of it is in force, unknown otherwise. After
+// an unknown outcome nothing more is sent until the next Learn, Set, Apply, Again or Restore. That call asks QEMU what is
+// in force before it believes anything, and whatever was ever sent is recognised: none of our limits can become the
+// host's.
+//
+// A context that ends while the monitor has not answered makes the outcome unknown at once. The method returns; the
+// monitor's Run goes on. The next method with a context waits until it has returned, so that nothing overtakes it. Where
+// Run never returns, as its QEMU or its connection is gone: Close the Disk, connect anew, and LoadDisk what was saved.
 type Disk struct {
-	turn    chan struct{} // a mutex that a context can end waiting for
-	d       *C.struct_migbuf_disk
-	pending chan answer // of a command that was sent and not waited for to its end
-	errand  bool        // it is a stop or cont of Apply's, none of the library's
+	turn chan struct{} // whose turn it is to send: a mutex that a context can end waiting for
+	late chan answer   // of a Run that had not returned when its context ended; its answer is of no use any more
+
+	mu    sync.Mutex // of all below
+	d     *C.struct_migbuf_disk
+	save  Saver
+	saved uint64 // the revision of the text that save was given last
 }
+
+// Saver keeps a text where a process that starts anew finds it, for [LoadDisk]. It must not call the Disk.
+type Saver func(ctx context.Context, text string) error
 
 type blockEntry struct {
 	QDev     string `json:"qdev"`
@@ -70,18 +100,20 @@ type blockEntry struct {
 	} `json:"inserted"`
 }
 
+// answer is what Run came back with, and what a query said.
 type answer struct {
-	err    error
-	blocks []blockEntry
+	err     error
+	blocks  *[]blockEntry
+	status  *string
+	running bool
 }
 
-// NewDisk makes a throttle for the disks of one VM. group names the throttle-group object, unique in that QEMU; nodes are
-// the top nodes of the disks now.
+// NewDisk makes a throttle for the disks of one VM. group names the throttle-group object, unique in that QEMU: 1 to 64
+// of A-Z a-z 0-9 - . _, a letter first. nodes are the node names of what the devices see (the top nodes) now; at most 16.
+// Errors: ErrInvalid, ErrExists, ErrTooBig.
 func NewDisk(group string, nodes ...string) (*Disk, error) {
 	d := &Disk{turn: make(chan struct{}, 1)}
-	g := C.CString(group)
-	defer C.free(unsafe.Pointer(g))
-	if err := failed("disk_new", C.migbuf_disk_new(g, nil, &d.d)); err != nil {
+	if err := withText("disk_new", group, func(g *C.char) C.int { return C.migbuf_disk_new(g, nil, &d.d) }); err != nil {
 		return nil, err
 	}
 	for _, node := range nodes {
@@ -93,8 +125,10 @@ func NewDisk(group string, nodes ...string) (*Disk, error) {
 	return d, nil
 }
 
-// LoadDisk makes a throttle from the text that Save gave, in a process that started anew: its first command asks QEMU what
-// is in force, and Restore brings back what was saved.
+// LoadDisk makes a throttle from the text that Save gave, in a process that started anew. [Disk.Pump] asks QEMU what is in
+// force; [DiskInfo] tells it then, for [Buffer.Found]. Apply or Restore as usual: Restore also deletes the group where the
+// earlier process died before that, and lets a guest run that the text says stands because of us.
+// Errors: ErrProtocol (cut, edited, another version), ErrTooBig.
 func LoadDisk(text string) (*Disk, error) {
 	d := &Disk{turn: make(chan struct{}, 1)}
 	t := []byte(text)
@@ -104,218 +138,373 @@ func LoadDisk(text string) (*Disk, error) {
 	return d, nil
 }
 
-// Typed says that the monitor can only set six rates, as [FromLXD]: before Learn. No group is made then, so each disk has a
-// bucket of its own. Give the disks' [Geometry] the flag [NoIopsSize].
-func (d *Disk) Typed() error {
-	d.lock()
-	defer d.unlock()
-	return failed("disk_typed", C.migbuf_disk_typed(d.d))
+// SaveWith has every new text saved before the next command is sent: the host's own limits before the first of ours is
+// set, and that the guest stands because of us before it is stopped. Where save fails, nothing is sent and the method
+// returns its error. Without it the host saves: see [DiskInfo].TextRevision.
+func (d *Disk) SaveWith(save Saver) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.save = save
 }
 
-func (d *Disk) lock()   { d.turn <- struct{}{} }
-func (d *Disk) unlock() { <-d.turn }
+// call runs f, which calls the library.
+func (d *Disk) call(op string, f func() C.int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed(op, f())
+}
 
-// Close frees the throttle. It sends nothing: Restore first. Twice is fine.
-func (d *Disk) Close() {
-	d.lock()
-	defer d.unlock()
+func (d *Disk) failed(op string, rc C.int) error {
+	return ofHandle(d.d != nil, "NewDisk", failed(op, rc))
+}
+
+// Typed says that the monitor can only set six rates, as [FromLXD]: before Learn. No group is made then, so each disk has
+// a bucket of its own and an equal part of the limits. Nothing in QEMU tells these limits from another hand's, so Restore
+// after LoadDisk always sends the host's own. Give the disks' [Geometry] the flag [GeometryNoIopsSize]. Errors: ErrState.
+func (d *Disk) Typed() error {
+	return d.call("disk_typed", func() C.int { return C.migbuf_disk_typed(d.d) })
+}
+
+// Close frees the throttle. It sends nothing: Restore first. It returns nil, also the second time.
+func (d *Disk) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	C.migbuf_disk_free(d.d)
 	d.d = nil
+	return nil
 }
 
-// Watch adds a disk by the node name of what its device sees now.
+// Watch adds a disk by the node name of what its device sees now, 1 to 31 bytes. The device stays known when a snapshot
+// puts another node on top. Errors: ErrInvalid, ErrExists, ErrTooBig for a 17th, ErrState after the first limit was set.
 func (d *Disk) Watch(node string) error {
-	d.lock()
-	defer d.unlock()
-	n := C.CString(node)
-	defer C.free(unsafe.Pointer(n))
-	return failed("disk_watch", C.migbuf_disk_watch(d.d, n))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return ofHandle(d.d != nil, "NewDisk", withText("disk_watch", node, func(n *C.char) C.int { return C.migbuf_disk_watch(d.d, n) }))
 }
 
-// Learn asks QEMU what is in force: first to learn devices and host limits, later to verify. Another hand's change is
-// noticed then: what was found becomes what Restore brings back, and ours is set again.
+// Learn asks QEMU what is in force: first to learn devices and the host's own limits, later to verify. Another hand's
+// change is noticed then: what was found becomes what Restore brings back, and ours is set again. Errors: ErrNotFound
+// where a watched node is not there, ErrState when no disk is watched, ErrPeer, ErrUnknown.
 func (d *Disk) Learn(ctx context.Context, m Monitor) error {
 	return d.want(ctx, m, "disk_learn", func() C.int { return C.migbuf_disk_learn(d.d) })
 }
 
-// Set puts these limits into force. One that is in force already is not sent again.
+// Apply carries out a decision: sets limits, stops the guest, lets it run. Before stop and cont it asks query-status: a
+// guest that another hand has stopped is not let run. ActionKeep and ActionWait do nothing. Afterwards tell the buffer:
+//
+//	err := disk.Apply(ctx, monitor, decision)
+//	tickNow, _ := buffer.Outcome(decision.ID, migbuf.OutcomeOf(err))
+//
+// Let ctx end before BufferOptions.LagMs after the tick, so that the buffer hears of an unknown outcome in time. With
+// typed calls, limits of less than 1 a disk stop the guest. Errors: those of Set.
+func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
+	if !decision.Action.Acts() {
+		return nil
+	}
+	return d.want(ctx, m, "disk_apply", func() C.int {
+		return C.migbuf_disk_apply(d.d, (*C.struct_migbuf_decision)(unsafe.Pointer(&decision)))
+	})
+}
+
+// Set puts these limits into force, and leaves stopping and running to the host. Limits in force already are not sent
+// again. Errors: ErrState before everything is learnt and while a restore is under way, ErrRange for no limit at all and
+// for more than QEMU takes (10^15), ErrPeer, ErrUnknown. With typed calls also ErrRange for less than 1 a disk, and
+// ErrUnsupported where the host's own limits are more than six rates can say.
 func (d *Disk) Set(ctx context.Context, m Monitor, limits Limits) error {
 	return d.want(ctx, m, "disk_set", func() C.int {
 		return C.migbuf_disk_set(d.d, (*C.struct_migbuf_limits)(unsafe.Pointer(&limits)))
 	})
 }
 
-// Again sets the limits in force once more: a request that waits for what QEMU's bucket owes goes on.
+// Again sets the limits in force once more: a request that waits for what QEMU's bucket owes goes on. Errors: ErrState
+// when no limits of ours are in force, ErrPeer, ErrUnknown.
 func (d *Disk) Again(ctx context.Context, m Monitor) error {
 	return d.want(ctx, m, "disk_again", func() C.int { return C.migbuf_disk_again(d.d) })
 }
 
-// Restore brings the host's own limits back. Fine when nothing was ever set.
+// Restore brings the host's own limits back, deletes the group, and lets the guest run if it stands because of us. It asks
+// QEMU what is in force first. Fine when nothing was ever set. After an error call it again. Errors: ErrState before
+// everything is learnt, ErrPeer, ErrUnknown.
 func (d *Disk) Restore(ctx context.Context, m Monitor) error {
 	return d.want(ctx, m, "disk_restore", func() C.int { return C.migbuf_disk_restore(d.d) })
 }
 
-// Apply carries out a decision: sets limits, stops the guest, lets it run. After an error tell the buffer: [Buffer.Refused].
-func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
-	if decision.Action == Keep {
-		return nil
-	}
-	if decision.Action.Stops() {
-		return d.run(ctx, m, "stop")
-	}
-	if decision.Action == Again {
-		return d.Again(ctx, m)
-	}
-	err := d.Set(ctx, m, decision.Limits)
-	if err == nil && decision.Action == Resume {
-		err = d.run(ctx, m, "cont")
-	}
-	return err
-}
-
-// Pump goes on with what a method that was interrupted had begun. Nothing to do: nil.
+// Pump goes on with what a method that was interrupted before it sent anything had begun, and asks QEMU after LoadDisk.
+// Nothing to do: nil. After an unknown outcome it sends nothing and says so: Learn asks.
 func (d *Disk) Pump(ctx context.Context, m Monitor) error {
-	return d.want(ctx, m, "disk_next", func() C.int { return 0 })
+	return d.want(ctx, m, "disk_pump", func() C.int {
+		if d.d == nil {
+			return C.MIGBUF_E_INVALID
+		}
+		return 0
+	})
 }
 
-func (d *Disk) want(ctx context.Context, m Monitor, op string, call func() C.int) error {
+// TellHost says that the host's own limits of one watched disk are these from now on: for a host that changes them itself
+// while ours are in force, and so knows what query-block cannot tell. Restore brings these back. Set nothing in QEMU then.
+// Errors: ErrNotFound, ErrRange for a rate above 10^15, ErrTooBig, ErrState before everything is learnt.
+func (d *Disk) TellHost(ctx context.Context, node string, config ThrottleConfig) error {
+	const op = "disk_tell_host"
+	var c C.struct_migbuf_throttle_config
+	if !config.toC(&c) {
+		return longGroup(op)
+	}
 	if err := d.enter(ctx, op); err != nil {
 		return err
 	}
-	defer d.unlock()
-	if err := failed(op, call()); err != nil || m == nil {
+	defer d.leave()
+	d.mu.Lock()
+	err := ofHandle(d.d != nil, "NewDisk", withText(op, node, func(n *C.char) C.int { return C.migbuf_disk_tell_host(d.d, n, &c) }))
+	d.mu.Unlock()
+	if err != nil {
 		return err
 	}
+	return d.saveText(ctx, op)
+}
+
+// want notes what is wanted, then sends one command after the other.
+func (d *Disk) want(ctx context.Context, m Monitor, op string, wish func() C.int) error {
+	if err := d.enter(ctx, op); err != nil {
+		return err
+	}
+	defer d.leave()
+	if err := d.call(op, wish); err != nil {
+		return d.judged(err, true)
+	}
+	if m == nil {
+		return nil
+	}
+	return d.judged(d.pump(ctx, m, op), false)
+}
+
+func (d *Disk) pump(ctx context.Context, m Monitor, op string) error {
+	var refused error // by QEMU, where there was another way, or another disk to be served
 	for {
-		command, ok, err := d.next()
-		if err != nil || !ok {
+		if ctx.Err() != nil {
+			return interrupted(op, ctx)
+		}
+		if err := d.saveText(ctx, op); err != nil {
 			return err
 		}
-		if d.pending == nil {
-			if err := d.send(ctx, op, false, func() answer { return ask(m, command) }); err != nil {
-				return err
-			}
+		command, ok, err := d.Next()
+		if err != nil {
+			return err
 		}
-		if err := d.settle(ctx, op); err != nil {
+		if !ok {
+			return d.rested(op, refused)
+		}
+		a := d.send(ctx, m, command)
+		if a.err != nil && errors.Is(a.err, ErrPeer) {
+			refused = a.err
+		}
+		if err := d.take(op, command.Kind, a); err != nil {
 			return err
 		}
 	}
 }
 
-// run sends stop or cont, which the library does not know of. Nothing overtakes a command that was not answered yet.
-func (d *Disk) run(ctx context.Context, m Monitor, command string) error {
-	if err := d.enter(ctx, command); err != nil {
-		return err
-	}
-	defer d.unlock()
-	if d.d == nil || m == nil {
-		return &Error{Op: command, Code: ErrInvalid}
-	}
-	if d.pending != nil { // how it went was its own sender's to tell, who was interrupted; Info tells
-		_ = d.settle(ctx, command)
-	}
-	if err := d.send(ctx, command, true, func() answer { return answer{err: m.Run(command, nil, nil)} }); err != nil {
-		return err
-	}
-	select {
-	case a := <-d.pending:
-		d.pending = nil
-		if a.err != nil {
-			return &Error{Op: command, Code: ErrPeer, Cause: a.err}
+// rested: nothing is left to send. That is no success where a disk was left out, or an outcome is unknown from before.
+func (d *Disk) rested(op string, refused error) error {
+	switch d.Outcome() {
+	case OutcomeRefused:
+		return &Error{Op: op, Code: ErrPeer, Cause: refused}
+	case OutcomeUnknown:
+		if refused != nil {
+			return &Error{Op: op, Code: ErrPeer, Cause: refused}
 		}
-		return nil
-	case <-ctx.Done():
-		return interrupted(command, ctx)
+		return &Error{Op: op, Code: ErrUnknown, Text: "nobody knows what is in force: Learn asks"}
 	}
-}
-
-func (d *Disk) enter(ctx context.Context, op string) error {
-	select {
-	case d.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return interrupted(op, ctx)
-	}
-}
-
-func interrupted(op string, ctx context.Context) error {
-	return &Error{Op: op, Code: ErrTimeout, Text: "interrupted", Cause: ctx.Err()}
-}
-
-// send begins a command, when none is on its way.
-func (d *Disk) send(ctx context.Context, op string, errand bool, ask func() answer) error {
-	if ctx.Err() != nil {
-		return interrupted(op, ctx)
-	}
-	pending := make(chan answer, 1)
-	d.pending, d.errand = pending, errand
-	go func() { pending <- ask() }()
 	return nil
 }
 
-// settle waits for the answer to the command that is on its way, and tells the library when it was the library's.
-func (d *Disk) settle(ctx context.Context, op string) error {
-	select {
-	case a := <-d.pending:
-		d.pending = nil
-		if d.errand {
-			return nil
+// judged tells an error what became of the call. What was only noted may still be sent: that is not refused. A wish that
+// was not taken is, but what was in force before may have been unknown all along.
+func (d *Disk) judged(err error, wish bool) error {
+	e, ok := err.(*Error)
+	if !ok || e.Outcome != 0 {
+		return err
+	}
+	e.Outcome = OutcomeUnknown
+	switch d.Outcome() {
+	case OutcomeRefused:
+		e.Outcome = OutcomeRefused
+	case OutcomeDone, 0:
+		if wish {
+			e.Outcome = OutcomeRefused
 		}
-		return d.take(op, a)
+	}
+	return e
+}
+
+// enter waits for this call's turn, and until no Run of an earlier one is left.
+func (d *Disk) enter(ctx context.Context, op string) error {
+	if d.turn == nil {
+		return &Error{Op: op, Code: ErrInvalid, Text: "it was not made by NewDisk", Outcome: OutcomeRefused}
+	}
+	if ctx.Err() != nil {
+		return interrupted(op, ctx)
+	}
+	select {
+	case d.turn <- struct{}{}:
 	case <-ctx.Done():
+		return interrupted(op, ctx)
+	}
+	if d.late == nil {
+		return nil
+	}
+	select {
+	case <-d.late:
+		d.late = nil
+		return nil
+	case <-ctx.Done():
+		d.leave()
 		return interrupted(op, ctx)
 	}
 }
 
-func ask(m Monitor, command Command) (a answer) {
+func (d *Disk) leave() { <-d.turn }
+
+// interrupted: of this call nothing was sent, or more of it would have been.
+func interrupted(op string, ctx context.Context) error {
+	return &Error{Op: op, Code: ErrTimeout, Text: "interrupted", Cause: ctx.Err(), Outcome: OutcomeUnknown}
+}
+
+// send has the monitor run a command, and waits for it no longer than the context lasts.
+func (d *Disk) send(ctx context.Context, m Monitor, command Command) answer {
+	back := make(chan answer, 1)
+	go func() { back <- ask(ctx, m, command) }()
+	select {
+	case a := <-back:
+		return a
+	case <-ctx.Done():
+	}
+	select { // both at once: an answer is worth more
+	case a := <-back:
+		return a
+	default:
+		d.late = back
+		return answer{err: ctx.Err()}
+	}
+}
+
+func ask(ctx context.Context, m Monitor, command Command) (a answer) {
 	var args any
 	if command.Arguments != nil {
 		args = command.Arguments
 	}
-	if command.Kind != Query {
-		return answer{err: m.Run(command.Name, args, nil)}
+	switch command.Kind {
+	case CommandQuery:
+		var reply struct {
+			Return *[]blockEntry `json:"return"`
+		}
+		a.err = m.Run(ctx, command.Name, args, &reply)
+		a.blocks = reply.Return
+	case CommandStatus:
+		var reply struct {
+			Return struct {
+				Status  *string `json:"status"`
+				Running bool    `json:"running"`
+			} `json:"return"`
+		}
+		a.err = m.Run(ctx, command.Name, args, &reply)
+		a.status, a.running = reply.Return.Status, reply.Return.Running
+	default:
+		a.err = m.Run(ctx, command.Name, args, nil)
 	}
-	var reply struct {
-		Return []blockEntry `json:"return"`
-	}
-	a.err = m.Run(command.Name, args, &reply)
-	a.blocks = reply.Return
 	return a
 }
 
-func (d *Disk) take(op string, a answer) error {
-	if a.err != nil {
-		if rc := C.migbuf_disk_failed(d.d); rc < 0 {
-			return &Error{Op: op, Code: Code(rc), Cause: a.err}
-		}
-		return nil // there is another way
+// take tells the library what came back. An answer that cannot be read leaves everything as unknown as before.
+func (d *Disk) take(op string, kind CommandKind, a answer) error {
+	outcome := OutcomeUnknown
+	switch {
+	case a.err == nil:
+		outcome = OutcomeDone
+	case errors.Is(a.err, ErrPeer):
+		outcome = OutcomeRefused
 	}
-	for _, entry := range a.blocks {
-		if entry.QDev == "" || entry.Inserted == nil {
-			continue
-		}
-		if _, err := d.found(entry.Inserted.NodeName, entry.QDev, entry.Inserted.ThrottleConfig); err != nil {
+	if outcome == OutcomeDone {
+		if err := d.pass(op, kind, a); err != nil {
+			_ = d.Answered(OutcomeUnknown)
 			return err
 		}
 	}
-	return failed(op, C.migbuf_disk_done(d.d))
+	err := d.Answered(outcome)
+	if e, ok := err.(*Error); ok {
+		e.Op, e.Cause = op, a.err
+	}
+	return err
 }
 
-// The machine underneath, for a host that sends commands in a way of its own: Next, then Found for each disk of a Query
-// and Done, or Failed, until Next says that there is nothing to do.
+// pass gives the library what a query said.
+func (d *Disk) pass(op string, kind CommandKind, a answer) error {
+	switch {
+	case kind == CommandStatus && a.status != nil:
+		return d.Status(*a.status, a.running)
+	case kind == CommandQuery && a.blocks != nil:
+		for _, entry := range *a.blocks {
+			if entry.QDev == "" || entry.Inserted == nil {
+				continue // a drive of another program, an empty tray
+			}
+			if len(entry.Inserted.Group) >= groupBytes && !d.watches(entry.Inserted.NodeName) {
+				continue // no group of ours is called so, and a stranger's is no reason to learn nothing
+			}
+			if _, err := d.Found(entry.Inserted.NodeName, entry.QDev, entry.Inserted.ThrottleConfig); err != nil {
+				return err
+			}
+		}
+		return nil
+	case kind == CommandStatus || kind == CommandQuery:
+		return &Error{Op: op, Code: ErrProtocol, Text: "the monitor gave an answer without its return"}
+	}
+	return nil
+}
 
-// Next is the next command, or false when there is nothing to do. The same one until Done or Failed is said.
+// watches tells whether a disk was watched by that name.
+func (d *Disk) watches(node string) bool {
+	_, err := d.Host(node)
+	return !errors.Is(err, ErrNotFound)
+}
+
+// saveText has a new text saved.
+func (d *Disk) saveText(ctx context.Context, op string) error {
+	d.mu.Lock()
+	save, before := d.save, d.saved
+	d.mu.Unlock()
+	if save == nil {
+		return nil
+	}
+	info, err := d.Info()
+	if err != nil || info.TextRevision == before {
+		return err
+	}
+	text, err := d.Save()
+	if errors.Is(err, ErrState) {
+		return nil // there is nothing to save before every disk is found
+	}
+	if err != nil {
+		return err
+	}
+	if err := save(ctx, text); err != nil {
+		return &Error{Op: op, Code: ErrState, Text: "the text was not saved", Cause: err}
+	}
+	d.mu.Lock()
+	d.saved = info.TextRevision
+	d.mu.Unlock()
+	return nil
+}
+
+// The machine underneath, for a host that sends commands in a way of its own: Next, then Found for each entry of a
+// CommandQuery or Status for a CommandStatus, and Answered, until Next says that there is nothing to do.
+
+// Next is the next command, or false when there is nothing to do. The same one until Answered is said.
 func (d *Disk) Next() (Command, bool, error) {
-	d.lock()
-	defer d.unlock()
-	return d.next()
-}
-
-func (d *Disk) next() (Command, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var c C.struct_migbuf_disk_command
 	rc := C.migbuf_disk_next(d.d, &c)
 	if rc <= 0 {
-		return Command{}, false, failed("disk_next", rc)
+		return Command{}, false, d.failed("disk_next", rc)
 	}
 	command := Command{Kind: CommandKind(c.kind), Name: C.GoString(c.name)}
 	if c.arguments != nil {
@@ -324,78 +513,101 @@ func (d *Disk) next() (Command, bool, error) {
 	return command, true, nil
 }
 
-// Found is part of the answer to Query: one entry of query-block. It tells whether it is one of ours.
+// Found is part of the answer to CommandQuery: one entry of query-block. Give all of them, also those of disks that do not
+// migrate, as they may share a group with one that does. It tells whether it is one of ours. Errors: ErrState when no
+// query is under way, ErrTooBig, ErrRange for a rate above 10^15, ErrUnsupported when two devices write to one node.
 func (d *Disk) Found(node, qdev string, config ThrottleConfig) (bool, error) {
-	d.lock()
-	defer d.unlock()
-	return d.found(node, qdev, config)
-}
-
-func (d *Disk) found(node, qdev string, config ThrottleConfig) (bool, error) {
+	const op = "disk_found"
 	var c C.struct_migbuf_throttle_config
 	if !config.toC(&c) {
-		return false, &Error{Op: "disk_found", Code: ErrTooBig, Text: "the group's name is longer than 255 bytes"}
+		return false, longGroup(op)
 	}
-	n, q := C.CString(node), C.CString(qdev)
-	defer C.free(unsafe.Pointer(n))
-	defer C.free(unsafe.Pointer(q))
-	rc := C.migbuf_disk_found(d.d, n, q, &c)
-	return rc == 1, failed("disk_found", rc)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ours := false
+	err := withText(op, node, func(n *C.char) C.int {
+		q := C.CString(qdev)
+		defer C.free(unsafe.Pointer(q))
+		rc := C.migbuf_disk_found(d.d, n, q, &c)
+		ours = rc == 1
+		return rc
+	})
+	return ours, ofHandle(d.d != nil, "NewDisk", err)
 }
 
-// Done says that the command succeeded.
-func (d *Disk) Done() error {
-	d.lock()
-	defer d.unlock()
-	return failed("disk_done", C.migbuf_disk_done(d.d))
+// Status is the answer to CommandStatus, as query-status has it. Errors: ErrState when no such query is under way.
+func (d *Disk) Status(status string, running bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var runs C.int32_t
+	if running {
+		runs = 1
+	}
+	return ofHandle(d.d != nil, "NewDisk", withText("disk_status", status, func(s *C.char) C.int { return C.migbuf_disk_status(d.d, s, runs) }))
 }
 
-// Failed says that QEMU answered with an error; nil when there is another way.
-func (d *Disk) Failed() error {
-	d.lock()
-	defer d.unlock()
-	return failed("disk_failed", C.migbuf_disk_failed(d.d))
+// Answered says what became of the command under way. Who does not know says OutcomeUnknown. nil: go on with Next.
+// Errors: ErrPeer when QEMU refused it and there is no other way, ErrUnknown after an unknown outcome, ErrNotFound when a
+// watched node has never been among what was found, ErrState when no command was under way.
+func (d *Disk) Answered(outcome Outcome) error {
+	return d.call("disk_answered", func() C.int { return C.migbuf_disk_answered(d.d, C.int32_t(outcome)) })
 }
 
-// Save gives the host's own limits of every disk as text, to be kept where a restarted host finds it. After Learn, before
-// the first Set, and again when Info tells of another hand.
+// Outcome is what became of the last Apply, Set, Again or Restore, for [Buffer.Outcome]: OutcomeRefused when nothing of it
+// is in force, OutcomeUnknown also when a part of it is, 0 while commands are left to send. For a host that sends commands
+// by itself; with a Monitor, [OutcomeOf] the method's error says it.
+func (d *Disk) Outcome() Outcome {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if rc := C.migbuf_disk_outcome(d.d); rc >= 0 {
+		return Outcome(rc)
+	}
+	return OutcomeUnknown
+}
+
+// Save gives the host's own limits of every disk as text, and whether the guest stands because of us, to be kept where a
+// process that starts anew finds it. After Learn, before the first limit is set, and whenever DiskInfo.TextRevision has
+// changed, before the next command: [Disk.SaveWith] sees to that. Printable ASCII with version and checksum. Errors:
+// ErrState before every disk is found.
 func (d *Disk) Save() (string, error) {
-	d.lock()
-	defer d.unlock()
-	return saved("disk_save", func(text *C.char, capacity C.size_t, length *C.size_t) C.int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	text, err := saved("disk_save", func(text *C.char, capacity C.size_t, length *C.size_t) C.int {
 		return C.migbuf_disk_save(d.d, text, capacity, length)
 	})
+	return text, ofHandle(d.d != nil, "NewDisk", err)
 }
 
 // Info tells where it stands.
 func (d *Disk) Info() (DiskInfo, error) {
-	d.lock()
-	defer d.unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	i := C.struct_migbuf_disk_info{size: C.sizeof_struct_migbuf_disk_info}
 	rc := C.migbuf_disk_info(d.d, &i)
 	return DiskInfo{
-		CommandsSent: uint64(i.commands_sent), Limits: *(*Limits)(unsafe.Pointer(&i.limits)), Learnt: i.learnt != 0,
-		Throttled: i.throttled != 0, Restored: i.restored != 0, Plain: i.plain != 0, TakenOver: int(i.taken_over),
-		Failed: i.failed != 0,
-	}, failed("disk_info", rc)
+		CommandsSent: uint64(i.commands_sent), TextRevision: uint64(i.text_revision), Limits: *(*Limits)(unsafe.Pointer(&i.limits)),
+		Learnt: i.learnt != 0, Throttled: i.throttled != 0, Restored: i.restored != 0, Plain: i.plain != 0, Failed: i.failed != 0,
+		Unknown: i.unknown != 0, Stopped: i.stopped != 0, TakenOver: int(i.taken_over), Unclear: int(i.unclear), Gone: int(i.gone),
+	}, d.failed("disk_info", rc)
 }
 
-// Host gives the host's own limits of one watched disk, as Restore would set them.
+// Host gives the host's own limits of one watched disk, as Restore would set them. Errors: ErrNotFound, ErrState before
+// everything is learnt.
 func (d *Disk) Host(node string) (ThrottleConfig, error) {
-	d.lock()
-	defer d.unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var c C.struct_migbuf_throttle_config
-	n := C.CString(node)
-	defer C.free(unsafe.Pointer(n))
-	rc := C.migbuf_disk_host(d.d, n, &c)
-	return configOf(&c), failed("disk_host", rc)
+	err := withText("disk_host", node, func(n *C.char) C.int { return C.migbuf_disk_host(d.d, n, &c) })
+	return configOf(&c), ofHandle(d.d != nil, "NewDisk", err)
 }
 
-// QDev is the device of one watched disk, "" before it is known.
-func (d *Disk) QDev(node string) string {
-	d.lock()
-	defer d.unlock()
-	n := C.CString(node)
-	defer C.free(unsafe.Pointer(n))
-	return C.GoString(C.migbuf_disk_qdev(d.d, n))
+// QDev is the device of one watched disk, "" before it is known and when it is gone.
+func (d *Disk) QDev(node string) (qdev string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_ = withText("disk_qdev", node, func(n *C.char) C.int {
+		qdev = C.GoString(C.migbuf_disk_qdev(d.d, n))
+		return 0
+	})
+	return qdev
 }

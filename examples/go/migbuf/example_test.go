@@ -21,74 +21,97 @@ func Example() {
 		return
 	}
 	defer buffer.Close()
-	disk := migbuf.Geometry{VirtualBytes: 20 << 30, ClusterBytes: 65536, SubclusterBytes: 65536}
+	disk := migbuf.NewGeometry(20 << 30) // of which nothing is known but its size
 	if err := buffer.Add(migbuf.NewMigration(1), []migbuf.Geometry{disk}); err != nil {
 		fmt.Println("not now:", err)
 		return
 	}
-	decisions, err := buffer.Tick(0, nil)
+	decisions, err := buffer.Tick(migbuf.Clock(), nil)
 	for _, d := range decisions {
-		fmt.Println(d.Action, "to units of", d.Limits.IopsSize, "bytes, for", d.Reason)
+		fmt.Println(d.Action, "to units of", d.Limits.IopsSize, "bytes:", d.Reason)
 	}
 	fmt.Println(err)
 	// Output:
-	// lower to units of 65536 bytes, for what is free in the buffer, shared by all
+	// lower to units of 65536 bytes: nothing is known of it yet
 	// <nil>
 }
 
-// No room is not a failure: ask again when another migration has ended.
+// No room is not a failure: ask again when another migration has ended. What is not known of a guest costs room.
 func ExampleBuffer_Add() {
-	buffer, _ := migbuf.NewBuffer(1<<20, nil)
+	buffer, _ := migbuf.NewBuffer(1<<30, nil)
 	defer buffer.Close()
-	disk := migbuf.Geometry{VirtualBytes: 1 << 30, ClusterBytes: 65536, SubclusterBytes: 65536, QueueBytes: 64 << 20}
+	disk := migbuf.NewGeometry(20 << 30)
 	err := buffer.Add(migbuf.NewMigration(1), []migbuf.Geometry{disk})
 	var detail *migbuf.Error
 	if errors.Is(err, migbuf.ErrNoSpace) && errors.As(err, &detail) {
-		fmt.Println("wait:", detail.Have, "bytes are free")
+		fmt.Println("wait:", detail.Have, "bytes are free; most of what it needs is caution:", detail.Caution > detail.Need/2)
 	}
-	// Output: wait: 1048576 bytes are free
+	disk.RequestBytes = 32 * 65536 // virtio-blk merges what is in flight: 32 writes of 64 KiB
+	disk.QueueBytes, _ = disk.Drain(32, 65536)
+	disk.ExtraBytes = migbuf.None
+	fmt.Println(buffer.Add(migbuf.NewMigration(1), []migbuf.Geometry{disk}))
+	// Output:
+	// wait: 1073741824 bytes are free; most of what it needs is caution: true
+	// <nil>
 }
 
 // The loop of a host: samples in, decisions out, each in one call for all migrations.
 func ExampleBuffer_Tick() {
 	buffer, _ := migbuf.NewBuffer(10<<30, nil)
 	defer buffer.Close()
-	disk := []migbuf.Geometry{{VirtualBytes: 20 << 30, ClusterBytes: 65536, SubclusterBytes: 65536, Flags: migbuf.Aligned}}
-	_ = buffer.Add(migbuf.NewMigration(1), disk)
-	_ = buffer.Add(migbuf.NewMigration(2), disk)
+	disk := migbuf.NewGeometry(20 << 30)
+	disk.QueueBytes, _ = disk.Drain(32, 65536)
+	_ = buffer.Add(migbuf.NewMigration(1), []migbuf.Geometry{disk})
+	_ = buffer.Add(migbuf.NewMigration(2), []migbuf.Geometry{disk})
 	var decisions []migbuf.Decision
-	for second := 0; second < 3; second++ {
+	for second := time.Duration(0); second < 3*time.Second; second += time.Second {
 		samples := []migbuf.Sample{ // from CowFileBytes and query-blockstats
-			{ID: 1, FileBytes: uint64(second) << 20},
-			{ID: 2, FileBytes: uint64(second) << 30},
+			{ID: 1, FileBytes: uint64(second.Seconds()) << 20},
+			{ID: 2, FileBytes: uint64(second.Seconds()) << 30},
 		}
-		_ = buffer.Sample(samples)
+		_ = buffer.Sample(second, samples)
 		_ = buffer.Link(0, 125000000)
-		decisions, _ = buffer.Tick(time.Duration(second)*time.Second, decisions)
+		decisions, _ = buffer.Tick(second, decisions)
 		for _, d := range decisions {
-			fmt.Print(second, ": ", d.ID, " ", d.Action, "; ")
+			if d.Action.Acts() {
+				_, _ = buffer.Outcome(d.ID, migbuf.OutcomeDone) // of Disk.Apply: here it always works
+			}
+			if second == 0 {
+				fmt.Println(d.ID, d.Action, "to a limit:", d.Reason)
+			}
 		}
 	}
-	// Output: 0: 1 lower; 0: 2 lower; 1: 1 keep; 1: 2 keep; 2: 1 keep; 2: 2 keep;
+	stats, _ := buffer.Stats()
+	fmt.Println(stats.Ticks, "ticks,", stats.UsedBytes>>20, "MiB")
+	// Output:
+	// 1 lower to a limit: nothing is known of it yet
+	// 2 lower to a limit: nothing is known of it yet
+	// 3 ticks, 2050 MiB
 }
 
-// monitor stands for the host's own: it prints what it is asked to run, shortened.
-type monitor struct{}
+// monitor stands for the host's own: it prints what it is asked to run, shortened, and remembers what is in force.
+type monitor struct{ inForce migbuf.ThrottleConfig }
 
-func (monitor) Run(command string, args any, resp any) error {
+func newMonitor() *monitor { return &monitor{migbuf.ThrottleConfig{IopsWr: 500}} }
+
+func (m *monitor) Run(_ context.Context, command string, args any, resp any) error {
 	var limits migbuf.ThrottleConfig
 	text, _ := json.Marshal(args)
 	_ = json.Unmarshal(text, &limits)
 	fmt.Printf("%s iops_wr=%d group=%q\n", command, limits.IopsWr, limits.Group)
-	if command == "query-block" {
-		return json.Unmarshal([]byte(`{"return": [{"qdev": "dev-lxd_root", "inserted": {"node-name": "lxd_root", "iops_wr": 500}}]}`), resp)
+	switch command {
+	case "block_set_io_throttle":
+		m.inForce = limits
+	case "query-block":
+		text, _ := json.Marshal(m.inForce)
+		return json.Unmarshal([]byte(`{"return": [{"qdev": "dev-lxd_root", "inserted": {"node-name": "lxd_root", `+string(text[1:])+`}]}`), resp)
 	}
 	return nil
 }
 
 // The whole life of a throttle, through a host's monitor.
 func ExampleDisk() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	disk, err := migbuf.NewDisk("migbuf-vm1", "lxd_root")
 	if err != nil {
@@ -96,25 +119,66 @@ func ExampleDisk() {
 		return
 	}
 	defer disk.Close()
-	fmt.Println(disk.Learn(ctx, monitor{}))
-	saved, _ := disk.Save() // where a restarted host finds it
-	fmt.Println(strings.Fields(saved)[0])
-	fmt.Println(disk.Set(ctx, monitor{}, migbuf.Limits{IopsWr: 16, IopsSize: 65536}))
-	fmt.Println(disk.Restore(ctx, monitor{}))
+	disk.SaveWith(func(_ context.Context, text string) error { // where a restarted host finds it
+		fmt.Println("saved:", strings.Fields(text)[0])
+		return nil
+	})
+	m := newMonitor()
+	fmt.Println(disk.Learn(ctx, m))
+	fmt.Println(disk.Set(ctx, m, migbuf.Limits{IopsWr: 16, IopsSize: 65536}))
+	fmt.Println(disk.Restore(ctx, m))
 	// Output:
 	// query-block iops_wr=0 group=""
+	// saved: migbuf-disk
 	// <nil>
-	// migbuf-disk
+	// saved: migbuf-disk
 	// object-add iops_wr=0 group=""
 	// block_set_io_throttle iops_wr=16 group="migbuf-vm1"
 	// <nil>
+	// query-block iops_wr=0 group=""
 	// block_set_io_throttle iops_wr=500 group=""
 	// object-del iops_wr=0 group=""
 	// <nil>
 }
 
+// hanging stands for a monitor whose QEMU hangs: its answer comes when nobody waits for it any more.
+type hanging struct{}
+
+func (hanging) Run(ctx context.Context, _ string, _ any, _ any) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Three outcomes: after an unknown one the same decision comes again, and QEMU is asked what is in force first.
+func ExampleDisk_Apply() {
+	ctx := context.Background()
+	buffer, _ := migbuf.NewBuffer(10<<30, nil)
+	defer buffer.Close()
+	disk, _ := migbuf.NewDisk("migbuf-vm1", "lxd_root")
+	defer disk.Close()
+	m := newMonitor()
+	fmt.Println(disk.Learn(ctx, m))
+	_ = buffer.Add(migbuf.NewMigration(1), []migbuf.Geometry{migbuf.NewGeometry(20 << 30)})
+	for _, monitor := range []migbuf.Monitor{hanging{}, m} {
+		decisions, _ := buffer.Tick(migbuf.Clock(), nil)
+		soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond) // less than LagMs
+		err := disk.Apply(soon, monitor, decisions[0])
+		cancel()
+		tickNow, _ := buffer.Outcome(1, migbuf.OutcomeOf(err))
+		fmt.Println(decisions[0].Action, migbuf.OutcomeOf(err), tickNow, errors.Is(err, context.DeadlineExceeded))
+	}
+	// Output:
+	// query-block iops_wr=0 group=""
+	// <nil>
+	// lower unknown false true
+	// query-block iops_wr=0 group=""
+	// object-add iops_wr=0 group=""
+	// block_set_io_throttle iops_wr=500 group="migbuf-vm1"
+	// lower done false false
+}
+
 func ExampleLimitsFromBudget() {
-	disk := migbuf.Geometry{VirtualBytes: 1 << 30, ClusterBytes: 65536, SubclusterBytes: 65536}
+	disk := migbuf.NewGeometry(1 << 30)
 	limits, _ := migbuf.LimitsFromBudget([]migbuf.Geometry{disk}, 1000000)
 	fmt.Println(limits.IopsWr, limits.IopsSize)
 	limits, _ = migbuf.LimitsFromBudget([]migbuf.Geometry{disk}, 65535)

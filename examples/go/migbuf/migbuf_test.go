@@ -4,9 +4,9 @@ package migbuf
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -15,7 +15,6 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -55,6 +54,7 @@ var leftOut = map[string]string{
 	"migbuf_lxd_":    "who asks LXD or Incus from Go has their own client packages, and the daemons themselves need no REST",
 
 	"migbuf_api":          "marks functions",
+	"migbuf_printable":    "strconv.Quote",
 	"migbuf_link_address": "room in a C array",
 	"migbuf_version_":     "parts of HeaderVersion; VersionText is bound",
 }
@@ -115,8 +115,10 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// vm is a guest with one disk, of which all is known.
 func vm(virtual uint64) []Geometry {
-	return []Geometry{{VirtualBytes: virtual, ClusterBytes: 65536, SubclusterBytes: 65536, RequestBytes: 65536, Flags: Aligned}}
+	return []Geometry{{VirtualBytes: virtual, ClusterBytes: 65536, SubclusterBytes: 65536, BlockBytes: 4096, RequestBytes: 65536,
+		QueueBytes: 4 << 20, ExtraBytes: None, Flags: GeometryAligned}}
 }
 
 func newBuffer(t *testing.T, capacity uint64) *Buffer {
@@ -125,7 +127,7 @@ func newBuffer(t *testing.T, capacity uint64) *Buffer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.Close)
+	t.Cleanup(func() { must(t, b.Close()) })
 	return b
 }
 
@@ -139,55 +141,201 @@ func must(t *testing.T, err error) {
 func TestErrors(t *testing.T) {
 	b := newBuffer(t, 1<<20)
 	disks := vm(20 * gib)
-	disks[0].QueueBytes = gib
+	disks[0].QueueBytes = 0 // nobody said how much a drain pours
 	err := b.Add(NewMigration(1), disks)
 	var e *Error
-	if !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrRange) || !errors.As(err, &e) || e.Need <= e.Have || e.Have == 0 {
+	if !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrRange) || !errors.As(err, &e) || e.Need <= e.Have || e.Have == 0 || e.Caution == 0 {
 		t.Errorf("%v", err)
 	}
-	if !strings.Contains(err.Error(), "migbuf: buffer_add: its files") || !strings.Contains(err.Error(), "need ") {
+	if !strings.Contains(err.Error(), "migbuf: buffer_add: it does not fit") || !strings.Contains(err.Error(), "need ") ||
+		!strings.Contains(err.Error(), " of it because a figure is not known)") {
 		t.Errorf("%v", err)
 	}
 	if _, err := b.View(7); !errors.Is(err, ErrNotFound) || err.Error() != "migbuf: buffer_view: "+ErrNotFound.Error() {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := LinkCard("no-such-card"); !errors.Is(err, ErrNotFound) {
+	if _, _, err := LinkCard("no-such-card"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "card") {
 		t.Errorf("%v", err)
 	}
 	null, err := os.Open("/dev/null")
 	must(t, err)
-	defer null.Close()
 	if _, err := LinkTCP(null); err == nil || !(errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, ErrInvalid)) {
 		t.Errorf("%v", err)
 	}
+	if _, err := CowFileBytes(null); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
 	if ErrClock.Error() != "time went backwards" {
 		t.Error(ErrClock)
+	}
+	if _, err := b.Tick(-time.Second, nil); !errors.Is(err, ErrRange) || !strings.Contains(err.Error(), "before 0") {
+		t.Error(err)
+	}
+	null.Close()
+
+	// Each says what is wrong, and says it once.
+	_, errClosedFile := CowFileBytes(null)
+	_, errNoFile := CowVolume(nil)
+	_, errNoFiles := CowSizes([]*os.File{nil}, 0)
+	_, errZeroByte := NewDisk("migbuf\x00vm", "n")
+	_, _, errCard := LinkCard("eth\x000")
+	_, errAddress := LinkConnections("10.0.0.1\x00", "")
+	for _, c := range []struct {
+		err  error
+		says string
+	}{
+		{errClosedFile, "migbuf: cow_file_bytes: it is not open: use of closed file"},
+		{errNoFile, "migbuf: cow_volume: it is not open: invalid argument"},
+		{errNoFiles, "migbuf: cow_sizes: it is not open: invalid argument"},
+		{errZeroByte, "migbuf: disk_new: there is a zero byte in a name"},
+		{errCard, "migbuf: link_card: there is a zero byte in a name"},
+		{errAddress, "migbuf: link_connections: there is a zero byte in an address"},
+		{b.Add(NewMigration(1), []Geometry{{VirtualBytes: gib}}), "migbuf: geometry_check: ClusterBytes is 0: start from NewGeometry"},
+		{NewGeometry(0).Check(), "migbuf: geometry_check: VirtualBytes is not in 1 to 2^60"},
+		{&Error{Op: "x", Code: ErrSystem, Errno: syscall.EINVAL}, "migbuf: x: a system call failed: invalid argument"},
+		{&Error{Op: "x", Code: ErrInvalid, Cause: os.ErrInvalid}, "migbuf: x: invalid argument"},
+	} {
+		if c.err == nil || c.err.Error() != c.says {
+			t.Errorf("%v; not %s", c.err, c.says)
+		}
 	}
 }
 
 func TestClosed(t *testing.T) {
 	b, err := NewBuffer(gib, nil)
 	must(t, err)
-	b.Close()
-	b.Close()
-	_, errTick := b.Tick(0, nil)
-	_, errSave := b.Save()
-	_, errBins := b.Bins()
 	d, err := NewDisk("g", "n")
 	must(t, err)
-	d.Close()
-	d.Close()
 	l, err := NewBins(gib)
 	must(t, err)
-	l.Close()
-	for i, err := range []error{b.Add(NewMigration(1), vm(gib)), errTick, errSave, errBins, b.Resize(1), b.Remove(1),
-		d.Learn(context.Background(), nil), d.Watch("m"), l.Start(1, 1, 0)} {
-		if !errors.Is(err, ErrInvalid) {
-			t.Errorf("%d: %v", i, err)
+	for _, c := range []io.Closer{b, d, l, b, d, l} {
+		must(t, c.Close())
+	}
+	ctx := context.Background()
+	for _, handle := range []struct {
+		b *Buffer
+		d *Disk
+		l *Bins
+	}{{b, d, l}, {&Buffer{}, &Disk{}, &Bins{}}} { // closed; never made
+		b, d, l := handle.b, handle.d, handle.l
+		_, errTick := b.Tick(0, nil)
+		_, errSave := b.Save()
+		_, errBins := b.Bins()
+		_, errShards := b.Shards()
+		_, errResize := b.Resize(1)
+		_, errPhase := b.Phase(1, PhaseBase, 1)
+		_, errOutcome := b.Outcome(1, OutcomeDone)
+		_, errStats := b.Stats()
+		_, errTurns := b.Turns(OrderFIFO, nil)
+		_, errInfo := d.Info()
+		_, errText := d.Save()
+		_, errHost := d.Host("n")
+		_, _, errNext := d.Next()
+		_, errList := l.List()
+		for i, err := range []error{errTick, errSave, errBins, errShards, errResize, errPhase, errOutcome, errStats, errTurns,
+			b.Add(NewMigration(1), vm(gib)), b.Remove(1), b.Sample(0, nil), b.Link(1, 1), b.Weight(1, 1), b.Found(1, Limits{}, true),
+			errInfo, errText, errHost, errNext, d.Learn(ctx, nil), d.Apply(ctx, nil, Decision{Action: ActionPause}), d.Pump(ctx, nil),
+			d.Watch("m"), d.Typed(), d.Answered(OutcomeDone), d.TellHost(ctx, "n", ThrottleConfig{}),
+			errList, l.Start(1, 1, 0), l.Set(1, 1), l.End(1), l.Resize(1)} {
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "not made by New") {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if d.QDev("n") != "" || l.Count() != 0 || d.Outcome() != OutcomeUnknown {
+			t.Error("a closed one knows something")
 		}
 	}
-	if d.QDev("n") != "" {
-		t.Error("a closed disk has a device")
+}
+
+// Numbers that have a meaning print as it.
+func TestNames(t *testing.T) {
+	for want, v := range map[string]fmt.Stringer{
+		"paper": PolicyPaper, "literal": PolicyLiteral, "planner": PolicyPlanner, "unknown": Policy(9),
+		"base": PhaseBase, "drain": PhaseDrain, "keep": ActionKeep, "cannot fit": ActionCannotFit, "wait": ActionWait,
+		"its room is not free yet": ReasonAdmission, "done": OutcomeDone, "refused": OutcomeRefused, "open": Outcome(0),
+		"query": CommandQuery, "set disk": CommandSetDisk, "delete group": CommandDeleteGroup, "cont": CommandCont, "none": CommandKind(0),
+		"shortest": OrderShortest, "fifo": OrderFIFO, "start": VerdictStart, "stops": FullStops, "fails": FullFails,
+		"aligned|no iops_size": GeometryAligned | GeometryNoIopsSize, "no whole disk": GeometryNoWhole, "aligned|0x80": GeometryAligned | 1<<7,
+		"lags|copies": CowLags | CowCopies, "own": ProspectOwn, "another": ProspectAnother,
+	} {
+		if fmt.Sprint(v) != want {
+			t.Errorf("%T prints as %v, not %q", v, v, want)
+		}
+	}
+	for _, v := range []fmt.Stringer{OutcomeUnknown, Policy(-1), Phase(0), Action(99), Reason(99), CommandKind(99), Order(0), Verdict(99), FullUnknown, Prospect(7)} {
+		if v.String() != "unknown" {
+			t.Errorf("%T prints as %v", v, v)
+		}
+	}
+	if s := fmt.Sprintf("%+v", Decision{Action: ActionLower, Reason: ReasonShare}); !strings.Contains(s, "Action:lower") || !strings.Contains(s, "Reason:its share") {
+		t.Error(s)
+	}
+}
+
+// A struct with defaults may be filled as a literal. One that came from New or Default keeps its zeros.
+func TestLiterals(t *testing.T) {
+	room := func(m Migration) float64 {
+		w, err := newBuffer(t, 100*gib).Waiting(m, vm(gib))
+		must(t, err)
+		return w.NeedBytes
+	}
+	none := NewMigration(1)
+	none.DrainsAhead = 0
+	if a, b, c := room(Migration{ID: 1}), room(NewMigration(1)), room(none); a != b || c >= b {
+		t.Errorf("a literal needs %g bytes, one of NewMigration %g, without drains %g", a, b, c)
+	}
+	if a, b := room(Migration{ID: 1, DrainsAhead: 1}), room(NewMigration(1)); a >= b {
+		t.Error(a, b)
+	}
+	must(t, newBuffer(t, 10*gib).Add(Migration{ID: 1}, vm(gib)))
+	b, err := NewBuffer(gib, &BufferOptions{Policy: PolicyPaper})
+	must(t, err)
+	must(t, b.Close())
+	if _, err := NewBuffer(gib, &BufferOptions{IntervalMs: 1}); !errors.Is(err, ErrRange) {
+		t.Error(err)
+	}
+	raw, _, err := State{MemoryBytes: gib}.Bound()
+	same, _, _ := NewState(gib).Bound()
+	if err != nil || raw != same {
+		t.Error(raw, same, err)
+	}
+	rate, err := ThrottleRate(100e6, 40e6, 1, ThrottleConstants{})
+	want, _ := ThrottleRate(100e6, 40e6, 1, DefaultThrottleConstants())
+	near(t, "rate", rate, err, want)
+	if _, err := PlannerTick(PlannerOptions{CapacityBytes: 1e9}, nil, nil); err != nil {
+		t.Error(err)
+	}
+	var g, h Growth
+	h = NewGrowth()
+	must(t, g.Sample(65536, time.Second, 0, 0, 0, math.Inf(1), 1))
+	must(t, h.Sample(65536, time.Second, 0, 0, 0, math.Inf(1), 1))
+	if g != h {
+		t.Errorf("%+v %+v", g, h)
+	}
+	f, _ := NewForecast(0)
+	var z Forecast
+	must(t, f.Update(1, 10, 10, math.Inf(1)))
+	must(t, z.Update(1, 10, 10, math.Inf(1)))
+	if f != z {
+		t.Errorf("%+v %+v", f, z)
+	}
+	var l Link
+	k, _ := NewLink(0)
+	if l != k {
+		t.Errorf("%+v %+v", l, k)
+	}
+}
+
+// A clock that goes on between processes.
+func TestClock(t *testing.T) {
+	text, err := os.ReadFile("/proc/uptime")
+	must(t, err)
+	var before float64
+	_, err = fmt.Sscan(string(text), &before)
+	must(t, err)
+	now, later := Clock(), Clock()
+	if now.Seconds() < before-0.02 || later < now {
+		t.Error(before, now, later)
 	}
 }
 
@@ -206,30 +354,32 @@ func TestBuffer(t *testing.T) {
 	first, err := b.Tick(time.Second, nil)
 	must(t, err)
 	for i, d := range first {
-		if d.ID != uint64(i) || d.Action != Lower || d.Limits.IopsSize != 65536 || d.GrowthBytesPerS != d.Limits.IopsWr*65536 {
+		if d.ID != uint64(i) || d.Action != ActionLower || !d.Action.Acts() || d.Action.Stops() || d.Limits.IopsSize != 65536 || d.GrowthBytesPerS != d.Limits.IopsWr*65536 {
 			t.Errorf("%+v", d)
 		}
+		if _, err := b.Outcome(d.ID, OutcomeDone); err != nil {
+			t.Error(err)
+		}
 	}
-	must(t, b.Link(0, 100e6))
-	must(t, b.Sample([]Sample{{ID: 0, FileBytes: gib}, {ID: 2, FileBytes: 2 * gib}}))
-	if err := b.Sample([]Sample{{ID: 0, FileBytes: 1}, {ID: 9}}); !errors.Is(err, ErrNotFound) {
+	must(t, b.Link(0, 1e6))
+	must(t, b.Sample(2*time.Second, []Sample{{ID: 0, FileBytes: gib, RemainingBytes: None}, {ID: 1}, {ID: 2, FileBytes: 2 * gib}}))
+	if err := b.Sample(2*time.Second, []Sample{{ID: 0, FileBytes: 1}, {ID: 9}}); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	must(t, b.Phase(2, PhaseDrain, 2))
+	if wait, err := b.Phase(2, PhaseDrain, 2); wait || err != nil {
+		t.Error(wait, err)
+	}
 	must(t, b.Weight(1, 300))
 	second, err := b.Tick(2*time.Second, first)
 	must(t, err)
 	if &second[0] != &first[0] {
 		t.Error("the slice was not used again")
 	}
-	if second[0].Action != Lower || second[0].Reason != ReasonShare || second[0].Action.String() != "lower" {
-		t.Errorf("%+v: %s", second[0], second[0].Reason)
-	}
 	if _, err := b.Tick(time.Second, nil); !errors.Is(err, ErrClock) {
 		t.Error(err)
 	}
 	stats, err := b.Stats()
-	if err != nil || stats.UsedBytes != 3*gib || stats.Migrations != 3 || stats.Ticks != 3 {
+	if err != nil || stats.UsedBytes != 3*gib || stats.Migrations != 3 || stats.Ticks != 3 || stats.ReachBytes <= stats.UsedBytes {
 		t.Errorf("%+v %v", stats, err)
 	}
 	view, err := b.View(2)
@@ -262,56 +412,93 @@ func TestBuffer(t *testing.T) {
 	if _, err := LoadBuffer(text[:len(text)-5], 0); !errors.Is(err, ErrProtocol) {
 		t.Error(err)
 	}
-	must(t, b.Refused(0))
+	if _, err := LoadBuffer(text, -time.Second); !errors.Is(err, ErrRange) {
+		t.Error(err)
+	}
+	if wait, err := b.Resize(stats.ReachBytes - 1<<16); !wait || err != nil {
+		t.Error("limits in force may fill more than that:", wait, err)
+	}
+	if wait, err := b.Resize(20 * gib); wait || err != nil {
+		t.Error(wait, err)
+	}
 	must(t, b.Remove(0))
 	if last, err := b.Tick(3*time.Second, nil); err != nil || len(last) != 2 {
 		t.Error(last, err)
 	}
-	if err := b.Resize(1000); !errors.Is(err, ErrInUse) {
+	if _, err := b.Resize(1000); !errors.Is(err, ErrInUse) {
 		t.Error(err)
 	}
-	must(t, b.Resize(20*gib))
+}
+
+// What became of a decision. After unknown every tick asks for what is wanted, until it is known.
+func TestBufferOutcome(t *testing.T) {
+	o := DefaultBufferOptions()
+	o.Policy = PolicyPaper
+	b, err := NewBuffer(10*gib, &o)
+	must(t, err)
+	defer b.Close()
+	must(t, b.Add(NewMigration(1), vm(20*gib)))
+	first, err := b.Tick(0, nil)
+	must(t, err)
+	if first[0].Action != ActionLower {
+		t.Fatalf("%+v", first)
+	}
+	if _, err := b.Outcome(1, OutcomeDone); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Outcome(1, OutcomeRefused); !errors.Is(err, ErrState) {
+		t.Error("refused, and no decision waits for its outcome:", err)
+	}
+	if _, err := b.Outcome(9, OutcomeDone); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := b.Outcome(1, 9); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	must(t, b.Link(0, 1e6)) // which is its share from now on: lower
+	tick := func(at time.Duration) Decision {
+		must(t, b.Sample(at, []Sample{{ID: 1, FileBytes: 1 << 20}}))
+		d, err := b.Tick(at, nil)
+		must(t, err)
+		return d[0]
+	}
+	lower := tick(time.Second)
+	if lower.Action != ActionLower || lower.Reason != ReasonShare {
+		t.Fatalf("%+v", lower)
+	}
+	tickNow, err := b.Outcome(1, OutcomeUnknown)
+	if !tickNow || err != nil {
+		t.Error("the older, higher limit may be in force:", tickNow, err)
+	}
+	for at := time.Second; at < 4*time.Second; at += time.Second / 2 {
+		if d := tick(at); d.Action != ActionLower || d.Limits != lower.Limits {
+			t.Errorf("at %v: %+v", at, d)
+		}
+		if _, err := b.Outcome(1, OutcomeUnknown); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = tick(4 * time.Second)
+	if tickNow, err := b.Outcome(1, OutcomeDone); tickNow || err != nil {
+		t.Error(tickNow, err)
+	}
+	if d := tick(5 * time.Second); d.Action != ActionKeep {
+		t.Errorf("%+v", d)
+	}
 }
 
 func TestOptions(t *testing.T) {
 	o := DefaultBufferOptions()
-	if o.IntervalMs != 1000 || o.Policy != PolicyPaper {
+	if o.IntervalMs != 1000 || o.Policy != PolicyPlanner {
 		t.Errorf("%+v", o)
 	}
-	o.Policy = PolicyPlanner
 	b, err := NewBuffer(gib, &o)
 	must(t, err)
-	b.Close()
+	must(t, b.Close())
 	o.IntervalMs = 1
 	if _, err := NewBuffer(gib, &o); !errors.Is(err, ErrRange) {
 		t.Error(err)
 	}
-}
-
-// Several goroutines may use one buffer and one disk. Run with -race.
-func TestConcurrentUse(t *testing.T) {
-	b := newBuffer(t, 10*gib)
-	d, err := NewDisk("g", "n0")
-	must(t, err)
-	defer d.Close()
-	q := &fakeQEMU{node: "n0", qdev: "dev-n0"}
-	var wait sync.WaitGroup
-	for g := 0; g < 8; g++ {
-		wait.Add(1)
-		go func(id uint64) {
-			defer wait.Done()
-			for i := 0; i < 50; i++ {
-				_ = b.Add(NewMigration(id), vm(gib))
-				_ = b.Sample([]Sample{{ID: id, FileBytes: uint64(i) << 16}})
-				_, _ = b.Tick(time.Hour, nil)
-				_, _ = b.Stats()
-				_ = d.Learn(context.Background(), q)
-				_ = d.Set(context.Background(), q, Limits{IopsWr: 10 + id, IopsSize: 65536})
-				_ = b.Remove(id)
-			}
-		}(uint64(g))
-	}
-	wait.Wait()
 }
 
 func near(t *testing.T, what string, got float64, err error, want float64) {
@@ -360,8 +547,13 @@ func TestPureRooms(t *testing.T) {
 		t.Error(n, err)
 	}
 
-	g := Geometry{VirtualBytes: gib, ClusterBytes: 65536, SubclusterBytes: 65536}
+	g := NewGeometry(gib)
 	must(t, g.Check())
+	unit, err := g.Unit()
+	near(t, "unit", float64(unit), err, 65536)
+	small := Geometry{VirtualBytes: gib, ClusterBytes: 65536, SubclusterBytes: 2048, BlockBytes: 4096}
+	unit, err = small.Unit()
+	near(t, "unit of 2 KiB on blocks of 4 KiB", float64(unit), err, 4096)
 	bytes, err := g.RequestGrowth(4096)
 	near(t, "request growth", float64(bytes), err, 131072)
 	bytes, err = g.Metadata()
@@ -369,16 +561,22 @@ func TestPureRooms(t *testing.T) {
 	bytes, err = g.MetadataOf(65536)
 	near(t, "metadata of", float64(bytes), err, 327680)
 	bytes, err = g.WholeDisk()
+	near(t, "whole disk", float64(bytes), err, gib+393216+16<<20) // 16 MiB, as nobody said what else is in the file
+	g.ExtraBytes = None
+	bytes, err = g.WholeDisk()
 	near(t, "whole disk", float64(bytes), err, gib+393216)
+	tiny := Geometry{VirtualBytes: 1 << 30, ClusterBytes: 4096, SubclusterBytes: 4096, BlockBytes: 4096}
+	scattered, err := tiny.MetadataScattered(1000)
+	near(t, "scattered", scattered, err, 1000*(1+2.0/2047)*4096)
 	factor, err := g.Amplification()
 	near(t, "amplification", factor, err, 3)
-	g.Flags = Aligned
+	g.Flags = GeometryAligned
 	bytes, err = g.Drain(32, 4096)
-	near(t, "drain", float64(bytes), err, 4194304)
+	near(t, "drain", float64(bytes), err, 4390912)
 	big := g
 	big.VirtualBytes, big.RequestBytes = 1<<40, 4096
 	worst, err := big.WorstGrowth(Limits{IopsWr: 16, IopsSize: 65536}, time.Second)
-	near(t, "worst growth", worst, err, 2*65536*16*1.1+65536+327680)
+	near(t, "worst growth", worst, err, 65536*17.6*(2+2.0/32767)+65536+327680)
 	limits, err := LimitsFromBudget([]Geometry{g}, 1000000)
 	if err != nil || limits != (Limits{IopsWr: 15, IopsSize: 65536}) {
 		t.Error(limits, err)
@@ -387,12 +585,22 @@ func TestPureRooms(t *testing.T) {
 		t.Error(limits, err)
 	}
 	host := ThrottleConfig{IopsRd: 20, BpsWr: 5000, Group: "dev"}
-	if host.HostFlags() != NoIopsSize || (ThrottleConfig{}).HostFlags() != 0 {
+	if host.HostFlags() != GeometryNoIopsSize || (ThrottleConfig{}).HostFlags() != 0 {
 		t.Error("host flags")
 	}
-	merged, err := host.Merge(Limits{BpsWr: 1000, IopsWr: 7})
+	merged, err := MergeLimits([]ThrottleConfig{host}, Limits{BpsWr: 1000, IopsWr: 7})
 	if err != nil || merged.BpsWr != 1000 || merged.IopsWr != 7 || merged.IopsRd != 20 || merged.Group != "" {
 		t.Errorf("%+v %v", merged, err)
+	}
+	merged, err = MergeLimits([]ThrottleConfig{{Bps: 1000}, {BpsRd: 300, BpsWr: 900}}, Limits{IopsWr: 15})
+	if want := (ThrottleConfig{BpsRd: 300, BpsWr: 500, IopsWr: 15}); err != nil || merged != want {
+		t.Errorf("%+v %v", merged, err)
+	}
+	if _, err := MergeLimits(nil, Limits{IopsWr: 15}); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	if _, err := MergeLimits([]ThrottleConfig{{Group: strings.Repeat("g", 256)}}, Limits{}); !errors.Is(err, ErrTooBig) {
+		t.Error(err)
 	}
 
 	growth := NewGrowth()
@@ -460,9 +668,9 @@ func TestPlanner(t *testing.T) {
 	}
 	value, err := PlannerSetValue(20, 0.1, 0.1)
 	near(t, "set value", value, err, 10)
-	turns, err := PlannerAdmit(FIFO, []PlannerLink{{BytesPerS: 1000, FlowBytesPerS: inf}},
+	turns, err := PlannerAdmit(OrderFIFO, []PlannerLink{{BytesPerS: 1000, FlowBytesPerS: inf}},
 		[]PlannerFlow{{ID: 1, FlowBytesPerS: 900, Seconds: 10}}, []PlannerFlow{{ID: 2, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 1}, {ID: 3, FlowBytesPerS: 900, DiskBytes: 1e6, Arrival: 2}})
-	if err != nil || turns[0].Verdict != LinkBusy || turns[1].Verdict != NotItsTurn || turns[0].Verdict.String() == "unknown" {
+	if err != nil || turns[0].Verdict != VerdictLinkBusy || turns[1].Verdict != VerdictNotItsTurn || turns[0].Verdict.String() == "unknown" {
 		t.Errorf("%+v %v", turns, err)
 	}
 }
@@ -492,9 +700,9 @@ func TestLinkAndSizes(t *testing.T) {
 		t.Error("no rate")
 	}
 	f.Reset()
-	processed, err := LinkProcessed("1.2GB (110MB/s)")
+	processed, err := LinkProcessed("vm1: 1.2GB (110MB/s)")
 	near(t, "processed", float64(processed), err, 1.2e9)
-	if _, err := LinkProcessed(""); !errors.Is(err, ErrProtocol) {
+	if _, err := LinkProcessed("vm1: 45% (110MB/s)"); !errors.Is(err, ErrProtocol) {
 		t.Error(err)
 	}
 
@@ -587,301 +795,35 @@ func TestBins(t *testing.T) {
 	}
 }
 
-// fakeQEMU knows the commands of a throttle, and what is in force.
-type fakeQEMU struct {
-	mu         sync.Mutex
-	node, qdev string
-	inForce    ThrottleConfig
-	group      map[string]any // of the throttle-group object, nil: none
-	noGroups   bool           // object-add is refused
-	said       []string
-	block      chan struct{} // Run waits for it, if not nil
-}
-
-func (q *fakeQEMU) Run(command string, args any, resp any) error {
-	if q.block != nil {
-		<-q.block
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.said = append(q.said, command)
-	text, err := json.Marshal(args)
-	if err != nil {
-		return err
-	}
-	switch command {
-	case "query-block":
-		reply := fmt.Sprintf(`{"return": [{"device": "cd", "qdev": "ide0"}, {"qdev": %q, "inserted": {"node-name": %q, "ro": false, %s}}]}`,
-			q.qdev, q.node, strings.Trim(string(mustJSON(q.inForce)), "{}"))
-		return json.Unmarshal([]byte(reply), resp)
-	case "object-add":
-		if q.noGroups {
-			return errors.New("GenericError: invalid object type: throttle-group")
+// The worked examples of the header, and those where a name is just not hashed and just is.
+func TestDeviceNames(t *testing.T) {
+	for _, k := range []struct{ device, lxd, incus string }{
+		{"root", "lxd_root", "incus_root"},
+		{"root-disk", "lxd_root--disk", "incus_root--disk"},
+		{"a/b", "lxd_a-b", "incus_a-b"},
+		{"/", "lxd_-", "incus_-"},
+		{"-/-", "lxd_-----", "incus_-----"},
+		{strings.Repeat("b", 25), "lxd_" + strings.Repeat("b", 25), "incus_" + strings.Repeat("b", 25)},
+		{strings.Repeat("b", 26), "lxd_" + strings.Repeat("b", 26), "incus_ycphZN15I09t0YB1IFx2O7WTD"},
+		{strings.Repeat("b", 27), "lxd_" + strings.Repeat("b", 27), "incus_bKJkoAwLS9EO3iy4t-h59GNLo"},
+		{strings.Repeat("b", 28), "lxd_3D6kcL4uSJcf4GC2o1DJMUUwKtV", "incus_3D6kcL4uSJcf4GC2o1DJMUUwK"},
+		{"system-disk-of-the-mail-host", "lxd_fV-B812K5Nhy2sSel0qpoxdoY6Y", "incus_fV-B812K5Nhy2sSel0qpoxdoY"},
+	} {
+		l, i := LXDNames(k.device), IncusNames(k.device)
+		if l.Node != k.lxd || i.Node != k.incus || i.Overlay != k.incus+"_snap" || i.Target != k.incus+"_nbd" {
+			t.Errorf("%s: %+v %+v", k.device, l, i)
 		}
-		return json.Unmarshal(text, &q.group)
-	case "object-del":
-		q.group = nil
-		return nil
-	case "block_set_io_throttle":
-		q.inForce = ThrottleConfig{}
-		return json.Unmarshal(text, &q.inForce)
-	case "qom-set":
-		if q.group == nil {
-			return errors.New("DeviceNotFound: no such object")
-		}
-		return nil
-	case "stop", "cont":
-		return nil
 	}
-	return errors.New("CommandNotFound: " + command)
-}
-
-func mustJSON(v any) []byte {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
+	root, other := LXDNames("root"), LXDNames("my-data")
+	if root.Overlay != "lxd_root_snapshot" || root.Target != "lxd_root_nbd" || other.Overlay != "" || other.Target != "" {
+		t.Errorf("%+v %+v", root, other)
 	}
-	return text
-}
-
-func TestDisk(t *testing.T) {
-	ctx := context.Background()
-	host := ThrottleConfig{BpsRd: 5, IopsWr: 400, IopsWrMax: 900, IopsWrMaxLength: 2, Group: "dev-n0"}
-	for _, noGroups := range []bool{false, true} {
-		q := &fakeQEMU{node: "n0", qdev: "dev-n0", inForce: host, noGroups: noGroups}
-		d, err := NewDisk("migbuf-vm1", "n0")
-		must(t, err)
-		if err := d.Set(ctx, q, Limits{IopsWr: 10, IopsSize: 65536}); !errors.Is(err, ErrState) {
-			t.Error("set before learning:", err)
-		}
-		must(t, d.Learn(ctx, q))
-		if got, err := d.Host("n0"); err != nil || got != host || d.QDev("n0") != "dev-n0" || d.QDev("n1") != "" {
-			t.Errorf("%+v %v", got, err)
-		}
-		must(t, d.Set(ctx, q, Limits{IopsWr: 10, IopsSize: 65536}))
-		if q.inForce.IopsWr != 10 || q.inForce.IopsSize != 65536 || q.inForce.IopsWrMax != 0 || q.inForce.BpsRd != 5 {
-			t.Errorf("%+v", q.inForce)
-		}
-		must(t, d.Set(ctx, q, Limits{IopsWr: 8, IopsSize: 65536})) // lower: on the group, where there is one
-		if lowered := q.inForce.IopsWr == 8; lowered != noGroups {
-			t.Errorf("%+v %q", q.inForce, q.said)
-		}
-		must(t, d.Set(ctx, q, Limits{IopsWr: 10, IopsSize: 65536}))
-		info, err := d.Info()
-		if err != nil || !info.Throttled || info.Plain != noGroups || info.Limits.IopsWr != 10 {
-			t.Errorf("%+v %v %q", info, err, q.said)
-		}
-		before := len(q.said)
-		must(t, d.Set(ctx, q, Limits{IopsWr: 10, IopsSize: 65536}))
-		if len(q.said) != before {
-			t.Error("a limit in force was sent again:", q.said[before:])
-		}
-		text, err := d.Save()
-		must(t, err)
-		d.Close()
-
-		d, err = LoadDisk(text) // a host that was restarted
-		must(t, err)
-		must(t, d.Pump(ctx, q))
-		must(t, d.Apply(ctx, q, Decision{Action: Keep}))
-		must(t, d.Apply(ctx, q, Decision{Action: Pause}))
-		must(t, d.Apply(ctx, q, Decision{Action: Lower, Limits: Limits{IopsWr: 9, IopsSize: 65536}}))
-		sent := len(q.said)
-		must(t, d.Apply(ctx, q, Decision{Action: Again}))
-		if len(q.said) == sent {
-			t.Error("Again sent nothing")
-		}
-		must(t, d.Apply(ctx, q, Decision{Action: Resume, Limits: Limits{IopsWr: 20, IopsSize: 65536}}))
-		if last := q.said[len(q.said)-1]; last != "cont" {
-			t.Error(q.said)
-		}
-		must(t, d.Restore(ctx, q))
-		if q.group != nil || (!noGroups && q.inForce != host) {
-			t.Errorf("%+v %v", q.inForce, q.group)
-		}
-		d.Close()
+	if other.QDev("") != "dev-lxd_my--data" || other.QDev("virtio-blk") != "/machine/peripheral/dev-lxd_my--data/virtio-backend" {
+		t.Errorf("%s %s", other.QDev(""), other.QDev("virtio-blk"))
 	}
 }
 
-func TestDiskRefused(t *testing.T) {
-	d, err := NewDisk("g", "n0")
-	must(t, err)
-	defer d.Close()
-	err = d.Learn(context.Background(), &fakeQEMU{node: "other", qdev: "dev"})
-	if !errors.Is(err, ErrNotFound) {
-		t.Error(err)
-	}
-	lost := errors.New("monitor disconnected")
-	err = d.Learn(context.Background(), runFunc(func() error { return lost }))
-	if !errors.Is(err, ErrPeer) || !errors.Is(err, lost) {
-		t.Error(err)
-	}
-	err = d.Apply(context.Background(), runFunc(func() error { return lost }), Decision{Action: Pause})
-	if !errors.Is(err, ErrPeer) || !errors.Is(err, lost) {
-		t.Error(err)
-	}
-	long := &fakeQEMU{node: "n0", qdev: "dev", inForce: ThrottleConfig{Group: strings.Repeat("g", 300)}}
-	if err := d.Learn(context.Background(), long); !errors.Is(err, ErrTooBig) {
-		t.Error(err)
-	}
-}
-
-type runFunc func() error
-
-func (f runFunc) Run(string, any, any) error { return f() }
-
-// A context ends the waiting, not the command: its answer is taken by the next call.
-func TestContext(t *testing.T) {
-	q := &fakeQEMU{node: "n0", qdev: "dev-n0", block: make(chan struct{})}
-	d, err := NewDisk("g", "n0")
-	must(t, err)
-	defer d.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	err = d.Learn(ctx, q)
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
-		t.Fatal(err)
-	}
-	if err := d.Pump(ctx, q); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal(err)
-	}
-	close(q.block)
-	must(t, d.Pump(context.Background(), q))
-	if len(q.said) != 1 {
-		t.Error("the command was sent again:", q.said)
-	}
-	if info, err := d.Info(); err != nil || !info.Learnt {
-		t.Errorf("%+v %v", info, err)
-	}
-	done, end := context.WithCancel(context.Background())
-	end()
-	if err := d.Set(done, q, Limits{IopsWr: 1, IopsSize: 65536}); !errors.Is(err, context.Canceled) || len(q.said) != 1 {
-		t.Error(err, q.said)
-	}
-}
-
-// Stop and cont too; and nothing is sent before the one before it was answered.
-func TestContextOfApply(t *testing.T) {
-	q := &fakeQEMU{node: "n0", qdev: "dev-n0"}
-	d, err := NewDisk("g", "n0")
-	must(t, err)
-	defer d.Close()
-	limits := Limits{IopsWr: 5, IopsSize: 65536}
-	must(t, d.Learn(context.Background(), q))
-	must(t, d.Set(context.Background(), q, limits))
-	asked, answer := make(chan string, 9), make(chan error)
-	slow := slowMonitor{asked, answer}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	if err := d.Apply(ctx, slow, Decision{Action: Pause}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
-		t.Fatal(err)
-	}
-	next := make(chan error)
-	go func() { next <- d.Apply(context.Background(), slow, Decision{Action: Resume, Limits: limits}) }()
-	if command := <-asked; command != "stop" {
-		t.Fatal(command)
-	}
-	select {
-	case command := <-asked:
-		t.Error(command, "overtakes stop")
-	case <-time.After(50 * time.Millisecond):
-	}
-	answer <- nil
-	if command := <-asked; command != "cont" {
-		t.Error(command)
-	}
-	answer <- nil
-	must(t, <-next)
-	if err := d.Apply(context.Background(), nil, Decision{Action: Pause}); !errors.Is(err, ErrInvalid) {
-		t.Error(err)
-	}
-	d.Close()
-	if err := d.Apply(context.Background(), q, Decision{Action: Pause}); !errors.Is(err, ErrInvalid) {
-		t.Error(err)
-	}
-}
-
-type slowMonitor struct {
-	asked  chan<- string
-	answer <-chan error
-}
-
-func (m slowMonitor) Run(command string, _, _ any) error {
-	m.asked <- command
-	return <-m.answer
-}
-
-// The machine by hand, for a host that sends commands in a way of its own.
-func TestMachine(t *testing.T) {
-	d, err := NewDisk("g")
-	must(t, err)
-	defer d.Close()
-	must(t, d.Watch("n0"))
-	if _, more, err := d.Next(); more || err != nil {
-		t.Error(more, err)
-	}
-	if err := d.Done(); !errors.Is(err, ErrState) {
-		t.Error(err)
-	}
-	q := &fakeQEMU{node: "n0", qdev: "dev"}
-	must(t, d.Learn(context.Background(), q))
-	must(t, d.Set(context.Background(), nil, Limits{IopsWr: 10, IopsSize: 65536}))
-	c, more, err := d.Next()
-	if err != nil || !more || c.Kind != AddGroup || c.Name != "object-add" || !json.Valid(c.Arguments) {
-		t.Errorf("%+v %v %v", c, more, err)
-	}
-	must(t, d.Failed())
-	c, more, err = d.Next()
-	if err != nil || !more || c.Kind != SetDisk {
-		t.Errorf("%+v %v %v", c, more, err)
-	}
-	if _, err := d.Found("n0", "dev", ThrottleConfig{}); !errors.Is(err, ErrState) {
-		t.Error(err)
-	}
-	must(t, d.Done())
-}
-
-// lxdMonitor has LXD's signatures.
-type lxdMonitor struct{ said []string }
-
-func (m *lxdMonitor) SetBlockThrottle(id string, bytesRead int, bytesWrite int, iopsRead int, iopsWrite int) error {
-	m.said = append(m.said, fmt.Sprint(id, " ", bytesRead, bytesWrite, iopsRead, iopsWrite))
-	return nil
-}
-func (m *lxdMonitor) Pause() error { m.said = append(m.said, "pause"); return nil }
-func (m *lxdMonitor) Start() error { m.said = append(m.said, "start"); return nil }
-
-func TestLXD(t *testing.T) {
-	ctx := context.Background()
-	m := &lxdMonitor{}
-	adapter := FromLXD(m, LXDDisk{Node: "lxd_root", QDev: "dev-lxd_root", Host: ThrottleConfig{IopsRd: 700}})
-	d, err := NewDisk("migbuf-vm1", "lxd_root")
-	must(t, err)
-	defer d.Close()
-	must(t, d.Typed())
-	must(t, d.Learn(ctx, adapter))
-	geometry := vm(gib)
-	geometry[0].Flags |= NoIopsSize
-	limits, err := LimitsFromBudget(geometry, 10<<20)
-	must(t, err)
-	must(t, d.Apply(ctx, adapter, Decision{Action: Lower, Limits: limits}))
-	must(t, d.Apply(ctx, adapter, Decision{Action: Pause}))
-	must(t, d.Learn(ctx, adapter))
-	must(t, d.Apply(ctx, adapter, Decision{Action: Resume, Limits: Limits{IopsWr: 200, BpsWr: 2000}}))
-	must(t, d.Restore(ctx, adapter))
-	want := []string{"dev-lxd_root 0 5242880 700 80", "pause", "dev-lxd_root 0 2000 700 200", "start", "dev-lxd_root 0 0 700 0"}
-	if !reflect.DeepEqual(m.said, want) {
-		t.Errorf("%q", m.said)
-	}
-	if err := adapter.Run("block_set_io_throttle", map[string]any{"id": "x", "iops_size": 1}, nil); !errors.Is(err, ErrUnsupported) {
-		t.Error(err)
-	}
-	if err := adapter.Run("blockdev-add", nil, nil); !errors.Is(err, ErrUnsupported) {
-		t.Error(err)
-	}
-}
-
-// The example of admission.h, and write-through for a guest that cannot fit.
+// The worked example of the header, and write-through for a guest that cannot fit.
 func TestAdmission(t *testing.T) {
 	b := newBuffer(t, 10<<30)
 	if err := b.Add(NewMigration(1), vm(10e9)); err != nil {
@@ -898,14 +840,14 @@ func TestAdmission(t *testing.T) {
 		}
 		queue = append(queue, w)
 	}
-	turns, err := b.Turns(ShortestFirst, queue)
+	turns, err := b.Turns(OrderShortest, queue)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, turn := range turns {
-		want, earliest := LinkBusy, 100.0
+		want, earliest := VerdictLinkBusy, 100.0
 		if turn.ID == 2 {
-			want, earliest = NotItsTurn, 120
+			want, earliest = VerdictNotItsTurn, 120
 		}
 		if turn.Verdict != want || math.Abs(turn.EarliestS-earliest) > 1e-6 {
 			t.Errorf("%d: %v, earliest in %g s", turn.ID, turn.Verdict, turn.EarliestS)

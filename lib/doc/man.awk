@@ -1,11 +1,28 @@
-# A manual page out of one of these headers: awk -f man.awk -v version=0.1.0 buffer.h > migbuf_buffer.3
-# The comment of @file is the description; every declaration follows with its own comment. All names are in NAME, so that
-# `man migbuf_buffer_tick` finds its page. What stands indented keeps its lines, but for those that are wider than a
-# terminal of 80 columns leaves: a table's last column is filled anew, or goes below the line where it begins far right.
-function quote(s) { gsub(/\\/, "\\e", s); gsub(/-/, "\\-", s); if (s ~ /^['.]/) s = "\\\\&" s; return s }
+# A manual page out of a public header: awk -f man.awk -v version=0.1.0 buffer.h > migbuf_buffer.3
+# The comment of @file is the description, its first sentence what NAME says; every declaration follows with its own comment.
+# All functions are in NAME, so that `man migbuf_buffer_tick` finds its page, and in SYNOPSIS as they are called. What stands
+# indented keeps its lines, but for those that are wider than a terminal of 80 columns leaves: a table's last column is filled
+# anew, or goes below the line where it begins far right.
+#
+# Quotes, carets and tildes are what one types, not what looks nicer. Where a terminal has no Greek letters (LANG=C) their names
+# stand for them; lines are folded so that these fit, too.
+function quote(s) {
+    gsub(/\\/, "\\e", s); gsub(/-/, "\\-", s); gsub(/'/, "\\(aq", s); gsub(/`/, "\\(ga", s)
+    gsub(/\^/, "\\(ha", s); gsub(/~/, "\\(ti", s)
+    if (s ~ /^\./) s = "\\&" s
+    return s
+}
 function plain(s) { gsub(/\*\*/, "", s); gsub(/\\\\/, "\\", s); return s }
-BEGIN { width = 71; bytes = length("Ω") > 1 } # mawk counts bytes
-function columns(s) { if (bytes) gsub(/[\200-\277]/, "", s); return length(s) }
+BEGIN {
+    width = 71; bytes = length("Ω") > 1 # some count bytes; others do not even read this range
+    more_of_letter = "[\200-\277]"
+    letters = split("Ω ω γ Π Σ Δ ε α", letter, " ")
+    split("Omega omega gamma Pi Sigma Delta epsilon alpha", word_of, " ")
+    split("*W *w *g *P *S *D *e *a", glyph, " ")
+}
+function columns(s) { if (bytes) gsub(more_of_letter, "", s); return length(s) }
+# As wide as it may become.
+function widest(s,   i) { for (i = 1; i <= letters; i++) gsub(letter[i], word_of[i], s); return columns(s) }
 function spaces(n) { return sprintf("%" n "s", "") }
 function indent_of(s) { match(s, /^ */); return RLENGTH }
 # Words behind `first`, each further line behind `hang` spaces. A "\001" is a space that is no place to break.
@@ -13,7 +30,7 @@ function fill(first, words, hang,   n, i, word, line, empty) {
     n = split(words, word, " ")
     line = first; empty = 1
     for (i = 1; i <= n; i++) {
-        if (!empty && columns(line) + 1 + columns(word[i]) > width) { put_line(line); line = spaces(hang); empty = 1 }
+        if (!empty && widest(line) + 1 + widest(word[i]) > width) { put_line(line); line = spaces(hang); empty = 1 }
         line = line (empty ? "" : " ") word[i]; empty = 0
     }
     put_line(line)
@@ -38,11 +55,11 @@ function print_kept(   i, j, k, n, h, part, at, wide, column) {
         n = split_columns(kept[i], part, at)
         h = 1
         for (k = 2; k <= n; k++) if (columns(substr(kept[i], 1, at[k])) <= 30) h = k
-        wide = columns(kept[i]) > width
+        wide = widest(kept[i]) > width
         for (j = i + 1; j <= kept_count; j++) {
             for (k = n; k >= h && k > 1 && columns(substr(kept[i], 1, at[k])) != indent_of(kept[j]); k--) ;
             if (k < h || k < 2) break
-            wide = wide || columns(kept[j]) > width
+            wide = wide || widest(kept[j]) > width
             part[k] = part[k] " " substr(kept[j], indent_of(kept[j]) + 1)
         }
         if (!wide) { for (; i < j; i++) print quote(kept[i]); continue }
@@ -53,14 +70,14 @@ function print_kept(   i, j, k, n, h, part, at, wide, column) {
     kept_count = 0
 }
 # Arguments are broken after commas, below the parenthesis where that leaves room.
-function print_call(s,   n, i, part, line, head, hang, widest) {
+function print_call(s,   n, i, part, line, head, hang, longest) {
     gsub(/\n */, " ", s)
     if (columns(s) <= width) { print quote(s); return }
     hang = index(s, "(")
     n = split(substr(s, hang + 1), part, /, /)
-    for (i = 1; i <= n; i++) if (columns(part[i]) > widest) widest = columns(part[i])
+    for (i = 1; i <= n; i++) if (columns(part[i]) > longest) longest = columns(part[i])
     line = substr(s, 1, hang); head = 1
-    if (hang + widest >= width) { print quote(line); hang = 8; line = spaces(8) }
+    if (hang + longest >= width) { print quote(line); hang = 8; line = spaces(8) }
     for (i = 1; i <= n; i++) {
         part[i] = part[i] (i < n ? "," : "")
         if (!head && columns(line) + 1 + columns(part[i]) > width) { print quote(line); line = spaces(hang); head = 1 }
@@ -110,18 +127,32 @@ function text(s,   n, i, line, part, fixed) {
     if (fixed) { print_kept(); print ".fi" }
     gap = item = headed = 0
 }
+function page_of(path) {
+    sub(/.*\//, "", path); sub(/\.h$/, "", path)
+    return path == "migbuf" ? path : "migbuf_" path
+}
+# The first sentence of the description, on one line, without its full stop: what NAME says.
+function first_sentence(s, page,   n, part, i, line) {
+    n = split(s, part, "\n")
+    for (i = 1; i <= n && (line == "" || part[i] != ""); i++) line = line (line == "" ? "" : " ") part[i]
+    if (match(line, /\. /)) line = substr(line, 1, RSTART)
+    sub(/\.$/, "", line)
+    if (index(line, page " ") == 1) line = substr(line, length(page) + 2)
+    return plain(line)
+}
 function name_of(d,   m) {
     if (d ~ /^#define/) { split(d, m, /[ (]+/); return m[2] }
-    if (d ~ /^struct/) { split(d, m, /[ ;{]+/); return "struct " m[2] }
+    if (d ~ /^struct [a-z_]+( \{|;)/) { split(d, m, /[ ;{]+/); return "struct " m[2] }
     sub(/\(.*/, "", d); sub(/.*[ *]/, "", d); return d
 }
 function flush_declaration() {
     sub(/^MIGBUF_API /, "", declaration)
     count++
     name[count] = name_of(declaration); what[count] = declaration; says[count] = comment
-    if (name[count] !~ /^(MIGBUF|struct)/) functions = functions (functions ? ", " : "") name[count]
+    if (name[count] !~ /^(MIGBUF|struct)/ && name[count] != page_of(FILENAME)) functions = functions ", " name[count]
     declaration = ""; comment = ""
 }
+{ gsub(/…/, "...") }
 /^\/\*\*/ { reading = 1; now = $0; sub(/^\/\*\* ?/, "", now) }
 reading && !/^\/\*\*/ { now = $0; sub(/^ \* ?/, "", now); if ($0 ~ /^ \*\//) now = "" }
 reading {
@@ -148,18 +179,24 @@ open {
     next
 }
 END {
-    room = FILENAME; sub(/.*\//, "", room); sub(/\.h$/, "", room)
-    page = room == "migbuf" ? "migbuf" : "migbuf_" room
-    n = split(description, part, "\n"); short = part[1]
+    page = page_of(FILENAME)
+    room = page; sub(/^migbuf_/, "", room)
     sub(/^\n+/, "", description)
-    for (i = 1; i <= n && short == ""; i++) short = part[i]
-    sub(/[.:;].*/, "", short)
     print "'\\\" -*- coding: UTF-8 -*-"
     print ".TH " toupper(page) " 3 \"\" \"migbuf " version "\" \"migbuf\""
+    print ".nh\n.ad l" # names stay whole
+    for (i = 1; i <= letters; i++) print ".fchar \\[" glyph[i] "] " word_of[i]
     print ".SH NAME"
-    print page (functions ? ", " functions : "") " \\- " quote(short)
+    print page functions " \\- " quote(first_sentence(description, page))
     print ".SH SYNOPSIS\n.nf"
-    print ".B #include <migbuf/" room ".h>\n.fi\n.PP\ncc ... $(pkg\\-config \\-\\-cflags \\-\\-libs migbuf)"
+    print ".B #include <migbuf/" room ".h>"
+    for (i = 1; i <= count; i++) {
+        if (name[i] ~ /^(MIGBUF|struct)/) continue
+        if (!shown++) print ".sp\n.ft B"
+        print_call(what[i])
+    }
+    if (shown) print ".ft"
+    print ".fi\n.PP\ncc ... $(pkg\\-config \\-\\-cflags \\-\\-libs migbuf)"
     print ".SH DESCRIPTION"
     text(description)
     split("MIGBUF_ struct. [a-z]", kind, " ")

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"migbuf.example/migbuf"
+)
+
+// peer stands for a QEMU: the test sees each command, and says what comes back.
+type peer struct {
+	conn     net.Conn
+	commands chan asked
+}
+
+type asked struct {
+	ID        uint32          `json:"id"`
+	Execute   string          `json:"execute"`
+	Arguments json.RawMessage `json:"arguments"`
+}
+
+func newPeer(t *testing.T) (*Monitor, *peer) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "qmp")
+	listener, err := net.Listen("unix", path)
+	must(t, err)
+	defer listener.Close()
+	p := &peer{commands: make(chan asked, 10)}
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		p.conn = conn
+		_, _ = conn.Write([]byte("{\"QMP\": {}}\n"))
+		scanner := bufio.NewScanner(conn)
+		for scanner.Scan() {
+			var a asked
+			_ = json.Unmarshal(scanner.Bytes(), &a)
+			if a.Execute == "qmp_capabilities" {
+				p.answer(a, `"return": {}`)
+				continue
+			}
+			p.commands <- a
+		}
+		close(p.commands)
+	}()
+	m, err := connect(path)
+	must(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m, p
+}
+
+func (p *peer) answer(a asked, text string) {
+	id, _ := json.Marshal(a.ID)
+	_, _ = p.conn.Write([]byte(`{"id": ` + string(id) + `, ` + text + "}\n"))
+}
+
+// serve answers each command as f says, and not at all where f says nothing.
+func (p *peer) serve(f func(a asked) string) {
+	go func() {
+		for a := range p.commands {
+			if text := f(a); text != "" {
+				p.answer(a, text)
+			}
+		}
+	}()
+}
+
+// What comes back tells the three outcomes apart.
+func TestMonitorOutcomes(t *testing.T) {
+	m, p := newPeer(t)
+	var reply struct {
+		Return int `json:"return"`
+	}
+	for _, c := range []struct {
+		answer          string
+		refused, failed bool
+	}{
+		{`"return": 7`, false, false},
+		{`"error": {"class": "GenericError", "desc": "no"}`, true, true},
+		{`"return": "text"`, false, true},
+	} {
+		came := make(chan error)
+		go func() { came <- m.Run(background, "query-x", nil, &reply) }()
+		p.answer(<-p.commands, c.answer)
+		if err := <-came; errors.Is(err, migbuf.ErrPeer) != c.refused || (err != nil) != c.failed {
+			t.Error(c.answer, err)
+		}
+	}
+	came := make(chan error)
+	go func() { came <- m.Run(background, "stop", nil, nil) }()
+	<-p.commands
+	p.conn.Close()
+	for _, err := range []error{<-came, m.Run(background, "cont", nil, nil)} {
+		if err == nil || errors.Is(err, migbuf.ErrPeer) {
+			t.Error(err)
+		}
+	}
+}
+
+// A late answer is nobody's, and who waits for his turn no longer than his context lasts sends nothing, then or later.
+func TestMonitorLateAnswers(t *testing.T) {
+	m, p := newPeer(t)
+	came := make(chan error)
+	ctx, cancel := context.WithCancel(background)
+	go func() { came <- m.Run(ctx, "first", nil, nil) }()
+	first := <-p.commands
+	waits, give := context.WithTimeout(background, 10*time.Millisecond)
+	defer give()
+	if err := m.Run(waits, "second", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	var reply struct {
+		Return string `json:"return"`
+	}
+	go func() { came <- m.Run(background, "third", nil, &reply) }()
+	third := <-p.commands
+	p.answer(first, `"return": "of the first"`)
+	p.answer(third, `"return": "of the third"`)
+	if err := <-came; err != nil || third.Execute != "third" || reply.Return != "of the third" {
+		t.Error(err, third, reply)
+	}
+	ended, end := context.WithCancel(background)
+	end()
+	if err := m.Run(ended, "fourth", nil, nil); !errors.Is(err, context.Canceled) || len(p.commands) != 0 {
+		t.Error(err)
+	}
+	m.timeout = func(command string) time.Duration {
+		return map[string]time.Duration{"query-block": time.Millisecond}[command]
+	}
+	if err := m.Run(background, "query-block", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parts of examples/guard and of what it shares with examples/volume: test_guard_parts GUARD VOLUME. No server and no QEMU is
+ * needed, but for what no real server says: names and words that would move a cursor.
+ */
+#include "guarded.h"
+#include "metrics.h"
+#include "server.h"
+#include "tell.h"
+#include "unit.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static const char *guard, *volume;
+
+/* Every name has a file of its own, within the directory, and comes back from it. */
+START_TEST(limits_are_kept_in_a_file_of_their_own)
+{
+    static const struct {
+        const char *project, *vm, *file; /* file NULL: only the way back is looked at */
+    } given[] = { { "default", "vm1", "default:vm1.limits" },
+                  { "default", "../../etc/passwd", "default:..%2F..%2Fetc%2Fpasswd.limits" },
+                  { "a:b", "c", "a%3Ab:c.limits" },
+                  { "a", "b:c", "a:b%3Ac.limits" },
+                  { "p q", "v%2F\n\xc3\xa9", "p%20q:v%252F%0A%C3%A9.limits" },
+                  { ".", "..", ".:...limits" },
+                  { "a", "b.limits", NULL } };
+    static const char *const others[] = { "", ".", "..", ".limits", ":.limits", "a:.limits", ":b.limits", "a.limits", "a:b", "a:b.limits.new",
+                                          "a:b/c.limits", "a:%2.limits", "a:%ZZ.limits", "a:%00.limits", "a:b c.limits", "a:b:c.limits" };
+    char file[SAVED_NAME], project[MIGBUF_LXD_NAME], vm[MIGBUF_LXD_NAME], longest[MIGBUF_LXD_NAME];
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        saved_name(given[k].project, given[k].vm, file);
+        ck_assert_str_eq(file, given[k].file ? given[k].file : file);
+        ck_assert(!strchr(file, '/') && saved_whose(file, project, vm));
+        ck_assert_str_eq(project, given[k].project);
+        ck_assert_str_eq(vm, given[k].vm);
+    }
+    memset(longest, '/', sizeof longest);
+    longest[sizeof longest - 1] = 0;
+    saved_name(longest, longest, file);
+    ck_assert(saved_whose(file, project, vm) && !strcmp(vm, longest) && !strcmp(project, longest));
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+        ck_assert_msg(!saved_whose(others[k], project, vm), "%s", others[k]);
+}
+END_TEST
+
+START_TEST(names_lead_nowhere_else)
+{
+    ck_assert(server_is_file_name("vm1") && server_is_file_name("..a") && server_is_file_name("a.."));
+    ck_assert(!server_is_file_name("") && !server_is_file_name(".") && !server_is_file_name(".."));
+    ck_assert(!server_is_file_name("a/b") && !server_is_file_name("/") && !server_is_file_name("../x"));
+}
+END_TEST
+
+/* What a peer says is one line, and moves nothing. */
+START_TEST(what_is_told_is_one_line)
+{
+    char text[256] = "", part[PRINTABLE_SIZE], big[8192];
+    FILE *f = fmemopen(text, sizeof text, "w");
+
+    tell(f, "vm1: %s", "a\n\033[2Jb\xff");
+    tell(f, "%s", "ok: \xc3\xb6");
+    fclose(f);
+    ck_assert_str_eq(text, "vm1: a\\x0a\\x1b[2Jb\\xff\nok: \xc3\xb6\n");
+    ck_assert_str_eq(printable("p\r", part), "p\\x0d");
+    memset(big, '\033', sizeof big);
+    big[sizeof big - 1] = 0;
+    ck_assert_uint_lt(strlen(printable(big, part)), PRINTABLE_SIZE);
+    f = fopen("/dev/null", "w");
+    tell(f, "%s", big);
+    fclose(f);
+}
+END_TEST
+
+/* A label of Prometheus' text ends with its quote and at no other place, and no name is cut off. */
+START_TEST(names_become_labels)
+{
+    static struct guarded g = { .project = "p\"q\\", .name = "v\n\033x" }, longest;
+    const struct guarded *vms[] = { &g, &longest };
+    static char text[65536];
+    size_t length;
+
+    memset(longest.project, '"', sizeof longest.project - 1);
+    memset(longest.name, '\n', sizeof longest.name - 1);
+    length = metrics_text(text, sizeof text, vms, 2, true, 0);
+    ck_assert(length < sizeof text && length == strlen(text));
+    ck_assert_uint_eq(metrics_text(NULL, 0, vms, 2, true, 0), length);
+    ck_assert_ptr_nonnull(strstr(text, "\nmigbuf_guard_paused{project=\"p\\\"q\\\\\",vm=\"v\\\\x0a\\\\x1bx\"} 0\n"));
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+        ck_assert_msg(*line == '#' || !strncmp(line, "migbuf_guard_", 13), "%.40s", line);
+    ck_assert_int_eq(text[length - 1], '\n');
+}
+END_TEST
+
+/* ---- the root disk ---- */
+
+#define STATS "\"stats\":{\"wr_bytes\":1}"
+#define PLAIN "{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"incus_root--disk\"," STATS "}"
+#define OTHER "{\"qdev\":\"dev-incus_data\",\"node-name\":\"incus_data\"," STATS "}"
+
+static struct migbuf_lxd_names names_of(const char *device)
+{
+    struct migbuf_lxd_names names;
+
+    ck_assert_int_eq(migbuf_lxd_names(MIGBUF_LXD_INCUS, device, &names), 0);
+    return names;
+}
+
+START_TEST(the_root_disk_is_found_by_its_device)
+{
+    static const struct {
+        const char *blockstats, *qdev, *top, *base;
+        bool overlay;
+    } given[] = {
+        { "[" OTHER "," PLAIN "]", "dev-incus_root--disk", "incus_root--disk", "incus_root--disk", false },
+        /* Whatever the overlay is called */
+        { "[{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"o\",\"backing\":" PLAIN "}]", "dev-incus_root--disk", "o", "incus_root--disk", true },
+        { "[{\"qdev\":\"/machine/peripheral/dev-incus_root--disk/virtio-backend\",\"node-name\":\"incus_root--disk_snap\","
+          "\"backing\":{\"node-name\":\"incus_root--disk\"}}]",
+          "/machine/peripheral/dev-incus_root--disk/virtio-backend", "incus_root--disk_snap", "incus_root--disk", true },
+        /* Incus' own layers, after snapshots of a running VM on a qcow2 pool */
+        { "[{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"incus_root--disk_overlay2\",\"backing\":{\"node-name\":\"incus_root--disk_overlay1\","
+          "\"backing\":" PLAIN "}}]",
+          "dev-incus_root--disk", "incus_root--disk_overlay2", "incus_root--disk", false },
+        { "[{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"x\",\"backing\":{\"node-name\":\"incus_root--disk_overlay1\",\"backing\":" PLAIN "}}]",
+          "dev-incus_root--disk", "x", "incus_root--disk", true },
+        /* A node by no rule we know: it is the disk until another one is on it */
+        { "[{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"n7\"}]", "dev-incus_root--disk", "n7", "n7", false },
+    };
+    static const char *const not_there[] = { "", "x", "{}", "[]", "[7]", "[{}]", "[" OTHER "]", "[{\"qdev\":\"\",\"node-name\":\"incus_root--disk\"}]",
+                                             "[{\"qdev\":\"dev-incus_root--disk\"}]",
+                                             "[{\"qdev\":\"dev-incus_root--disk\",\"node-name\":\"\"}]",
+                                             "[{\"qdev\":\"dev-incus_root--disk2\",\"node-name\":\"incus_root--disk\"}]" };
+    struct migbuf_lxd_names names = names_of("root-disk"), by_node = { .node = "lxd_root" };
+    char qdev[512] = "-", top[64] = "-", base[64] = "-";
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        ck_assert_msg(guarded_find(given[k].blockstats, &names, qdev, top, base), "%s", given[k].blockstats);
+        ck_assert_str_eq(qdev, given[k].qdev);
+        ck_assert_str_eq(top, given[k].top);
+        ck_assert_str_eq(base, given[k].base);
+        ck_assert_int_eq(guarded_is_overlay(base, top), given[k].overlay);
+    }
+    strcpy(top, "-");
+    for (size_t k = 0; k < sizeof not_there / sizeof *not_there; k++)
+        ck_assert_msg(!guarded_find(not_there[k], &names, qdev, top, base) && !strcmp(top, "-"), "%s", not_there[k]);
+    /* --node: by the chain alone */
+    ck_assert(guarded_find("[" OTHER ",{\"qdev\":\"d\",\"node-name\":\"o\",\"backing\":{\"node-name\":\"lxd_root\"}}]", &by_node, qdev, top, base));
+    ck_assert(!strcmp(qdev, "d") && !strcmp(top, "o") && !strcmp(base, "lxd_root"));
+    ck_assert(!guarded_find("[" OTHER "," PLAIN "]", &by_node, qdev, top, base));
+
+    ck_assert(guarded_is_overlay("a", "a_overlay") && guarded_is_overlay("a", "a_overlay1x") && guarded_is_overlay("a", "b_overlay1"));
+    ck_assert(guarded_is_overlay("a", "") && guarded_is_overlay("ab", "a") && !guarded_is_overlay("a", "a_overlay12"));
+}
+END_TEST
+
+/* A whole queue where there is room for it; half the volume for what the guest writes where there is not. */
+START_TEST(a_drain_is_more_than_one_request)
+{
+    struct migbuf_geometry g = { .virtual_bytes = 1 };
+
+    ck_assert(!guarded_figures("dev-lxd_root", 4096 * MIB, &g));
+    ck_assert(g.request_bytes == 1310720 && g.queue_bytes >= 128 * g.request_bytes && g.queue_bytes < 256 * g.request_bytes);
+    ck_assert(!guarded_figures("/machine/peripheral/dev-lxd_root/virtio-backend", 4096 * MIB, &g));
+    ck_assert(g.request_bytes == 32 * 1310720 && g.queue_bytes >= 256 * UINT64_C(1310720));
+    ck_assert(guarded_figures("dev-lxd_root", 400 * MIB, &g)); /* five drains in half of it */
+    ck_assert(g.request_bytes == 1310720 && g.queue_bytes == 40 * MIB);
+    ck_assert(guarded_figures("dev-lxd_root", 5 * MIB, &g) && g.queue_bytes == MIB / 2 && g.request_bytes == MIB / 2);
+    ck_assert(guarded_figures("dev-lxd_root", 0, &g) && g.queue_bytes == 65536 && g.request_bytes == 65536);
+    ck_assert_int_eq(migbuf_geometry_check(&g), 0);
+}
+END_TEST
+
+/* ---- every tick ---- */
+
+/* buffer.h: counters of before the overlay was there would be learnt as writes that grow nothing. */
+START_TEST(counters_are_told_with_the_overlay)
+{
+    const struct migbuf_write_report writes = { .write_bytes = 4096, .write_operations = 3 };
+    struct migbuf_sample s = guarded_sample(false, 0, &writes);
+
+    ck_assert(s.id == 1 && !s.file_bytes && !s.written_bytes && !s.writes);
+    s = guarded_sample(true, 196616, &writes);
+    ck_assert(s.file_bytes == 196616 && s.written_bytes == 4096 && s.writes == 3);
+}
+END_TEST
+
+/* ---- what a hostile server gets to a terminal ---- */
+
+#define EVIL "\\u001b[2J\\n\\u009b1mx" /* in JSON: clears, ends the line, colours */
+
+static const struct {
+    const char *path; /* how it begins; the first that fits */
+    int status;
+    const char *body;
+} answers[] = {
+    { "/1.0/operations", 200,
+      "{\"running\":[{\"id\":\"1" EVIL "\",\"description\":\"Migrating instance\",\"location\":\"none\",\"resources\":{\"instances\":"
+      "[\"/1.0/instances/vm%1B%5B2J%0Ax\"]}}]}" },
+    { "/1.0/instances/", 500, "\"error\":\"no " EVIL "\"" },
+    { "/1.0/storage-pools/p%1B%5B2J/volumes/custom/v%0Ax/state", 200, "{}" },
+    { "/1.0/storage-pools/p%1B%5B2J/volumes/custom/v%0Ax", 200,
+      "{\"config\":{\"size\":\"1GiB\"},\"location\":\"m" EVIL "\",\"content_type\":\"filesystem\"}" },
+    { "/1.0/storage-pools/", 200, "{\"name\":\"p" EVIL "\",\"driver\":\"dir\\u001b[2J\\n\",\"status\":\"Created\"}" },
+    { "/1.0", 200,
+      "{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\"],\"config\":{\"user.migbuf.buffer.volume\":\"p\\u001b[2J/v\\nx\"},"
+      "\"environment\":{\"server\":\"incus\",\"server_version\":\"6" EVIL "\",\"server_name\":\"h" EVIL "\"}}" },
+};
+
+static void answer(int fd, const char *path)
+{
+    char text[4096];
+    size_t k = 0;
+
+    while (strncmp(path, answers[k].path, strlen(answers[k].path)))
+        k++;
+    snprintf(text, sizeof text, "{\"type\":\"%s\",%s%s}", answers[k].status == 200 ? "sync" : "error",
+             answers[k].status == 200 ? "\"metadata\":" : "", answers[k].body);
+    dprintf(fd, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s", answers[k].status, strlen(text), text);
+}
+
+/* Serves in a process of its own until it is killed. */
+static pid_t serve(const char *socket_path)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+    char request[4096];
+    ssize_t n;
+    pid_t pid;
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", socket_path);
+    ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 4));
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    while (!pid && (fd = accept(listener, NULL, NULL)) >= 0) {
+        while ((n = recv(fd, request, sizeof request - 1, 0)) > 0) {
+            request[n] = 0;
+            answer(fd, request + strcspn(request, "/"));
+        }
+        close(fd);
+    }
+    close(listener);
+    return pid;
+}
+
+/* What a command prints, stdout and stderr. */
+static void run(const char *command, char *said, size_t room)
+{
+    FILE *f = popen(command, "r");
+
+    ck_assert_ptr_nonnull(f);
+    said[fread(said, 1, room - 1, f)] = 0;
+    pclose(f);
+}
+
+START_TEST(a_servers_words_move_no_cursor)
+{
+    static const char *const given[][2] = { { "show", "volume     p\\x1b[2J/v\\x0ax on m\\x1b[2J\\x0a" },
+                                            { "show --json", "\"p\\u001B[2J\"" },
+                                            { "--once --state-dir /nowhere --dry-run", "vm\\x1b[2J\\x0ax: not guarded: " },
+                                            { "--once --state-dir /nowhere --dry-run", "(no \\x1b[2J\\x0a" } };
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", path[64], command[512], said[8192];
+    pid_t pid;
+
+    if (!guard)
+        return;
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/socket", directory);
+    pid = serve(path);
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        memset(said, 0, sizeof said);
+        snprintf(command, sizeof command, "%s %s --server %s 2>&1", k < 2 ? volume : guard, given[k][0], path);
+        run(command, said, sizeof said);
+        ck_assert_msg(strstr(said, given[k][1]), "%s says\n%s", command, said);
+        for (const char *at = said; *at; at++)
+            ck_assert_msg(*at == '\n' || (unsigned char)*at >= ' ', "%s prints %d in\n%s", command, *at, said);
+        ck_assert_msg(!strstr(said, "\xc2\x9b"), "%s prints a control in\n%s", command, said);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(path);
+    rmdir(directory);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    const TTest *const tests[] = { limits_are_kept_in_a_file_of_their_own,
+                                   names_lead_nowhere_else,
+                                   what_is_told_is_one_line,
+                                   names_become_labels,
+                                   the_root_disk_is_found_by_its_device,
+                                   a_drain_is_more_than_one_request,
+                                   counters_are_told_with_the_overlay,
+                                   a_servers_words_move_no_cursor,
+                                   NULL };
+
+    if (argc == 3)
+        guard = argv[1], volume = argv[2];
+    return unit_run("guard_parts", tests, 20);
+}
