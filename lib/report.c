@@ -813,7 +813,7 @@ static const struct field ram_fields[] = {
     MAY(migbuf_ram_report, page_bytes, "ram.page-size", U64),
     MAY(migbuf_ram_report, dirty_pages_per_s, "ram.dirty-pages-rate", U64),
     MAY(migbuf_ram_report, pages_per_s, "ram.pages-per-second", U64),
-    MAY(migbuf_ram_report, mbps, "ram.mbps", DOUBLE),
+    MAY(migbuf_ram_report, mbps, "ram.mbps", RATE),
     MAY(migbuf_ram_report, total_ms, "total-time", U64),
     MAY(migbuf_ram_report, setup_ms, "setup-time", U64),
     MAY(migbuf_ram_report, downtime_ms, "downtime", U64),
@@ -968,8 +968,9 @@ int migbuf_report_to_ram(struct migbuf_ram *ram, int32_t command_kind, int resul
     if (!ram || (result >= 0 && !text))
         return fail_null(error);
     rc = result >= 0 ? pass_to_ram(ram, command_kind, text, text_bytes, error) : 0;
-    if (rc < 0) { /* the answer came, but it cannot be read: whatever was asked is as unknown as before */
-        migbuf_ram_answered(ram, MIGBUF_OUTCOME_UNKNOWN);
+    if (rc < 0) { /* as for a disk: without memory it may be said again */
+        if (rc != MIGBUF_E_NOMEM)
+            migbuf_ram_answered(ram, MIGBUF_OUTCOME_UNKNOWN);
         return rc;
     }
     rc = migbuf_ram_answered(ram, result >= 0               ? MIGBUF_OUTCOME_DONE

@@ -152,7 +152,7 @@ MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const str
 #define MIGBUF_RAM_STATE_MOVED 9     /**< over: the guest is at the target */
 #define MIGBUF_RAM_STATE_CANCELLED 10 /**< over: cancelled, the guest is at the source */
 #define MIGBUF_RAM_STATE_FAILED 11   /**< over: failed, the guest is at the source */
-#define MIGBUF_RAM_STATE_LOST 12     /**< over: a QEMU died that had what nobody else has */
+#define MIGBUF_RAM_STATE_LOST 12     /**< over: a QEMU died that had what nobody else has. End the other one */
 #define MIGBUF_RAM_STATE_REFUSED 13  /**< over: QEMU refused to begin, the guest is at the source */
 
 /** "idle", "arming", … of MIGBUF_RAM_STATE_…, else "unknown". Static, never NULL. */
@@ -167,7 +167,7 @@ struct migbuf_ram_info {
     int32_t source_phase;   /**< MIGBUF_RAM_PHASE_…, as last seen */
     int32_t target_phase;   /**< the same of the target */
     int32_t learnt;         /**< 1: what the host had set is known */
-    int32_t restored;       /**< 1: it is in force again */
+    int32_t restored;       /**< 1: it is in force again, or nobody is left to be given it (gone, LOST) */
     int32_t failed;         /**< 1: QEMU refused what there is no other way for; the next call tries again */
     int32_t unknown;        /**< 1: something was sent, and nobody knows whether it was carried out */
     int32_t taken_over;     /**< parameters that another hand has set meanwhile, and that stay so */

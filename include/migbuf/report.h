@@ -265,7 +265,7 @@ MIGBUF_API int migbuf_report_ram(const char *text, uint64_t text_bytes, struct m
 
 /**
  * Carries what became of a command of migbuf_ram_next() to its machine; `result` as in migbuf_report_to_disk(). An answer that
- * cannot be read is an unknown outcome.
+ * cannot be read is an unknown outcome; after MIGBUF_E_NOMEM it may be said again, or the command sent again.
  *
  * Example: while (migbuf_ram_next(ram, &command) == 1) {
  *     rc = migbuf_qmp_socket_call(socket[command.side], command.name, command.arguments, 5000, &answer, NULL);
