@@ -54,6 +54,7 @@ struct migbuf_ram {
     struct migbuf_ram_options options;
     struct side side[2];
     uint8_t stage, end;        /* STAGE_…; MIGBUF_RAM_STATE_… once it is over */
+    uint8_t died;              /* a QEMU had ended before it was over */
     uint8_t incoming_sent;     /* migrate-incoming was carried out */
     uint8_t migrate_sent;      /* `migrate` may have been carried out */
     uint8_t migrate_unsure;    /* and nobody knows */

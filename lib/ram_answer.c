@@ -42,6 +42,7 @@ static void end(struct migbuf_ram *r, uint8_t state)
 {
     r->stage = STAGE_OVER;
     r->end = state;
+    r->died = r->side[0].gone || r->side[1].gone; /* who ends later does so because of it: a target after a cancel */
     r->text_revision++;
     for (int k = 0; k < 2 && state == MIGBUF_RAM_STATE_LOST; k++) /* QEMU that waits for ever takes no settings */
         r->side[k].touched_caps = r->side[k].touched_pars = 0;
@@ -302,8 +303,16 @@ static void take_capabilities(struct migbuf_ram *r, struct side *s)
     s->host = host;
 }
 
+/* Neither what we have sent, nor what was there before: it is another hand's, and stays. */
+static int is_foreign(const struct side *s, int par, uint64_t before, uint64_t x)
+{
+    return s->ours >> par & 1 && x != before && x != s->sent[par][0] && x != s->sent[par][1];
+}
+
 static void take_parameters(struct migbuf_ram *r, struct side *s)
 {
+    const struct values before = s->have_par;
+
     s->have_par = r->seen_par;
     s->host_par.known = s->have_par.known;
     for (int k = 0; k < PARS; k++) {
@@ -311,6 +320,8 @@ static void take_parameters(struct migbuf_ram *r, struct side *s)
 
         if (!(s->have_par.known >> k & 1))
             continue;
+        if (is_foreign(s, k, before.x[k], x))
+            s->want_par.x[k] = x;
         if (!(s->touched_pars >> k & 1)) {
             r->text_revision += s->host_par.x[k] != x;
             s->host_par.x[k] = x;
@@ -517,6 +528,11 @@ static int refused(struct migbuf_ram *r, int32_t kind, struct side *s)
         r->no_postcopy = 1;
         return 0;
     case MIGBUF_RAM_CONTINUE:
+        if (r->cancel_sent) { /* it has gone on by itself meanwhile: that is what was wanted */
+            r->cancelling = 0;
+            s->ask |= ASK_PHASE;
+            return 0;
+        }
         r->continued = r->continued && r->doubt & DOUBT_CONTINUE;
         break;
     case MIGBUF_RAM_PAUSE:

@@ -123,10 +123,10 @@ static int32_t why(const struct migbuf_ram *r)
     default:
         break;
     }
-    if (r->side[MIGBUF_RAM_SOURCE].gone || r->side[MIGBUF_RAM_TARGET].gone)
-        return MIGBUF_ATTEMPT_PEER_GONE;
     if (r->end == MIGBUF_RAM_STATE_CANCELLED && r->by_host)
         return MIGBUF_ATTEMPT_CANCELLED;
+    if (r->died)
+        return MIGBUF_ATTEMPT_PEER_GONE;
     if (r->end == MIGBUF_RAM_STATE_CANCELLED && r->decision.action == MIGBUF_RAM_ABORT)
         return r->decision.reason == MIGBUF_RAM_REASON_LATE ? MIGBUF_ATTEMPT_DEADLINE : MIGBUF_ATTEMPT_NO_CONVERGENCE;
     return MIGBUF_ATTEMPT_NOBODY_KNOWS;
@@ -179,11 +179,11 @@ int migbuf_ram_attempt(const struct migbuf_ram *r, struct migbuf_attempt *a)
 /* The text */
 
 /* Small numbers of the handle and of its sides, in the order in which they are written. */
-static void flags_of(struct migbuf_ram *r, uint8_t *flag[18])
+static void flags_of(struct migbuf_ram *r, uint8_t *flag[19])
 {
-    uint8_t *const all[18] = { &r->stage, &r->end, &r->incoming_sent, &r->migrate_sent, &r->migrate_unsure, &r->post_wanted,
+    uint8_t *const all[19] = { &r->stage, &r->end, &r->incoming_sent, &r->migrate_sent, &r->migrate_unsure, &r->post_wanted,
                                &r->post_sent, &r->post_seen, &r->switched, &r->continued, &r->cancel, &r->cancel_sent, &r->by_host,
-                               &r->stands, &r->was_running, &r->restoring, &r->side[0].gone, &r->side[1].gone };
+                               &r->stands, &r->was_running, &r->restoring, &r->side[0].gone, &r->side[1].gone, &r->died };
 
     memcpy(flag, all, sizeof all);
 }
@@ -200,7 +200,7 @@ int migbuf_ram_save(const struct migbuf_ram *r, char *text, size_t capacity, siz
 {
     struct migbuf__writer w = { text, capacity, 0 };
     struct migbuf_ram copy;
-    uint8_t *flag[18];
+    uint8_t *flag[19];
     uint32_t *number[6];
 
     if (!r || !length || (capacity && !text))
@@ -212,7 +212,7 @@ int migbuf_ram_save(const struct migbuf_ram *r, char *text, size_t capacity, siz
     migbuf__write(&w, " options %llu %llu %u %u %d %d %d flags", (unsigned long long)r->options.max_bandwidth_bytes_per_s,
                   (unsigned long long)r->options.xbzrle_cache_bytes, r->options.multifd_channels, r->options.fix_ms,
                   r->options.sides, r->options.one_way != 0, r->options.host_decides != 0);
-    for (size_t k = 0; k < 18; k++)
+    for (size_t k = 0; k < 19; k++)
         migbuf__write(&w, " %u", *flag[k]);
     for (int side = 0; side < 2; side++) {
         migbuf__write(&w, "\nside ");
@@ -246,7 +246,7 @@ static int read_ram(struct migbuf__reader *r, const struct migbuf_allocator *all
 {
     struct migbuf_agreement a = { .size = sizeof a };
     struct migbuf_ram_options o = { .size = sizeof o };
-    uint8_t *flag[18];
+    uint8_t *flag[19];
     int rc;
 
     migbuf__read_word(r, "migbuf-ram");
@@ -271,7 +271,7 @@ static int read_ram(struct migbuf__reader *r, const struct migbuf_allocator *all
     if (rc)
         return rc;
     flags_of(*out, flag);
-    for (size_t k = 0; k < 18; k++)
+    for (size_t k = 0; k < 19; k++)
         *flag[k] = (uint8_t)migbuf__read_number(r, 0, k == 0 ? STAGE_OVER : k == 1 ? MIGBUF_RAM_STATE_REFUSED : 1);
     for (int side = 0; side < 2; side++)
         read_side(r, *out, side);

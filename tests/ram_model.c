@@ -282,14 +282,13 @@ static int cancel(struct ram_model *m)
     if (is_post(s->phase)) {
         if (m->is_new)
             return refuse(m, "Postcopy migration in progress, cannot cancel.");
-        set_phase(m, 0, MIGBUF_RAM_PHASE_CANCELLING); /* for ever */
+        m->stuck = 1; /* for ever */
+        set_phase(m, 0, MIGBUF_RAM_PHASE_CANCELLING);
         return 0;
     }
     if (is_running(s->phase)) {
-        if (m->hangs && s->phase == MIGBUF_RAM_PHASE_ACTIVE && s->caps[PAUSE])
-            set_phase(m, 0, MIGBUF_RAM_PHASE_CANCELLING);
-        else
-            go_home(m, MIGBUF_RAM_PHASE_CANCELLED);
+        m->stuck = m->hangs && s->phase == MIGBUF_RAM_PHASE_ACTIVE && s->caps[PAUSE];
+        set_phase(m, 0, MIGBUF_RAM_PHASE_CANCELLING); /* its thread needs a moment */
     }
     return 0;
 }
@@ -489,6 +488,10 @@ static void step(struct ram_model *m, double dt)
             go_home(m, MIGBUF_RAM_PHASE_FAILED);
         else
             hand_over(m);
+        break;
+    case MIGBUF_RAM_PHASE_CANCELLING:
+        if (!m->stuck)
+            go_home(m, MIGBUF_RAM_PHASE_CANCELLED);
         break;
     case MIGBUF_RAM_PHASE_POSTCOPY:
         if (!t->alive || !m->link_up) {

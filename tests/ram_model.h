@@ -52,7 +52,7 @@ struct ram_model {
     double link_bytes_per_s, throttle_percent;
     int link_up, is_new;  /* is_new: as QEMU 10, else as 7.2 */
     int no_userfaultfd;   /* the target's kernel */
-    int hangs;            /* a cancel waits for migrate-continue */
+    int hangs, stuck;     /* a cancel waits for migrate-continue; it does */
     int was_running, post_asked, continued, high, load_fails, late_failure;
     double downtime_s, stopped_s;
     uint64_t total_ms;

@@ -178,6 +178,8 @@ static int32_t send(const struct migbuf_ram_command *c, int calm)
 
     if (life.late_waits && life.late_side == c->side)
         carry_out_late();
+    if (draw(4) == 0) /* what was just asked is no longer so */
+        run_model(0.05);
     if (!q->side[c->side].alive)
         return MIGBUF_OUTCOME_UNKNOWN;
     if (c->side == 1 && q->side[0].phase == MIGBUF_RAM_PHASE_PAUSED && !c->out_of_band)
