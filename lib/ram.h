@@ -22,6 +22,8 @@ extern const char migbuf__par_name[PARS][28];
 /* What is to be asked of a side. */
 enum { ASK_CAPS = 1, ASK_PARS = 2, ASK_PHASE = 4, ASK_STATUS = 8 };
 
+enum { SENT = 4 };
+
 struct values {
     uint32_t known; /* bits */
     uint64_t x[PARS];
@@ -41,7 +43,7 @@ struct side {
     uint32_t touched_caps, touched_pars; /* sent, done or not: to be given back */
     uint32_t want_pars, ours;            /* parameters that are to be want_par.x; of which sent[] tells */
     struct values host_par, have_par, want_par;
-    uint64_t sent[PARS][2]; /* ours: the last two values that QEMU has taken, or may have taken */
+    uint64_t sent[PARS][SENT]; /* ours: the values that QEMU may have taken, the newest, sent or seen in force, first */
     char uri[MIGBUF__URI_BYTES]; /* "": the host does it itself */
 };
 
@@ -54,7 +56,7 @@ struct migbuf_ram {
     struct migbuf_ram_options options;
     struct side side[2];
     uint8_t stage, end;        /* STAGE_…; MIGBUF_RAM_STATE_… once it is over */
-    uint8_t died;              /* a QEMU had ended before it was over */
+    uint8_t died;              /* it ended because a QEMU did */
     uint8_t incoming_sent;     /* migrate-incoming was carried out */
     uint8_t migrate_sent;      /* `migrate` may have been carried out */
     uint8_t migrate_unsure;    /* and nobody knows */
@@ -115,6 +117,9 @@ int migbuf__ram_may_cancel(const struct migbuf_ram *r);
 
 /* What both have set is known. */
 int migbuf__ram_learnt(const struct migbuf_ram *r);
+
+/* That parameter has a value that we sent. */
+int migbuf__ram_was_sent(const struct side *s, int par, uint64_t x);
 
 /* Of the parameters that were touched, those that are still as we set them. */
 uint32_t migbuf__ram_ours(const struct migbuf_ram *r, const struct side *s);

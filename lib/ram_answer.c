@@ -42,7 +42,8 @@ static void end(struct migbuf_ram *r, uint8_t state)
 {
     r->stage = STAGE_OVER;
     r->end = state;
-    r->died = r->side[0].gone || r->side[1].gone; /* who ends later does so because of it: a target after a cancel */
+    if (state != MIGBUF_RAM_STATE_CANCELLED)
+        r->died = r->side[0].gone || r->side[1].gone;
     r->text_revision++;
     for (int k = 0; k < 2 && state == MIGBUF_RAM_STATE_LOST; k++) /* QEMU that waits for ever takes no settings */
         r->side[k].touched_caps = r->side[k].touched_pars = 0;
@@ -93,8 +94,10 @@ void migbuf__ram_settle(struct migbuf_ram *r)
         end(r, dead ? MIGBUF_RAM_STATE_FAILED : MIGBUF_RAM_STATE_MOVED);
     else if (done && s->phase != MIGBUF_RAM_PHASE_COMPLETED)
         settle_at_home(r, s, dead);
-    else if (dead) /* sending goes on until QEMU notices, and in pre-switchover it does not */
+    else if (dead) { /* sending goes on until QEMU notices, and in pre-switchover it does not */
+        r->died |= !r->cancel; /* after a cancel a target ends because of that */
         r->cancel = 1;
+    }
 }
 
 int migbuf__ram_cont(const struct migbuf_ram *r, int side)
@@ -303,10 +306,20 @@ static void take_capabilities(struct migbuf_ram *r, struct side *s)
     s->host = host;
 }
 
-/* Neither what we have sent, nor what was there before: it is another hand's, and stays. */
-static int is_foreign(const struct side *s, int par, uint64_t before, uint64_t x)
+/* QEMU has taken it, may have taken it, or has it: it is ours, and no other hand's. */
+static void remember(struct side *s, int par, uint64_t x)
 {
-    return s->ours >> par & 1 && x != before && x != s->sent[par][0] && x != s->sent[par][1];
+    uint64_t *sent = s->sent[par];
+    int k = 0;
+
+    while (k < SENT - 1 && s->ours >> par & 1 && sent[k] != x)
+        k++;
+    for (; k > 0; k--)
+        sent[k] = sent[k - 1];
+    sent[0] = x;
+    for (k = 1; k < SENT && !(s->ours >> par & 1); k++)
+        sent[k] = x;
+    s->ours |= 1u << par;
 }
 
 static void take_parameters(struct migbuf_ram *r, struct side *s)
@@ -320,7 +333,9 @@ static void take_parameters(struct migbuf_ram *r, struct side *s)
 
         if (!(s->have_par.known >> k & 1))
             continue;
-        if (is_foreign(s, k, before.x[k], x))
+        if (migbuf__ram_was_sent(s, k, x))
+            remember(s, k, x);
+        else if (s->ours >> k & 1 && x != before.x[k]) /* another hand's, and stays */
             s->want_par.x[k] = x;
         if (!(s->touched_pars >> k & 1)) {
             r->text_revision += s->host_par.x[k] != x;
@@ -367,15 +382,11 @@ static void look_what_is_left(struct migbuf_ram *r, struct side *s)
     s->touched_pars = left;
 }
 
-/* QEMU has taken it, or may have: it is ours, and no other hand's. */
-static void remember(struct migbuf_ram *r, struct side *s)
+static void remember_all(const struct migbuf_ram *r, struct side *s)
 {
     for (int k = 0; k < PARS && !r->restoring; k++)
-        if (r->sending >> k & 1) {
-            s->sent[k][1] = s->ours >> k & 1 ? s->sent[k][0] : r->sending_par[k];
-            s->sent[k][0] = r->sending_par[k];
-            s->ours |= 1u << k;
-        }
+        if (r->sending >> k & 1)
+            remember(s, k, r->sending_par[k]);
 }
 
 static void done(struct migbuf_ram *r, int32_t kind, struct side *s)
@@ -402,7 +413,7 @@ static void done(struct migbuf_ram *r, int32_t kind, struct side *s)
         s->have ^= r->sending;
         break;
     case MIGBUF_RAM_SET_PARAMETERS:
-        remember(r, s);
+        remember_all(r, s);
         for (int k = 0; k < PARS; k++)
             if (r->sending >> k & 1)
                 s->have_par.x[k] = r->sending_par[k];
@@ -563,7 +574,7 @@ static int unknown(struct migbuf_ram *r, int32_t kind, struct side *s)
         s->ask |= ASK_CAPS;
         break;
     case MIGBUF_RAM_SET_PARAMETERS:
-        remember(r, s);
+        remember_all(r, s);
         s->ask |= ASK_PARS;
         break;
     case MIGBUF_RAM_INCOMING:

@@ -181,12 +181,21 @@ static int32_t let_run(struct migbuf_ram *r)
     return 0;
 }
 
+int migbuf__ram_was_sent(const struct side *s, int par, uint64_t x)
+{
+    int found = 0;
+
+    for (int k = 0; k < SENT && s->ours >> par & 1; k++)
+        found |= s->sent[par][k] == x;
+    return found;
+}
+
 uint32_t migbuf__ram_ours(const struct migbuf_ram *r, const struct side *s)
 {
     uint32_t ours = 0;
 
     for (int k = 0; k < PARS; k++)
-        if (r->loaded || (s->ours >> k & 1 && (s->have_par.x[k] == s->sent[k][0] || s->have_par.x[k] == s->sent[k][1])))
+        if (r->loaded || migbuf__ram_was_sent(s, k, s->have_par.x[k]))
             ours |= 1u << k;
     return ours & s->touched_pars;
 }
