@@ -777,6 +777,20 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
     return 0;
 }
 
+/* A counter that was known and is 0 is not known this time. The last one stays, and nothing is learnt until the next. */
+static void count_writes(struct entry *e, struct measured *m, const struct migbuf_sample *s)
+{
+    uint64_t disk = UINT64_C(1) << s->disk;
+
+    if ((m->writes && !s->writes) || (m->written_bytes && !s->written_bytes)) {
+        e->demand.told &= ~disk;
+        return;
+    }
+    m->writes = s->writes;
+    m->written_bytes = s->written_bytes;
+    e->demand.told |= disk;
+}
+
 int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
 {
     if (!b || (count && !samples))
@@ -801,11 +815,9 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
 
         m->at_ms = now_ms;
         m->file_bytes = s->file_bytes;
-        m->writes = s->writes;
-        m->written_bytes = s->written_bytes;
         if (s->remaining_bytes)
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
-        e->demand.told |= UINT64_C(1) << s->disk;
+        count_writes(e, m, s);
         if (s->file_bytes) /* it is there, whatever the host was told to wait for */
             e->joining = e->now.none = e->before.none = 0;
     }
@@ -847,6 +859,12 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 
 /* A tick */
 
+/* Every disk's counters are of its last sample. */
+static int is_told(const struct entry *e)
+{
+    return !(~e->demand.told << (64 - e->disk_count));
+}
+
 /* Growth per unit since the last time, of all its disks together. Where bytes and requests are limited side by side a unit
  * is not one thing, and the worst case stays. */
 static void learn(struct migbuf_buffer *b, struct entry *e)
@@ -855,7 +873,7 @@ static void learn(struct migbuf_buffer *b, struct entry *e)
     double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
     struct measured sum = { 0 };
 
-    if (e->step != e->unit || interval_s < SHORTEST_S)
+    if (!is_told(e) || e->step != e->unit || interval_s < SHORTEST_S)
         return;
     for (uint32_t k = 0; k < e->disk_count; k++) {
         sum.file_bytes += e->measured[k].file_bytes;
@@ -876,6 +894,8 @@ static void owe(const struct migbuf_buffer *b, struct entry *e)
     struct owed last = e->owed, *o = &e->owed;
     double before = last.again || last.units < e->now.units ? 0 : last.seconds, written, grown;
 
+    if (!is_told(e))
+        return;
     *o = (struct owed){ .file_bytes = files_of(e), .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
     for (uint32_t k = 0; k < e->disk_count; k++)
         o->written_bytes += e->measured[k].written_bytes;
@@ -1078,7 +1098,7 @@ static void learn_demand(const struct migbuf_buffer *b, struct entry *e)
 
     if (!has_begun(e))
         d->at_ms = b->now_ms;
-    if (~d->told << (64 - e->disk_count) || interval_s < SHORTEST_S || d->at_ms == b->now_ms)
+    if (!is_told(e) || interval_s < SHORTEST_S || d->at_ms == b->now_ms)
         return;
     d->units_bytes = 0;
     for (uint32_t k = 0; k < e->disk_count; k++)

@@ -45,7 +45,7 @@ struct demand {
     struct migbuf_forecast forecast;
     double units_bytes, file_bytes; /* written in units, and grown, up to at_ms */
     uint64_t at_ms;
-    uint64_t told; /* disks of which a sample came, as bits */
+    uint64_t told; /* disks of which a sample came with all counters that are known of it, as bits */
     uint8_t known; /* the three before are of a tick that all disks were sampled for */
 };
 

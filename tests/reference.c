@@ -626,11 +626,14 @@ void reference_sample(struct reference *r, int i, uint64_t now_ms, const struct 
     struct reference_migration *m = &r->migration[i];
 
     m->disk_bytes[s->disk] = s->file_bytes;
-    m->disk_writes[s->disk] = s->writes;
-    m->disk_written[s->disk] = s->written_bytes;
+    m->disk_told[s->disk] = (s->writes > 0 || m->disk_writes[s->disk] == 0) &&
+                            (s->written_bytes > 0 || m->disk_written[s->disk] == 0);
+    if (m->disk_told[s->disk]) { /* else a counter that was known is not known now: the last ones stay */
+        m->disk_writes[s->disk] = s->writes;
+        m->disk_written[s->disk] = s->written_bytes;
+    }
     if (s->remaining_bytes > 0)
         m->disk_left[s->disk] = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
-    m->disk_told[s->disk] = true;
     m->disk_ms[s->disk] = (double)now_ms;
     if (s->file_bytes > 0) /* then it is there */
         m->waits = m->force.now.absent = m->force.before.absent = false;
@@ -1120,6 +1123,15 @@ void reference_load(struct reference *r, uint64_t now_ms)
     }
 }
 
+/* Of every disk all that is known of it was told last time. */
+static bool all_told(const struct reference_migration *m)
+{
+    for (int d = 0; d < m->disk_count; d++)
+        if (!m->disk_told[d])
+            return false;
+    return true;
+}
+
 /* growth.h once more. */
 static void learn(struct reference *r, struct reference_migration *m)
 {
@@ -1128,7 +1140,7 @@ static void learn(struct reference *r, struct reference_migration *m)
     uint64_t bytes = reference_file_bytes(m), writes = 0, written = 0;
     struct reference_migration old = *m;
 
-    if (without_iops_size(m) || seconds < 0.05)
+    if (!all_told(m) || without_iops_size(m) || seconds < 0.05)
         return;
     for (int d = 0; d < m->disk_count; d++) {
         writes += m->disk_writes[d];
@@ -1173,6 +1185,8 @@ static void owe(struct reference *r, struct reference_migration *m)
     uint64_t written = 0, file = reference_file_bytes(m);
     double speed = (double)m->force.now.units * reference_unit(m), more = 0, owed = m->owed;
 
+    if (!all_told(m))
+        return;
     if (m->force.again || m->owed_rate < m->force.now.units)
         owed = 0;
     m->force.again = false;
@@ -1410,17 +1424,16 @@ static void forecast_guest(const struct reference *r, struct reference_migration
 {
     double seconds, written = 0, bytes = (double)reference_file_bytes(m);
     double limit = (double)m->force.now.units * reference_unit(m), du, ds, sample, keep;
-    bool saturated, all_told = true, begun = false, unknown;
+    bool saturated, begun = false, unknown;
 
     for (int d = 0; d < m->disk_count; d++) {
-        all_told = all_told && m->disk_told[d];
         begun = begun || m->disk_bytes[d] > 0 || m->disk_writes[d] > 0 || m->disk_written[d] > 0;
         written += fmax((double)m->disk_writes[d] * reference_unit(m), (double)m->disk_written[d]);
     }
     if (!begun)
         m->fed_ms = r->now_ms;
     seconds = (double)(r->now_ms - m->fed_ms) / 1000;
-    if (!all_told || seconds < 0.05)
+    if (!all_told(m) || seconds < 0.05)
         return;
     keep = exp(-seconds / 60);
     ds = fmax(0, bytes - m->fed_bytes);

@@ -816,6 +816,47 @@ END_TEST
 
 /* Counters are since the VM started: what it wrote before its first sample says nothing about its rate. But what its files
  * hold then has been written to them. */
+/* A tick whose counters nobody could read, and which a file grew in, is no tick in which nothing was written: what was
+ * written meanwhile is learnt with the next. */
+START_TEST(counters_that_are_missing_once_teach_nothing)
+{
+    for (int planner = 0; planner < 2; planner++)
+        for (int missing = 0; missing < 3; missing++) {
+            struct migbuf_buffer_options o = planner ? plan() : exact();
+            struct migbuf_geometry g = disk();
+            struct migbuf_buffer *b = buffer(10 * GIB, &o);
+            struct migbuf_sample s = { .id = 1 }, told;
+            struct migbuf_buffer_view v = { .size = sizeof v };
+            double ratio = 0, wish = 0;
+
+            join(b, 1, &g, 0, 0);
+            ck_assert_int_eq(migbuf_buffer_link(b, 0, 100 * MB), 0);
+            for (uint64_t now = 0; now <= 410000; now += 1000) { /* 20 writes a second, of which a quarter is new */
+                told = s;
+                if (now == 400000 && missing)
+                    told.writes = told.written_bytes = 0;
+                if (now == 400000 && missing == 2)
+                    told.writes = s.writes;
+                ck_assert_int_eq(migbuf_buffer_sample(b, now, &told, 1), 0);
+                tick1(b, now);
+                ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+                if (now == 399000) {
+                    ratio = v.ratio;
+                    wish = v.wish;
+                }
+                if (now >= 400000 && now <= 402000) {
+                    ck_near_rel(v.ratio, ratio, 0.02);
+                    ck_assert_double_le(fabs(v.wish - wish), wish / 50); /* 0 by the paper's policy */
+                }
+                s.writes += 20;
+                s.written_bytes += UINT64_C(20) * 65536;
+                s.file_bytes += 5 * 65536;
+            }
+            migbuf_buffer_free(b);
+        }
+}
+END_TEST
+
 START_TEST(a_first_sample_is_no_rate)
 {
     struct migbuf_buffer_options o = plan();
@@ -1895,7 +1936,7 @@ int main(void)
                                    without_a_lag_nothing_lands_later_unnoticed, what_has_no_room_gives_none_away,
                                    nothing_is_measured_in_the_future,
                                    links_are_shared_by_weight,   the_literal_policy_falls_into_the_pole, the_literal_policy_forgets_what_is_over,
-                                   the_planner_s_example, a_first_sample_is_no_rate,
+                                   the_planner_s_example, counters_that_are_missing_once_teach_nothing, a_first_sample_is_no_rate,
                                    a_plan_within_the_band_sends_nothing, a_plan_lets_the_mirror_catch_up,
                                    a_plan_without_iops_size,
                                    what_is_refused_changes_nothing, late_ticks_are_counted,

@@ -1103,6 +1103,8 @@ static void any_round(uint64_t now_ms)
                 s.file_bytes = at_most(any_bytes(s.file_bytes, rig_files(), rig.ref.ledger.capacity, rig_count()), DISK_MAX);
             s.writes = m->disk_writes[d] + below(1000);
             s.written_bytes = m->disk_written[d] + any_size(24);
+            if (chance(3)) /* nobody could ask for them */
+                s.writes = s.written_bytes = 0;
             rig_sample(now_ms, &s, 1);
         }
 }

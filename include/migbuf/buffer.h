@@ -219,7 +219,9 @@ MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
 
 /**
  * Measured for one overlay. A record; counters are since the VM started, and 0 when not known. Leave them 0 until the
- * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing.
+ * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing. Once they
+ * were told, 0 means that nobody could read them this time: nothing is learnt from that sample's file either until they
+ * are told again.
  */
 struct migbuf_sample {
     uint64_t id; /**< the migration's */
