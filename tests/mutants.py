@@ -139,8 +139,8 @@ MUTANTS = [
     # Memory
     ("a cancel goes into post-copy", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->continued ||", [RAM, RAM_MODEL]),
     ("a cancel goes after post-copy was asked for", "ram.c", "phase == MIGBUF_RAM_PHASE_ACTIVE) && !r->post_sent;",
-     "phase == MIGBUF_RAM_PHASE_ACTIVE);", [RAM_MODEL]),
-    ("a cancel goes after the last step", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->post_seen ||", [RAM_MODEL]),
+     "phase == MIGBUF_RAM_PHASE_ACTIVE);", [RAM_MODEL, RAM]),
+    ("a cancel goes after the last step", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->post_seen ||", [RAM_MODEL, RAM]),
     ("a guest is let run here while it may run there", "ram_answer.c", "|| !r->was_running || !r->continued || target_dead))", "|| 1))",
      [RAM, RAM_MODEL]),
     ("a guest that QEMU left standing stands", "ram_answer.c", "!r->post_seen && s->left &&\n           r->was_running && !r->stands;",

@@ -315,9 +315,10 @@ static void one_migration(int *ended_as)
     struct told told[64];
     double now_s = 0, in_force = 0;
     size_t n = 0;
+    int kept = 0;
 
     ck_assert_int_eq(migbuf_rounds_update(&rounds, 0, &report), 0);
-    for (int k = 0; k < 60 && left * 1000 / link > d.limit_ms; k++) {
+    for (int k = 0; k < 60 && kept < 4 && left * 1000 / link > d.limit_ms; k++) {
         double span = fmax(left / link, 1.001), dirty;
         int known;
 
@@ -354,6 +355,7 @@ static void one_migration(int *ended_as)
         are_the_same(&c, &a, &d);
         is_within(&c, &a, &d);
         ended_as[d.action]++;
+        kept = d.action == MIGBUF_RAM_KEEP ? kept + 1 : 0;
         if (d.action >= MIGBUF_RAM_POSTCOPY)
             return;
         if (draw(0, 2) < 1) /* QEMU throttles at every second sync */

@@ -726,6 +726,14 @@ START_TEST(after_postcopy_was_asked_for_nothing_is_cancelled)
         ck_assert_ptr_nonnull(strstr(sent, "S migrate_cancel"));
         ck_assert_ptr_null(strstr(sent, "migrate-continue"));
     }
+
+    /* Another hand has begun it, and only the target has said so yet. */
+    reset();
+    a.postcopy = 1;
+    start(&a);
+    at(100, 1, 3900000000, 0);
+    ck_assert_int_eq(migbuf_ram_event(ram, MIGBUF_RAM_TARGET, MIGBUF_RAM_EVENT_MIGRATION, MIGBUF_RAM_PHASE_POSTCOPY, now), 0);
+    ck_assert_int_eq(migbuf_ram_cancel(ram), MIGBUF_E_STATE);
 }
 END_TEST
 
@@ -1108,6 +1116,7 @@ static void die_and_load(void)
 START_TEST(another_process_goes_on)
 {
     struct migbuf_agreement a = agreed();
+    struct migbuf_attempt attempt;
 
     reset();
     a.deadline_ms = 300000;
@@ -1145,6 +1154,16 @@ START_TEST(another_process_goes_on)
     ck_assert_int_eq(peer[0].on_count + peer[1].on_count, 0);
     for (size_t i = 0; i < sizeof all_parameters / sizeof *all_parameters; i++)
         ck_assert_uint_eq(peer[0].value[i], all_parameters[i].value);
+
+    /* Post-copy was over before the other one came: it is known all the same. */
+    enter_postcopy();
+    arrive();
+    die_and_load();
+    look();
+    state_is(MIGBUF_RAM_STATE_MOVED);
+    ck_assert_int_eq(migbuf_attempt_init(&attempt), 0);
+    ck_assert_int_eq(migbuf_ram_attempt(ram, &attempt), 0);
+    ck_assert_int_eq(attempt.post_copy, 1);
 }
 END_TEST
 

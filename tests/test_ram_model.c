@@ -216,6 +216,15 @@ static void save_text(void)
     ck_assert_int_eq(migbuf_ram_save(life.ram, life.text, sizeof life.text, &life.length), 0);
 }
 
+/* At the worst time, too: it may be too late. */
+static void give_up(void)
+{
+    if (life.started && !life.gave_up && migbuf_ram_cancel(life.ram) == 0) {
+        tell(" the host gives up\n");
+        life.gave_up = 1;
+    }
+}
+
 /* Returns 1 when the process died on the way. */
 static int pump(int calm, int mortal)
 {
@@ -234,6 +243,8 @@ static int pump(int calm, int mortal)
             return 1;
         }
         rc = migbuf_ram_answered(life.ram, send(&c, calm));
+        if ((c.kind == MIGBUF_RAM_START_POSTCOPY || c.kind == MIGBUF_RAM_CONTINUE) && !calm && draw(4) == 0)
+            give_up();
         ck_life(rc == 0 || rc == MIGBUF_E_PEER || rc == MIGBUF_E_UNKNOWN, "answered: %d", rc);
     }
     save_text();
@@ -324,10 +335,8 @@ static void something_happens(void)
         }
         break;
     case 4:
-        if (draw(4) == 0 && life.started && !life.gave_up && migbuf_ram_cancel(life.ram) == 0) {
-            tell(" the host gives up\n");
-            life.gave_up = 1;
-        }
+        if (draw(4) == 0)
+            give_up();
         break;
     case 5:
         if (draw(10) == 0 && q->side[0].alive && q->side[0].phase == MIGBUF_RAM_PHASE_ACTIVE && q->side[0].running) {
