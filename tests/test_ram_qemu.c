@@ -25,7 +25,7 @@ static struct lab {
     char capabilities[2][4096], parameters[2][4096]; /* as they were before */
     uint64_t now_ms;
     int32_t decided[16]; /* how often each action was decided */
-    int postcopy_events;
+    int postcopy_events, resumed, mended; /* events; the target's RESUME; tries to mend */
 } lab;
 
 static int try_call(int side, const char *name, const char *arguments)
@@ -126,6 +126,7 @@ static void hear(int side)
 
     while (lab.qmp[side] && migbuf_qmp_socket_event(lab.qmp[side], 1, &event, NULL) == 1) {
         lab.postcopy_events += !strcmp(event.name, "MIGRATION") && strstr(event.text, "postcopy-active") != NULL;
+        lab.resumed |= side && !strcmp(event.name, "RESUME");
         ck_assert_int_ge(migbuf_report_event_to_ram(lab.ram, side, event.name, event.text, event.text_bytes, lab.now_ms, NULL), 0);
     }
 }
@@ -136,6 +137,7 @@ static void pump(void)
     int rc = 0;
 
     while (rc >= 0 && migbuf_ram_next(lab.ram, &c) == 1) {
+        lab.mended += c.kind == MIGBUF_RAM_RESUME;
         rc = try_call(c.side, c.name, c.arguments);
         if (rc == MIGBUF_E_PEER)
             printf("# %c refuses %s: %s\n", "ST"[c.side], c.name, lab.answer.text);
@@ -318,9 +320,13 @@ START_TEST(a_post_copy_that_breaks_is_mended)
     start(&a);
     call(0, "migrate-set-parameters", "{\"max-postcopy-bandwidth\":1048576}");
     until(MIGBUF_RAM_STATE_POSTCOPY);
+    while (!lab.resumed) /* before that QEMU itself loses a guest whose link breaks */
+        look();
     call(0, "migrate-pause", NULL);
     ck_assert_int_eq(migbuf_ram_cancel(lab.ram), MIGBUF_E_STATE); /* the guest would be lost */
-    until(MIGBUF_RAM_STATE_BROKEN);
+    while (!lab.mended && info().state < MIGBUF_RAM_STATE_MOVED)
+        look();
+    ck_assert_int_gt(lab.mended, 0);
     call(0, "migrate-set-parameters", "{\"max-postcopy-bandwidth\":8388608}");
     until(MIGBUF_RAM_STATE_MOVED);
     slow = strstr(lab.parameters[0], "7654321");
