@@ -790,3 +790,213 @@ int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf
         *out = r;
     return rc;
 }
+
+/* ---- memory ---- */
+
+static const struct field ram_fields[] = {
+    MAY(migbuf_ram_report, status, "status", TEXT),
+    MAY(migbuf_ram_report, error, "error-desc", CUT_TEXT),
+    MAY(migbuf_ram_report, has_ram, "ram", OBJECT),
+    MAY(migbuf_ram_report, has_xbzrle, "xbzrle-cache", OBJECT),
+    MAY(migbuf_ram_report, ram_transferred_bytes, "ram.transferred", U64),
+    MAY(migbuf_ram_report, ram_remaining_bytes, "ram.remaining", U64),
+    MAY(migbuf_ram_report, ram_total_bytes, "ram.total", U64),
+    MAY(migbuf_ram_report, ram_normal_bytes, "ram.normal-bytes", U64),
+    MAY(migbuf_ram_report, ram_precopy_bytes, "ram.precopy-bytes", U64),
+    MAY(migbuf_ram_report, ram_downtime_bytes, "ram.downtime-bytes", U64),
+    MAY(migbuf_ram_report, ram_postcopy_bytes, "ram.postcopy-bytes", U64),
+    MAY(migbuf_ram_report, ram_multifd_bytes, "ram.multifd-bytes", U64),
+    MAY(migbuf_ram_report, duplicate_pages, "ram.duplicate", U64),
+    MAY(migbuf_ram_report, normal_pages, "ram.normal", U64),
+    MAY(migbuf_ram_report, sync_count, "ram.dirty-sync-count", U64),
+    MAY(migbuf_ram_report, postcopy_requests, "ram.postcopy-requests", U64),
+    MAY(migbuf_ram_report, page_bytes, "ram.page-size", U64),
+    MAY(migbuf_ram_report, dirty_pages_per_s, "ram.dirty-pages-rate", U64),
+    MAY(migbuf_ram_report, pages_per_s, "ram.pages-per-second", U64),
+    MAY(migbuf_ram_report, mbps, "ram.mbps", RATE),
+    MAY(migbuf_ram_report, total_ms, "total-time", U64),
+    MAY(migbuf_ram_report, setup_ms, "setup-time", U64),
+    MAY(migbuf_ram_report, downtime_ms, "downtime", U64),
+    MAY(migbuf_ram_report, expected_downtime_ms, "expected-downtime", U64),
+    MAY(migbuf_ram_report, cpu_throttle_percent, "cpu-throttle-percentage", U64),
+    MAY(migbuf_ram_report, xbzrle_bytes, "xbzrle-cache.bytes", U64),
+    MAY(migbuf_ram_report, xbzrle_pages, "xbzrle-cache.pages", U64),
+    MAY(migbuf_ram_report, xbzrle_cache_bytes, "xbzrle-cache.cache-size", U64),
+    MAY(migbuf_ram_report, xbzrle_cache_misses, "xbzrle-cache.cache-miss", U64),
+    MAY(migbuf_ram_report, xbzrle_overflows, "xbzrle-cache.overflow", U64),
+    MAY(migbuf_ram_report, blocktime_ms, "postcopy-blocktime", U64),
+};
+
+/* Of all its CPUs; "postcopy-blocktime" is the time when none ran. */
+static void read_blocktime(const struct migbuf__json *document, struct migbuf_ram_report *r)
+{
+    const struct migbuf__json *list = at_path(document, "postcopy-vcpu-blocktime");
+    size_t count = migbuf__json_count(list);
+    double sum = 0, ms;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!migbuf__json_number(migbuf__json_item(list, i), &ms) || ms < 0)
+            return;
+        sum += ms;
+    }
+    if (count && sum < 1e18)
+        r->blocktime_ms = (uint64_t)(sum / (double)count);
+}
+
+int migbuf_report_ram(const char *text, uint64_t text_bytes, struct migbuf_ram_report *out, struct migbuf_error *error)
+{
+    struct migbuf_ram_report r = { .mbps = 0 };
+    struct migbuf__json *document;
+    int rc;
+
+    if (!text || !out)
+        return fail_null(error);
+    rc = load(text, text_bytes, &document, error);
+    if (rc < 0)
+        return rc;
+    rc = fill(document, ram_fields, COUNT(ram_fields), &r, error);
+    if (rc == 0) {
+        r.phase = migbuf_ram_phase(r.status);
+        r.has_downtime = at_path(document, "downtime") != NULL;
+        if (r.sync_count < 2 || (r.phase >= MIGBUF_RAM_PHASE_POSTCOPY && r.phase <= MIGBUF_RAM_PHASE_RECOVER))
+            r.expected_downtime_ms = 0; /* QEMU says its limit then, or what was */
+        read_blocktime(document, &r);
+        *out = r;
+    }
+    migbuf__json_free(document);
+    return rc;
+}
+
+/* With ram NULL only checks, so that an answer with one bad entry tells the machine nothing. */
+static int pass_capabilities(const struct migbuf__json *list, struct migbuf_ram *ram, struct migbuf_error *error)
+{
+    if (!migbuf__json_is_array(list))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a list was expected");
+    for (size_t i = 0; i < migbuf__json_count(list); i++) {
+        const struct migbuf__json *entry = migbuf__json_item(list, i);
+        const char *name;
+        size_t bytes;
+        bool state;
+
+        if (!migbuf__json_string(at_path(entry, "capability"), &name, &bytes) ||
+            !migbuf__json_boolean(at_path(entry, "state"), &state))
+            return migbuf__fail(error, MIGBUF_E_PROTOCOL, "an entry without capability or state");
+        if (ram)
+            migbuf_ram_found_capability(ram, name, state);
+    }
+    return 0;
+}
+
+/* What is beyond int64 was cut by jansson; QEMU writes 2^64 - 1 for "no bound". */
+static uint64_t whole_number(const char *text, size_t bytes, const char *key, int64_t number)
+{
+    struct migbuf__json_span at;
+    uint64_t x = 0;
+
+    if (number < INT64_MAX || !migbuf__json_find(text, bytes, key, &at))
+        return (uint64_t)number;
+    for (size_t i = 0; i < at.bytes && text[at.at + i] >= '0' && text[at.at + i] <= '9'; i++) {
+        uint64_t digit = (uint64_t)(text[at.at + i] - '0');
+
+        if (x > (UINT64_MAX - digit) / 10)
+            return UINT64_MAX;
+        x = x * 10 + digit;
+    }
+    return x;
+}
+
+static int pass_parameters(const struct migbuf__json *object, struct migbuf_ram *ram, const char *text, size_t bytes,
+                           struct migbuf_error *error)
+{
+    const struct migbuf__json *value;
+    const char *key;
+    void *cursor = NULL;
+
+    if (!migbuf__json_is_object(object))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "an object was expected");
+    while (migbuf__json_each(object, &cursor, &key, &value)) {
+        int64_t number;
+        bool flag;
+
+        if (migbuf__json_integer(value, &number) && number >= 0)
+            migbuf_ram_found_parameter(ram, key, whole_number(text, bytes, key, number));
+        else if (migbuf__json_boolean(value, &flag))
+            migbuf_ram_found_parameter(ram, key, flag);
+    }
+    return 0;
+}
+
+static int pass_to_ram(struct migbuf_ram *ram, int32_t kind, const char *text, uint64_t bytes, struct migbuf_error *error)
+{
+    struct migbuf_status_report status;
+    struct migbuf_ram_report report;
+    struct migbuf__json *document;
+    int rc;
+
+    switch (kind) {
+    case MIGBUF_RAM_GET_MIGRATION:
+        rc = migbuf_report_ram(text, bytes, &report, error);
+        return rc < 0 ? rc : migbuf_ram_found(ram, &report);
+    case MIGBUF_RAM_GET_STATUS:
+        rc = migbuf_report_status(text, bytes, &status, error);
+        return rc < 0 ? rc : migbuf_ram_status(ram, status.status, status.running);
+    case MIGBUF_RAM_GET_CAPABILITIES:
+    case MIGBUF_RAM_GET_PARAMETERS:
+        break;
+    default:
+        return 0;
+    }
+    rc = load(text, bytes, &document, error);
+    if (rc < 0)
+        return rc;
+    if (kind == MIGBUF_RAM_GET_PARAMETERS)
+        rc = pass_parameters(document, ram, text, (size_t)bytes, error);
+    else {
+        rc = pass_capabilities(document, NULL, error);
+        if (rc == 0)
+            rc = pass_capabilities(document, ram, error);
+    }
+    migbuf__json_free(document);
+    return rc;
+}
+
+int migbuf_report_to_ram(struct migbuf_ram *ram, int32_t command_kind, int result, const char *text, uint64_t text_bytes,
+                         struct migbuf_error *error)
+{
+    int rc;
+
+    if (!ram || (result >= 0 && !text))
+        return fail_null(error);
+    rc = result >= 0 ? pass_to_ram(ram, command_kind, text, text_bytes, error) : 0;
+    if (rc < 0) { /* as for a disk: without memory it may be said again */
+        if (rc != MIGBUF_E_NOMEM)
+            migbuf_ram_answered(ram, MIGBUF_OUTCOME_UNKNOWN);
+        return rc;
+    }
+    rc = migbuf_ram_answered(ram, result >= 0               ? MIGBUF_OUTCOME_DONE
+                                  : result == MIGBUF_E_PEER ? MIGBUF_OUTCOME_REFUSED
+                                                            : MIGBUF_OUTCOME_UNKNOWN);
+    return rc < 0 ? migbuf__fail(error, rc, migbuf_strerror(rc)) : rc;
+}
+
+int migbuf_report_event_to_ram(struct migbuf_ram *ram, int32_t side, const char *name, const char *text, uint64_t text_bytes,
+                               uint64_t now_ms, struct migbuf_error *error)
+{
+    static const char *const known[] = { "MIGRATION", "MIGRATION_PASS", "STOP", "RESUME" };
+    char status[32] = "";
+    int32_t event = 0;
+    int rc = 0;
+
+    if (!ram || !name)
+        return fail_null(error);
+    for (int32_t k = 0; k < (int32_t)COUNT(known); k++)
+        if (!strcmp(name, known[k]))
+            event = k + 1;
+    if (!event)
+        return 0;
+    if (event == MIGBUF_RAM_EVENT_MIGRATION)
+        rc = text ? migbuf_report_migration_status(text, text_bytes, status, sizeof status, error) : fail_null(error);
+    if (rc == 0)
+        rc = migbuf_ram_event(ram, side, event, event == MIGBUF_RAM_EVENT_MIGRATION ? migbuf_ram_phase(status) : 0, now_ms);
+    return rc < 0 ? rc : 1;
+}

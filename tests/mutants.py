@@ -16,6 +16,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DISK, LIMITS, BUFFER, LAWS = "test_disk_model", "test_limits", "test_buffer_model", "test_laws"
 CASES = "test_buffer"
+RAM, RAM_MODEL, CONVERGENCE, HISTORY = "test_ram", "test_ram_model", "test_convergence_laws", "test_history"
 
 # name, file, what stands there, what stands there instead, the tests of which one has to notice
 MUTANTS = [
@@ -135,6 +136,36 @@ MUTANTS = [
     ("what nobody has seen was no rewrite", "buffer.c", "migbuf_forecast_remaining(f, (double)files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
     ("what has no room is given away", "buffer.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
+    # Memory
+    ("a cancel goes into post-copy", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->continued ||", [RAM, RAM_MODEL]),
+    ("a cancel goes after post-copy was asked for", "ram.c", "phase == MIGBUF_RAM_PHASE_ACTIVE) && !r->post_sent;",
+     "phase == MIGBUF_RAM_PHASE_ACTIVE);", [RAM_MODEL, RAM]),
+    ("a cancel goes after the last step", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->post_seen ||", [RAM_MODEL, RAM]),
+    ("a guest is let run here while it may run there", "ram_answer.c", "|| !r->was_running || !r->continued || target_dead))", "|| 1))",
+     [RAM, RAM_MODEL]),
+    ("a guest that QEMU left standing stands", "ram_answer.c", "!r->post_seen && s->left &&\n           r->was_running && !r->stands;",
+     "0;", [RAM, RAM_MODEL]),
+    ("a migrate of unknown outcome is sent again", "ram_next.c", "r->migrate_sent = r->migrate_unsure = 1;", "r->migrate_unsure = 1;",
+     [RAM, RAM_MODEL]),
+    ("what was not agreed is armed", "ram.c", "(r->agreement.throttle_most_percent ? CAP(CONVERGE) : 0)", "CAP(CONVERGE)", [RAM]),
+    ("post-copy is armed unasked", "ram.c", "int postcopy = r->agreement.postcopy && !o->one_way", "int postcopy = !o->one_way", [RAM, RAM_MODEL]),
+    ("capabilities are not given back", "ram_next.c", "        if (s->touched_caps)\n            kind = set_caps", "        if (0)\n            kind = set_caps", [RAM, RAM_MODEL]),
+    ("parameters are not given back", "ram_next.c", "        if (!kind && s->touched_pars)", "        if (0)", [RAM, RAM_MODEL]),
+    ("what we set is taken for the host's", "ram_answer.c", "        if (!(s->touched_pars >> k & 1)) {", "        {", [RAM, RAM_MODEL]),
+    ("another hand's value is set over while it runs", "ram_answer.c", "            s->want_par.x[k] = x;\n        if", "            ;\n        if", [RAM]),
+    ("another hand's value is set over at the end", "ram_next.c", "    return ours & s->touched_pars;", "    return s->touched_pars;", [RAM, RAM_MODEL]),
+    ("one value of ours is remembered", "ram_answer.c", "    while (k < SENT - 1 && s->ours", "    while (k < 0 && s->ours", [RAM, RAM_MODEL]),
+    ("a broken post-copy waits", "ram_next.c", "        return mend(r);\n    if (!migbuf__ram_there(s))", "        return 0;\n    if (!migbuf__ram_there(s))", [RAM, RAM_MODEL]),
+    ("a text does not say that post-copy has begun", "ram_text.c", "&r->post_sent, &r->post_seen, &r->switched,", "&r->post_sent, &r->recover, &r->switched,",
+     [RAM, RAM_MODEL]),
+    ("a text does not say what was touched", "ram_text.c", "&s->touched_caps, &s->touched_pars, &s->want_pars,", "&s->want_pars, &s->want_pars, &s->want_pars,",
+     [RAM, RAM_MODEL]),
+    ("a cancel that hangs is not helped", "ram_next.c", 'return r->cancelling > 1 ? tell_to_go_on(r, "cancelling") : 0;', "return 0;", [RAM, RAM_MODEL]),
+    ("a target's end after a cancel is its reason", "ram_answer.c", "        r->died |= !r->cancel;", "        r->died = 1;", [RAM]),
+    ("decisions ignore the most that was agreed", "convergence.c", "try_ms[k] <= a->most_ms && in_time", "in_time", [CONVERGENCE]),
+    ("post-copy needs no agreement", "convergence.c", "    if (a->postcopy && (bad", "    if ((bad", [CONVERGENCE]),
+    ("it is given up in the first round", "convergence.c", " && c->rounds >= 2)", ")", [CONVERGENCE]),
+    ("a throttle is not asked for before all that is left", "convergence.c", "    if (!late && a->throttle_most_percent && c->asked_percent <= 0", "    if (0", [CONVERGENCE]),
 ]
 
 
@@ -143,7 +174,7 @@ def compile_all(work, flags):
     os.makedirs(work + "/o")
     units = [("lib/" + f) for f in sorted(os.listdir(work + "/lib")) if f.endswith(".c")]
     tests = sorted({t for m in MUTANTS for t in m[4]})
-    units += ["tests/%s.c" % t for t in tests] + ["tests/reference.c", "tests/qemu_model.c"]
+    units += ["tests/%s.c" % t for t in tests] + ["tests/reference.c", "tests/qemu_model.c", "tests/ram_model.c"]
     for unit in units:
         subprocess.run(["cc", *flags, "-c", unit, "-o", object_of(unit)], cwd=work, check=True)
     return [object_of(u) for u in units if u.startswith("lib/")]
@@ -157,6 +188,7 @@ def passes(work, test, objects):
     """Does the test pass with these objects of the library?"""
     own = [object_of("tests/%s.c" % test)]
     own += [object_of("tests/qemu_model.c")] if test == DISK else []
+    own += [object_of("tests/ram_model.c")] if test == RAM_MODEL else []
     own += [object_of("tests/reference.c")] if test == LAWS else []
     subprocess.run(["cc", "-o", "o/" + test, *own, *objects, *LIBRARIES], cwd=work, check=True)
     try:

@@ -681,6 +681,71 @@ static const struct story stop_story = { stop_steps, sizeof stop_steps / sizeof 
 static const struct step typed_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_six_rates", disk_typed } };
 static const struct story typed_story = { typed_steps, sizeof typed_steps / sizeof *typed_steps, look_disk, nothing, free_disk };
 
+/* The memory phase: one block, made with it. */
+static struct migbuf_ram *ram;
+
+static void look_ram(struct text *t)
+{
+    struct migbuf_ram_info info = { .size = sizeof info };
+    char text[8200] = "";
+    size_t length = 0;
+
+    if (!ram)
+        return;
+    ck_assert_int_eq(migbuf_ram_info(ram, &info), 0);
+    say(t, "%d %d %d %" PRIu64 "\n", info.state, info.learnt, info.restored, info.text_revision);
+    say(t, "%d ", migbuf_ram_save(ram, text, sizeof text, &length));
+    say(t, "%s\n", text);
+}
+static int ram_new(void)
+{
+    struct migbuf_agreement agreed;
+
+    ck_assert_int_eq(migbuf_agreement_init(&agreed, sizeof agreed), 0);
+    return migbuf_ram_new(&agreed, NULL, &allocator, &ram);
+}
+static int ram_learn(void)
+{
+    return migbuf_ram_learn(ram);
+}
+static int ram_next(void)
+{
+    struct migbuf_ram_command command;
+
+    return migbuf_ram_next(ram, &command);
+}
+static int ram_load(void)
+{
+    struct migbuf_ram *earlier = ram;
+    char text[8200];
+    size_t length;
+    int rc;
+
+    ck_assert_int_eq(migbuf_ram_save(ram, text, sizeof text, &length), 0);
+    rc = migbuf_ram_load(text, length, &allocator, &ram);
+    if (rc == 0)
+        migbuf_ram_free(earlier);
+    return rc;
+}
+static void free_ram(void)
+{
+    migbuf_ram_free(ram);
+    ram = NULL;
+}
+
+static const struct step ram_steps[] = { { "migbuf_ram_new", ram_new },
+                                         { "migbuf_ram_learn", ram_learn },
+                                         { "migbuf_ram_next", ram_next },
+                                         { "migbuf_ram_load", ram_load },
+                                         { "migbuf_ram_next", ram_next } };
+static const struct story ram_story = { ram_steps, sizeof ram_steps / sizeof *ram_steps, look_ram, nothing, free_ram };
+
+START_TEST(a_memory_phase)
+{
+    tell(&ram_story);
+}
+END_TEST
+
 START_TEST(a_throttle)
 {
     tell(&disk_story);
@@ -1063,6 +1128,7 @@ READ_ALL(all_writes, write,
          "[{\"qdev\": \"q\", \"node-name\": \"n0\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}}]")
 READ(status, "{\"status\": \"prelaunch\", \"singlestep\": false, \"running\": false}")
 READ(migrate, "{\"status\": \"active\", \"ram\": {\"transferred\": 1, \"remaining\": 2, \"total\": 3, \"mbps\": 1.5}}")
+READ(ram, "{\"status\": \"active\", \"ram\": {\"transferred\": 1, \"remaining\": 2, \"total\": 3, \"mbps\": 1.5}}")
 READ(fdset, "{\"fd\": 20, \"fdset-id\": 0}")
 READ(io_error, "{\"device\": \"\", \"nospace\": true, \"node-name\": \"o\", \"operation\": \"write\", \"action\": \"stop\"}")
 READ(job_error, "{\"device\": \"j\", \"operation\": \"write\", \"action\": \"stop\"}")
@@ -1092,6 +1158,25 @@ static int report_to_disk(void)
 {
     return migbuf_report_to_disk(disk, MIGBUF_DISK_QUERY, 0, BLOCK, sizeof BLOCK - 1, NULL);
 }
+static int learn_ram(void)
+{
+    struct migbuf_ram_command command;
+    int rc = migbuf_ram_learn(ram);
+
+    return rc < 0 ? rc : migbuf_ram_next(ram, &command);
+}
+static int report_to_ram(void)
+{
+    static const char text[] = "[{\"capability\": \"events\", \"state\": true}]";
+
+    return migbuf_report_to_ram(ram, MIGBUF_RAM_GET_CAPABILITIES, 0, text, sizeof text - 1, NULL);
+}
+static int report_event_to_ram(void)
+{
+    static const char text[] = "{\"status\": \"active\"}";
+
+    return migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "MIGRATION", text, sizeof text - 1, 5, NULL);
+}
 static int watch_n0(void)
 {
     int rc = migbuf_disk_watch(disk, "n0");
@@ -1101,6 +1186,7 @@ static int watch_n0(void)
 static void look_reports(struct text *t)
 {
     look_disk(t);
+    look_ram(t);
     look_monitor(t);
 }
 static void begin_reports(void)
@@ -1111,6 +1197,7 @@ static void begin_reports(void)
 static void end_reports(void)
 {
     free_disk();
+    free_ram();
     watch_malloc = false;
 }
 
@@ -1124,6 +1211,7 @@ static const struct step report_steps[] = {
     { "migbuf_report_job", report_job },
     { "migbuf_report_status", report_status },
     { "migbuf_report_migrate", report_migrate },
+    { "migbuf_report_ram", report_ram },
     { "migbuf_report_fdset", report_fdset },
     { "migbuf_report_io_error", report_io_error },
     { "migbuf_report_job_error", report_job_error },
@@ -1136,6 +1224,11 @@ static const struct step report_steps[] = {
     { "migbuf_report_to_disk", report_to_disk },
     { "migbuf_disk_set", disk_set },
     { "migbuf_disk_next", disk_next },
+    { "migbuf_ram_new", ram_new },
+    { "migbuf_ram_learn", learn_ram },
+    { "migbuf_report_to_ram", report_to_ram },
+    { "migbuf_report_event_to_ram", report_event_to_ram },
+    { "migbuf_ram_next", ram_next },
 };
 static const struct story report_story = { report_steps, sizeof report_steps / sizeof *report_steps, look_reports, begin_reports,
                                            end_reports };
@@ -1352,7 +1445,7 @@ END_TEST
  * whose words name MIGBUF_E_NOMEM, and the readers. Those that end handles are in all of them. */
 
 static const struct story *const stories[] = {
-    &bins_story, &paper_story, &plan_story, &disk_story, &stop_story, &typed_story,
+    &bins_story, &paper_story, &plan_story, &disk_story, &stop_story, &typed_story, &ram_story,
 #ifdef WITH_QMP
     &qmp_story,  &socket_story, &report_story,
 #endif
@@ -1422,7 +1515,7 @@ START_TEST(nothing_is_left_out)
 {
     int found = 0;
 
-    for (const char *const *h = (const char *const[]){ "bins.h", "buffer.h", "admission.h", "disk.h", NULL }; *h; h++)
+    for (const char *const *h = (const char *const[]){ "bins.h", "buffer.h", "admission.h", "disk.h", "ram.h", NULL }; *h; h++)
         found += look_through(*h);
 #ifdef WITH_QMP
     for (const char *const *h = (const char *const[]){ "qmp.h", "qmp_socket.h", "report.h", NULL }; *h; h++)
@@ -1438,7 +1531,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        the_ledger,      the_buffer,         a_throttle, malloc_fails, nothing_is_left_out,
+        the_ledger,      the_buffer,         a_throttle, a_memory_phase, malloc_fails, nothing_is_left_out,
 #ifdef WITH_QMP
         the_qmp_engine, jansson_never_starves, a_monitors_socket, the_readers,
 #endif

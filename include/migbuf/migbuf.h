@@ -39,4 +39,8 @@
 #include "migbuf/disk.h"
 #include "migbuf/cow.h"
 #include "migbuf/state.h"
+#include "migbuf/convergence.h"
+#include "migbuf/downtime.h"
+#include "migbuf/history.h"
+#include "migbuf/ram.h"
 #endif

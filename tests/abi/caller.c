@@ -190,6 +190,48 @@ static void throttle(void)
     migbuf_disk_free(d);
 }
 
+/* The memory phase. */
+static void memory(void)
+{
+    struct migbuf_ram *r = NULL;
+    FENCED(struct migbuf_convergence, c);
+    FENCED(struct migbuf_agreement, a);
+    FENCED(struct migbuf_ram_forecast, f);
+    FENCED(struct migbuf_prior, p);
+    FENCED(struct migbuf_ram_options, o);
+    FENCED(struct migbuf_ram_info, info);
+
+    REQUIRE(migbuf_convergence_init(&c.it, sizeof c.it) == 0);
+    REQUIRE(migbuf_agreement_init(&a.it, sizeof a.it) == 0);
+    REQUIRE(migbuf_prior_init(&p.it, sizeof p.it, UINT64_C(1) << 30) == 0);
+    REQUIRE(migbuf_ram_options_init(&o.it, sizeof o.it) == 0);
+    c.it.left_bytes = c.it.ram_bytes = 4e9;
+    c.it.link_bytes_per_s = 117e6;
+    c.it.rate_bytes_per_s = 58.5e6;
+    f.it.size = sizeof f.it;
+    REQUIRE(migbuf_convergence_forecast(&c.it, &a.it, &f.it) == 0 && f.it.size == sizeof f.it);
+    NEW_FIELD_IS_NAMED(c.it, migbuf_convergence_forecast(&c.it, &a.it, &f.it));
+    NEW_FIELD_IS_NAMED(a.it, migbuf_agreement_check(&a.it));
+    REQUIRE(migbuf_history_prior("", 0, 0, &p.it, &p.it) == 0);
+    NEW_FIELD_IS_NAMED(p.it, migbuf_history_prior("", 0, 0, &p.it, &p.it));
+    NEW_FIELD_IS_NAMED(o.it, (migbuf_ram_free(r), r = NULL, migbuf_ram_new(&a.it, &o.it, NULL, &r)));
+    migbuf_ram_free(r);
+    REQUIRE(migbuf_ram_new(&a.it, &o.it, NULL, &r) == 0);
+    info.it.size = sizeof info.it;
+    REQUIRE(migbuf_ram_info(r, &info.it) == 0 && info.it.size == sizeof info.it);
+    migbuf_ram_free(r);
+    whole(c.fence);
+    whole(a.fence);
+    whole(f.fence);
+    whole(p.fence);
+    whole(o.fence);
+    whole(info.fence);
+    NEW_FIELD_READS_0(f.it);
+    NEW_FIELD_READS_0(p.it);
+    NEW_FIELD_READS_0(info.it);
+    printf("memory %.17g %.17g %u\n", f.it.end_s, p.it.success, o.it.fix_ms);
+}
+
 static void monitor(void)
 {
 #ifdef WITH_QMP
@@ -276,6 +318,7 @@ int main(int argc, char **argv)
     plan();
     dump();
     throttle();
+    memory();
     monitor();
 #ifdef WITH_LXD
     server();

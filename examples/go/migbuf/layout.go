@@ -41,6 +41,16 @@ func layouts() [][2]reflect.Type {
 		pair(TCPFlow{}, C.struct_migbuf_link_tcp_flow{}),
 		pair(State{}, C.struct_migbuf_state{}),
 		pair(Volume{}, C.struct_migbuf_volume{}),
+		pair(RAMRound{}, C.struct_migbuf_round{}),
+		pair(RAMRounds{}, C.struct_migbuf_rounds{}),
+		pair(Agreement{}, C.struct_migbuf_agreement{}),
+		pair(RAMGuest{}, C.struct_migbuf_convergence{}),
+		pair(RAMDecision{}, C.struct_migbuf_ram_decision{}),
+		pair(RAMForecast{}, C.struct_migbuf_ram_forecast{}),
+		pair(RAMTurn{}, C.struct_migbuf_ram_turn{}),
+		pair(RAMOptions{}, C.struct_migbuf_ram_options{}),
+		pair(RAMInfo{}, C.struct_migbuf_ram_info{}),
+		pair(Prior{}, C.struct_migbuf_prior{}),
 		pair(ThrottleConfig{}, C.struct_migbuf_throttle_config{}), // numbers; the group is copied
 	}
 }
