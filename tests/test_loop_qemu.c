@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* examples/loop.c at work, as README shows it: a real guest that writes, with limits of its host's own. */
+#include "qemu_lab.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A guest whose host limits it to 400 writes/s, and a second monitor for the program. */
+static void begin(struct lab_vm *v, const char *name, const char *monitor)
+{
+    char server[256];
+    const char *const extra[] = { "-qmp", server, NULL };
+    struct lab_wish wish = lab_wish();
+
+    snprintf(server, sizeof server, "unix:%s,server=on,wait=off", monitor);
+    wish.disk_bytes = 128 * MIB;
+    wish.guest.window = 64 * MIB / 4096;
+    wish.guest.depth = 4;
+    wish.extra = extra;
+    lab_start(v, name, &wish);
+    lab_wait_acknowledged(v, 1);
+    lab_call(v, "block_set_io_throttle",
+             "{\"id\": \"/machine/peripheral/dev-lxd_root/virtio-backend\", \"bps\": 0, \"bps_rd\": 0, \"bps_wr\": 0, "
+             "\"iops\": 0, \"iops_rd\": 0, \"iops_wr\": 400, \"iops_wr_max\": 500}");
+}
+
+static int run_loop(const char *monitor, const char *node, const char *seconds, char error[FAIL_SIZE])
+{
+    const char *const argv[] = { LOOP, monitor, node, lab_directory(), seconds, NULL };
+
+    return process_run(argv, PATIENCE_MS, error);
+}
+
+START_TEST(one_guest_one_disk_one_buffer)
+{
+    char monitor[192], error[FAIL_SIZE], overlay[192];
+    struct migbuf_block_report before, after;
+    struct lab_vm v;
+    uint32_t acknowledged;
+
+    snprintf(monitor, sizeof monitor, "%s/second.qmp", lab_directory());
+    snprintf(overlay, sizeof overlay, "%s/migbuf-overlay.qcow2", lab_directory());
+    begin(&v, "first", monitor);
+    before = lab_block(&v, "");
+    ck_assert_uint_eq(before.throttle.iops_wr, 400);
+    acknowledged = lab_status(&v).acknowledged;
+    ck_assert_msg(!run_loop(monitor, VM_DISK_NODE, "3", error), "%s", error);
+    after = lab_block(&v, "");
+    ck_assert_int_eq(memcmp(&before.throttle, &after.throttle, sizeof before.throttle), 0);
+    ck_assert_str_eq(before.node_name, after.node_name); /* the base is on top again */
+    ck_assert_int_ne(access(overlay, F_OK), 0);
+    ck_assert_uint_gt(lab_status(&v).acknowledged, acknowledged);
+    acknowledged = lab_status(&v).acknowledged;
+    lab_wait_acknowledged(&v, acknowledged + 10); /* it runs */
+    lab_make_overlay(&v); /* lab_check_writes wants one, though nothing is in it */
+    lab_check_writes(&v);
+    lab_end(&v);
+}
+END_TEST
+
+START_TEST(what_is_not_there_changes_nothing)
+{
+    char monitor[192], error[FAIL_SIZE] = "";
+    struct migbuf_block_report before, after;
+    struct lab_vm v;
+
+    snprintf(monitor, sizeof monitor, "%s/third.qmp", lab_directory());
+    begin(&v, "second", monitor);
+    before = lab_block(&v, "");
+    ck_assert_int_ne(run_loop(monitor, "no-such-node", "1", error), 0);
+    ck_assert_int_ne(run_loop("/no/such/monitor", VM_DISK_NODE, "1", error), 0);
+    after = lab_block(&v, "");
+    ck_assert_int_eq(memcmp(&before.throttle, &after.throttle, sizeof before.throttle), 0);
+    lab_end(&v);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { one_guest_one_disk_one_buffer, what_is_not_there_changes_nothing, NULL };
+
+    return lab_run("loop", tests, 0);
+}
