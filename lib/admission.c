@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* admission: who starts next, on its link (admission_queue) and in the room of a buffer. Reads a buffer, changes nothing in
  * it. */
+#include "claims.h"
 #include "memory.h"
 #include "number.h"
+#include "space.h"
 #include "trial.h"
 #include <string.h>
 
@@ -25,8 +27,8 @@ int migbuf_admission_waiting(const struct migbuf_buffer *b, const struct migbuf_
     *w = (struct migbuf_waiting){ .id = given.id, .link = given.link, .flow_bytes_per_s = e.flow,
                                   .file_bytes = (double)given.file_bytes, .whole_bytes = e.whole,
                                   .unit_bytes = (double)e.unit, .weight = given.weight,
-                                  .need_bytes = migbuf__buffer_least_room(b, &e, (double)given.file_bytes),
-                                  .reserve_bytes = migbuf__buffer_reserve_of(&e, (double)given.file_bytes),
+                                  .need_bytes = migbuf__least_bytes(b, &e, (double)given.file_bytes),
+                                  .reserve_bytes = migbuf__reserve_of(&e, (double)given.file_bytes),
                                   .rate = (double)given.rate_bytes_per_s };
     for (size_t k = 0; k < disk_count; k++)
         w->disk_bytes += (double)disks[k].virtual_bytes;
@@ -47,7 +49,7 @@ static size_t releases(const struct migbuf_buffer *b, struct trial *t, struct mi
 
         if (migbuf__trial_link_is_known(b, b->entries[i].link_at)) {
             ends[known].a = t->plan[i].finish_s;
-            ends[known++].b = migbuf__buffer_least_room(b, &b->entries[i], t->guest[i].file_bytes);
+            ends[known++].b = migbuf__least_bytes(b, &b->entries[i], t->guest[i].file_bytes);
         }
     }
     return known;
@@ -99,7 +101,7 @@ static double promise(struct future *f, double bytes)
 static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migbuf_waiting *w,
                const struct migbuf_admission_flow *queue, size_t count, struct migbuf_admission_turn *turns)
 {
-    struct future f = { .ends = t->slot + t->guests, .have = migbuf__buffer_room(b) };
+    struct future f = { .ends = t->slot + t->guests, .have = migbuf__space_free(b) };
     struct migbuf_planner_slot *s = t->slot;
     int starts = 0;
 

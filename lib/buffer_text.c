@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* buffer_text: the whole buffer as text, and back. Nothing is decided here. */
 #include "buffer.h"
+#include "in_force.h"
 #include "text.h"
 #include <math.h>
 #include <string.h>
@@ -211,7 +212,7 @@ static void read_owed(struct migbuf__reader *r, struct owed *o)
     o->seconds = read_double(r, 0, 1e300);
     o->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     o->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    o->units = migbuf__read_number(r, 0, (uint64_t)MIGBUF__QEMU_VALUE_MAX);
+    o->units = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     o->at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     o->known = read_flag(r);
     o->again = read_flag(r);
@@ -220,7 +221,7 @@ static void read_owed(struct migbuf__reader *r, struct owed *o)
 static void read_setting(struct migbuf__reader *r, const char *keyword, struct setting *s)
 {
     migbuf__read_word(r, keyword);
-    s->units = migbuf__read_number(r, 0, (uint64_t)MIGBUF__QEMU_VALUE_MAX);
+    s->units = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     s->paused_at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     s->limited = read_flag(r);
     s->paused = read_flag(r);
@@ -317,7 +318,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
         return MIGBUF_E_NOMEM;
     memcpy(e.measured, measured, count * sizeof *measured);
     if (e.open) /* saved before it was carried out, if it was */
-        migbuf__buffer_doubt(&e);
+        migbuf__in_force_doubt(&e);
     if (now_ms < b->now_ms)
         begin_anew(b, &e, now_ms);
     migbuf__buffer_join_link(b, &e);
@@ -354,7 +355,7 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     rc = migbuf__bins_read(b->bins, r);
     count = rc ? 0 : migbuf_bins_count(b->bins);
     for (size_t i = 0; i < count && !rc; i++) {
-        rc = migbuf__buffer_reserve(b, count);
+        rc = migbuf__buffer_allocate(b, count);
         if (!rc)
             rc = read_entry(b, r, (uint32_t)i, now_ms);
     }

@@ -2,6 +2,7 @@
 /* trial: see the private header. */
 #include "memory.h"
 #include "number.h"
+#include "policy.h"
 #include "trial.h"
 
 #define SETTLED 3            /* plans after which what is sent and what grows fit each other */
@@ -36,7 +37,7 @@ int migbuf__trial_new(const struct migbuf_buffer *b, size_t more, struct trial *
     t->slot = (struct migbuf_planner_slot *)(void *)(block + slot);
     t->link = (struct migbuf_planner_link *)(void *)(block + link);
     t->flow = (struct migbuf_admission_flow *)(void *)(block + flow);
-    migbuf__buffer_describe(b, &t->options, t->link, t->guest);
+    migbuf__planner_describe(b, &t->options, t->link, t->guest);
     return 0;
 }
 
