@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* admission: who starts next, on its link (admission_queue) and in the room of a buffer. Reads a buffer, changes nothing in
+/* admission: who starts next, on its link (admission_queue) and in the space of a buffer. Reads a buffer, changes nothing in
  * it. */
 #include "claims.h"
 #include "memory.h"
@@ -35,12 +35,12 @@ int migbuf_admission_waiting(const struct migbuf_buffer *b, const struct migbuf_
     return 0;
 }
 
-/* Room */
+/* Space in the buffer */
 
-/* A slot's numbers: an end's seconds from now, and the bytes that come free then; of a link, whether its head has no room,
+/* A slot's numbers: an end's seconds from now, and the bytes that come free then; of a link, whether its head waits for space,
  * and when it will have (-1 before). Its indices: who runs at this place, or how many wait at earlier ones; who waits. One
  * slot may be all of these at a time. */
-enum { END_S, END_BYTES, HEAD_HAS_NO_ROOM, HEAD_STARTS_S };
+enum { END_S, END_BYTES, HEAD_WAITS_FOR_SPACE, HEAD_STARTS_S };
 enum { BEFORE, WAITING, RUNNING = BEFORE };
 
 /* Those that run on known links, by the time they end. Returns how many. */
@@ -80,7 +80,7 @@ static void by_place(const struct migbuf_admission_turn *turns, size_t count, st
         s[s[turns[k].place].index[BEFORE]++].index[WAITING] = k;
 }
 
-/* Room that comes free, and what of it is not promised yet. */
+/* Bytes that come free, and what of it is not promised yet. */
 struct future {
     const struct migbuf_planner_slot *ends;
     size_t count, next;
@@ -101,7 +101,7 @@ static double promise(struct future *f, double bytes)
     return f->at_s;
 }
 
-/* Room for those whose turn it is, in the order of their places. Returns how many have it. Who has none is told when it
+/* Space for those whose turn it is, in the order of their places. Returns how many have it. Who has none is told when it
  * may have some, and nobody on its link overtakes it. */
 static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migbuf_waiting *w,
                const struct migbuf_admission_flow *queue, size_t count, struct migbuf_admission_turn *turns)
@@ -115,20 +115,20 @@ static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migb
         f.rest += f.ends[k].number[END_BYTES];
     by_place(turns, count, s);
     for (size_t l = 0; l < t->links; l++) {
-        s[l].number[HEAD_HAS_NO_ROOM] = 0;
+        s[l].number[HEAD_WAITS_FOR_SPACE] = 0;
         s[l].number[HEAD_STARTS_S] = -1;
     }
     for (size_t q = 0; q < count; q++) {
         size_t k = (size_t)s[q].index[WAITING];
 
-        if (turns[k].verdict != MIGBUF_VERDICT_START || s[queue[k].link].number[HEAD_HAS_NO_ROOM] > 0)
+        if (turns[k].verdict != MIGBUF_VERDICT_START || s[queue[k].link].number[HEAD_WAITS_FOR_SPACE] > 0)
             continue;
         if (w[k].need_bytes <= f.have) {
             f.have -= w[k].need_bytes;
             starts++;
         } else {
             turns[k].verdict = MIGBUF_VERDICT_NO_ROOM;
-            s[queue[k].link].number[HEAD_HAS_NO_ROOM] = 1;
+            s[queue[k].link].number[HEAD_WAITS_FOR_SPACE] = 1;
         }
     }
     for (size_t q = 0; q < count; q++) {

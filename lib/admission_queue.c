@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* admission_queue: who of those that wait starts next on each link. Pure; formulas and reasons stand in admission.h. Knows
- * links and flows, nothing of the buffer's room: that is admission.c. */
+ * links and flows, nothing of the buffer's space: that is admission.c. */
 #include "migbuf/admission.h"
 #include "forecast.h"
 #include "number.h"

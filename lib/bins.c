@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* bins: the ledger of Ω. Integers only; rules in the public header, names of the steps as there.
+/* bins: the ledger of Ω. Integers only; rules in the public header, names of the steps as there. Decides nothing, and knows
+ * no limits. What must stay true between two calls: `used` of a bin is the sum of the shards in it, `bytes` of a migration
+ * the sum of its own shards, and none of its bytes are `displaced`.
  *
  * Two double links run through every shard: up and down the stack of its bin, and along the list of its migration's
  * foreign shards. An owner's entry is at the bottom of its stack and in no list. A tournament tree over the bins knows the
@@ -46,7 +48,7 @@ struct migbuf_bins {
 
 /* Sizes and looking up */
 
-static uint64_t free_bytes(const struct migration *bin)
+static uint64_t free_in(const struct migration *bin)
 {
     return bin->share > bin->used ? bin->share - bin->used : 0;
 }
@@ -111,7 +113,7 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
 {
     uint32_t node = b->allocated + i;
 
-    b->tree[node] = free_bytes(&b->migrations[i]) ? i : NONE;
+    b->tree[node] = free_in(&b->migrations[i]) ? i : NONE;
     while (node /= 2)
         b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
 }
@@ -119,7 +121,7 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
 static void tree_build(struct migbuf_bins *b)
 {
     for (uint32_t i = 0; i < b->allocated; i++)
-        b->tree[b->allocated + i] = i < b->count && free_bytes(&b->migrations[i]) ? i : NONE;
+        b->tree[b->allocated + i] = i < b->count && free_in(&b->migrations[i]) ? i : NONE;
     for (uint32_t node = b->allocated; --node > 0;)
         b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
 }
@@ -278,7 +280,7 @@ static void sort_foreign(struct migbuf_bins *b, struct migration *m, int by_size
     m->by_size = (uint8_t)by_size;
 }
 
-/* Coming home. The queue holds who may have room at home, by round and order of start. */
+/* Coming home. The queue holds who may have free bytes at home, by round and order of start. */
 
 static void queue_sift_up(struct migbuf_bins *b, uint32_t at)
 {
@@ -310,25 +312,25 @@ static void queue_add(struct migbuf_bins *b, uint32_t i, uint32_t round)
 {
     struct migration *m = &b->migrations[i];
 
-    if (m->queued || (m->foreign == NONE && !m->displaced) || !free_bytes(m))
+    if (m->queued || (m->foreign == NONE && !m->displaced) || !free_in(m))
         return;
     m->queued = 1;
     b->queue[b->queue_length] = (uint64_t)round << 32 | i;
     queue_sift_up(b, b->queue_length++);
 }
 
-/* One shard, or what lies in no bin (last on ties), moves home as far as there is room. */
+/* One shard, or what lies in no bin (last on ties), moves home as far as it fits. */
 static void bring_home(struct migbuf_bins *b, uint32_t i, uint32_t round)
 {
     struct migration *m = &b->migrations[i];
-    uint64_t room = free_bytes(m), bytes;
+    uint64_t free_bytes = free_in(m), bytes;
     uint32_t k = m->foreign, host;
 
     if (k == NONE || (m->displaced && m->displaced < b->shards[k].bytes)) {
-        bytes = m->displaced < room ? m->displaced : room;
+        bytes = m->displaced < free_bytes ? m->displaced : free_bytes;
         m->displaced -= bytes;
     } else {
-        bytes = b->shards[k].bytes < room ? b->shards[k].bytes : room;
+        bytes = b->shards[k].bytes < free_bytes ? b->shards[k].bytes : free_bytes;
         host = b->shards[k].bin;
         take_from(b, k, bytes);
         tree_update(b, host);
@@ -348,7 +350,7 @@ static void pull(struct migbuf_bins *b)
 
         m->queued = 0;
         sort_foreign(b, m, 1);
-        while (free_bytes(m) && (m->foreign != NONE || m->displaced))
+        while (free_in(m) && (m->foreign != NONE || m->displaced))
             bring_home(b, i, (uint32_t)(key >> 32));
     }
 }
@@ -358,7 +360,7 @@ static void pull(struct migbuf_bins *b)
 static uint64_t fill(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
 {
     struct migration *bin = &b->migrations[b->shards[k].bin];
-    uint64_t room = free_bytes(bin), part = bytes < room ? bytes : room;
+    uint64_t free_bytes = free_in(bin), part = bytes < free_bytes ? bytes : free_bytes;
 
     if (part) {
         b->shards[k].bytes += part;
@@ -381,7 +383,7 @@ static void place(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
     }
     while (bytes && least_used(b) != NONE && b->free_count) {
         uint32_t bin = least_used(b);
-        uint64_t room = free_bytes(&b->migrations[bin]), part = bytes < room ? bytes : room;
+        uint64_t free_bytes = free_in(&b->migrations[bin]), part = bytes < free_bytes ? bytes : free_bytes;
 
         push_on_top(b, bin, i, part);
         tree_update(b, bin);
@@ -788,11 +790,11 @@ static void see_bin(const struct migration *bin, uint32_t position, struct migbu
 {
     v->shards++;
     v->priority += position; /* a sum until see_rest */
-    if (!free_bytes(bin))
+    if (!free_in(bin))
         return;
     v->capacity_bytes += (double)bin->share;
     v->used_bytes += (double)bin->used;
-    v->free_bytes += (double)free_bytes(bin) / bin->height;
+    v->free_bytes += (double)free_in(bin) / bin->height;
 }
 
 /* Turns the sum of positions into the mean, and looks at another bin where all of its own are frozen. Returns the bin it
@@ -815,7 +817,7 @@ static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_
         v->prospective = 1;
         v->capacity_bytes = (double)other->share;
         v->used_bytes = (double)other->used;
-        v->free_bytes = (double)free_bytes(other) / (other->height + 1);
+        v->free_bytes = (double)free_in(other) / (other->height + 1);
         v->priority += other->height + 1;
         positions++;
     }
@@ -897,7 +899,7 @@ int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t
         const struct migration *m = &b->migrations[i];
 
         out[i] = (struct migbuf_bin){
-            .id = m->id, .share_bytes = m->share, .used_bytes = m->used, .shards = m->height, .frozen = !free_bytes(m)
+            .id = m->id, .share_bytes = m->share, .used_bytes = m->used, .shards = m->height, .frozen = !free_in(m)
         };
     }
     return (int)b->count;
@@ -917,9 +919,8 @@ int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, si
         uint32_t position = 0;
 
         for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above)
-            out[n++] = (struct migbuf_shard){
-                .bin = b->migrations[i].id, .id = b->migrations[b->shards[k].owner].id, .bytes = b->shards[k].bytes, .position = ++position
-            };
+            out[n++] = (struct migbuf_shard){ .bin = b->migrations[i].id, .id = b->migrations[b->shards[k].owner].id,
+                                              .bytes = b->shards[k].bytes, .position = ++position };
     }
     return (int)n;
 }

@@ -66,7 +66,7 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
-    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
+    uint32_t drains_fit;              /* of those ahead: so many had their reserve at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
@@ -89,7 +89,7 @@ struct entry {
     uint32_t olders;
     uint8_t open;                             /* the last decision changed something, and its outcome was not told */
     uint8_t unknown;                          /* `now` may be in force or not */
-    uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
+    uint8_t joining;                          /* admitted, and has no file yet; its space is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
     uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
@@ -115,7 +115,7 @@ struct migbuf_buffer {
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
     double reserve, pending, unseen, level; /* of the last tick */
-    double grantable; /* below 0: what may be written under older limits has no room */
+    double grantable; /* below 0: what may be written under older limits does not fit */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;

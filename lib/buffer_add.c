@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* buffer_add: who comes into a buffer and who leaves it: what a host says of a migration becomes the figures the proof
- * needs, its room is asked for, and its memory is had before anything changes. An admission that fails changes nothing. */
+ * needs, its space is asked for, and its memory is had before anything changes. An admission that fails changes nothing. */
 #include "buffer.h"
 #include "claims.h"
 #include "geometry.h"

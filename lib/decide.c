@@ -48,14 +48,14 @@ static void stand(const struct migbuf_buffer *b, struct entry *e)
     e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
 }
 
-static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int no_room)
+static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int is_short)
 {
     int stands = e->now.paused && !e->unknown;
 
     stand(b, e);
-    if (no_room && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
+    if (is_short && b->unseen > 0 && (double)migbuf_bins_used(b->bins) + b->reserve <= (double)migbuf__bins_capacity(b->bins)) {
         e->reason = MIGBUF_REASON_UNSEEN; /* for all that is known it fits */
-    } else if (no_room) {
+    } else if (is_short) {
         e->reason = MIGBUF_REASON_RESERVE;
         return MIGBUF_ACTION_CANNOT_FIT;
     }
@@ -110,13 +110,13 @@ static int may_stand(const struct entry *e)
     return e->now.paused || (e->unknown && (e->before.paused || e->pours));
 }
 
-static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int no_room)
+static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t units, int is_short)
 {
     struct setting old = e->now;
     int32_t action;
 
-    if (!units || no_room)
-        action = stop(b, e, no_room);
+    if (!units || is_short)
+        action = stop(b, e, is_short);
     else
         action = may_stand(e) ? go_on(b, e, units) : change(b, e, units);
     if (action == MIGBUF_ACTION_KEEP)
@@ -136,7 +136,7 @@ static uint64_t whole_units(double units, uint64_t step)
     return units < (double)most ? (uint64_t)units : most;
 }
 
-void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct migbuf_decision *out)
+void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int is_short, struct migbuf_decision *out)
 {
     int literal = b->options.policy == MIGBUF_POLICY_LITERAL;
     uint64_t step = literal ? 1 : e->step;
@@ -155,11 +155,11 @@ void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int no_room, struc
         units = 0;
     if (!literal)
         migbuf__learn_owed(b, e);
-    if (e->now.none && !e->unknown && (!units || no_room)) { /* who has nothing to write to need not be stopped */
+    if (e->now.none && !e->unknown && (!units || is_short)) { /* who has nothing to write to need not be stopped */
         *out = (struct migbuf_decision){ .id = e->id, .action = MIGBUF_ACTION_WAIT, .reason = e->reason };
         return;
     }
-    *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, no_room) };
+    *out = (struct migbuf_decision){ .id = e->id, .action = act(b, e, units, is_short) };
     out->reason = e->reason;
     out->growth_bytes_per_s = e->now.units * step;
     if (literal)

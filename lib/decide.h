@@ -4,6 +4,6 @@
 #define MIGBUF_LIB_DECIDE_H
 #include "buffer.h"
 
-/* no_room: files and reserves do not fit as it is, so everybody is to stop. */
-void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int no_room, struct migbuf_decision *out);
+/* is_short: files and reserves do not fit as it is, so everybody is to stop. */
+void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int is_short, struct migbuf_decision *out);
 #endif

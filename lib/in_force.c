@@ -42,7 +42,7 @@ static uint64_t higher(const struct entry *e, uint64_t a, uint64_t b)
     return rate_of(e, a) > rate_of(e, b) ? a : b;
 }
 
-/* Room for one more: the two oldest become one that holds as long as either, at the higher rate. */
+/* A free place for one more: the two oldest become one that holds as long as either, at the higher rate. */
 static void merge_oldest(struct entry *e)
 {
     struct older *o = e->older;
@@ -155,7 +155,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     default:
         return 0;
     }
-    /* Without a lag what was decided had its room from that moment on, and none was kept for what it follows. */
+    /* Without a lag what was decided had its space from that moment on, and none was kept for what it follows. */
     return migbuf__highest_rate(e, &sets) > decided || (e->unknown && !b->options.lag_ms);
 }
 

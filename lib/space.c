@@ -48,7 +48,7 @@ int migbuf__space_is_short(const struct migbuf_buffer *b)
 
 /* The last clamp */
 
-/* What is free beside files, reserves and what may still come under older limits. Who joins gets its room before the
+/* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
  * others' growth; where it is not free yet, it is kept from them until it is. */
 static void free_for_growth(struct migbuf_buffer *b)
 {

@@ -55,7 +55,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
 {
     struct scratch s;
     uint32_t n;
-    int rc, no_room;
+    int rc, is_short;
 
     if (!b)
         return MIGBUF_E_INVALID;
@@ -104,11 +104,11 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         else
             migbuf__paper_budgets(b, &s);
     }
-    no_room = b->options.policy != MIGBUF_POLICY_LITERAL && migbuf__space_is_short(b);
+    is_short = b->options.policy != MIGBUF_POLICY_LITERAL && migbuf__space_is_short(b);
     for (uint32_t i = 0; i < n; i++) {
-        migbuf__decide(b, &b->entries[i], no_room, &out[i]);
+        migbuf__decide(b, &b->entries[i], is_short, &out[i]);
         b->entries[i].found_sets = 0;
-        if (!no_room && !b->entries[i].joining)
+        if (!is_short && !b->entries[i].joining)
             b->entries[i].drains_fit = b->entries[i].drains_ahead;
     }
     return (int)n;
