@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer_text: the whole buffer as text, and back. Nothing is decided here. */
+/* buffer_text: the whole buffer as text, and back. Nothing is decided here.
+ *
+ * What must stay true: whatever may be in force when it is loaded is in the text, and what nobody can know by then counts at
+ * its worst: a decision without a word is in doubt, and after a new clock files may have grown by all that is missing. */
 #include "buffer.h"
 #include "in_force.h"
 #include "text.h"

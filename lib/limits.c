@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* limits: between growth of a file and QEMU's throttle values. Configurations are merged in throttle_config.c. */
+/* limits: between growth of a file and QEMU's throttle values. Pure. Every bound here is the worst case: what the proof
+ * stands on (claims.c). Configurations are merged in throttle_config.c. */
 #include "geometry.h"
 #include "number.h"
 #include "throttle_config.h"
