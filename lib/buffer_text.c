@@ -15,8 +15,8 @@ static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g
 {
     migbuf__write(w, "disk %llu %llu %llu %llu %llu %llu %llu %u %llu %llu %llu %llu %llu\n", NUMBER(g->virtual_bytes),
                   NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->block_bytes), NUMBER(g->request_bytes),
-                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes), NUMBER(m->remaining_bytes),
-                  NUMBER(m->at_ms));
+                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes),
+                  NUMBER(m->written_bytes), NUMBER(m->remaining_bytes), NUMBER(m->at_ms));
 }
 
 /* A double as its bits: nothing else comes back the same. */
@@ -59,8 +59,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
-                  e->drained, e->poured, NUMBER(e->poured_ms));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
+                  e->pours, e->drained, e->poured, NUMBER(e->poured_ms));
     migbuf__write(w, "counted %llu %llu %llu %llu\n", bits(e->unseen), bits(e->reserve), bits(e->pending), bits(e->claim));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);

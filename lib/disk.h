@@ -22,7 +22,7 @@ struct node {
     uint8_t joined;                     /* member of our group; six rates: ours is in force on it */
     uint8_t waits;                      /* the group's limit was raised, and this disk has not been told */
     uint8_t suspect, refused;           /* block_set_io_throttle refused once, and after looking once more */
-    uint8_t unsure;                     /* six rates, after a load or an unknown outcome: set and given back whatever is found */
+    uint8_t unsure;                     /* six rates, after a load or an unknown outcome: set and given back in any case */
     uint8_t held_open;                  /* back in its host's group, which must lose its limit again */
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* disk_next: which QMP command comes next, from where the machine stands and what is wanted of it. Takes no answer and
- * no wish; after an unknown outcome a question comes first, and who was refused is left out. */
+/* disk_next: which QMP command comes next, from where the machine stands and what is wanted of it. Takes no answer, and
+ * nothing that a caller asks; after an unknown outcome a question comes first, and who was refused is left out. */
 #include "disk.h"
 #include "text.h"
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* outlook: what will become of one migration. Formulas and reasons stand in the header. Reads a buffer, changes nothing in it. */
+/* outlook: what will become of one migration. Formulas and reasons stand in the header. Reads a buffer, changes
+ * nothing in it. */
 #include "claims.h"
 #include "memory.h"
 #include "number.h"
