@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* admission_queue: who of those that wait starts next on each link. Pure; formulas and reasons stand in admission.h. Knows
- * links and flows, nothing of the buffer's room: that is admission.c. */
+ * links and flows, nothing of the buffer's space: that is admission.c. */
 #include "migbuf/admission.h"
 #include "forecast.h"
 #include "number.h"
@@ -34,13 +34,14 @@ static int smaller(const void *items, uint64_t i, uint64_t j)
 }
 
 /* Link by link. */
-static void line_up_flows(struct migbuf_planner_slot *s, const struct migbuf_admission_flow *flows, size_t n, migbuf__tie_break *tie)
+static void line_up_flows(struct migbuf_planner_slot *slots, const struct migbuf_admission_flow *flows, size_t count,
+                          migbuf__tie_break *tie)
 {
-    for (size_t k = 0; k < n; k++) {
-        s[k].a = flows[k].link;
-        s[k].i = k;
+    for (size_t k = 0; k < count; k++) {
+        slots[k].number[SLOT_KEY] = flows[k].link;
+        slots[k].index[SLOT_ITEM] = k;
     }
-    migbuf__slots_sort(s, n, tie, flows);
+    migbuf__slots_sort(slots, count, tie, flows);
 }
 
 static int check_flows(const struct migbuf_admission_flow *f, size_t n, size_t link_count)
@@ -58,53 +59,52 @@ static int check_flows(const struct migbuf_admission_flow *f, size_t n, size_t l
     return 0;
 }
 
-/* What runs on one link, by the time it ends: a heap upside down, because migbuf__heap_add has the tallest on top. */
+/* What runs on one link, by the time it ends: a heap upside down, because the tallest is on top of it. */
 struct link_at {
-    struct migbuf__heap ends; /* a: minus the time, b: the flow */
-    double now;
+    struct migbuf__heap ends; /* level: minus the seconds; weight: the flow */
+    double now_s;
 };
 
 static void let_one_end(struct link_at *at)
 {
-    struct migbuf__heap *h = &at->ends;
+    const struct migbuf_planner_slot *first = &at->ends.slots[0];
 
-    at->now = migbuf__most(at->now, -h->s[0].a);
-    h->sum -= h->s[0].b;
-    h->groups--;
-    if (h->groups)
-        migbuf__heap_replace_top(h, h->s[h->groups].a, h->s[h->groups].b);
-    else
-        h->sum = 0;
+    at->now_s = migbuf__most(at->now_s, -first->number[SLOT_LEVEL]);
+    at->ends.sum -= first->number[SLOT_WEIGHT];
+    migbuf__heap_drop_top(&at->ends);
+    if (!at->ends.groups)
+        at->ends.sum = 0;
 }
 
-/* What serves one link: those that run on it and its queue, both as slots whose i says which. */
+/* What serves one link: those that run on it and its queue, both as slots whose item says which. */
 struct service {
     const struct migbuf_planner_link *link;
     const struct migbuf_admission_flow *running, *waiting;
     const struct migbuf_planner_slot *runs, *queue;
-    size_t n, m;
+    size_t runs_count, queue_count;
 };
 
 /* Serves a link's queue in order; returns how many start now. */
 static int serve(const struct service *s, struct migbuf_planner_slot *heap, struct migbuf_admission_turn *turns)
 {
-    const double u = s->link->bytes_per_s;
-    struct link_at at = { .ends = { .s = heap } };
+    const double link_bytes_per_s = s->link->bytes_per_s;
+    struct link_at at = { .ends = { .slots = heap } };
     int starts = 0, open = 1;
 
-    for (size_t k = 0; k < s->n; k++) {
-        const struct migbuf_admission_flow *r = &s->running[s->runs[k].i];
-        double flow = migbuf__least(r->flow_bytes_per_s, u);
+    for (size_t k = 0; k < s->runs_count; k++) {
+        const struct migbuf_admission_flow *r = &s->running[s->runs[k].index[SLOT_ITEM]];
+        double flow = migbuf__least(r->flow_bytes_per_s, link_bytes_per_s);
 
         migbuf__heap_add(&at.ends, -r->seconds, flow);
         at.ends.sum += flow;
     }
-    for (size_t q = 0; q < s->m; q++) {
-        const struct migbuf_admission_flow *w = &s->waiting[s->queue[q].i];
-        struct migbuf_admission_turn *turn = &turns[s->queue[q].i];
-        double flow = migbuf__least(w->flow_bytes_per_s, u);
+    for (size_t q = 0; q < s->queue_count; q++) {
+        const struct migbuf_admission_flow *w = &s->waiting[s->queue[q].index[SLOT_ITEM]];
+        struct migbuf_admission_turn *turn = &turns[s->queue[q].index[SLOT_ITEM]];
+        double flow = migbuf__least(w->flow_bytes_per_s, link_bytes_per_s);
 
-        *turn = (struct migbuf_admission_turn){ .id = w->id, .place = (uint32_t)q, .link_bytes_per_s = LINK_NOISE * u };
+        *turn = (struct migbuf_admission_turn){ .id = w->id, .place = (uint32_t)q,
+                                                .link_bytes_per_s = LINK_NOISE * link_bytes_per_s };
         turn->wanted_bytes_per_s = at.ends.sum + IDLE_PART * flow;
         turn->verdict = open ? MIGBUF_VERDICT_START : MIGBUF_VERDICT_NOT_ITS_TURN;
         while (at.ends.groups && at.ends.sum + IDLE_PART * flow > turn->link_bytes_per_s) {
@@ -114,8 +114,8 @@ static int serve(const struct service *s, struct migbuf_planner_slot *heap, stru
             let_one_end(&at);
         }
         starts += turn->verdict == MIGBUF_VERDICT_START;
-        turn->earliest_s = at.now;
-        migbuf__heap_add(&at.ends, -(at.now + w->disk_bytes / flow), flow);
+        turn->earliest_s = at.now_s;
+        migbuf__heap_add(&at.ends, -(at.now_s + w->disk_bytes / flow), flow);
         at.ends.sum += flow;
     }
     return starts;
@@ -123,8 +123,8 @@ static int serve(const struct service *s, struct migbuf_planner_slot *heap, stru
 
 int migbuf_admission_queue(int32_t order, const struct migbuf_planner_link *links, size_t link_count,
                          const struct migbuf_admission_flow *running, size_t running_count,
-                         const struct migbuf_admission_flow *waiting, size_t waiting_count, struct migbuf_planner_slot *scratch,
-                         struct migbuf_admission_turn *turns)
+                         const struct migbuf_admission_flow *waiting, size_t waiting_count,
+                         struct migbuf_planner_slot *scratch, struct migbuf_admission_turn *turns)
 {
     int starts = 0, rc = order == MIGBUF_ADMISSION_SHORTEST || order == MIGBUF_ADMISSION_FIFO ? 0 : MIGBUF_E_INVALID;
     struct migbuf_planner_slot *queue = scratch, *runs = scratch + waiting_count;
@@ -142,19 +142,19 @@ int migbuf_admission_queue(int32_t order, const struct migbuf_planner_link *link
     line_up_flows(queue, waiting, waiting_count, order == MIGBUF_ADMISSION_SHORTEST ? smaller : earlier);
     line_up_flows(runs, running, running_count, earlier);
     for (size_t from = 0, q = 0, r = 0; q < waiting_count; from = q) {
-        uint32_t l = waiting[queue[q].i].link;
+        uint32_t l = waiting[queue[q].index[SLOT_ITEM]].link;
         struct service s = { .link = &links[l], .running = running, .waiting = waiting, .queue = queue + q };
 
-        while (q < waiting_count && waiting[queue[q].i].link == l)
+        while (q < waiting_count && waiting[queue[q].index[SLOT_ITEM]].link == l)
             q++;
-        s.m = q - from;
-        while (r < running_count && running[runs[r].i].link < l)
+        s.queue_count = q - from;
+        while (r < running_count && running[runs[r].index[SLOT_ITEM]].link < l)
             r++;
         s.runs = runs + r;
-        while (r < running_count && running[runs[r].i].link == l)
+        while (r < running_count && running[runs[r].index[SLOT_ITEM]].link == l)
             r++;
-        s.n = (size_t)(runs + r - s.runs);
-        starts += serve(&s, runs, turns); /* a heap moves a and b, and leaves i where it is */
+        s.runs_count = (size_t)(runs + r - s.runs);
+        starts += serve(&s, runs, turns); /* a heap moves numbers, and leaves the items where they are */
     }
     return starts;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* bins: the ledger of Ω. Integers only; rules in the public header, names of the steps as there.
+/* bins: the ledger of Ω. Integers only; rules in the public header, names of the steps as there. Decides nothing, and knows
+ * no limits. What must stay true between two calls: `used` of a bin is the sum of the shards in it, `bytes` of a migration
+ * the sum of its own shards, and none of its bytes are `displaced`.
  *
  * Two double links run through every shard: up and down the stack of its bin, and along the list of its migration's
  * foreign shards. An owner's entry is at the bottom of its stack and in no list. A tournament tree over the bins knows the
@@ -32,21 +34,21 @@ struct migration {
 struct migbuf_bins {
     struct migbuf_allocator allocator;
     uint64_t capacity, total;
-    struct migration *m;
+    struct migration *migrations; /* in order of start */
     uint32_t *by_id;      /* numbers, sorted by id */
     uint32_t *tree;       /* leaves at width .. 2 width - 1 */
     uint64_t *queue;      /* heap of round << 32 | number */
     uint64_t *shares;     /* scratch of relayout */
     uint32_t *weights;
-    uint32_t count, room; /* migrations, and how many the arrays hold: a power of two, the tree's width */
+    uint32_t count, allocated; /* migrations, and how many the arrays hold: a power of two, the tree's width */
     uint32_t queue_length;
-    struct shard *s;
-    uint32_t shards, free_shard, free_count;
+    struct shard *shards;
+    uint32_t shards_allocated, free_shard, free_count; /* the first free one leads to the others */
 };
 
 /* Sizes and looking up */
 
-static uint64_t room_in(const struct migration *bin)
+static uint64_t free_in(const struct migration *bin)
 {
     return bin->share > bin->used ? bin->share - bin->used : 0;
 }
@@ -58,7 +60,7 @@ static size_t position_of(const struct migbuf_bins *b, uint64_t id)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (b->m[b->by_id[middle]].id < id)
+        if (b->migrations[b->by_id[middle]].id < id)
             low = middle + 1;
         else
             high = middle;
@@ -70,27 +72,27 @@ uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id)
 {
     size_t at = position_of(b, id);
 
-    return at < b->count && b->m[b->by_id[at]].id == id ? b->by_id[at] : NONE;
+    return at < b->count && b->migrations[b->by_id[at]].id == id ? b->by_id[at] : NONE;
 }
 
 uint64_t migbuf__bins_id(const struct migbuf_bins *b, uint32_t i)
 {
-    return b->m[i].id;
+    return b->migrations[i].id;
 }
 
 uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i)
 {
-    return b->m[i].weight;
+    return b->migrations[i].weight;
 }
 
 uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i)
 {
-    return b->m[i].bytes;
+    return b->migrations[i].bytes;
 }
 
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i)
 {
-    return b->m[i].share;
+    return b->migrations[i].share;
 }
 
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b)
@@ -104,23 +106,23 @@ static uint32_t less_used(const struct migbuf_bins *b, uint32_t left, uint32_t r
 {
     if (left == NONE || right == NONE)
         return left == NONE ? right : left;
-    return b->m[right].used < b->m[left].used ? right : left; /* ties: the left one started earlier */
+    return b->migrations[right].used < b->migrations[left].used ? right : left; /* ties: the left one started earlier */
 }
 
 static void tree_update(struct migbuf_bins *b, uint32_t i)
 {
-    uint32_t node = b->room + i;
+    uint32_t node = b->allocated + i;
 
-    b->tree[node] = room_in(&b->m[i]) ? i : NONE;
+    b->tree[node] = free_in(&b->migrations[i]) ? i : NONE;
     while (node /= 2)
         b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
 }
 
 static void tree_build(struct migbuf_bins *b)
 {
-    for (uint32_t i = 0; i < b->room; i++)
-        b->tree[b->room + i] = i < b->count && room_in(&b->m[i]) ? i : NONE;
-    for (uint32_t node = b->room; --node > 0;)
+    for (uint32_t i = 0; i < b->allocated; i++)
+        b->tree[b->allocated + i] = i < b->count && free_in(&b->migrations[i]) ? i : NONE;
+    for (uint32_t node = b->allocated; --node > 0;)
         b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
 }
 
@@ -135,19 +137,19 @@ static uint32_t shard_take(struct migbuf_bins *b)
 {
     uint32_t k = b->free_shard;
 
-    b->free_shard = b->s[k].above;
+    b->free_shard = b->shards[k].above;
     b->free_count--;
     return k;
 }
 
 static void shard_free(struct migbuf_bins *b, uint32_t k)
 {
-    b->s[k].above = b->free_shard;
+    b->shards[k].above = b->free_shard;
     b->free_shard = k;
     b->free_count++;
 }
 
-static int shards_reserve(struct migbuf_bins *b, uint64_t wanted)
+static int allocate_shards(struct migbuf_bins *b, uint64_t wanted)
 {
     uint64_t more;
     struct shard *s;
@@ -155,16 +157,16 @@ static int shards_reserve(struct migbuf_bins *b, uint64_t wanted)
     if (b->free_count >= wanted)
         return 0;
     more = wanted - b->free_count;
-    if (more < b->shards) /* doubles, so that growth is paid for once */
-        more = b->shards;
-    if (more > NONE - b->shards)
+    if (more < b->shards_allocated) /* doubles, so that growth is paid for once */
+        more = b->shards_allocated;
+    if (more > NONE - b->shards_allocated)
         return MIGBUF_E_NOMEM;
-    s = migbuf__resize(&b->allocator, b->s, b->shards, b->shards + (size_t)more, sizeof *s);
+    s = migbuf__resize(&b->allocator, b->shards, b->shards_allocated, b->shards_allocated + (size_t)more, sizeof *s);
     if (!s)
         return MIGBUF_E_NOMEM;
-    b->s = s;
-    b->shards += (uint32_t)more;
-    for (uint32_t k = b->shards; more--;)
+    b->shards = s;
+    b->shards_allocated += (uint32_t)more;
+    for (uint32_t k = b->shards_allocated; more--;)
         shard_free(b, --k);
     return 0;
 }
@@ -172,54 +174,54 @@ static int shards_reserve(struct migbuf_bins *b, uint64_t wanted)
 static void push_on_top(struct migbuf_bins *b, uint32_t bin, uint32_t owner, uint64_t bytes)
 {
     uint32_t k = shard_take(b);
-    struct migration *host = &b->m[bin], *m = &b->m[owner];
+    struct migration *host = &b->migrations[bin], *m = &b->migrations[owner];
 
-    b->s[k] = (struct shard){
+    b->shards[k] = (struct shard){
         .bytes = bytes, .bin = bin, .owner = owner, .below = host->top, .above = NONE, .prev = NONE, .next = NONE
     };
     if (host->top == NONE)
         host->home = k;
     else
-        b->s[host->top].above = k;
+        b->shards[host->top].above = k;
     host->top = k;
     host->height++;
     host->used += bytes;
     if (bin == owner)
         return;
-    b->s[k].next = m->foreign;
+    b->shards[k].next = m->foreign;
     if (m->foreign != NONE)
-        b->s[m->foreign].prev = k;
+        b->shards[m->foreign].prev = k;
     m->foreign = k;
     m->by_size = 0;
 }
 
 static void remove_foreign(struct migbuf_bins *b, uint32_t k)
 {
-    struct shard *s = &b->s[k];
-    struct migration *host = &b->m[s->bin];
+    struct shard *s = &b->shards[k];
+    struct migration *host = &b->migrations[s->bin];
 
-    b->s[s->below].above = s->above; /* there is always the owner below */
+    b->shards[s->below].above = s->above; /* there is always the owner below */
     if (s->above == NONE)
         host->top = s->below;
     else
-        b->s[s->above].below = s->below;
+        b->shards[s->above].below = s->below;
     host->height--;
     if (s->prev == NONE)
-        b->m[s->owner].foreign = s->next;
+        b->migrations[s->owner].foreign = s->next;
     else
-        b->s[s->prev].next = s->next;
+        b->shards[s->prev].next = s->next;
     if (s->next != NONE)
-        b->s[s->next].prev = s->prev;
+        b->shards[s->next].prev = s->prev;
     shard_free(b, k);
 }
 
 /* Takes bytes out of a shard; an emptied one disappears unless it is the owner's. The tree is the caller's business. */
 static void take_from(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
 {
-    struct shard *s = &b->s[k];
+    struct shard *s = &b->shards[k];
 
     s->bytes -= bytes;
-    b->m[s->bin].used -= bytes;
+    b->migrations[s->bin].used -= bytes;
     if (!s->bytes && s->bin != s->owner)
         remove_foreign(b, k);
 }
@@ -228,10 +230,10 @@ static void take_from(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
 
 static int goes_before(const struct migbuf_bins *b, uint32_t x, uint32_t y, int by_size)
 {
-    uint64_t a = by_size ? b->s[x].bytes : b->m[b->s[x].bin].used;
-    uint64_t c = by_size ? b->s[y].bytes : b->m[b->s[y].bin].used;
+    uint64_t a = by_size ? b->shards[x].bytes : b->migrations[b->shards[x].bin].used;
+    uint64_t c = by_size ? b->shards[y].bytes : b->migrations[b->shards[y].bin].used;
 
-    return a < c || (a == c && b->s[x].bin < b->s[y].bin);
+    return a < c || (a == c && b->shards[x].bin < b->shards[y].bin);
 }
 
 static uint32_t merge(struct migbuf_bins *b, uint32_t x, uint32_t y, int by_size)
@@ -242,7 +244,7 @@ static uint32_t merge(struct migbuf_bins *b, uint32_t x, uint32_t y, int by_size
         uint32_t *least = goes_before(b, x, y, by_size) ? &x : &y;
 
         *link = *least;
-        link = &b->s[*least].next;
+        link = &b->shards[*least].next;
         *least = *link;
     }
     *link = x == NONE ? y : x;
@@ -262,8 +264,8 @@ static void sort_foreign(struct migbuf_bins *b, struct migration *m, int by_size
         uint32_t carry = k;
         int r = 0;
 
-        k = b->s[k].next;
-        b->s[carry].next = NONE;
+        k = b->shards[k].next;
+        b->shards[carry].next = NONE;
         for (; run[r] != NONE; r++) {
             carry = merge(b, run[r], carry, by_size);
             run[r] = NONE;
@@ -273,12 +275,12 @@ static void sort_foreign(struct migbuf_bins *b, struct migration *m, int by_size
     m->foreign = NONE;
     for (int r = 0; r < 32; r++)
         m->foreign = merge(b, run[r], m->foreign, by_size);
-    for (k = m->foreign; k != NONE; prev = k, k = b->s[k].next)
-        b->s[k].prev = prev;
+    for (k = m->foreign; k != NONE; prev = k, k = b->shards[k].next)
+        b->shards[k].prev = prev;
     m->by_size = (uint8_t)by_size;
 }
 
-/* Coming home. The queue holds who may have room at home, by round and order of start. */
+/* Coming home. The queue holds who may have free bytes at home, by round and order of start. */
 
 static void queue_sift_up(struct migbuf_bins *b, uint32_t at)
 {
@@ -308,33 +310,33 @@ static uint64_t queue_pop(struct migbuf_bins *b)
 
 static void queue_add(struct migbuf_bins *b, uint32_t i, uint32_t round)
 {
-    struct migration *m = &b->m[i];
+    struct migration *m = &b->migrations[i];
 
-    if (m->queued || (m->foreign == NONE && !m->displaced) || !room_in(m))
+    if (m->queued || (m->foreign == NONE && !m->displaced) || !free_in(m))
         return;
     m->queued = 1;
     b->queue[b->queue_length] = (uint64_t)round << 32 | i;
     queue_sift_up(b, b->queue_length++);
 }
 
-/* One shard, or what lies in no bin (last on ties), moves home as far as there is room. */
+/* One shard, or what lies in no bin (last on ties), moves home as far as it fits. */
 static void bring_home(struct migbuf_bins *b, uint32_t i, uint32_t round)
 {
-    struct migration *m = &b->m[i];
-    uint64_t room = room_in(m), bytes;
+    struct migration *m = &b->migrations[i];
+    uint64_t free_bytes = free_in(m), bytes;
     uint32_t k = m->foreign, host;
 
-    if (k == NONE || (m->displaced && m->displaced < b->s[k].bytes)) {
-        bytes = m->displaced < room ? m->displaced : room;
+    if (k == NONE || (m->displaced && m->displaced < b->shards[k].bytes)) {
+        bytes = m->displaced < free_bytes ? m->displaced : free_bytes;
         m->displaced -= bytes;
     } else {
-        bytes = b->s[k].bytes < room ? b->s[k].bytes : room;
-        host = b->s[k].bin;
+        bytes = b->shards[k].bytes < free_bytes ? b->shards[k].bytes : free_bytes;
+        host = b->shards[k].bin;
         take_from(b, k, bytes);
         tree_update(b, host);
         queue_add(b, host, host > i ? round : round + 1);
     }
-    b->s[m->home].bytes += bytes;
+    b->shards[m->home].bytes += bytes;
     m->used += bytes;
     tree_update(b, i);
 }
@@ -344,11 +346,11 @@ static void pull(struct migbuf_bins *b)
     while (b->queue_length) {
         uint64_t key = queue_pop(b);
         uint32_t i = (uint32_t)key;
-        struct migration *m = &b->m[i];
+        struct migration *m = &b->migrations[i];
 
         m->queued = 0;
         sort_foreign(b, m, 1);
-        while (room_in(m) && (m->foreign != NONE || m->displaced))
+        while (free_in(m) && (m->foreign != NONE || m->displaced))
             bring_home(b, i, (uint32_t)(key >> 32));
     }
 }
@@ -357,13 +359,13 @@ static void pull(struct migbuf_bins *b)
 
 static uint64_t fill(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
 {
-    struct migration *bin = &b->m[b->s[k].bin];
-    uint64_t room = room_in(bin), part = bytes < room ? bytes : room;
+    struct migration *bin = &b->migrations[b->shards[k].bin];
+    uint64_t free_bytes = free_in(bin), part = bytes < free_bytes ? bytes : free_bytes;
 
     if (part) {
-        b->s[k].bytes += part;
+        b->shards[k].bytes += part;
         bin->used += part;
-        tree_update(b, b->s[k].bin);
+        tree_update(b, b->shards[k].bin);
     }
     return bytes - part;
 }
@@ -371,39 +373,39 @@ static uint64_t fill(struct migbuf_bins *b, uint32_t k, uint64_t bytes)
 /* Home, own open shards, other open bins; whatever is left then is booked at home, beyond its share. */
 static void place(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 {
-    struct migration *m = &b->m[i];
+    struct migration *m = &b->migrations[i];
 
     bytes = fill(b, m->home, bytes);
     if (bytes && m->foreign != NONE) {
         sort_foreign(b, m, 0);
-        for (uint32_t k = m->foreign; k != NONE && bytes; k = b->s[k].next)
+        for (uint32_t k = m->foreign; k != NONE && bytes; k = b->shards[k].next)
             bytes = fill(b, k, bytes);
     }
     while (bytes && least_used(b) != NONE && b->free_count) {
         uint32_t bin = least_used(b);
-        uint64_t room = room_in(&b->m[bin]), part = bytes < room ? bytes : room;
+        uint64_t free_bytes = free_in(&b->migrations[bin]), part = bytes < free_bytes ? bytes : free_bytes;
 
         push_on_top(b, bin, i, part);
         tree_update(b, bin);
         bytes -= part;
     }
-    b->s[m->home].bytes += bytes;
+    b->shards[m->home].bytes += bytes;
     m->used += bytes;
 }
 
 static void shrink(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 {
-    struct migration *m = &b->m[i];
+    struct migration *m = &b->migrations[i];
     uint64_t over = m->used > m->share ? m->used - m->share : 0;
 
     over = over < bytes ? over : bytes;
-    over = over < b->s[m->home].bytes ? over : b->s[m->home].bytes;
+    over = over < b->shards[m->home].bytes ? over : b->shards[m->home].bytes;
     take_from(b, m->home, over);
     bytes -= over;
     sort_foreign(b, m, 1);
     while (bytes) {
-        uint32_t k = m->foreign != NONE ? m->foreign : m->home, bin = b->s[k].bin;
-        uint64_t part = b->s[k].bytes < bytes ? b->s[k].bytes : bytes;
+        uint32_t k = m->foreign != NONE ? m->foreign : m->home, bin = b->shards[k].bin;
+        uint64_t part = b->shards[k].bytes < bytes ? b->shards[k].bytes : bytes;
 
         take_from(b, k, part);
         tree_update(b, bin);
@@ -415,9 +417,9 @@ static void shrink(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 
 void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 {
-    uint64_t old = b->m[i].bytes;
+    uint64_t old = b->migrations[i].bytes;
 
-    b->m[i].bytes = bytes;
+    b->migrations[i].bytes = bytes;
     b->total = b->total - old + bytes;
     if (bytes > old)
         place(b, i, bytes - old);
@@ -429,14 +431,14 @@ void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 
 static void cut(struct migbuf_bins *b, uint32_t i)
 {
-    struct migration *bin = &b->m[i];
+    struct migration *bin = &b->migrations[i];
 
     while (bin->used > bin->share) {
         uint32_t k = bin->top;
-        uint64_t over = bin->used - bin->share, part = b->s[k].bytes < over ? b->s[k].bytes : over;
+        uint64_t over = bin->used - bin->share, part = b->shards[k].bytes < over ? b->shards[k].bytes : over;
 
-        b->m[b->s[k].owner].displaced += part;
-        b->m[b->s[k].owner].by_size = 0;
+        b->migrations[b->shards[k].owner].displaced += part;
+        b->migrations[b->shards[k].owner].by_size = 0;
         take_from(b, k, part);
     }
 }
@@ -444,10 +446,10 @@ static void cut(struct migbuf_bins *b, uint32_t i)
 static void set_shares(struct migbuf_bins *b)
 {
     for (uint32_t i = 0; i < b->count; i++)
-        b->weights[i] = b->m[i].weight;
+        b->weights[i] = b->migrations[i].weight;
     migbuf_placement_shares(b->capacity, b->weights, b->count, b->shares);
     for (uint32_t i = 0; i < b->count; i++)
-        b->m[i].share = b->shares[i];
+        b->migrations[i].share = b->shares[i];
 }
 
 static void relayout(struct migbuf_bins *b)
@@ -462,9 +464,9 @@ static void relayout(struct migbuf_bins *b)
         queue_add(b, i, 0);
     pull(b);
     for (uint32_t i = 0; i < b->count; i++) {
-        uint64_t rest = b->m[i].displaced;
+        uint64_t rest = b->migrations[i].displaced;
 
-        b->m[i].displaced = 0;
+        b->migrations[i].displaced = 0;
         if (rest)
             place(b, i, rest);
     }
@@ -479,7 +481,7 @@ static uint64_t shards_for_all(uint64_t count)
 
 int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times)
 {
-    return shards_reserve(b, times * shards_for_all(b->count));
+    return allocate_shards(b, times * shards_for_all(b->count));
 }
 
 void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
@@ -514,21 +516,21 @@ void migbuf_bins_free(struct migbuf_bins *b)
     if (!b)
         return;
     a = b->allocator;
-    migbuf__free(&a, b->m, b->room * sizeof *b->m);
-    migbuf__free(&a, b->by_id, b->room * sizeof *b->by_id);
-    migbuf__free(&a, b->tree, 2 * (size_t)b->room * sizeof *b->tree);
-    migbuf__free(&a, b->queue, b->room * sizeof *b->queue);
-    migbuf__free(&a, b->shares, b->room * sizeof *b->shares);
-    migbuf__free(&a, b->weights, b->room * sizeof *b->weights);
-    migbuf__free(&a, b->s, b->shards * sizeof *b->s);
+    migbuf__free(&a, b->migrations, b->allocated * sizeof *b->migrations);
+    migbuf__free(&a, b->by_id, b->allocated * sizeof *b->by_id);
+    migbuf__free(&a, b->tree, 2 * (size_t)b->allocated * sizeof *b->tree);
+    migbuf__free(&a, b->queue, b->allocated * sizeof *b->queue);
+    migbuf__free(&a, b->shares, b->allocated * sizeof *b->shares);
+    migbuf__free(&a, b->weights, b->allocated * sizeof *b->weights);
+    migbuf__free(&a, b->shards, b->shards_allocated * sizeof *b->shards);
     migbuf__free(&a, b, sizeof *b);
 }
 
 /* All arrays per migration hold `wanted`. They are replaced together: an allocation that fails after another succeeded
  * leaves the old set in place. */
-static int migrations_reserve(struct migbuf_bins *b, uint64_t wanted)
+static int allocate_migrations(struct migbuf_bins *b, uint64_t wanted)
 {
-    uint32_t old = b->room, room = old ? old : 8;
+    uint32_t old = b->allocated, allocated = old ? old : 8;
     const struct migbuf_allocator *a = &b->allocator;
     struct migbuf_bins n = *b;
 
@@ -536,33 +538,33 @@ static int migrations_reserve(struct migbuf_bins *b, uint64_t wanted)
         return 0;
     if (wanted > UINT32_C(1) << 30)
         return MIGBUF_E_NOMEM;
-    while (room < wanted)
-        room *= 2;
-    n.m = migbuf__resize(a, NULL, 0, room, sizeof *n.m);
-    n.by_id = migbuf__resize(a, NULL, 0, room, sizeof *n.by_id);
-    n.tree = migbuf__resize(a, NULL, 0, 2 * (size_t)room, sizeof *n.tree);
-    n.queue = migbuf__resize(a, NULL, 0, room, sizeof *n.queue);
-    n.shares = migbuf__resize(a, NULL, 0, room, sizeof *n.shares);
-    n.weights = migbuf__resize(a, NULL, 0, room, sizeof *n.weights);
-    if (n.m && n.by_id && n.tree && n.queue && n.shares && n.weights) {
+    while (allocated < wanted)
+        allocated *= 2;
+    n.migrations = migbuf__resize(a, NULL, 0, allocated, sizeof *n.migrations);
+    n.by_id = migbuf__resize(a, NULL, 0, allocated, sizeof *n.by_id);
+    n.tree = migbuf__resize(a, NULL, 0, 2 * (size_t)allocated, sizeof *n.tree);
+    n.queue = migbuf__resize(a, NULL, 0, allocated, sizeof *n.queue);
+    n.shares = migbuf__resize(a, NULL, 0, allocated, sizeof *n.shares);
+    n.weights = migbuf__resize(a, NULL, 0, allocated, sizeof *n.weights);
+    if (n.migrations && n.by_id && n.tree && n.queue && n.shares && n.weights) {
         struct migbuf_bins t = *b;
 
         if (old) {
-            memcpy(n.m, b->m, old * sizeof *n.m);
+            memcpy(n.migrations, b->migrations, old * sizeof *n.migrations);
             memcpy(n.by_id, b->by_id, old * sizeof *n.by_id);
         }
-        n.room = room;
+        n.allocated = allocated;
         *b = n;
         n = t;
-        room = old;
+        allocated = old;
     }
-    migbuf__free(a, n.m, room * sizeof *n.m);
-    migbuf__free(a, n.by_id, room * sizeof *n.by_id);
-    migbuf__free(a, n.tree, 2 * (size_t)room * sizeof *n.tree);
-    migbuf__free(a, n.queue, room * sizeof *n.queue);
-    migbuf__free(a, n.shares, room * sizeof *n.shares);
-    migbuf__free(a, n.weights, room * sizeof *n.weights);
-    return b->room == old ? MIGBUF_E_NOMEM : 0;
+    migbuf__free(a, n.migrations, allocated * sizeof *n.migrations);
+    migbuf__free(a, n.by_id, allocated * sizeof *n.by_id);
+    migbuf__free(a, n.tree, 2 * (size_t)allocated * sizeof *n.tree);
+    migbuf__free(a, n.queue, allocated * sizeof *n.queue);
+    migbuf__free(a, n.shares, allocated * sizeof *n.shares);
+    migbuf__free(a, n.weights, allocated * sizeof *n.weights);
+    return b->allocated == old ? MIGBUF_E_NOMEM : 0;
 }
 
 int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint64_t bytes)
@@ -577,9 +579,9 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
         return MIGBUF_E_RANGE;
     if (migbuf__bins_find(b, id) != NONE)
         return MIGBUF_E_EXISTS;
-    rc = migrations_reserve(b, (uint64_t)b->count + 1);
+    rc = allocate_migrations(b, (uint64_t)b->count + 1);
     if (!rc)
-        rc = shards_reserve(b, shards_for_all((uint64_t)b->count + 1));
+        rc = allocate_shards(b, shards_for_all((uint64_t)b->count + 1));
     if (rc)
         return rc;
 
@@ -587,7 +589,7 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
     i = b->count++;
     memmove(b->by_id + at + 1, b->by_id + at, (i - at) * sizeof *b->by_id);
     b->by_id[at] = i;
-    b->m[i] = (struct migration){
+    b->migrations[i] = (struct migration){
         .id = id, .bytes = bytes, .weight = weight, .home = NONE, .top = NONE, .foreign = NONE
     };
     push_on_top(b, i, i, 0);
@@ -607,7 +609,7 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->m[i].bytes))
+    if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->migrations[i].bytes))
         return MIGBUF_E_RANGE;
     rc = migbuf__bins_grow_all(b, 1);
     if (!rc)
@@ -618,16 +620,16 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
 /* Everybody's numbers behind `gone` fall by one. */
 static void renumber(struct migbuf_bins *b, uint32_t gone)
 {
-    size_t at = position_of(b, b->m[gone].id);
+    size_t at = position_of(b, b->migrations[gone].id);
 
     memmove(b->by_id + at, b->by_id + at + 1, (b->count - at - 1) * sizeof *b->by_id);
-    memmove(b->m + gone, b->m + gone + 1, (b->count - gone - 1) * sizeof *b->m);
+    memmove(b->migrations + gone, b->migrations + gone + 1, (b->count - gone - 1) * sizeof *b->migrations);
     b->count--;
     for (uint32_t i = 0; i < b->count; i++) {
         b->by_id[i] -= b->by_id[i] > gone;
-        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above) {
-            b->s[k].bin = i;
-            b->s[k].owner -= b->s[k].owner > gone;
+        for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above) {
+            b->shards[k].bin = i;
+            b->shards[k].owner -= b->shards[k].owner > gone;
         }
     }
 }
@@ -642,13 +644,13 @@ int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    m = &b->m[i];
+    m = &b->migrations[i];
     b->total -= m->bytes;
     while (m->foreign != NONE)
-        take_from(b, m->foreign, b->s[m->foreign].bytes);
+        take_from(b, m->foreign, b->shards[m->foreign].bytes);
     while (m->top != m->home) {
-        b->m[b->s[m->top].owner].displaced += b->s[m->top].bytes;
-        take_from(b, m->top, b->s[m->top].bytes);
+        b->migrations[b->shards[m->top].owner].displaced += b->shards[m->top].bytes;
+        take_from(b, m->top, b->shards[m->top].bytes);
     }
     shard_free(b, m->home);
     renumber(b, i);
@@ -680,7 +682,7 @@ int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
 
     if (rc)
         return rc;
-    b->m[i].weight = weight;
+    b->migrations[i].weight = weight;
     relayout(b);
     return 0;
 }
@@ -706,11 +708,11 @@ void migbuf__bins_write(const struct migbuf_bins *b, struct migbuf__writer *w)
 {
     migbuf__write(w, "ledger %llu %u\n", (unsigned long long)b->capacity, b->count);
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct migration *m = &b->m[i];
+        const struct migration *m = &b->migrations[i];
 
         migbuf__write(w, "bin %llu %u %u\n", (unsigned long long)m->id, m->weight, m->height);
-        for (uint32_t k = m->home; k != NONE; k = b->s[k].above)
-            migbuf__write(w, "%u %llu\n", b->s[k].owner, (unsigned long long)b->s[k].bytes);
+        for (uint32_t k = m->home; k != NONE; k = b->shards[k].above)
+            migbuf__write(w, "%u %llu\n", b->shards[k].owner, (unsigned long long)b->shards[k].bytes);
     }
     migbuf__write(w, "ascending");
     for (uint32_t i = 0; i < b->count; i++)
@@ -728,12 +730,12 @@ static int read_stack(struct migbuf_bins *b, struct migbuf__reader *r, uint32_t 
         if (r->bad || (k == 0) != (owner == bin) || b->weights[owner] == bin + 1)
             return MIGBUF_E_PROTOCOL;
         b->weights[owner] = bin + 1;
-        if (b->total + bytes > UINT64_MAX / 2 || b->m[owner].bytes + bytes > MIGBUF_BYTES_MAX)
+        if (b->total + bytes > UINT64_MAX / 2 || b->migrations[owner].bytes + bytes > MIGBUF_BYTES_MAX)
             return MIGBUF_E_PROTOCOL;
-        if (shards_reserve(b, 1))
+        if (allocate_shards(b, 1))
             return MIGBUF_E_NOMEM;
         push_on_top(b, bin, owner, bytes);
-        b->m[owner].bytes += bytes;
+        b->migrations[owner].bytes += bytes;
         b->total += bytes;
     }
     return 0;
@@ -749,20 +751,20 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
     count = migbuf__read_number(r, 0, (uint64_t)(r->end - r->at)); /* a bin needs more than one byte of text */
     if (r->bad)
         return MIGBUF_E_PROTOCOL;
-    rc = count ? migrations_reserve(b, count) : 0;
+    rc = count ? allocate_migrations(b, count) : 0;
     if (rc)
         return rc;
     b->count = (uint32_t)count;
     for (uint32_t i = 0; i < b->count; i++) {
-        b->m[i] = (struct migration){ .home = NONE, .top = NONE, .foreign = NONE };
+        b->migrations[i] = (struct migration){ .home = NONE, .top = NONE, .foreign = NONE };
         b->weights[i] = 0;
     }
     for (uint32_t i = 0; i < b->count; i++) {
         uint64_t height;
 
         migbuf__read_word(r, "bin");
-        b->m[i].id = migbuf__read_number(r, 0, UINT64_MAX);
-        b->m[i].weight = (uint32_t)migbuf__read_number(r, 1, 1000000);
+        b->migrations[i].id = migbuf__read_number(r, 0, UINT64_MAX);
+        b->migrations[i].weight = (uint32_t)migbuf__read_number(r, 1, 1000000);
         height = migbuf__read_number(r, 1, count);
         rc = r->bad ? MIGBUF_E_PROTOCOL : read_stack(b, r, i, height);
         if (rc)
@@ -771,7 +773,7 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
     migbuf__read_word(r, "ascending");
     for (uint32_t i = 0; i < b->count; i++) {
         b->by_id[i] = (uint32_t)migbuf__read_number(r, 0, count - 1);
-        if (r->bad || (i && b->m[b->by_id[i - 1]].id >= b->m[b->by_id[i]].id))
+        if (r->bad || (i && b->migrations[b->by_id[i - 1]].id >= b->migrations[b->by_id[i]].id))
             return MIGBUF_E_PROTOCOL;
     }
     if (b->count) {
@@ -788,34 +790,34 @@ static void see_bin(const struct migration *bin, uint32_t position, struct migbu
 {
     v->shards++;
     v->priority += position; /* a sum until see_rest */
-    if (!room_in(bin))
+    if (!free_in(bin))
         return;
     v->capacity_bytes += (double)bin->share;
     v->used_bytes += (double)bin->used;
-    v->free_bytes += (double)room_in(bin) / bin->height;
+    v->free_bytes += (double)free_in(bin) / bin->height;
 }
 
 /* Turns the sum of positions into the mean, and looks at another bin where all of its own are frozen. Returns the bin it
  * looks at, or NONE. */
 static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_bins_view *v)
 {
-    const struct migration *m = &b->m[i];
+    const struct migration *m = &b->migrations[i];
     uint32_t bin = least_used(b), positions = v->shards;
 
     v->bytes = m->bytes;
-    v->home_bytes = b->s[m->home].bytes;
+    v->home_bytes = b->shards[m->home].bytes;
     v->share_bytes = m->share;
     if (v->capacity_bytes > 0) {
         bin = NONE;
     } else if (bin == NONE) {
         v->prospective = 2;
     } else {
-        const struct migration *other = &b->m[bin];
+        const struct migration *other = &b->migrations[bin];
 
         v->prospective = 1;
         v->capacity_bytes = (double)other->share;
         v->used_bytes = (double)other->used;
-        v->free_bytes = (double)room_in(other) / (other->height + 1);
+        v->free_bytes = (double)free_in(other) / (other->height + 1);
         v->priority += other->height + 1;
         positions++;
     }
@@ -833,13 +835,13 @@ int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bin
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
-    see_bin(&b->m[i], 1, &v);
-    for (uint32_t k = b->m[i].foreign; k != NONE; k = b->s[k].next) {
+    see_bin(&b->migrations[i], 1, &v);
+    for (uint32_t k = b->migrations[i].foreign; k != NONE; k = b->shards[k].next) {
         uint32_t position = 1;
 
-        for (uint32_t below = b->s[k].below; below != NONE; below = b->s[below].below)
+        for (uint32_t below = b->shards[k].below; below != NONE; below = b->shards[below].below)
             position++;
-        see_bin(&b->m[b->s[k].bin], position, &v);
+        see_bin(&b->migrations[b->shards[k].bin], position, &v);
     }
     see_rest(b, i, &v);
     return migbuf__struct_give(view, &v, sizeof v, MIGBUF__FIRST(struct migbuf_bins_view, prospective));
@@ -847,7 +849,7 @@ int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bin
 
 size_t migbuf__bins_edges(const struct migbuf_bins *b)
 {
-    return b->shards;
+    return b->shards_allocated;
 }
 
 void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *views, uint32_t *looks_at, size_t *first,
@@ -855,13 +857,13 @@ void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *vi
 {
     for (uint32_t i = 0; i < b->count; i++) {
         views[i] = (struct migbuf_bins_view){ .size = sizeof *views };
-        first[i + 1] = b->m[i].height - 1;
+        first[i + 1] = b->migrations[i].height - 1;
     }
     for (uint32_t i = 0; i < b->count; i++) {
         uint32_t position = 0;
 
-        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above)
-            see_bin(&b->m[i], ++position, &views[b->s[k].owner]);
+        for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above)
+            see_bin(&b->migrations[i], ++position, &views[b->shards[k].owner]);
     }
     for (uint32_t i = 0; i < b->count; i++) {
         looks_at[i] = see_rest(b, i, &views[i]);
@@ -878,8 +880,8 @@ void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *vi
         next += guests;
     }
     for (uint32_t i = 0; i < b->count; i++) {
-        for (uint32_t k = b->s[b->m[i].home].above; k != NONE; k = b->s[k].above)
-            guest[first[i + 1]++] = b->s[k].owner;
+        for (uint32_t k = b->shards[b->migrations[i].home].above; k != NONE; k = b->shards[k].above)
+            guest[first[i + 1]++] = b->shards[k].owner;
         if (looks_at[i] != NONE)
             guest[first[looks_at[i] + 1]++] = i;
     }
@@ -894,10 +896,10 @@ int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t
     if (b->count && !out)
         return MIGBUF_E_INVALID;
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct migration *m = &b->m[i];
+        const struct migration *m = &b->migrations[i];
 
         out[i] = (struct migbuf_bin){
-            .id = m->id, .share_bytes = m->share, .used_bytes = m->used, .shards = m->height, .frozen = !room_in(m)
+            .id = m->id, .share_bytes = m->share, .used_bytes = m->used, .shards = m->height, .frozen = !free_in(m)
         };
     }
     return (int)b->count;
@@ -909,17 +911,16 @@ int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, si
 
     if (!b)
         return MIGBUF_E_INVALID;
-    if (capacity < b->shards - b->free_count)
-        return (int)(b->shards - b->free_count);
+    if (capacity < b->shards_allocated - b->free_count)
+        return (int)(b->shards_allocated - b->free_count);
     if (capacity && !out)
         return MIGBUF_E_INVALID;
     for (uint32_t i = 0; i < b->count; i++) {
         uint32_t position = 0;
 
-        for (uint32_t k = b->m[i].home; k != NONE; k = b->s[k].above)
-            out[n++] = (struct migbuf_shard){
-                .bin = b->m[i].id, .id = b->m[b->s[k].owner].id, .bytes = b->s[k].bytes, .position = ++position
-            };
+        for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above)
+            out[n++] = (struct migbuf_shard){ .bin = b->migrations[i].id, .id = b->migrations[b->shards[k].owner].id,
+                                              .bytes = b->shards[k].bytes, .position = ++position };
     }
     return (int)n;
 }

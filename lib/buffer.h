@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer, inside: the handle, for the files that work on it. buffer.c decides, buffer_text.c saves and loads,
- * admission.c only looks. */
+/* buffer, inside: the handle, for the files that work on it.
+ *
+ *   buffer.c          what a host tells it and what it may look at     buffer_add.c   who comes and who leaves
+ *   buffer_text.c     saves and loads                                  tick.c         the steps of a tick
+ *   in_force.c        which limits may be in force                     claims.c       the terms of the proof, of one
+ *   space.c           all together in Ω: keeps the proof (I1)          learn.c        what measurements teach
+ *   policy_paper.c, policy_planner.c   where budgets come from         decide.c       from a budget to an action */
 #ifndef MIGBUF_LIB_BUFFER_H
 #define MIGBUF_LIB_BUFFER_H
 #include "bins.h"
@@ -10,9 +15,9 @@
 #include "migbuf/link.h"
 #include "migbuf/planner.h"
 #include "migbuf/throttle.h"
+#include "throttle_config.h"
 
 #define MIGBUF__MAX_DISKS 64
-#define MIGBUF__QEMU_VALUE_MAX 1e15 /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
 
 #define MIGBUF__UNLIMITED_UNITS UINT64_MAX
 #define MIGBUF__OLDER 4
@@ -61,7 +66,7 @@ struct entry {
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
     uint32_t disk_count, weight, drains_ahead;
-    uint32_t drains_fit;              /* of those ahead: so many had their room at the last tick, or have found it since */
+    uint32_t drains_fit;              /* of those ahead: so many had their reserve at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
@@ -84,7 +89,7 @@ struct entry {
     uint32_t olders;
     uint8_t open;                             /* the last decision changed something, and its outcome was not told */
     uint8_t unknown;                          /* `now` may be in force or not */
-    uint8_t joining;                          /* admitted, and has no file yet; its room is not free yet */
+    uint8_t joining;                          /* admitted, and has no file yet; its space is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
     uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
@@ -110,7 +115,7 @@ struct migbuf_buffer {
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
     double reserve, pending, unseen, level; /* of the last tick */
-    double grantable; /* below 0: what may be written under older limits has no room */
+    double grantable; /* below 0: what may be written under older limits does not fit */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;
@@ -120,39 +125,35 @@ struct migbuf_buffer {
 
 int migbuf__buffer_check_options(const struct migbuf_buffer_options *o);
 
-/* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
-int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e, const struct migbuf_migration *m,
-                         const struct migbuf_geometry *disks, size_t disk_count);
+/* How long a guest may wait at most; where nobody said so, what is the default. */
+#define MIGBUF__DEFAULT_STALL_MS 30000
+
+static inline uint32_t migbuf__max_stall_ms(const struct migbuf_buffer_options *o)
+{
+    return o->max_stall_ms ? o->max_stall_ms : MIGBUF__DEFAULT_STALL_MS;
+}
 
 /* The host's struct with today's fields, and in their ranges. */
 int migbuf__buffer_check_migration(const struct migbuf_migration *migration, size_t disk_count,
                                    struct migbuf_migration *given, struct migbuf_error *error);
 
-/* What must fit for it beside the others: files of so many bytes, its reserve and the smallest limit. And what there
- * is. */
-double migbuf__buffer_least_room(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
-double migbuf__buffer_room(const struct migbuf_buffer *b);
-double migbuf__buffer_reserve_of(const struct entry *e, double file_bytes);
+/* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
+int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e, const struct migbuf_migration *m,
+                         const struct migbuf_geometry *disks, size_t disk_count);
 
-/* Nobody knows whether the last decision was carried out. */
-void migbuf__buffer_doubt(struct entry *e);
+/* Memory for `wanted` migrations and one more link. */
+int migbuf__buffer_allocate(struct migbuf_buffer *b, uint64_t wanted);
 
-/* Whoever cannot say better: planned as 1 Gbit/s. */
-#define MIGBUF__UNKNOWN_LINK 125e6
-
-/* All that run, as the planner wants them: room for `count` guests and `links_count` links. */
-void migbuf__buffer_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
-                             struct migbuf_planner_link *links, struct migbuf_planner_guest *guests);
-
-/* Its own copy of the geometry; files are empty. */
+/* Its own copy of the geometry, with files that are empty; and away with it. */
 int migbuf__buffer_keep_disks(const struct migbuf_buffer *b, struct entry *e, const struct migbuf_geometry *disks);
-
-/* Room for `wanted` migrations and one more link. */
-int migbuf__buffer_reserve(struct migbuf_buffer *b, uint64_t wanted);
+void migbuf__buffer_drop_disks(const struct migbuf_buffer *b, struct entry *e);
 
 /* NULL when nobody uses it. */
 struct link *migbuf__buffer_link(const struct migbuf_buffer *b, uint64_t id);
 
-/* There is room for it: migbuf__buffer_reserve. */
+/* There is memory for it: migbuf__buffer_allocate. */
 void migbuf__buffer_join_link(struct migbuf_buffer *b, struct entry *e);
+
+/* Sizes as they were sampled last go into the ledger. There is memory for it: migbuf__bins_grow_all. */
+void migbuf__buffer_update_ledger(struct migbuf_buffer *b);
 #endif

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer_text: the whole buffer as text, and back. Nothing is decided here. */
+/* buffer_text: the whole buffer as text, and back. Nothing is decided here.
+ *
+ * What must stay true: whatever may be in force when it is loaded is in the text, and what nobody can know by then counts at
+ * its worst: a decision without a word is in doubt, and after a new clock files may have grown by all that is missing. */
 #include "buffer.h"
+#include "in_force.h"
 #include "text.h"
 #include <math.h>
 #include <string.h>
@@ -11,8 +15,8 @@ static void write_disk(struct migbuf__writer *w, const struct migbuf_geometry *g
 {
     migbuf__write(w, "disk %llu %llu %llu %llu %llu %llu %llu %u %llu %llu %llu %llu %llu\n", NUMBER(g->virtual_bytes),
                   NUMBER(g->cluster_bytes), NUMBER(g->subcluster_bytes), NUMBER(g->block_bytes), NUMBER(g->request_bytes),
-                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes), NUMBER(m->written_bytes), NUMBER(m->remaining_bytes),
-                  NUMBER(m->at_ms));
+                  NUMBER(g->queue_bytes), NUMBER(g->extra_bytes), g->flags, NUMBER(m->file_bytes), NUMBER(m->writes),
+                  NUMBER(m->written_bytes), NUMBER(m->remaining_bytes), NUMBER(m->at_ms));
 }
 
 /* A double as its bits: nothing else comes back the same. */
@@ -55,8 +59,8 @@ static void write_in_force(struct migbuf__writer *w, const struct entry *e)
 {
     write_setting(w, "now", &e->now);
     write_setting(w, "before", &e->before);
-    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets, e->pours,
-                  e->drained, e->poured, NUMBER(e->poured_ms));
+    migbuf__write(w, "older %u %u %u %u %u %u %u %u %llu\n", e->olders, e->open, e->unknown, e->joining, e->found_sets,
+                  e->pours, e->drained, e->poured, NUMBER(e->poured_ms));
     migbuf__write(w, "counted %llu %llu %llu %llu\n", bits(e->unseen), bits(e->reserve), bits(e->pending), bits(e->claim));
     for (uint32_t k = 0; k < e->olders; k++)
         migbuf__write(w, "from %llu %llu %u\n", NUMBER(e->older[k].units), NUMBER(e->older[k].until_ms), e->older[k].sets);
@@ -211,7 +215,7 @@ static void read_owed(struct migbuf__reader *r, struct owed *o)
     o->seconds = read_double(r, 0, 1e300);
     o->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     o->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
-    o->units = migbuf__read_number(r, 0, (uint64_t)MIGBUF__QEMU_VALUE_MAX);
+    o->units = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     o->at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     o->known = read_flag(r);
     o->again = read_flag(r);
@@ -220,7 +224,7 @@ static void read_owed(struct migbuf__reader *r, struct owed *o)
 static void read_setting(struct migbuf__reader *r, const char *keyword, struct setting *s)
 {
     migbuf__read_word(r, keyword);
-    s->units = migbuf__read_number(r, 0, (uint64_t)MIGBUF__QEMU_VALUE_MAX);
+    s->units = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     s->paused_at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     s->limited = read_flag(r);
     s->paused = read_flag(r);
@@ -317,7 +321,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
         return MIGBUF_E_NOMEM;
     memcpy(e.measured, measured, count * sizeof *measured);
     if (e.open) /* saved before it was carried out, if it was */
-        migbuf__buffer_doubt(&e);
+        migbuf__in_force_doubt(&e);
     if (now_ms < b->now_ms)
         begin_anew(b, &e, now_ms);
     migbuf__buffer_join_link(b, &e);
@@ -354,7 +358,7 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     rc = migbuf__bins_read(b->bins, r);
     count = rc ? 0 : migbuf_bins_count(b->bins);
     for (size_t i = 0; i < count && !rc; i++) {
-        rc = migbuf__buffer_reserve(b, count);
+        rc = migbuf__buffer_allocate(b, count);
         if (!rc)
             rc = read_entry(b, r, (uint32_t)i, now_ms);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cow: sizes by descriptor. */
+/* cow: what the kernel says of overlays and of the volume they lie on, by descriptor. Opens no path of the caller's, and keeps
+ * no descriptor. Decides nothing. */
 #include "migbuf/cow.h"
 #include "memory.h"
 #include <errno.h>
@@ -29,31 +30,30 @@
 #define STEP_BYTES (UINT64_C(1) << 20)
 
 /* An overlay by its descriptor. Of anything but a file the block count says 0, or what a directory takes. */
-static int look_at_overlay(int fd, struct stat *st, struct migbuf_error *error)
+static int overlay_bytes(int fd, uint32_t flags, uint64_t *bytes, struct migbuf_error *error)
 {
-    if (fstat(fd, st))
+    struct stat st;
+
+    if (fstat(fd, &st))
         return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "fstat of an overlay failed", errno);
-    if (S_ISBLK(st->st_mode))
+    if (S_ISBLK(st.st_mode))
         return migbuf__fail(
             error, MIGBUF_E_UNSUPPORTED,
             "a block device has no allocated bytes: take file_highest_offset of migbuf_report_all_writes");
-    if (!S_ISREG(st->st_mode))
+    if (!S_ISREG(st.st_mode))
         return migbuf__fail(error, MIGBUF_E_UNSUPPORTED,
                             "an overlay is a file: this is a directory, a pipe or a socket");
+    *bytes = (uint64_t)st.st_blocks * 512;
+    if (flags & MIGBUF_COW_LAGS && (uint64_t)st.st_size > *bytes)
+        *bytes = (uint64_t)st.st_size;
     return 0;
 }
 
 int migbuf_cow_file_bytes(int fd, uint64_t *bytes, struct migbuf_error *error)
 {
-    struct stat st;
-    int rc;
-
     if (!bytes)
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the size to");
-    rc = look_at_overlay(fd, &st, error);
-    if (rc == 0)
-        *bytes = (uint64_t)st.st_blocks * 512;
-    return rc;
+    return overlay_bytes(fd, 0, bytes, error);
 }
 
 /* Whatever is not in the volume itself lies in a file system of the kernel's own: a device in that of /dev. */
@@ -188,23 +188,18 @@ int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_err
 
 int migbuf_cow_sizes(const int32_t *fds, size_t count, uint32_t flags, uint64_t *bytes, struct migbuf_error *error)
 {
-    struct stat st;
-
     if (count && (!fds || !bytes))
         return migbuf__fail(error, MIGBUF_E_INVALID, "nowhere to write the sizes to");
     for (int pass = 0; pass < 2; pass++) /* the first only looks whether all can be asked */
         for (size_t k = 0; k < count; k++) {
-            uint64_t allocated;
-            int rc = look_at_overlay(fds[k], &st, error);
+            uint64_t allocated = 0;
+            int rc = overlay_bytes(fds[k], flags, &allocated, error);
 
             if (rc < 0) {
                 if (error)
                     error->need = k;
                 return rc;
             }
-            allocated = (uint64_t)st.st_blocks * 512;
-            if (flags & MIGBUF_COW_LAGS && (uint64_t)st.st_size > allocated)
-                allocated = (uint64_t)st.st_size;
             if (pass)
                 bytes[k] = allocated;
         }

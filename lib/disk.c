@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* disk: the throttle of one VM's disks: what a caller asks of it, and where it stands. Decides no command and takes no
- * answer: disk_next.c and disk_answer.c. No I/O. Why lowering and raising differ stands in the header.
+/* disk: the throttle of one VM's disks: the handle, what all its files ask of it, and what a caller may look at. Changes
+ * nothing but which disks are watched. No I/O. Why lowering and raising differ stands in the public header.
  *
- * What must stay true in all of them:
- *  - `host` of a node is never something we sent (disk_answer.c looks for it before anything is taken for the host's);
- *  - after an unknown outcome nothing is sent before a query was answered;
- *  - a disk that is refused or gone keeps no other disk from being served. */
+ * What must stay true in all of its files:
+ *  - `host` of a node is never something we sent (disk_found.c looks for it before anything is taken for the host's);
+ *  - after an unknown outcome nothing is sent before a query was answered (disk_answer.c asks for it, disk_next.c sends it);
+ *  - a disk that is refused or gone keeps no other disk from being served (disk_next.c). */
 #include "disk.h"
 #include "memory.h"
 #include <string.h>
@@ -86,7 +86,7 @@ int migbuf_disk_six_rates(struct migbuf_disk *d)
     return 0;
 }
 
-/* Asking for something */
+/* What is in QEMU */
 
 uint32_t migbuf__disk_joined(const struct migbuf_disk *d)
 {
@@ -111,8 +111,7 @@ int migbuf__disk_is_out(const struct node *n)
     return !n->gone && (n->joined || n->unsure || n->held_open);
 }
 
-/* Something of ours is in QEMU, or may be. */
-static int has_anything(const struct migbuf_disk *d)
+int migbuf__disk_has_anything(const struct migbuf_disk *d)
 {
     for (uint32_t k = 0; k < d->nodes; k++)
         if (migbuf__disk_is_out(&d->node[k]))
@@ -120,170 +119,43 @@ static int has_anything(const struct migbuf_disk *d)
     return d->object || d->doubtful || d->loaded || d->stopped || d->unknown_limits || d->unknown_guest;
 }
 
-static int is_restored(const struct migbuf_disk *d)
+int migbuf__disk_is_restored(const struct migbuf_disk *d)
 {
-    return d->restoring && !has_anything(d) && !d->under_way;
+    return d->restoring && !migbuf__disk_has_anything(d) && !d->under_way;
 }
 
-/* What the last try came to is no reason to leave out the next one. */
-static void begin(struct migbuf_disk *d)
+/* What is wanted there */
+
+struct migbuf_throttle_config migbuf__disk_merged(const struct migbuf_disk *d, const struct migbuf_limits *ours)
 {
-    d->halted = d->failed = d->looked = d->idle = 0;
+    struct migbuf_throttle_config host[MIGBUF__MAX_NODES];
+    size_t count = 0;
+
     for (uint32_t k = 0; k < d->nodes; k++)
-        d->node[k].suspect = d->node[k].refused = 0;
+        if (!d->node[k].gone)
+            host[count++] = d->node[k].host;
+    if (!count)
+        host[count++] = (struct migbuf_throttle_config){ 0 };
+    migbuf_limits_merge(host, count, ours, &host[0]);
+    return host[0];
 }
 
-int migbuf_disk_learn(struct migbuf_disk *d)
+struct migbuf_throttle_config migbuf__disk_part(const struct migbuf_disk *d, const struct node *n)
 {
-    if (!d)
-        return MIGBUF_E_INVALID;
-    if (!d->nodes)
-        return MIGBUF_E_STATE;
-    begin(d);
-    d->query = d->changed = 1; /* what was asked for before has been in force: it is not undone by a refusal now */
-    return 0;
+    struct migbuf_limits part = { .iops_wr = d->now.limits.iops_wr / d->nodes, .bps_wr = d->now.limits.bps_wr / d->nodes };
+    struct migbuf_throttle_config config;
+
+    migbuf_limits_merge(&n->host, 1, &part, &config);
+    return config;
 }
 
-/* Each disk has a bucket of its own then, and its part of the budget. */
-static int check_typed(const struct migbuf_disk *d, const struct migbuf_limits *limits)
+/* QEMU cannot be told to put a disk into a group without a limit: it gets the largest there is, which is then taken away. */
+struct migbuf_throttle_config migbuf__disk_open_group(void)
 {
-    for (uint32_t k = 0; k < d->nodes; k++)
-        if (!migbuf__config_is_six_rates(&d->node[k].host))
-            return MIGBUF_E_UNSUPPORTED;
-    if (limits->iops_size)
-        return MIGBUF_E_UNSUPPORTED;
-    if ((limits->iops_wr && limits->iops_wr < d->nodes) || (limits->bps_wr && limits->bps_wr < d->nodes))
-        return MIGBUF_E_RANGE;
-    return 0;
+    return (struct migbuf_throttle_config){ .iops = MIGBUF__THROTTLE_VALUE_MAX };
 }
 
-static int may_change(const struct migbuf_disk *d)
-{
-    return d->learnt && !(d->restoring && !is_restored(d)) ? 0 : MIGBUF_E_STATE;
-}
-
-int migbuf_disk_set(struct migbuf_disk *d, const struct migbuf_limits *limits)
-{
-    uint64_t unit_bytes;
-    int rc;
-
-    if (!d || !limits)
-        return MIGBUF_E_INVALID;
-    rc = may_change(d);
-    if (!rc && ((!limits->iops_wr && !limits->bps_wr) || limits->iops_wr > MIGBUF__THROTTLE_VALUE_MAX ||
-                limits->bps_wr > MIGBUF__THROTTLE_VALUE_MAX || limits->iops_size > MIGBUF__THROTTLE_VALUE_MAX))
-        rc = MIGBUF_E_RANGE;
-    if (!rc && d->six_rates)
-        rc = check_typed(d, limits);
-    if (rc)
-        return rc;
-    d->before = d->now;
-    d->now.limits = *limits;
-    d->now.limited = 1;
-    d->restoring = d->changed = 0;
-    unit_bytes = limits->iops_wr ? limits->iops_size : 0;
-    if (d->set_once && unit_bytes != d->unit_bytes)
-        unit_bytes = 0; /* both may be found after a crash: neither tells ours from others' */
-    d->text_revision += unit_bytes != d->unit_bytes;
-    d->unit_bytes = unit_bytes;
-    d->set_once = 1;
-    begin(d);
-    return 0;
-}
-
-int migbuf_disk_rearm(struct migbuf_disk *d)
-{
-    if (!d)
-        return MIGBUF_E_INVALID;
-    if (!d->now.limited || !migbuf__disk_joined(d) || d->restoring)
-        return MIGBUF_E_STATE;
-    for (uint32_t k = 0; k < d->nodes; k++)
-        d->node[k].waits = d->node[k].joined;
-    d->before = d->now;
-    d->changed = 0;
-    begin(d);
-    return 0;
-}
-
-static int stop_guest(struct migbuf_disk *d)
-{
-    int rc = may_change(d);
-
-    if (rc)
-        return rc;
-    d->before = d->now;
-    d->now.stands = 1;
-    d->changed = 0;
-    begin(d);
-    return 0;
-}
-
-int migbuf_disk_apply(struct migbuf_disk *d, const struct migbuf_decision *decision)
-{
-    int rc;
-
-    if (!d || !decision)
-        return MIGBUF_E_INVALID;
-    switch (decision->action) {
-    case MIGBUF_ACTION_KEEP:
-    case MIGBUF_ACTION_WAIT:
-        return 0;
-    case MIGBUF_ACTION_PAUSE:
-    case MIGBUF_ACTION_CANNOT_FIT:
-        return stop_guest(d);
-    case MIGBUF_ACTION_REARM:
-        rc = migbuf_disk_rearm(d);
-        break;
-    case MIGBUF_ACTION_LOWER:
-    case MIGBUF_ACTION_RAISE:
-    case MIGBUF_ACTION_RESUME:
-        rc = migbuf_disk_set(d, &decision->limits);
-        if (rc == MIGBUF_E_RANGE && d->six_rates && (decision->limits.iops_wr || decision->limits.bps_wr))
-            return stop_guest(d);
-        break;
-    default:
-        return MIGBUF_E_INVALID;
-    }
-    if (!rc)
-        d->now.stands = 0;
-    return rc;
-}
-
-int migbuf_disk_restore(struct migbuf_disk *d)
-{
-    if (!d)
-        return MIGBUF_E_INVALID;
-    if (!d->learnt)
-        return MIGBUF_E_STATE;
-    d->now.stands = 0;
-    d->now.limited = d->changed = 0;
-    d->before = d->now;
-    d->restoring = 1;
-    begin(d);
-    if (has_anything(d))
-        d->query = 1; /* what another hand set meanwhile is to stand */
-    return 0;
-}
-
-int migbuf_disk_tell_host_limits(struct migbuf_disk *d, const char *node_name, const struct migbuf_throttle_config *config)
-{
-    struct node *n;
-    int rc;
-
-    if (!d || !node_name || !config)
-        return MIGBUF_E_INVALID;
-    rc = migbuf__config_check(config);
-    if (rc)
-        return rc;
-    n = migbuf__disk_node(d, node_name);
-    if (!n)
-        return MIGBUF_E_NOTFOUND;
-    if (!d->learnt || d->under_way)
-        return MIGBUF_E_STATE;
-    n->host = *config;
-    d->text_revision++;
-    return 0;
-}
+/* Looking */
 
 int migbuf_disk_outcome(const struct migbuf_disk *d)
 {
@@ -296,9 +168,7 @@ int migbuf_disk_outcome(const struct migbuf_disk *d)
     return d->idle && !d->under_way ? MIGBUF_OUTCOME_DONE : 0;
 }
 
-/* Looking */
-
-/* Typed: all disks as if they were one. */
+/* Six rates: all disks as if they were one. */
 static struct migbuf_throttle_config sum_of_parts(const struct migbuf_disk *d)
 {
     struct migbuf_throttle_config sum = { 0 };
@@ -330,7 +200,8 @@ static void look_at_limits(const struct migbuf_disk *d, struct migbuf_disk_info 
 {
     struct migbuf_throttle_config in_force;
 
-    if (!d->nodes || d->restoring || d->unknown_limits || !migbuf__disk_joined(d) || migbuf__disk_joined(d) != migbuf__disk_there(d))
+    if (!d->nodes || d->restoring || d->unknown_limits || !migbuf__disk_joined(d) ||
+        migbuf__disk_joined(d) != migbuf__disk_there(d))
         return;
     in_force = d->six_rates ? sum_of_parts(d) : d->in_force;
     i->throttled = !d->now.limited || is_as_wanted(d);
@@ -351,7 +222,7 @@ int migbuf_disk_info(const struct migbuf_disk *d, struct migbuf_disk_info *info)
         .commands_sent = d->commands_sent,
         .text_revision = d->text_revision,
         .learnt = d->learnt,
-        .restored = is_restored(d),
+        .restored = migbuf__disk_is_restored(d),
         .plain = d->plain,
         .taken_over = d->taken_over,
         .unclear = d->unclear,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* disk, inside: the handle, for the files that work on it. disk.c takes wishes, disk_next.c says what to send,
- * disk_answer.c takes answers, disk_text.c saves and loads. */
+/* disk, inside: the handle, for the files that work on it. disk.c makes it and looks at it, disk_ask.c takes what a caller
+ * asks, disk_next.c says what to send, disk_found.c takes what QEMU was found to have, disk_answer.c what became of a
+ * command, disk_text.c saves and loads. */
 #ifndef MIGBUF_LIB_DISK_H
 #define MIGBUF_LIB_DISK_H
 #include "migbuf/disk.h"
@@ -21,7 +22,7 @@ struct node {
     uint8_t joined;                     /* member of our group; six rates: ours is in force on it */
     uint8_t waits;                      /* the group's limit was raised, and this disk has not been told */
     uint8_t suspect, refused;           /* block_set_io_throttle refused once, and after looking once more */
-    uint8_t unsure;                     /* six rates, after a load or an unknown outcome: whatever is found, it is set, and given back */
+    uint8_t unsure;                     /* six rates, after a load or an unknown outcome: set and given back in any case */
     uint8_t held_open;                  /* back in its host's group, which must lose its limit again */
 };
 
@@ -70,6 +71,10 @@ uint32_t migbuf__disk_joined(const struct migbuf_disk *d);
 
 /* It is there, and has or may have something of ours. */
 int migbuf__disk_is_out(const struct node *n);
+
+/* Something of ours is in QEMU, or may be; and nothing is any more, as was asked for. */
+int migbuf__disk_has_anything(const struct migbuf_disk *d);
+int migbuf__disk_is_restored(const struct migbuf_disk *d);
 
 /* The strictest of all disks' own limits, ours laid over them; six rates: of one disk, and its part of ours. */
 struct migbuf_throttle_config migbuf__disk_merged(const struct migbuf_disk *d, const struct migbuf_limits *ours);

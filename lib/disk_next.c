@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* disk_next: which QMP command comes next, from where the machine stands and what is wanted of it. Takes no answer and
- * no wish. */
+/* disk_next: which QMP command comes next, from where the machine stands and what is wanted of it. Takes no answer, and
+ * nothing that a caller asks; after an unknown outcome a question comes first, and who was refused is left out. */
 #include "disk.h"
 #include "text.h"
 #include <stdio.h>
@@ -59,31 +59,6 @@ static int32_t write_group_limits(struct migbuf_disk *d, const char *group)
 
 /* What to do next */
 
-/* The strictest of all disks' own limits, ours laid over them. */
-struct migbuf_throttle_config migbuf__disk_merged(const struct migbuf_disk *d, const struct migbuf_limits *ours)
-{
-    struct migbuf_throttle_config host[MIGBUF__MAX_NODES];
-    size_t count = 0;
-
-    for (uint32_t k = 0; k < d->nodes; k++)
-        if (!d->node[k].gone)
-            host[count++] = d->node[k].host;
-    if (!count)
-        host[count++] = (struct migbuf_throttle_config){ 0 };
-    migbuf_limits_merge(host, count, ours, &host[0]);
-    return host[0];
-}
-
-/* Typed: one disk's own limits, and its part of ours over them. */
-struct migbuf_throttle_config migbuf__disk_part(const struct migbuf_disk *d, const struct node *n)
-{
-    struct migbuf_limits part = { .iops_wr = d->now.limits.iops_wr / d->nodes, .bps_wr = d->now.limits.bps_wr / d->nodes };
-    struct migbuf_throttle_config config;
-
-    migbuf_limits_merge(&n->host, 1, &part, &config);
-    return config;
-}
-
 static struct node *first_node(struct migbuf_disk *d, int joined)
 {
     for (uint32_t k = 0; k < d->nodes; k++)
@@ -135,12 +110,6 @@ static int32_t next_to_set(struct migbuf_disk *d)
         return n ? write_throttle(d, n, d->group) : 0;
     }
     return first_node(d, 1) ? write_group_limits(d, d->group) : 0;
-}
-
-/* QEMU cannot be told to put a disk into a group without a limit: it gets the largest there is, which is then taken away. */
-struct migbuf_throttle_config migbuf__disk_open_group(void)
-{
-    return (struct migbuf_throttle_config){ .iops = MIGBUF__THROTTLE_VALUE_MAX };
 }
 
 static int32_t next_to_restore(struct migbuf_disk *d)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* error: what a code means, in words. Fixed text: nothing is kept, nothing allocated. */
 #include "migbuf/error.h"
 
 const char *migbuf_strerror(int code)

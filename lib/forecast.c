@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* forecast: what a guest will still add to its file. Formulas and reasons stand in the header. */
+/* forecast: what a guest will still add to its file. Formulas and reasons stand in the header. Pure: what is learnt lives in
+ * the caller's record, and nothing is decided. */
 #include "migbuf/forecast.h"
 #include "forecast.h"
 #include "number.h"

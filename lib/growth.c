@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
+/* growth: how much a file grows for each unit that is written, from counters. Formulas and reasons stand in the header. Pure:
+ * what is learnt lives in the caller's record. */
 #include "migbuf/growth.h"
 #include "number.h"
+#include "throttle_config.h"
 
 #define MEMORY_S 10.0
 #define PRIOR_UNITS 16.0    /* what ratio 1 is worth before anything is known: 1 MiB in 64 KiB clusters */
 #define LEAST_RATIO 0.001   /* a guest that rewrites one cluster for ever: its limit must stay a limit */
 #define MOST_RATIO 3.0      /* limits.h: no unit grows a file by more than three */
-#define BURST_S 0.1         /* limits.h: what an empty bucket lets through at once */
 
 int migbuf_growth_init(struct migbuf_growth *g)
 {
@@ -54,7 +56,7 @@ int migbuf_growth_sample(struct migbuf_growth *g, uint64_t unit_bytes, double in
         return rc;
 
     before = *g;
-    credit = units_per_s * BURST_S + request_units;
+    credit = units_per_s * MIGBUF__THROTTLE_BURST_S + request_units;
     allowed = units_per_s * interval_s;
     allowed += before.known && units_per_s == before.units_per_s ? before.credit : credit;
     g->units_per_s = units_per_s;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* limits: between growth of a file and QEMU's throttle values. Configurations are merged in throttle_config.c. */
+/* limits: between growth of a file and QEMU's throttle values. Pure. Every bound here is the worst case: what the proof
+ * stands on (claims.c). Configurations are merged in throttle_config.c. */
 #include "geometry.h"
 #include "number.h"
 #include "throttle_config.h"
-
-#define QEMU_BURST_S 0.1                          /* util/throttle.c: a bucket holds avg / 10 where no max is set */
 
 #define LARGEST_REQUEST UINT64_C(1310720) /* Linux' own maximum: max_sectors_kb 1280 */
 #define MERGED 32                         /* hw/block/virtio-blk.c, VIRTIO_BLK_MAX_MERGE_REQS */
@@ -317,12 +316,12 @@ int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct mig
         return 0;
     }
     unit = (double)unit_of(g);
-    units = (double)limits->iops_wr * (interval_s + QEMU_BURST_S);
+    units = (double)limits->iops_wr * (interval_s + MIGBUF__THROTTLE_BURST_S);
     data = factor * units * unit;
     if (!limits->iops_size) { /* a long request counts once: bytes bound it, and each may begin and end in the middle */
         double cut = g->flags & MIGBUF_GEOMETRY_ALIGNED ? 1 : 2;
 
-        data = limits->bps_wr ? (double)limits->bps_wr * (interval_s + QEMU_BURST_S) + cut * units * unit : INFINITY;
+        data = limits->bps_wr ? (double)limits->bps_wr * (interval_s + MIGBUF__THROTTLE_BURST_S) + cut * units * unit : INFINITY;
     }
     rc = migbuf_limits_metadata_scattered(g, factor * units, &tables);
     if (rc)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* link: what a link carries, from counters. No system calls here: they are in link_linux.c. */
+/* link: what a link carries, from counters. No system calls here: they are in link_linux.c. Shares nothing out: planner.c and
+ * admission_queue.c do. */
 #include "migbuf/link.h"
 #include "migbuf/bins.h"
 #include "number.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* memory: every allocation of a handle, structs that may grow, and how a failure is told. The only file that calls malloc
+ * and free, and only where a caller brought no allocator. */
 #include "memory.h"
 #include <stdlib.h>
 #include <string.h>

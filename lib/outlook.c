@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* outlook: what will become of one migration. Formulas and reasons stand in the header. Reads a buffer, changes nothing in it. */
+/* outlook: what will become of one migration. Formulas and reasons stand in the header. Reads a buffer, changes
+ * nothing in it. */
+#include "claims.h"
 #include "memory.h"
 #include "number.h"
 #include "trial.h"
@@ -99,7 +101,7 @@ static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s
             g.remaining -= grown;
         }
         g.need_bytes *= 1 - part;
-        capacity -= migbuf__buffer_reserve_of(&b->entries[i], g.file_bytes);
+        capacity -= migbuf__reserve_of(&b->entries[i], g.file_bytes);
         t->guest[n++] = g;
     }
     t->guests = n;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* placement: shares of Ω, pouring over bins, and the paper's own rules for comparison. */
+/* placement: shares of Ω, pouring over bins, and the paper's own rules for comparison. Pure: amounts in, amounts out; the
+ * ledger that uses them is bins.c. */
 #include "migbuf/placement.h"
 #include "number.h"
 #include "migbuf/bins.h"

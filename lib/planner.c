@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* planner: finish times, caps, fair growth, rates. Formulas and reasons stand in the header. No memory, no
- * clock. What a slot holds changes from step to step: each function says what it reads and writes there. */
+ * clock. What a slot holds changes from step to step: the names of its numbers say which is whose. */
 #include "migbuf/planner.h"
 #include "forecast.h"
 #include "memory.h"
@@ -18,6 +18,13 @@
 #define ALONE 0.7 /* of what a flow can have on its link: nobody shares it */
 
 typedef struct migbuf_planner_slot slot;
+
+/* Of a guest's slot, beside the heap that fair growth keeps in the first two: the level of its own cap. */
+enum { CUT_TO = SLOT_OTHER };
+
+/* Of a link's slot: x/w reached so far and when, weights of those that are left, of all; and how many these are. */
+enum { REACHED, TIME_S, WEIGHTS_LEFT, WEIGHTS };
+enum { GUESTS };
 
 #define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_planner_options, explore)
 
@@ -45,7 +52,7 @@ static double chain_add(struct migbuf__heap *h, double demand, double cap, doubl
 int migbuf_planner_chain(const double *demand, const double *cap, const double *weight, size_t n, slot *scratch,
                          double *growth)
 {
-    struct migbuf__heap h = { .s = scratch };
+    struct migbuf__heap h = { .slots = scratch };
     double level = INFINITY;
 
     if (n && (!demand || !cap || !scratch || !growth))
@@ -60,10 +67,10 @@ int migbuf_planner_chain(const double *demand, const double *cap, const double *
         if (rc)
             return rc;
     }
-    for (size_t k = n; k-- > 0;) /* the heap lives in a and b */
-        scratch[k].c = chain_add(&h, demand[k], cap[k], weight ? weight[k] : 1);
+    for (size_t k = n; k-- > 0;)
+        scratch[k].number[CUT_TO] = chain_add(&h, demand[k], cap[k], weight ? weight[k] : 1);
     for (size_t k = 0; k < n; k++) {
-        level = migbuf__least(level, scratch[k].c);
+        level = migbuf__least(level, scratch[k].number[CUT_TO]);
         growth[k] = migbuf__least(migbuf__least(demand[k], cap[k]), level * (weight ? weight[k] : 1));
     }
     return 0;
@@ -154,7 +161,7 @@ int migbuf_planner_caps(double capacity_bytes, const double *file_bytes, const d
     return 0;
 }
 
-/* A tick. Slot n + l belongs to link l: a x/w reached so far, b time, c weights left, d all weights, i how many. */
+/* A tick. Slot n + l belongs to link l. */
 
 static int check_guest(const struct migbuf_planner_guest *g, size_t link_count)
 {
@@ -232,26 +239,26 @@ static int lower_place(const void *items, uint64_t i, uint64_t j)
     return p[i].place < p[j].place;
 }
 
-/* Everybody in a slot's i: where it stood in the last plan as far as that place is free, the others in between. */
+/* Everybody becomes a slot's item: where it stood in the last plan as far as that place is free, the others in between. */
 static void line_up(const struct migbuf_planner_guest *guests, size_t n, slot *s)
 {
     const uint64_t nobody = UINT64_MAX;
     size_t hole = 0;
 
     for (size_t k = 0; k < n; k++)
-        s[k].i = nobody;
+        s[k].index[SLOT_ITEM] = nobody;
     for (size_t k = 0; k < n; k++)
-        if (guests[k].place < n && s[guests[k].place].i == nobody)
-            s[guests[k].place].i = k;
+        if (guests[k].place < n && s[guests[k].place].index[SLOT_ITEM] == nobody)
+            s[guests[k].place].index[SLOT_ITEM] = k;
     for (size_t k = 0; k < n; k++)
-        if (guests[k].place >= n || s[guests[k].place].i != k) {
-            while (s[hole].i != nobody)
+        if (guests[k].place >= n || s[guests[k].place].index[SLOT_ITEM] != k) {
+            while (s[hole].index[SLOT_ITEM] != nobody)
                 hole++;
-            s[hole].i = k;
+            s[hole].index[SLOT_ITEM] = k;
         }
 }
 
-/* Leaves the order of release in the slots' i. */
+/* Leaves the order of release in the slots' items. */
 static void finish_all(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links,
                         size_t link_count, const struct migbuf_planner_guest *guests, size_t n, slot *s,
                         struct migbuf_planner_plan *plans)
@@ -261,31 +268,32 @@ static void finish_all(const struct migbuf_planner_options *o, const struct migb
     for (size_t l = 0; l < link_count; l++)
         at[l] = (slot){ 0 };
     for (size_t k = 0; k < n; k++) {
-        at[guests[k].link].d += guests[k].weight;
-        at[guests[k].link].i++;
+        at[guests[k].link].number[WEIGHTS] += guests[k].weight;
+        at[guests[k].link].index[GUESTS]++;
     }
     for (size_t l = 0; l < link_count; l++)
-        at[l].c = at[l].d;
+        at[l].number[WEIGHTS_LEFT] = at[l].number[WEIGHTS];
     line_up(guests, n, s);
     for (size_t k = 0; k < n; k++) {
-        const struct migbuf_planner_guest *g = &guests[s[k].i];
-        double send = to_send(g, share_of(g, &links[g->link], at[g->link].d));
+        const struct migbuf_planner_guest *g = &guests[s[k].index[SLOT_ITEM]];
+        double send = to_send(g, share_of(g, &links[g->link], at[g->link].number[WEIGHTS]));
 
-        plans[s[k].i].send_bytes = send;
-        s[k].a = send / g->weight;
+        plans[s[k].index[SLOT_ITEM]].send_bytes = send;
+        s[k].number[SLOT_KEY] = send / g->weight;
     }
     migbuf__slots_sort(s, n, lower_id, guests);
     for (size_t k = 0; k < n; k++) {
-        const struct migbuf_planner_guest *g = &guests[s[k].i];
-        struct migbuf_planner_plan *p = &plans[s[k].i];
+        const struct migbuf_planner_guest *g = &guests[s[k].index[SLOT_ITEM]];
+        struct migbuf_planner_plan *p = &plans[s[k].index[SLOT_ITEM]];
         slot *l = &at[g->link];
+        double per_weight = part(&links[g->link], g->weight, migbuf__most(g->weight, l->number[WEIGHTS_LEFT]));
 
-        l->b += (s[k].a - l->a) / part(&links[g->link], g->weight, migbuf__most(g->weight, l->c));
-        l->a = s[k].a;
-        l->c -= g->weight;
-        p->finish_s = migbuf__least(migbuf__most(l->b, o->interval_s), MIGBUF__MOST);
+        l->number[TIME_S] += (s[k].number[SLOT_KEY] - l->number[REACHED]) / per_weight;
+        l->number[REACHED] = s[k].number[SLOT_KEY];
+        l->number[WEIGHTS_LEFT] -= g->weight;
+        p->finish_s = migbuf__least(migbuf__most(l->number[TIME_S], o->interval_s), MIGBUF__MOST);
         p->place = (uint32_t)k;
-        s[k].a = p->finish_s;
+        s[k].number[SLOT_KEY] = p->finish_s;
     }
     if (link_count > 1)
         migbuf__slots_sort(s, n, lower_place, plans);
@@ -297,8 +305,8 @@ static double places(const struct migbuf_planner_link *links, size_t link_count,
     double sum = 0;
 
     for (size_t l = 0; l < link_count; l++)
-        if (at[l].i)
-            sum += migbuf__most((double)at[l].i, migbuf__most(1, links[l].bytes_per_s / links[l].flow_bytes_per_s));
+        if (at[l].index[GUESTS])
+            sum += migbuf__most((double)at[l].index[GUESTS], migbuf__most(1, links[l].bytes_per_s / links[l].flow_bytes_per_s));
     return sum;
 }
 
@@ -306,27 +314,27 @@ static double places(const struct migbuf_planner_link *links, size_t link_count,
 static int share_out(const struct migbuf_planner_options *o, const struct migbuf_planner_guest *guests, size_t n,
                      double most, slot *s, struct migbuf_planner_plan *plans)
 {
-    struct migbuf__heap h = { .s = s };
+    struct migbuf__heap h = { .slots = s };
     double files = 0, level = INFINITY, front = 1 + 1 / (double)n;
     int cut = 0;
 
     for (size_t k = n; k-- > 0;) {
-        const struct migbuf_planner_guest *g = &guests[s[k].i];
-        struct migbuf_planner_plan *p = &plans[s[k].i];
+        const struct migbuf_planner_guest *g = &guests[s[k].index[SLOT_ITEM]];
+        struct migbuf_planner_plan *p = &plans[s[k].index[SLOT_ITEM]];
 
         files += g->file_bytes;
         p->need_bytes = migbuf__growth(g->remaining, g->growth_ratio, g->rate, p->finish_s);
         p->demand = migbuf__most(0, p->need_bytes / p->finish_s - o->floor);
         p->cap = cap_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->finish_s,
                           (double)(n - k), o->floor, front);
-        s[k].c = chain_add(&h, p->demand, p->cap, g->weight);
+        s[k].number[CUT_TO] = chain_add(&h, p->demand, p->cap, g->weight);
     }
     for (size_t k = 0; k < n; k++) {
-        struct migbuf_planner_plan *p = &plans[s[k].i];
+        struct migbuf_planner_plan *p = &plans[s[k].index[SLOT_ITEM]];
 
-        level = migbuf__least(level, s[k].c);
+        level = migbuf__least(level, s[k].number[CUT_TO]);
         p->place = (uint32_t)k;
-        p->growth = migbuf__least(migbuf__least(p->demand, p->cap), level * guests[s[k].i].weight);
+        p->growth = migbuf__least(migbuf__least(p->demand, p->cap), level * guests[s[k].index[SLOT_ITEM]].weight);
         p->cut = p->growth + NOTHING < GOT * p->demand;
         cut += (int)p->cut;
     }
@@ -379,7 +387,7 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
     for (size_t k = 0; k < guest_count; k++) {
         const struct migbuf_planner_guest *g = &guests[k];
         const struct migbuf_planner_link *l = &links[g->link];
-        double share = share_of(g, l, scratch[guest_count + g->link].d);
+        double share = share_of(g, l, scratch[guest_count + g->link].number[WEIGHTS]);
 
         plans[k].rate = rate_of(&o, g, &plans[k], share, cut, explores(&o, g, l, share, most));
     }

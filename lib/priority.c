@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* priority: the mean of positions in bins. Pure; where the positions come from is the ledger's business. */
 #include "migbuf/priority.h"
 
 int migbuf_priority_mean(const uint32_t *positions, size_t n, double *mean)

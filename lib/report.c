@@ -262,7 +262,19 @@ static int read_object(const char *text, uint64_t bytes, const struct field *fie
     return rc;
 }
 
+/* A whole reader of one object: *out is untouched where anything is wrong. */
+static int give_object(const char *text, uint64_t bytes, const struct field *fields, size_t count, void *record,
+                       size_t record_bytes, void *out, struct migbuf_error *error)
+{
+    int rc = text && out ? read_object(text, bytes, fields, count, record, error) : fail_null(error);
+
+    if (rc == 0)
+        memcpy(out, record, record_bytes);
+    return rc;
+}
+
 #define READ_OBJECT(fields) read_object(text, text_bytes, fields, COUNT(fields), &r, error)
+#define GIVE_OBJECT(fields) give_object(text, text_bytes, fields, COUNT(fields), &r, sizeof r, out, error)
 #define READ_ENTRY(wanted, fill_it) read_entry(text, text_bytes, wanted, COUNT(wanted), fill_it, &r, error)
 
 /* ---- lists ---- */
@@ -604,14 +616,8 @@ int migbuf_report_status(const char *text, uint64_t text_bytes, struct migbuf_st
         NEED(migbuf_status_report, running, "running", BOOLEAN),
     };
     struct migbuf_status_report r = { .running = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_migrate_report *out,
@@ -630,14 +636,8 @@ int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_m
         MAY(migbuf_migrate_report, mbps, "ram.mbps", RATE),
     };
     struct migbuf_migrate_report r = { .mbps = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 static int put_reasons(const struct migbuf__json *object, char *reasons, size_t bytes, struct migbuf_error *error)
@@ -685,14 +685,8 @@ int migbuf_report_fdset(const char *text, uint64_t text_bytes, struct migbuf_fds
         NEED(migbuf_fdset_report, fd, "fd", U64),
     };
     struct migbuf_fdset_report r = { .fd = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 /* ---- events ---- */
@@ -707,14 +701,8 @@ int migbuf_report_io_error(const char *text, uint64_t text_bytes, struct migbuf_
         MAY(migbuf_io_error_report, nospace, "nospace", BOOLEAN),
     };
     struct migbuf_io_error_report r = { .nospace = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status, size_t status_bytes,
@@ -743,14 +731,8 @@ int migbuf_report_job_event(const char *text, uint64_t text_bytes, struct migbuf
         MAY(migbuf_job_event_report, error, "error", CUT_TEXT),
     };
     struct migbuf_job_event_report r = { .length = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 int migbuf_report_job_error(const char *text, uint64_t text_bytes, struct migbuf_job_error_report *out,
@@ -762,14 +744,8 @@ int migbuf_report_job_error(const char *text, uint64_t text_bytes, struct migbuf
         NEED(migbuf_job_error_report, action, "action", TEXT),
     };
     struct migbuf_job_error_report r = { .device = "" };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf_threshold_report *out,
@@ -781,14 +757,8 @@ int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf
         NEED(migbuf_threshold_report, exceeded_bytes, "amount-exceeded", U64),
     };
     struct migbuf_threshold_report r = { .threshold_bytes = 0 };
-    int rc;
 
-    if (!text || !out)
-        return fail_null(error);
-    rc = READ_OBJECT(fields);
-    if (rc == 0)
-        *out = r;
-    return rc;
+    return GIVE_OBJECT(fields);
 }
 
 /* ---- memory ---- */

@@ -1,108 +1,133 @@
 /* SPDX-License-Identifier: MIT */
-/* slots: see the private header. */
-#include "number.h"
+/* slots: merge sort and a heap in scratch that the caller has anyway. What the slots stand for is not known here. */
 #include "slots.h"
+#include "number.h"
 
-static int in_order(const struct migbuf_planner_slot *x, const struct migbuf_planner_slot *y, migbuf__tie_break *tie, const void *items)
+/* Sorting */
+
+static int in_order(const struct migbuf_planner_slot *x, const struct migbuf_planner_slot *y, migbuf__tie_break *tie,
+                    const void *items)
 {
-    return x->a < y->a || (x->a <= y->a && tie(items, x->i, y->i));
+    return x->number[SLOT_KEY] < y->number[SLOT_KEY] ||
+           (x->number[SLOT_KEY] <= y->number[SLOT_KEY] && tie(items, x->index[SLOT_ITEM], y->index[SLOT_ITEM]));
 }
 
-static void insertion(struct migbuf_planner_slot *s, size_t n, migbuf__tie_break *tie, const void *items)
+static void put_item(struct migbuf_planner_slot *to, double key, uint64_t item)
 {
-    for (size_t m = 1; m < n; m++) {
-        struct migbuf_planner_slot moving = { .a = s[m].a, .i = s[m].i };
-        size_t at = m;
+    to->number[SLOT_KEY] = key;
+    to->index[SLOT_ITEM] = item;
+}
 
-        for (; at && !in_order(&s[at - 1], &moving, tie, items); at--) {
-            s[at].a = s[at - 1].a;
-            s[at].i = s[at - 1].i;
-        }
-        s[at].a = moving.a;
-        s[at].i = moving.i;
+static void insertion(struct migbuf_planner_slot *slots, size_t count, migbuf__tie_break *tie, const void *items)
+{
+    for (size_t k = 1; k < count; k++) {
+        struct migbuf_planner_slot moving = slots[k];
+        size_t at = k;
+
+        for (; at && !in_order(&slots[at - 1], &moving, tie, items); at--)
+            put_item(&slots[at], slots[at - 1].number[SLOT_KEY], slots[at - 1].index[SLOT_ITEM]);
+        put_item(&slots[at], moving.number[SLOT_KEY], moving.index[SLOT_ITEM]);
     }
 }
 
-/* Two sorted runs, s[0 .. half) and s[half .. n), become one by way of b and j. */
-static void merge(struct migbuf_planner_slot *s, size_t half, size_t n, migbuf__tie_break *tie, const void *items)
+/* Two sorted runs, [0 .. half) and [half .. count), become one by way of what is aside. */
+static void merge(struct migbuf_planner_slot *slots, size_t half, size_t count, migbuf__tie_break *tie, const void *items)
 {
-    size_t x = 0, y = half;
+    size_t left = 0, right = half;
 
-    if (in_order(&s[half - 1], &s[half], tie, items))
+    if (in_order(&slots[half - 1], &slots[half], tie, items))
         return;
-    for (size_t m = 0; m < n; m++) {
-        size_t from = y >= n || (x < half && in_order(&s[x], &s[y], tie, items)) ? x++ : y++;
+    for (size_t k = 0; k < count; k++) {
+        int is_left = right >= count || (left < half && in_order(&slots[left], &slots[right], tie, items));
+        size_t from = is_left ? left++ : right++;
 
-        s[m].b = s[from].a;
-        s[m].j = s[from].i;
+        slots[k].number[SLOT_KEY_ASIDE] = slots[from].number[SLOT_KEY];
+        slots[k].index[SLOT_ITEM_ASIDE] = slots[from].index[SLOT_ITEM];
     }
-    for (size_t m = 0; m < n; m++) {
-        s[m].a = s[m].b;
-        s[m].i = s[m].j;
-    }
+    for (size_t k = 0; k < count; k++)
+        put_item(&slots[k], slots[k].number[SLOT_KEY_ASIDE], slots[k].index[SLOT_ITEM_ASIDE]);
 }
 
 /* Merge sort, bottom up: the order hardly changes from tick to tick, and sorted runs cost one comparison. */
-void migbuf__slots_sort(struct migbuf_planner_slot *s, size_t n, migbuf__tie_break *tie, const void *items)
+void migbuf__slots_sort(struct migbuf_planner_slot *slots, size_t count, migbuf__tie_break *tie, const void *items)
 {
-    for (size_t at = 0; at < n; at += 8)
-        insertion(s + at, n - at < 8 ? n - at : 8, tie, items);
-    for (size_t run = 8; run < n; run *= 2)
-        for (size_t at = 0; at + run < n; at += 2 * run)
-            merge(s + at, run, n - at < 2 * run ? n - at : 2 * run, tie, items);
+    for (size_t at = 0; at < count; at += 8)
+        insertion(slots + at, count - at < 8 ? count - at : 8, tie, items);
+    for (size_t run = 8; run < count; run *= 2)
+        for (size_t at = 0; at + run < count; at += 2 * run)
+            merge(slots + at, run, count - at < 2 * run ? count - at : 2 * run, tie, items);
+}
+
+/* The heap */
+
+static double level_of(const struct migbuf__heap *h, size_t at)
+{
+    return h->slots[at].number[SLOT_LEVEL];
+}
+
+static void put_group(struct migbuf__heap *h, size_t at, double level, double weight)
+{
+    h->slots[at].number[SLOT_LEVEL] = level;
+    h->slots[at].number[SLOT_WEIGHT] = weight;
+}
+
+static void move_group(struct migbuf__heap *h, size_t to, size_t from)
+{
+    put_group(h, to, level_of(h, from), h->slots[from].number[SLOT_WEIGHT]);
 }
 
 void migbuf__heap_add(struct migbuf__heap *h, double level, double weight)
 {
     size_t at = h->groups++;
 
-    for (; at && h->s[(at - 1) / 2].a < level; at = (at - 1) / 2) {
-        h->s[at].a = h->s[(at - 1) / 2].a;
-        h->s[at].b = h->s[(at - 1) / 2].b;
-    }
-    h->s[at].a = level;
-    h->s[at].b = weight;
+    for (; at && level_of(h, (at - 1) / 2) < level; at = (at - 1) / 2)
+        move_group(h, at, (at - 1) / 2);
+    put_group(h, at, level, weight);
 }
 
-void migbuf__heap_replace_top(struct migbuf__heap *h, double level, double weight)
+static void replace_top(struct migbuf__heap *h, double level, double weight)
 {
     size_t at = 0;
 
     for (size_t child; (child = 2 * at + 1) < h->groups; at = child) {
-        if (child + 1 < h->groups && h->s[child + 1].a > h->s[child].a)
+        if (child + 1 < h->groups && level_of(h, child + 1) > level_of(h, child))
             child++;
-        if (h->s[child].a <= level)
+        if (level_of(h, child) <= level)
             break;
-        h->s[at].a = h->s[child].a;
-        h->s[at].b = h->s[child].b;
+        move_group(h, at, child);
     }
-    h->s[at].a = level;
-    h->s[at].b = weight;
+    put_group(h, at, level, weight);
 }
 
-static double heap_second(const struct migbuf__heap *h)
+void migbuf__heap_drop_top(struct migbuf__heap *h)
+{
+    const struct migbuf_planner_slot *last = &h->slots[--h->groups];
+
+    if (h->groups)
+        replace_top(h, last->number[SLOT_LEVEL], last->number[SLOT_WEIGHT]);
+}
+
+static double level_of_second(const struct migbuf__heap *h)
 {
     if (h->groups < 2)
         return 0;
-    return h->groups > 2 && h->s[2].a > h->s[1].a ? h->s[2].a : h->s[1].a;
+    return h->groups > 2 && level_of(h, 2) > level_of(h, 1) ? level_of(h, 2) : level_of(h, 1);
 }
 
-/* Lowers the tallest until the sum is `most`; groups that meet become one, so each is met once. Returns the new level.
- */
+/* Groups that meet become one, so each is met once. */
 double migbuf__heap_cut(struct migbuf__heap *h, double most)
 {
     for (;;) {
-        double level = h->s[0].a, weight = h->s[0].b, next = heap_second(h);
+        double level = level_of(h, 0), weight = h->slots[0].number[SLOT_WEIGHT], next = level_of_second(h);
         double lower = migbuf__most(0, level - (h->sum - most) / weight);
 
         if (lower >= next || h->groups < 2) {
-            migbuf__heap_replace_top(h, lower, weight);
+            replace_top(h, lower, weight);
             h->sum = most;
             return lower;
         }
         h->sum -= weight * (level - next);
-        h->groups--;
-        migbuf__heap_replace_top(h, h->s[h->groups].a, h->s[h->groups].b);
-        h->s[0].b += weight;
+        migbuf__heap_drop_top(h);
+        h->slots[0].number[SLOT_WEIGHT] += weight;
     }
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* sort: indices in the order of their keys, in place: no memory, no recursion, no key is moved. */
 #include "sort.h"
 
 static int before(const double *key, const double *weight, size_t a, size_t b)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* state: the size of a memory dump. Pure. */
+/* state: the most that a memory dump can weigh, from the figures of its guest. Pure: asks nobody. */
 #include "migbuf/state.h"
 #include "memory.h"
 

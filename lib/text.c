@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* text: the writer that never writes past its end and still counts, and the reader that takes nothing but what a writer
+ * wrote. What a line means is its caller's business. */
 #include "text.h"
 #include "migbuf/error.h"
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* throttle: the paper's rate and its clamps. Formulas and reasons stand in the header. */
+/* throttle: the paper's rate and its clamps. Formulas and reasons stand in the header. Pure; when which clamp is used is
+ * said in policy_paper.c and space.c. */
 #include "migbuf/throttle.h"
 #include "number.h"
 #include "memory.h"

@@ -4,6 +4,9 @@
 #define MIGBUF_LIB_THROTTLE_CONFIG_H
 #include "migbuf/limits.h"
 
+/* util/throttle.c: a bucket holds avg / 10 where no max is set, and a set empties it. */
+#define MIGBUF__THROTTLE_BURST_S 0.1
+
 #define MIGBUF__THROTTLE_VALUE_MAX UINT64_C(1000000000000000) /* THROTTLE_VALUE_MAX, include/qemu/throttle.h */
 
 /* Every field once, with its name in block_set_io_throttle and in the throttle-group object. */

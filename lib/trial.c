@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* trial: see the private header. */
+/* trial: a plan over a copy of what runs. The copy is one block, which its caller frees; nothing in the buffer is changed. */
 #include "memory.h"
 #include "number.h"
+#include "policy.h"
 #include "trial.h"
 
 #define SETTLED 3            /* plans after which what is sent and what grows fit each other */
@@ -36,7 +37,7 @@ int migbuf__trial_new(const struct migbuf_buffer *b, size_t more, struct trial *
     t->slot = (struct migbuf_planner_slot *)(void *)(block + slot);
     t->link = (struct migbuf_planner_link *)(void *)(block + link);
     t->flow = (struct migbuf_admission_flow *)(void *)(block + flow);
-    migbuf__buffer_describe(b, &t->options, t->link, t->guest);
+    migbuf__planner_describe(b, &t->options, t->link, t->guest);
     return 0;
 }
 
@@ -87,12 +88,14 @@ int migbuf__trial_hold(struct trial *t)
     return migbuf__trial_settle(t);
 }
 
-/* Links by id: a hash table in the slots, of which there are at least two per link. i: the id, j: 1 + its index. */
+/* Links by id: a hash table in the slots, of which there are at least two per link. */
+enum { LINK_ID, LINK_NUMBER }; /* a slot's indices; the number is 1 + where the link stands, 0: nobody is here */
+
 static struct migbuf_planner_slot *link_slot(const struct trial *t, uint64_t id)
 {
     size_t at = (size_t)((id * UINT64_C(0x9E3779B97F4A7C15) >> 32) % t->slots);
 
-    while (t->slot[at].j && t->slot[at].i != id)
+    while (t->slot[at].index[LINK_NUMBER] && t->slot[at].index[LINK_ID] != id)
         at = at + 1 < t->slots ? at + 1 : 0;
     return &t->slot[at];
 }
@@ -104,8 +107,8 @@ void migbuf__trial_link_table(const struct migbuf_buffer *b, struct trial *t)
     for (uint32_t l = 0; l < b->links_count; l++) {
         struct migbuf_planner_slot *s = link_slot(t, b->links[l].id);
 
-        s->i = b->links[l].id;
-        s->j = l + UINT64_C(1);
+        s->index[LINK_ID] = b->links[l].id;
+        s->index[LINK_NUMBER] = l + UINT64_C(1);
     }
 }
 
@@ -114,12 +117,12 @@ uint32_t migbuf__trial_link_index(struct trial *t, uint64_t id)
 {
     struct migbuf_planner_slot *s = link_slot(t, id);
 
-    if (!s->j) {
+    if (!s->index[LINK_NUMBER]) {
         t->link[t->links++] = (struct migbuf_planner_link){ MIGBUF_LINK_LEAST, INFINITY };
-        s->i = id;
-        s->j = t->links;
+        s->index[LINK_ID] = id;
+        s->index[LINK_NUMBER] = t->links;
     }
-    return (uint32_t)(s->j - 1);
+    return (uint32_t)(s->index[LINK_NUMBER] - 1);
 }
 
 int migbuf__trial_link_is_known(const struct migbuf_buffer *b, uint32_t at)

@@ -5,7 +5,7 @@
 #include "buffer.h"
 #include "migbuf/admission.h"
 
-/* What runs, and room for more, as the planner wants it. */
+/* What runs, and place for more, as the planner wants it. */
 struct trial {
     struct migbuf_planner_options options;
     struct migbuf_planner_guest *guest;
@@ -17,7 +17,7 @@ struct trial {
     void *block;
 };
 
-/* Room for `more` beside what runs. MIGBUF_E_NOMEM. */
+/* Memory for `more` beside what runs. MIGBUF_E_NOMEM. */
 int migbuf__trial_new(const struct migbuf_buffer *b, size_t more, struct trial *t);
 void migbuf__trial_free(const struct migbuf_buffer *b, struct trial *t);
 

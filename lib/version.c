@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* version: of the library that is running, which may be another than the headers were of. */
 #include "migbuf/version.h"
 
 #define TEXT_(x) #x

@@ -5,8 +5,8 @@
 usage: tests/mutants.py [--list] [NAME…]
 
 Each mutant is one change of one place. A test that passes all the same proves nothing of that mechanism: that is a failure
-here. A place that is no longer there is one as well: the table is to be mended with the code. Works on a copy; takes a few
-seconds for each mutant."""
+here. A place that is no longer there is one as well: the table is to be mended with the code (--list says which). Works on a
+copy; takes a few seconds for each mutant."""
 import os
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ RAM, RAM_MODEL, CONVERGENCE, HISTORY = "test_ram", "test_ram_model", "test_conve
 # name, file, what stands there, what stands there instead, the tests of which one has to notice
 MUTANTS = [
     # The throttle of a VM's disks
-    ("what was sent is not remembered", "disk_answer.c",
+    ("what was sent is not remembered", "disk_found.c",
      "        if (migbuf__config_same(&d->sent[k], config))\n            return 1;", "        if (!config)\n            return 1;",
      [DISK]),
     ("nothing is asked after an unknown outcome", "disk_answer.c",
@@ -33,22 +33,22 @@ MUTANTS = [
      "    n->refused = 1;\n    if (n)\n        return halt", [DISK, "test_disk"]),
     ("a refused disk is not looked for", "disk_answer.c", "        n->suspect = d->query = 1;\n        return 0;",
      "        n->suspect = 1;", [DISK, "test_disk"]),
-    ("nobody looks at the host's shared group", "disk_answer.c", "        take_for_hosts(d, n, config);\n    }\n}\n\n/* Whoever",
+    ("nobody looks at the host's shared group", "disk_found.c", "        take_for_hosts(d, n, config);\n    }\n}\n\n/* Whoever",
      "    }\n}\n\n/* Whoever", [DISK]),
     ("a group without limits gets what it was sent", "disk_next.c",
      "        d->sending = in_open_group ? migbuf__disk_open_group() : n->host;", "        d->sending = n->host;", [DISK]),
     ("a group that was opened is not emptied", "disk_next.c", "        if (n->held_open) {", "        if (0) {", [DISK]),
-    ("limits of several disks are taken for one's", "disk_answer.c",
+    ("limits of several disks are taken for one's", "disk_found.c",
      "    if (migbuf__disk_there(d) > 1) {", "    if (migbuf__disk_there(d) > 9) {", [DISK, "test_disk"]),
     ("a typed limit of unknown outcome is believed", "disk_answer.c", "            d->node[d->at].unsure = 1;", "            ;",
      ["test_disk"]),
-    ("a typed limit of unknown outcome is the host's", "disk_answer.c", "was_sent(d, config) || (n->unsure && !d->learnt)",
+    ("a typed limit of unknown outcome is the host's", "disk_found.c", "was_sent(d, config) || (n->unsure && !d->learnt)",
      "(n->unsure && !d->learnt)", [DISK]),
     ("a guest is let run without a look", "disk_next.c", "    if (!d->looked)\n        return MIGBUF_DISK_STATUS;\n", "", [DISK]),
     ("a stop is not written down beforehand", "disk_answer.c", "d->running ? d->now.stands : d->stopped && d->paused",
      "d->stopped && d->paused", [DISK]),
     ("a refused wish stays wanted", "disk_answer.c", "        d->now = d->before;\n", "", [DISK, "test_disk"]),
-    ("a restore does not look first", "disk.c", "    if (has_anything(d))\n        d->query = 1;", "    if (0)\n        d->query = 1;",
+    ("a restore does not look first", "disk_ask.c", "    if (migbuf__disk_has_anything(d))\n        d->query = 1;", "    if (0)\n        d->query = 1;",
      [DISK]),
     ("a text does not say that the guest stands", "disk_text.c", 'd->stopped ? "stands" : "runs"', '"runs"', [DISK]),
     ("a raise tells one disk", "disk_answer.c", "k < d->nodes && raised; k++", "k < d->nodes && raised && 0; k++", ["test_disk"]),
@@ -58,22 +58,22 @@ MUTANTS = [
     ("a coarser unit keeps the host's rate", "throttle_config.c", "m->iops_wr = less_often(m->iops_wr, coarser);", "", [LIMITS]),
     ("one host's limit is enough", "throttle_config.c", "    *to.rate = lower_limit(*to.rate, *other.rate);\n", "", [LIMITS]),
     # The buffer
-    ("older limits are forgotten", "buffer.c", "    keep_older(e, &old, b->now_ms + b->o.lag_ms);\n", "", [BUFFER]),
-    ("an unknown outcome is one that was carried out", "buffer.c", "        migbuf__buffer_doubt(e);\n        break;",
+    ("older limits are forgotten", "in_force.c", "    keep_older(e, old, until_ms);\n", "", [BUFFER]),
+    ("an unknown outcome is one that was carried out", "in_force.c", "        migbuf__in_force_doubt(e);\n        break;",
      "        break;", [BUFFER]),
-    ("a refused decision is in force", "buffer.c", "        e->now = e->before;\n        break;", "        break;", [BUFFER]),
-    ("files are as they were measured", "buffer.c", "fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing(e))",
-     "0", [BUFFER]),
-    ("a set passes no request", "buffer.c", "    e->set_request *= (double)disk_count;\n", "    e->set_request = 0;\n", [BUFFER]),
-    ("one set, however many disks", "buffer.c", "    e->set_request *= (double)disk_count;\n", "", [BUFFER, LAWS]),
-    ("a set empties no bucket", "buffer.c", "    e->set_s = BURST_S * (double)disk_count;\n", "", [BUFFER]),
-    ("who joins waits for nobody", "buffer.c", ".joining = !m->file_bytes,", ".joining = 0,", [CASES]),
-    ("a drain needs no room", "buffer.c", "    if (drains_ahead > e->drains_fit && b->o.policy", "    if (0 && b->o.policy", [BUFFER]),
-    ("Omega shrinks at once", "buffer.c", "    return smaller && b->o.policy != MIGBUF_POLICY_LITERAL && !fits(b, (double)capacity_bytes);",
+    ("a refused decision is in force", "in_force.c", "        e->now = e->before;\n        break;", "        break;", [BUFFER]),
+    ("files are as they were measured", "claims.c", "    return fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing_bytes);",
      "    return 0;", [BUFFER]),
-    ("a stop pours nothing", "buffer.c", " + e->pours + e->drained + e->poured;", " + e->drained + e->poured;", [BUFFER, LAWS]),
-    ("a drain that is over has poured nothing", "buffer.c", " + e->pours + e->drained + e->poured;", " + e->pours;", [BUFFER]),
-    ("no reserve for drains", "buffer.c", "    return fmin(e->queue * drains, missing_bytes);", "    return fmin(0 * drains, missing_bytes);", [BUFFER]),
+    ("a set passes no request", "buffer_add.c", "    e->set_request *= (double)disk_count;\n", "    e->set_request = 0;\n", [BUFFER]),
+    ("one set, however many disks", "buffer_add.c", "    e->set_request *= (double)disk_count;\n", "", [BUFFER, LAWS]),
+    ("a set empties no bucket", "buffer_add.c", "    e->set_s = MIGBUF__THROTTLE_BURST_S * (double)disk_count;\n", "", [BUFFER]),
+    ("who joins waits for nobody", "buffer_add.c", ".joining = !m->file_bytes,", ".joining = 0,", [CASES]),
+    ("a drain needs no room", "buffer.c", "    if (drains_ahead > e->drains_fit && b->options.policy", "    if (0 && b->options.policy", [BUFFER]),
+    ("Omega shrinks at once", "buffer.c", "    return smaller && b->options.policy != MIGBUF_POLICY_LITERAL && !migbuf__space_fits(b, (double)capacity_bytes);",
+     "    return 0;", [BUFFER]),
+    ("a stop pours nothing", "claims.c", " + e->pours + e->drained + e->poured;", " + e->drained + e->poured;", [BUFFER, LAWS]),
+    ("a drain that is over has poured nothing", "claims.c", " + e->pours + e->drained + e->poured;", " + e->pours;", [BUFFER]),
+    ("no reserve for drains", "claims.c", "    return fmin(e->queue * drains, ", "    return fmin(0 * drains, ", [BUFFER]),
     ("tables are refcounted by nobody", "limits.c", "    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;",
      "    *bytes = units * tables * c;", [LIMITS]),
     ("a refcount table never moves", "limits.c", "        table = table > 1 ? divide_up(table * 9, 2) + 1 : 1;\n", "", [BUFFER, LIMITS]),
@@ -83,59 +83,59 @@ MUTANTS = [
      "g->block_bytes;\n\n    return block", [LIMITS]),
     ("a text that was not carried out was", "buffer_text.c", "    if (e.open) /* saved", "    if (0) /* saved", [BUFFER]),
     ("a clock that began anew goes on", "buffer_text.c", "    if (now_ms < b->now_ms)\n        begin_anew", "    if (0)\n        begin_anew", [BUFFER]),
-    ("an outcome that is told has landed before", "buffer.c", "            e->older[k].until_ms = MIGBUF__LANDED;", "            e->older[k].until_ms = 0;", [BUFFER]),
-    ("what is found may not be set again", "buffer.c", "    e->found_sets = found.units != e->now.units ||", "    e->found_sets = 0 && found.units != e->now.units &&", [BUFFER, LAWS]),
-    ("a claimed Omega gives more away", "buffer.c", "        return 0;\n    migbuf_throttle_shave", "        total = 0;\n    migbuf_throttle_shave", [BUFFER]),
-    ("nothing is pending", "buffer.c", "    return fmin(growth_of(e, rate, b->o.lag_ms / 1000.0, sets, 1), missing_bytes);", "    return fmin(0, missing_bytes);", [BUFFER]),
-    ("everybody may write what is left", "buffer.c", "            e->budget = b->level;\n", "", [BUFFER]),
-    ("an unknown guest is not floored", "buffer.c", "    return e->least_units > 2 ? e->least_units : 2;", "    return 1;", [BUFFER]),
+    ("an outcome that is told has landed before", "in_force.c", "            e->older[k].until_ms = MIGBUF__LANDED;", "            e->older[k].until_ms = 0;", [BUFFER]),
+    ("what is found may not be set again", "in_force.c", "    e->found_sets = found.units != e->now.units ||", "    e->found_sets = 0 && found.units != e->now.units &&", [BUFFER, LAWS]),
+    ("a claimed Omega gives more away", "space.c", "        return 0;\n    migbuf_throttle_shave", "        total = 0;\n    migbuf_throttle_shave", [BUFFER]),
+    ("nothing is pending", "claims.c", "    return fmin(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);", "    return fmin(0, missing_bytes);", [BUFFER]),
+    ("everybody may write what is left", "space.c", "            e->budget = b->level;\n", "", [BUFFER]),
+    ("an unknown guest is not floored", "claims.c", "    return e->least_units > 2 ? e->least_units : 2;", "    return 1;", [BUFFER]),
     # Each of these has a case of its own
-    ("who was told to stop is not let run", "buffer.c", " && (e->before.paused || e->pours));", " && e->before.paused);", [CASES]),
-    ("what a file holds was not written", "buffer.c", "fmax(d->units_bytes - last.units_bytes, grown) : grown;",
+    ("who was told to stop is not let run", "decide.c", " && (e->before.paused || e->pours));", " && e->before.paused);", [CASES]),
+    ("what a file holds was not written", "learn.c", "fmax(d->units_bytes - last.units_bytes, grown) : grown;",
      "fmax(d->units_bytes - last.units_bytes, grown) : 0;", [CASES]),
-    ("a first interval is a sixtieth of a mean", "buffer.c", "        d->forecast.rate = d->forecast.peak;\n", "        ;\n", [CASES]),
-    ("nobody begins with a part", "buffer.c", " && e->budget > first) {", " && e->budget > first && 0) {", [CASES]),
+    ("a first interval is a sixtieth of a mean", "learn.c", "        d->forecast.rate = d->forecast.peak;\n", "        ;\n", [CASES]),
+    ("nobody begins with a part", "policy_planner.c", " && e->budget > first) {", " && e->budget > first && 0) {", [CASES]),
     ("counters that are missing are 0", "buffer.c", "    if ((m->writes && !s->writes) ||", "    if (0 && (m->writes && !s->writes) ||", [CASES, LAWS]),
     ("one missing counter is none", "buffer.c", "!s->writes) || (m->written_bytes && !s->written_bytes)", "!s->writes) && (m->written_bytes && !s->written_bytes)", [CASES, LAWS]),
-    ("missing counters teach the ratio", "buffer.c", "    if (!is_told(e) || e->step", "    if (e->step", [CASES]),
-    ("missing counters teach the forecast", "buffer.c", "    if (!is_told(e) || interval_s", "    if (interval_s", [CASES]),
-    ("who explores takes all", "buffer.c", "(!e->observed.known || (e->plan.cut && isinf(e->plan.rate)))", "!e->observed.known", [CASES]),
+    ("missing counters teach the ratio", "learn.c", "    if (!is_told(e) || e->step", "    if (e->step", [CASES]),
+    ("missing counters teach the forecast", "learn.c", "    if (!is_told(e) || interval_s", "    if (interval_s", [CASES]),
+    ("who explores takes all", "policy_planner.c", "(!e->observed.known || (e->plan.cut && isinf(e->plan.rate)))", "!e->observed.known", [CASES]),
     ("a queue that is not known is none", "limits.c",
      "        k.queue_bytes = drain_of(g, DEEPEST_QUEUE, LARGEST_REQUEST);", "        k.queue_bytes = 0;", [CASES]),
-    ("a refusal does not say what is not known", "buffer.c", "    if (2 * caution > need)", "    if (0)", [CASES]),
+    ("a refusal does not say what is not known", "buffer_add.c", "    if (2 * caution > need)", "    if (0)", [CASES]),
     ("the ratio's clock is lost", "buffer_text.c", "    e->learnt_at_ms = migbuf__read_number(r, 0, UINT64_MAX);",
      "    e->learnt_at_ms = migbuf__read_number(r, 0, UINT64_MAX) * 0 + 80000;", [CASES]),
     ("the forecast's clock is lost", "buffer_text.c", "    d->at_ms = migbuf__read_number(r, 0, UINT64_MAX);",
      "    d->at_ms = migbuf__read_number(r, 0, UINT64_MAX) * 0 + 80000;", [CASES]),
-    ("no limit is no growth", "buffer.c", "MIGBUF__UNLIMITED_UNITS ? device :", "MIGBUF__UNLIMITED_UNITS ? 0 * device :", [CASES]),
-    ("a lower limit may be too low", "buffer.c", "        e->now.units = further > least ? further : least;",
+    ("no limit is no growth", "in_force.c", "MIGBUF__UNLIMITED_UNITS ? device :", "MIGBUF__UNLIMITED_UNITS ? 0 * device :", [CASES]),
+    ("a lower limit may be too low", "decide.c", "        e->now.units = further > least ? further : least;",
      "        e->now.units = further > 1 || !least ? further : 1;", [CASES]),
-    ("policy literal knows of stalls", "buffer.c", "least = b->o.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units,",
+    ("policy literal knows of stalls", "decide.c", "least = b->options.policy == MIGBUF_POLICY_LITERAL ? 1 : e->least_units,",
      "least = e->least_units,", [CASES]),
-    ("policy literal forgets nothing", "buffer.c", "            b->e[i].olders = b->e[i].drained = 0;\n", "            ;\n", [CASES]),
-    ("more than QEMU takes is found", "buffer.c", "    if (units > (uint64_t)MIGBUF__QEMU_VALUE_MAX)\n        return MIGBUF_E_RANGE;\n", "", [CASES]),
-    ("files of any size come in", "buffer.c", " ||\n        given->file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)", ")", [CASES]),
+    ("policy literal forgets nothing", "tick.c", "            b->entries[i].olders = b->entries[i].drained = 0;\n", "            ;\n", [CASES]),
+    ("more than QEMU takes is found", "in_force.c", "    if (units > MIGBUF__THROTTLE_VALUE_MAX)\n        return MIGBUF_E_RANGE;\n", "", [CASES]),
+    ("files of any size come in", "buffer_add.c", " ||\n        given->file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)", ")", [CASES]),
     ("a file holds data only", "limits.c", "        k.extra_bytes = UNKNOWN_EXTRA;", "        k.extra_bytes = 0;", [CASES, LIMITS]),
     ("every file has an end", "limits.c", "    if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE || *bytes", "    if (*bytes", [CASES, LIMITS]),
     ("a unit may be half a block", "limits.c", "    return block > g->subcluster_bytes ? block : g->subcluster_bytes;",
      "    return block ? g->subcluster_bytes : block;", [LIMITS]),
     ("a large unit has one table", "limits.c", "    tables = (double)divide_up(unit_of(g), reach_of(g));", "    tables = 1;", [LIMITS]),
     ("66048 bytes are aligned", "limits.c", "        g->request_bytes % unit_of(g))", "        g->request_bytes % 512)", [LIMITS]),
-    ("who comes does not see what is on its way", "buffer.c", "most_of(e) + pending_of(b, e, missing(e) - reserve_of(e, missing(e))));",
-     "most_of(e));", [CASES]),
-    ("what nobody answered waits for ever", "buffer.c", "    e->open &= kept > 0;", "    e->open &= 1;", [CASES]),
-    ("a guest is paused with a limit", "buffer.c", "        stand(b, e);\n        return MIGBUF_ACTION_PAUSE;", "        return MIGBUF_ACTION_PAUSE;", [CASES]),
+    ("who comes does not see what is on its way", "space.c", "files + migbuf__pending_of(b, e, migbuf__missing(e) - migbuf__reserve_of(e, files)));",
+     "files);", [CASES]),
+    ("what nobody answered waits for ever", "in_force.c", "    e->open &= kept > 0;", "    e->open &= 1;", [CASES]),
+    ("a guest is paused with a limit", "decide.c", "        stand(b, e);\n        return MIGBUF_ACTION_PAUSE;", "        return MIGBUF_ACTION_PAUSE;", [CASES]),
     ("what nobody has seen is not saved", "buffer_text.c", "bits(e->unseen), bits(e->reserve)", "bits(0.0), bits(e->reserve)", [CASES]),
     ("what is claimed is not saved", "buffer_text.c", "bits(e->pending), bits(e->claim)", "bits(0.0), bits(0.0)", [CASES]),
     ("who is to stand wrote nothing in a lost time", "buffer_text.c", "        writes |= e->older[k].units > 0;\n", "", [CASES, LAWS]),
-    ("a sample may be from the future", "buffer.c", "        if (*at != MIGBUF__NEVER && (*at > now_ms ||", "        if (*at != MIGBUF__NEVER && known && (*at > now_ms ||", [CASES]),
-    ("no limit is the highest", "buffer.c", "    return rate_of(e, a) > rate_of(e, b) ? a : b;", "    return a > b ? a : b;", [CASES]),
-    ("without a lag all lands at once", "buffer.c", " || (e->unknown && !b->o.lag_ms);", ";", [CASES]),
-    ("without a lag no bucket is found empty", "buffer.c", "e->now.limited && e->unseen <= 0)", "e->now.limited)", [CASES]),
-    ("rounding pauses somebody", "buffer.c", "    if (!literal && units < lowest_units(e) &&", "    if (0 && units < lowest_units(e) &&", [CASES]),
-    ("what nobody has seen was no rewrite", "buffer.c", "migbuf_forecast_remaining(f, (double)files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
+    ("a sample may be from the future", "tick.c", "        if (*at != MIGBUF__NEVER && (*at > now_ms ||", "        if (*at != MIGBUF__NEVER && known && (*at > now_ms ||", [CASES]),
+    ("no limit is the highest", "in_force.c", "    return rate_of(e, a) > rate_of(e, b) ? a : b;", "    return a > b ? a : b;", [CASES]),
+    ("without a lag all lands at once", "in_force.c", " || (e->unknown && !b->options.lag_ms);", ";", [CASES]),
+    ("without a lag no bucket is found empty", "claims.c", "e->now.limited && e->unseen <= 0)", "e->now.limited)", [CASES]),
+    ("rounding pauses somebody", "decide.c", "    if (!literal && units < migbuf__lowest_units(e) &&", "    if (0 && units < migbuf__lowest_units(e) &&", [CASES]),
+    ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf_forecast_remaining(f, (double)migbuf__files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
-    ("what has no room is given away", "buffer.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
+    ("what has no room is given away", "space.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
     # Memory
     ("a cancel goes into post-copy", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->continued ||", [RAM, RAM_MODEL]),
     ("a cancel goes after post-copy was asked for", "ram.c", "phase == MIGBUF_RAM_PHASE_ACTIVE) && !r->post_sent;",
@@ -211,9 +211,13 @@ def main(arguments):
         print(__doc__)
         return 0
     if "--list" in arguments:
-        for name, unit, _, _, tests in MUTANTS:
-            print("%-50s %s: %s" % (name, unit, " or ".join(tests)))
-        return 0
+        lost = 0
+        for name, unit, old, _, tests in MUTANTS:
+            with open("%s/lib/%s" % (ROOT, unit)) as f:
+                places = f.read().count(old)
+            lost += places != 1
+            print("%-50s %s: %s%s" % (name, unit, " or ".join(tests), "" if places == 1 else " - its place is %d times there" % places))
+        return lost > 0
     chosen = [m for m in MUTANTS if not arguments or m[0] in arguments]
     unknown = set(arguments) - {m[0] for m in MUTANTS}
     if unknown:

@@ -118,12 +118,8 @@ struct migbuf_planner_plan {
 
 /** Scratch. A record; its content means nothing to a caller. */
 struct migbuf_planner_slot {
-    double a; /**< scratch */
-    double b; /**< scratch */
-    double c; /**< scratch */
-    double d; /**< scratch */
-    uint64_t i; /**< scratch */
-    uint64_t j; /**< scratch */
+    double number[4];  /**< scratch */
+    uint64_t index[2]; /**< scratch */
 };
 
 /** What all share. Fill with migbuf_planner_options_init; `size` first: it may grow. */

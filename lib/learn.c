@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* learn: what a guest's measurements teach: growth per unit (paper), its forecast (planner), and how long QEMU's bucket lets
+ * it wait for what grew no file. Learns nothing from counters that did not come, and says nothing of what a guest may do. */
+#include "learn.h"
+#include "claims.h"
+#include <math.h>
+
+#define SHORTEST_S 0.05 /* a shorter interval shows bursts, not rates */
+
+/* Every disk's counters are of its last sample. */
+static int is_told(const struct entry *e)
+{
+    return !(~e->observed.told << (64 - e->disk_count));
+}
+
+/* Growth per unit since the last time, of all its disks together. Where bytes and requests are limited side by side a unit
+ * is not one thing, and the worst case stays. */
+void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
+{
+    double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000;
+    double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
+    struct measured sum = { 0 };
+
+    if (!is_told(e) || e->step != e->unit || interval_s < SHORTEST_S)
+        return;
+    for (uint32_t k = 0; k < e->disk_count; k++) {
+        sum.file_bytes += e->measured[k].file_bytes;
+        sum.writes += e->measured[k].writes;
+        sum.written_bytes += e->measured[k].written_bytes;
+    }
+    e->learnt_at_ms = b->now_ms;
+    if (!sum.writes && !sum.written_bytes) /* not told yet */
+        return;
+    migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, units_per_s,
+                         e->request / (double)e->unit);
+}
+
+/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
+ * planner's rates are of what is written anyway: its ratio stays 1. */
+double migbuf__ratio_of(const struct entry *e)
+{
+    return e->phase == MIGBUF_PHASE_MIRROR ? 1 : e->growth.ratio;
+}
+
+/* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
+ * waits; one that is lowered empties the bucket too, but who waits already goes on waiting. */
+void migbuf__learn_owed(const struct migbuf_buffer *b, struct entry *e)
+{
+    struct owed last = e->owed, *o = &e->owed;
+    double before = last.again || last.units < e->now.units ? 0 : last.seconds, written, grown;
+
+    if (!is_told(e))
+        return;
+    *o = (struct owed){ .file_bytes = migbuf__files_of(e), .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        o->written_bytes += e->measured[k].written_bytes;
+    if (!last.known || !last.written_bytes || o->written_bytes < last.written_bytes || !o->units)
+        return;
+    written = (double)(o->written_bytes - last.written_bytes);
+    grown = o->file_bytes > last.file_bytes ? (double)(o->file_bytes - last.file_bytes) : 0;
+    o->seconds = fmax(0, before + (written - grown) / ((double)o->units * (double)e->unit) -
+                             (double)(o->at_ms - last.at_ms) / 1000);
+}
+
+int migbuf__waits_too_long(const struct migbuf_buffer *b, const struct entry *e)
+{
+    return e->owed.seconds * 1000 > (migbuf__max_stall_ms(&b->options));
+}
+
+static double limit_in_force(const struct entry *e)
+{
+    double limit = (double)e->now.units * (double)e->unit;
+
+    return e->now.limited && limit < e->device ? limit : INFINITY;
+}
+
+/* Nothing of an overlay has been seen yet: a guest that writes to its base teaches nothing. */
+static int has_begun(const struct entry *e)
+{
+    uint64_t any = 0;
+
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        any |= e->measured[k].file_bytes | e->measured[k].writes | e->measured[k].written_bytes;
+    return any != 0;
+}
+
+/* What was written and what grew since the last tick goes into the forecast. A file that grew was written to: also what it
+ * held before its counters were first told. */
+void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e)
+{
+    struct observed *d = &e->observed, last = *d;
+    double interval_s = (double)(b->now_ms - d->at_ms) / 1000, written, grown;
+
+    if (!has_begun(e))
+        d->at_ms = b->now_ms;
+    if (!is_told(e) || interval_s < SHORTEST_S || d->at_ms == b->now_ms)
+        return;
+    d->units_bytes = 0;
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        d->units_bytes += fmax((double)e->measured[k].writes * (double)e->unit, (double)e->measured[k].written_bytes);
+    d->file_bytes = (double)migbuf__files_of(e);
+    d->at_ms = b->now_ms;
+    d->known = 1;
+    grown = fmax(0, d->file_bytes - last.file_bytes);
+    written = last.known ? fmax(d->units_bytes - last.units_bytes, grown) : grown;
+    migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
+    if (!last.known && !(last.forecast.rate > 0)) /* the first that is known of it, and no part of a mean */
+        d->forecast.rate = d->forecast.peak;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* policy_planner: budgets by the plan: growth against the time when each file will be deleted. Describes what runs to the
+ * planner, and takes its rates as budgets. That all budgets fit is space.c's: what is promised does not hang on a forecast.
+ *
+ * The planner's rates are of unit bytes written; a budget of one unit lets `step` through. */
+#include "policy.h"
+#include "claims.h"
+#include "learn.h"
+#include "space.h"
+#include <math.h>
+
+#define FIRST_PART 16      /* of what is free: most that a guest of which nothing is known gets until it is known */
+#define UNKNOWN_LINK 125e6 /* bytes/s: whoever cannot say better is planned as 1 Gbit/s */
+
+static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
+{
+    const struct migbuf_forecast *f = &e->observed.forecast;
+
+    *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_MIRROR,
+                                        .place = e->plan.place, .weight = e->weight, .file_bytes = migbuf__most_of(e),
+                                        .need_bytes = e->plan.need_bytes, .growth_ratio = f->growth_ratio,
+                                        .rate = f->rate, .peak = f->peak };
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        g->left_bytes += (double)e->measured[k].remaining_bytes;
+    /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
+    migbuf_forecast_remaining(f, (double)migbuf__files_of(e), migbuf__missing(e), &g->remaining);
+}
+
+/* U to plan with: its mean, before the first tick what was told, before that what most links are. */
+static double planned_speed(const struct link *l)
+{
+    if (l->mean.mean > 0)
+        return migbuf_link_mean(&l->mean);
+    return l->bytes_per_s ? fmax((double)l->bytes_per_s, MIGBUF_LINK_LEAST) : UNKNOWN_LINK;
+}
+
+void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
+                              struct migbuf_planner_link *links, struct migbuf_planner_guest *guests)
+{
+    migbuf_planner_options_init(o, sizeof *o);
+    o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
+    o->interval_s = b->options.interval_ms / 1000.0;
+    o->floor = (double)b->options.floor_bytes_per_s;
+    for (uint32_t k = 0; k < b->links_count; k++)
+        links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->entries[i];
+
+        describe_guest(e, &guests[i]);
+        links[e->link_at].flow_bytes_per_s = fmax(links[e->link_at].flow_bytes_per_s, e->flow);
+        o->capacity_bytes = fmax(0, o->capacity_bytes - migbuf__reserve_of(e, migbuf__most_of(e)));
+    }
+}
+
+/* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
+ * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. Of whom
+ * nothing has been seen yet, or who has less than its demand and is let explore, a sixteenth must do: what it takes cannot be
+ * taken back. */
+static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
+{
+    double in_force = (double)(e->now.units * e->step), band = b->options.hysteresis_percent / 100.0;
+    double free_bytes = fmax(0, (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins));
+    double window_s = e->amplification * (b->late_interval_s + e->set_s), first = free_bytes / FIRST_PART / window_s;
+
+    e->share = migbuf__link_share(b, e);
+    e->curve = e->hard_cap = INFINITY;
+    e->clamped = e->below_lenders = e->budget = e->plan.rate * (double)(e->step / e->unit);
+    e->reason = isinf(e->plan.rate) ? MIGBUF_REASON_FREE : e->plan.cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
+    if (e->budget < migbuf__floor_of(b, e, 1))
+        e->budget = migbuf__floor_of(b, e, 1);
+    if (fabs(e->budget - in_force) <= band * in_force)
+        e->budget = in_force;
+    if ((!e->observed.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
+        e->budget = fmax(first, migbuf__floor_of(b, e, 1));
+        e->reason = MIGBUF_REASON_FIRST;
+    }
+    e->budget = fmin(e->budget, fmax(free_bytes / window_s, (double)(migbuf__lowest_units(e) * e->step)));
+}
+
+int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
+{
+    struct migbuf_planner_options o;
+    int rc;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        migbuf__learn_forecast(b, &b->entries[i]);
+    migbuf__planner_describe(b, &o, s->link, s->guest);
+    rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->entries[i].plan = s->plan[i];
+        clamp_by_plan(b, &b->entries[i]);
+    }
+    migbuf__space_clamp(b, s);
+    return 0;
+}

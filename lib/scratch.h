@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* scratch: the memory of a tick. Nothing in it outlives the tick. */
+#ifndef MIGBUF_LIB_SCRATCH_H
+#define MIGBUF_LIB_SCRATCH_H
+#include "buffer.h"
+
+/* One of each per migration where nothing else is said. */
+struct scratch {
+    struct migbuf_bins_view *views;
+    double *clamped, *below_lenders; /* paper: what its lenders have to stay above, and what they leave */
+    double *amount, *weight;         /* what migbuf_throttle_shave takes */
+    size_t *first, *order;           /* edges of the lenders: one more than there are migrations; twice as many */
+    struct migbuf_planner_guest *guest;
+    struct migbuf_planner_plan *plan;
+    struct migbuf_planner_slot *slot; /* one per migration and one per link, of which there are no more */
+    struct migbuf_planner_link *link;
+    uint32_t *looks_at;
+};
+
+size_t migbuf__scratch_bytes(size_t count);
+struct scratch migbuf__scratch_of(const struct migbuf_buffer *b);
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* space: all migrations together in Ω. Keeps the invariant the library is there for:
+ *
+ *   I1   sum of (files + unseen + reserve + pending + claim) <= Ω    after each tick, in each policy but `literal`
+ *
+ * migbuf__space_clamp keeps it: it cuts all budgets to one level, at which the claims fit beside the rest. Where the rest
+ * alone is too much (Ω was made smaller, or another hand has written), there is no such level, and all are to stop. The
+ * terms are claims.c's, the proof stands in migbuf/buffer.h. Where a budget comes from is not asked here. */
+#include "space.h"
+#include "claims.h"
+#include "learn.h"
+#include <math.h>
+
+/* What is there */
+
+/* What could be cut to: the others' files, what may be written until it is cut, reserves and smallest limits. */
+double migbuf__space_free(const struct migbuf_buffer *b)
+{
+    double have = (double)migbuf__bins_capacity(b->bins);
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->entries[i];
+        double files = migbuf__most_of(e);
+
+        have -= migbuf__least_bytes(b, e, files + migbuf__pending_of(b, e, migbuf__missing(e) - migbuf__reserve_of(e, files)));
+    }
+    return have;
+}
+
+double migbuf__space_reach(const struct migbuf_buffer *b)
+{
+    double bytes = 0;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        bytes += migbuf__reach_of(b, &b->entries[i]);
+    return bytes;
+}
+
+int migbuf__space_fits(const struct migbuf_buffer *b, double capacity)
+{
+    return migbuf__space_reach(b) <= capacity + 1; /* sums of fractions of bytes */
+}
+
+int migbuf__space_is_short(const struct migbuf_buffer *b)
+{
+    return (double)migbuf_bins_used(b->bins) + b->unseen + b->reserve > (double)migbuf__bins_capacity(b->bins);
+}
+
+/* The last clamp */
+
+/* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
+ * others' growth; where it is not free yet, it is kept from them until it is. */
+static void free_for_growth(struct migbuf_buffer *b)
+{
+    double total = (double)migbuf__bins_capacity(b->bins), least = 0, waits = 0;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct entry *e = &b->entries[i];
+        double files = migbuf__most_of(e);
+
+        e->reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
+        e->pending = migbuf__pending_of(b, e, migbuf__missing(e) - e->reserve);
+        b->reserve += e->reserve;
+        b->pending += e->pending;
+        b->unseen += e->unseen;
+        total -= files + e->reserve + e->pending;
+        if (!e->joining)
+            least += migbuf__least_bytes(b, e, files) - files - e->reserve;
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct entry *e = &b->entries[i];
+        double need = e->joining ? migbuf__least_bytes(b, e, 0) : 0;
+
+        if (!e->joining)
+            continue;
+        if (need > total - least - waits) {
+            waits += need;
+            continue;
+        }
+        e->joining = 0;
+        e->reserve = migbuf__reserve_of(e, migbuf__most_of(e));
+        b->reserve += e->reserve;
+        total -= e->reserve;
+        least += need - e->reserve;
+    }
+    /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
+    b->grantable = fmin(total, fmax(total - waits, least * (1 + 1e-9)));
+}
+
+/* The level at which all claims fit, where each is bounded by the better way at its budget, or at `cut` if that is less. */
+static double level_at(struct migbuf_buffer *b, const struct scratch *s, double cut)
+{
+    double total = b->grantable, level;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct entry *e = &b->entries[i];
+        double ratio = migbuf__ratio_of(e), most = fmin(e->budget, e->device * ratio);
+        double left = e->joining ? 0 : migbuf__missing(e) - e->reserve - e->pending;
+        double at = fmax(fmin(most, cut) / ratio, (double)(migbuf__lowest_units(e) * e->step));
+        double fixed = migbuf__claim_of(b, e, at, left, &s->weight[i]);
+
+        s->weight[i] /= ratio;
+        s->amount[i] = fmin(s->weight[i] * most, left - fixed);
+        e->claim = fixed;
+        total -= fixed;
+    }
+    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
+        return 0;
+    migbuf_throttle_shave(s->amount, s->weight, b->count, total, s->order, &level);
+    return level;
+}
+
+/* The last clamp: one level for all, so that what can be written fits into what is free. Which bound of the metadata is
+ * the better one hangs on the level: at a low one another than at a high one. */
+void migbuf__space_clamp(struct migbuf_buffer *b, const struct scratch *s)
+{
+    double high, low;
+
+    free_for_growth(b);
+    b->level = high = level_at(b, s, INFINITY);
+    if (high < INFINITY) {
+        b->level = low = level_at(b, s, high);
+        if (low < high)
+            b->level = level_at(b, s, INFINITY);
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct entry *e = &b->entries[i];
+
+        if (e->budget > b->level && migbuf__missing(e) > 0) { /* a file that is whole cannot grow */
+            e->budget = b->level;
+            e->reason = MIGBUF_REASON_SPACE;
+        }
+        e->claim += fmin(s->amount[i], s->weight[i] * e->budget);
+    }
+}
