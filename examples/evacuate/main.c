@@ -2,6 +2,7 @@
 /* evacuate: moves N writing VMs through one small buffer and proves that nothing was lost. Wiring only: options, the
  * two runs, what is written where, and that nothing is left behind. */
 #include "command.h"
+#include "extension.h"
 #include "state.h"
 #include "summary.h"
 #include "svg.h"
@@ -24,10 +25,8 @@ struct program {
     char kernel[512];
     int signals;
     struct picture *picture;
-    struct trace *trace;
     struct state state;
     bool resuming, finished; /* what --state found */
-    char trace_path[300];
     struct run contrast, run;
     bool contrasted;
     json_t *summary;
@@ -58,7 +57,8 @@ static int find_guest(struct program *p, char error[FAIL_SIZE])
     } else {
         self[n < 0 ? 0 : n] = 0;
         slash = strrchr(self, '/');
-        snprintf(p->kernel, sizeof p->kernel, "%.*s/guest.elf", slash ? (int)(slash - self) : 1, slash ? self : ".");
+        snprintf(p->kernel, sizeof p->kernel, "%.*s/%s", slash ? (int)(slash - self) : 1, slash ? self : ".",
+                 extension.guest);
     }
     return access(p->kernel, R_OK) ? fail(error, "--guest %s: %s", p->kernel, strerror(errno)) : 0;
 }
@@ -99,14 +99,8 @@ static void remove_directory(struct program *p)
         fprintf(p->out, "%s: could not be removed: %s\n", p->directory, strerror(errno));
 }
 
-static bool is_new(const char *now, const char *then)
-{
-    return now && (!then || strcmp(now, then) != 0);
-}
-
 /*
- * Back to a run that was killed: its options hold, and what is said now about reports. A log goes to another file, for
- * what the first program wrote is worth keeping.
+ * Back to a run that was killed: its options hold, and what is said now about reports.
  */
 static int take_up(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
 {
@@ -129,18 +123,10 @@ static int take_up(struct program *p, int argc, char *const argv[], char error[F
                     "--state %s: it holds %s run with other options; --state alone %s, --end %s %s it", now.state,
                     p->finished ? "a finished" : "an unfinished", p->finished ? "tells of it" : "finishes it", now.state,
                     p->finished ? "removes" : "ends");
-    if (p->finished && (is_new(now.svg, then.svg) || is_new(now.trace, then.trace)))
-        return fail(error, "--state %s: this run is over, another --svg or --trace comes too late; --end %s removes it",
-                    now.state, now.state);
-    p->options.injection = now.injection;
-    p->options.inject_at = now.inject_at;
-    p->options.inject_after_ms = now.inject_after_ms;
-    if (p->options.trace && !now.trace) {
-        snprintf(p->trace_path, sizeof p->trace_path, "%.280s.%llu", p->options.trace,
-                 (unsigned long long)json_integer_value(json_object_get(p->state.file, "restarts")) + 1);
-        p->options.trace = p->trace_path;
-    }
-    return 0;
+    if (p->finished && now.svg && (!then.svg || strcmp(now.svg, then.svg)))
+        return fail(error, "--state %s: this run is over, another --svg comes too late; --end %s removes it", now.state,
+                    now.state);
+    return extension_resume(&then, &now, &p->options, &p->state, p->finished, error);
 }
 
 static int open_state(struct program *p, int argc, char *const argv[], char error[FAIL_SIZE])
@@ -178,7 +164,7 @@ static int prepare(struct program *p, int argc, char *const argv[], char error[F
     if (p->finished)
         return 0;
     if (find_guest(p, error) || check(p, error) || (!p->resuming && volume_private_mounts(error)) ||
-        trace_open(p->options.trace, &p->trace, error))
+        extension_open(&p->options, error))
         return -1;
     return 0;
 }
@@ -191,7 +177,7 @@ static int resume(struct program *p)
     if (!p->picture)
         return fail(p->run.error, "out of memory");
     snprintf(directory, sizeof directory, "%s/run", p->directory);
-    if (run_resume(&p->run, &p->options, directory, p->kernel, p->trace, p->picture, p->signals, &p->state))
+    if (run_resume(&p->run, &p->options, directory, p->kernel, p->picture, p->signals, &p->state))
         return -1;
     run_loop(&p->run);
     run_check(&p->run);
@@ -227,7 +213,7 @@ static bool do_run(struct program *p, struct run *run, enum policy policy, bool 
     snprintf(line, sizeof line, "policy %s: starting %u guests",
              options_policy_text(policy, p->options.fixed_bytes_per_s, text), p->options.vms);
     picture_say(p->picture, line);
-    if (run_begin(run, &p->options, policy, contrast, directory, p->kernel, contrast ? NULL : p->trace, p->picture,
+    if (run_begin(run, &p->options, policy, contrast, directory, p->kernel, p->picture,
                   p->signals, p->options.state ? &p->state : NULL)) {
         run_end(run);
         return false;
@@ -262,12 +248,6 @@ static int write_json(struct program *p, FILE *out)
 static int write_svg(struct program *p, FILE *out)
 {
     return p->contrasted ? svg_contrast(p->run.record, p->contrast.record, out) : svg_timeline(p->run.record, out);
-}
-
-static int write_curves(struct program *p, FILE *out)
-{
-    (void)p;
-    return svg_curves(out);
 }
 
 /* The contrast may be interrupted too, or find that QEMU migrates none of them, or runs none; then that was all, and what it
@@ -320,11 +300,8 @@ static int report(struct program *p)
         rc |= write_file(p, p->options.svg, "svg", write_svg);
     if (p->options.json_wanted)
         rc |= write_file(p, p->options.json, "json", write_json);
-    if (trace_close(p->trace, error)) {
-        fprintf(stderr, "evacuate: --trace %s: %s\n", p->options.trace, error);
-        rc = -1;
-    }
-    p->trace = NULL;
+    if (extension_close(error))
+        rc = fprintf(stderr, "evacuate: %s\n", error);
     if (p->contrasted)
         summary_contrast(&p->contrast, p->out);
     summary_links(&p->run, p->out);
@@ -397,7 +374,7 @@ static int evacuate(struct program *p, int argc, char *const argv[])
     }
     run_free(&p->contrast);
     run_free(&p->run);
-    trace_close(p->trace, error);
+    extension_close(error);
     return status;
 }
 
@@ -405,6 +382,7 @@ int main(int argc, char *argv[])
 {
     static struct program program;
     char error[FAIL_SIZE];
+    int status;
 
     switch (options_read(&program.options, argc, argv, error)) {
     case OPTIONS_HELP:
@@ -419,14 +397,8 @@ int main(int argc, char *argv[])
     default:
         break;
     }
-    if (program.options.replay)
-        return trace_replay(program.options.replay, stdout) ? EXIT_FAILED : 0;
-    if (command_check_output("curves", program.options.curves, error)) {
-        fprintf(stderr, "evacuate: %s\n", error);
-        return EXIT_WRONG;
-    }
-    if (program.options.curves)
-        return write_file(&program, program.options.curves, "curves", write_curves) ? EXIT_FAILED : 0;
+    if (extension_instead(&program.options, &status))
+        return status;
     if (program.options.end) {
         if (!state_end(program.options.end, stdout, error))
             return 0;

@@ -3,6 +3,7 @@
  * few seconds and with every seed, and fit with one. */
 #include "options.h"
 #include "command.h"
+#include "extension.h"
 #include "numbers.h"
 #include <errno.h>
 #include <getopt.h>
@@ -22,16 +23,10 @@ static bool read_policy(struct options *o, const char *text)
         o->policy = POLICY_PAPER;
     else if (!strcmp(text, "planner"))
         o->policy = POLICY_PLANNER;
-    else if (!strcmp(text, "literal"))
-        o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "none"))
         o->policy = POLICY_NONE;
-    else if (!strcmp(text, "mirror"))
-        o->policy = POLICY_MIRROR;
-    else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
-        o->policy = POLICY_FIXED;
     else
-        return false;
+        return extension_read_policy(o, text);
     return true;
 }
 
@@ -81,27 +76,6 @@ static bool read_device(struct options *o, const char *text)
     return false;
 }
 
-static bool read_injection(struct options *o, const char *text)
-{
-    static const struct {
-        const char *name;
-        enum injection injection;
-    } known[] = { { "interrupt@", INJECT_INTERRUPT },         { "kill-source@", INJECT_KILL_SOURCE },
-                  { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
-                  { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
-                  { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE } };
-
-    if (!strcmp(text, "lose"))
-        o->injection = INJECT_LOSE;
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-        if (!strncmp(text, known[k].name, strlen(known[k].name))) {
-            o->injection = known[k].injection;
-            o->inject_at = text + strlen(known[k].name);
-            return migration_find_step(o->inject_at, strlen(o->inject_at)) != NULL;
-        }
-    return o->injection == INJECT_LOSE;
-}
-
 /* The options */
 
 enum {
@@ -113,29 +87,21 @@ enum {
     OPTION_DISK,
     OPTION_DISKS,
     OPTION_DEVICE,
-    OPTION_METHOD,
     OPTION_TICK,
     OPTION_POLICY,
     OPTION_ADMISSION,
-    OPTION_WINDOW,
     OPTION_SEED,
     OPTION_PATTERN,
     OPTION_QD,
     OPTION_PACE,
     OPTION_JSON,
     OPTION_SVG,
-    OPTION_TRACE,
-    OPTION_REPLAY,
-    OPTION_CURVES,
     OPTION_WORK_DIR,
     OPTION_STATE,
     OPTION_END,
-    OPTION_OVERLAY,
     OPTION_KEEP_DIR,
     OPTION_QEMU,
     OPTION_GUEST,
-    OPTION_INJECT,
-    OPTION_INJECT_AFTER,
     OPTION_VERSION
 };
 
@@ -148,33 +114,27 @@ static const struct option names[] = {
     { "disk", required_argument, NULL, OPTION_DISK },
     { "disks", required_argument, NULL, OPTION_DISKS },
     { "device", required_argument, NULL, OPTION_DEVICE },
-    { "method", required_argument, NULL, OPTION_METHOD },
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "admission", required_argument, NULL, OPTION_ADMISSION },
-    { "window", required_argument, NULL, OPTION_WINDOW },
     { "seed", required_argument, NULL, OPTION_SEED },
     { "pattern", required_argument, NULL, OPTION_PATTERN },
     { "qd", required_argument, NULL, OPTION_QD },
     { "pace", required_argument, NULL, OPTION_PACE },
     { "json", optional_argument, NULL, OPTION_JSON },
     { "svg", required_argument, NULL, OPTION_SVG },
-    { "trace", required_argument, NULL, OPTION_TRACE },
-    { "replay", required_argument, NULL, OPTION_REPLAY },
-    { "curves", required_argument, NULL, OPTION_CURVES },
     { "work-dir", required_argument, NULL, OPTION_WORK_DIR },
     { "state", required_argument, NULL, OPTION_STATE },
     { "end", required_argument, NULL, OPTION_END },
-    { "overlay", required_argument, NULL, OPTION_OVERLAY },
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "qemu", required_argument, NULL, OPTION_QEMU },
     { "guest", required_argument, NULL, OPTION_GUEST },
-    { "inject", required_argument, NULL, OPTION_INJECT },
-    { "inject-after", required_argument, NULL, OPTION_INJECT_AFTER },
     { "version", no_argument, NULL, OPTION_VERSION },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
+
+#define OPTIONS_MAX (sizeof names / sizeof *names + EXTENSION_OPTIONS_MAX)
 
 static int wrong(char error[FAIL_SIZE], const char *option, const char *value, const char *allowed)
 {
@@ -220,11 +180,6 @@ static int read_option(struct options *o, int option, const char *value, char er
         if (!read_device(o, value))
             return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
         break;
-    case OPTION_METHOD:
-        if (strcmp(value, "group") && strcmp(value, "typed"))
-            return wrong(error, "method", value, "group or typed");
-        o->typed = !strcmp(value, "typed");
-        break;
     case OPTION_TICK:
         if (!read_count(value, 50, 10000, &number))
             return wrong(error, "tick", value, "50 to 10000 milliseconds");
@@ -232,17 +187,11 @@ static int read_option(struct options *o, int option, const char *value, char er
         break;
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return wrong(error, "policy", value,
-                         "paper, planner, literal, none, mirror, or fixed:RATE with 64KiB or more a second");
+            return fail(error, "--policy %s: paper, planner, none%s", value, extension.policies);
         break;
     case OPTION_ADMISSION:
         if (!read_admission(o, value))
             return wrong(error, "admission", value, "off, sjf or fifo");
-        break;
-    case OPTION_WINDOW:
-        if (!read_count(value, 1, 3600, &number))
-            return wrong(error, "window", value, "1 to 3600 seconds");
-        o->window_ms = (uint32_t)number * 1000;
         break;
     case OPTION_SEED:
         if (!read_count(value, 0, INT64_MAX, &o->seed))
@@ -269,15 +218,6 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_SVG:
         o->svg = value;
         break;
-    case OPTION_TRACE:
-        o->trace = value;
-        break;
-    case OPTION_REPLAY:
-        o->replay = value;
-        break;
-    case OPTION_CURVES:
-        o->curves = value;
-        break;
     case OPTION_WORK_DIR:
         o->work_dir = value;
         break;
@@ -287,33 +227,31 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_END:
         o->end = value;
         break;
-    case OPTION_OVERLAY:
-        if (strcmp(value, "name") && strcmp(value, "fd"))
-            return wrong(error, "overlay", value, "name or fd");
-        o->named_overlays = !strcmp(value, "name");
-        break;
     case OPTION_KEEP_DIR:
         o->keep = true;
         break;
     case OPTION_QEMU:
         o->qemu = value;
         break;
-    case OPTION_INJECT_AFTER:
-        if (!read_count(value, 0, 600000, &number))
-            return wrong(error, "inject-after", value, "0 to 600000 milliseconds");
-        o->inject_after_ms = (uint32_t)number;
-        break;
-    case OPTION_INJECT:
-        if (!read_injection(o, value))
-            return wrong(error, "inject", value,
-                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, wipe-limits@STEP, "
-                         "change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages name it");
-        break;
-    default:
+    case OPTION_GUEST:
         o->guest = value;
         break;
+    default:
+        return extension_read(o, option, value, error);
     }
     return 0;
+}
+
+/* Our own options, and those that an extension adds. */
+static void list_options(struct option all[static OPTIONS_MAX])
+{
+    size_t n = sizeof names / sizeof *names - 1, more = 0;
+
+    memcpy(all, names, n * sizeof *names);
+    while (more < EXTENSION_OPTIONS_MAX && extension.options[more].name)
+        more++;
+    memcpy(all + n, extension.options, more * sizeof *names);
+    all[n + more] = (struct option){ NULL, 0, NULL, 0 };
 }
 
 /* Larger fleets get a larger buffer and a faster link, so that a run takes as long and is as tight. */
@@ -336,12 +274,14 @@ static void set_defaults(struct options *o)
 
 enum options_result options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
 {
+    struct option all[OPTIONS_MAX];
     int option;
 
+    list_options(all);
     *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
     opterr = 0;
     optind = 1;
-    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":h", all, NULL)) != -1) {
         if (option == 'h')
             return OPTIONS_HELP;
         if (option == OPTION_VERSION)
@@ -357,10 +297,8 @@ enum options_result options_read(struct options *o, int argc, char *const argv[]
         fail(error, "--volume and --state: not both");
         return OPTIONS_WRONG;
     }
-    if (o->window_ms && o->state) {
-        fail(error, "--window and --state: not both");
+    if (extension_options(o, error))
         return OPTIONS_WRONG;
-    }
     if (optind < argc) {
         fail(error, "%s: there are options only, see --help", argv[optind]);
         return OPTIONS_WRONG;
@@ -391,31 +329,20 @@ void options_help(FILE *out, const char *program)
             "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
             "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
             "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
-            "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
-            "                   block_set_io_throttle's six rates alone, as a host's own call may have it (group)\n"
             "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three) and\n"
             "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
             "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
             "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-            "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's\n"
-            "                   text unchanged: overflows); fixed:RATE (growth for each); none; mirror\n"
-            "                   (write-through: no overlay and no buffer, each write goes to both hosts before\n"
-            "                   the guest is told of it). Without this option the load first runs with none, for\n"
-            "                   the contrast, then with paper\n"
+            "  --policy P       paper; planner (grows into the time when files are deleted); none (no throttle).\n"
+            "                   Without this option the load first runs with none, for the contrast, then with\n"
+            "                   paper\n"
             "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, smallest\n"
             "                   disks first; fifo: in order (off)\n"
-            "  --window S       for comparisons: all guests write for S seconds at least from the start of the\n"
-            "                   evacuation, at the target after their move. What they wrote in these S seconds is\n"
-            "                   told, and what they would have written at the pace of their loads\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
             "  --json [FILE]    the summary as one JSON object, on standard output without FILE\n"
             "  --svg FILE       the timeline as a picture\n"
-            "  --curves FILE    only draws the paper's throttle curves\n"
-            "  --trace FILE     the log of all decisions\n"
-            "  --replay FILE    only feeds such a log through the library again and compares\n"
             "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
-            "  --overlay KIND   fd: overlays have no name, descriptors lead to them; name: they keep theirs (fd)\n"
             "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their\n"
             "                   limits; the same command, or just --state DIR, comes back to them and finishes\n"
             "                   the run. Other options of a run cannot change then, those of its reports can. A\n"
@@ -426,13 +353,7 @@ void options_help(FILE *out, const char *program)
             "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one\n"
             "                   (qemu-system-x86_64 of PATH)\n"
             "  --guest FILE     the guest program (guest.elf beside this program)\n"
-            "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching\n"
-            "                   over\", ...): interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP\n"
-            "                   (SIGKILL to itself); wipe-limits@STEP or change-limits@STEP by another monitor;\n"
-            "                   fill@STEP or fill-for-good@STEP: something else fills the volume, for 2 s or to\n"
-            "                   the end; lose: damages the first VM's last disk\n"
-            "  --inject-after MS\n"
-            "                   so long after the step has begun (0)\n"
+            "%s"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
@@ -440,7 +361,7 @@ void options_help(FILE *out, const char *program)
             "the source with their writes merged back, the others at the target.\n"
             "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options\n"
             "or something is missing here: nothing was begun.\n",
-            program);
+            program, extension.help);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -3,25 +3,13 @@
 #ifndef EVACUATE_OPTIONS_H
 #define EVACUATE_OPTIONS_H
 #include "control.h"
+#include "extension.h"
 #include "migration.h"
+#include <stdio.h>
 
 #define OPTIONS_VMS_MAX 64
 
 enum pattern { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_LARGE, PATTERN_BURSTY, PATTERN_COUNT };
-
-/* What a test may do to the first VM that comes to a step. */
-enum injection {
-    INJECT_NOTHING,
-    INJECT_INTERRUPT,
-    INJECT_KILL_SOURCE,
-    INJECT_KILL_TARGET,
-    INJECT_DIE,
-    INJECT_WIPE,   /* by another monitor: no limits */
-    INJECT_CHANGE, /* by another monitor: other limits */
-    INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
-    INJECT_FILL_FOR_GOOD,
-    INJECT_LOSE
-};
 
 struct options {
     uint32_t vms, links, disks, tick_ms;
@@ -38,15 +26,13 @@ struct options {
     uint32_t window_ms;   /* 0: no guest writes longer than its move takes */
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
-    const char *svg, *trace, *replay, *curves, *work_dir, *guest;
+    const char *svg, *work_dir, *guest;
     const char *qemu;        /* NULL: the one in PATH */
     const char *volume;      /* a directory to be the buffer volume; NULL: one is made */
     const char *state, *end; /* the directory of a run that can be resumed */
     bool named_overlays;
     bool keep;
-    enum injection injection; /* for tests */
-    const char *inject_at;    /* a step's name, as in messages */
-    uint32_t inject_after_ms; /* so long after the step has begun */
+    const char *added[EXTENSION_OPTIONS_MAX]; /* for an extension to keep values of its options */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_WRONG };
