@@ -8,8 +8,10 @@
 #define EVACUATE_EXTENSION_H
 #include "fail.h"
 #include <getopt.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct migration;
 struct options;
@@ -56,6 +58,10 @@ int extension_close(char error[FAIL_SIZE]);
 void extension_run(struct run *r);
 void extension_turn(struct run *r, const struct migration *m, uint64_t now);
 void extension_run_end(struct run *r);
+
+/* More about a run, or about one of its VMs (m NULL: the run), for its summary; and for people, a line each. */
+void extension_summary(const struct run *r, const struct migration *m, json_t *o);
+void extension_tell(const struct run *r, FILE *out);
 
 /* A disk is about to be checked; it is open for reading and writing. */
 void extension_check(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd);

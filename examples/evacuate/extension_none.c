@@ -64,6 +64,16 @@ void extension_run_end(struct run *r)
     (void)r;
 }
 
+void extension_summary(const struct run *r, const struct migration *m, json_t *o)
+{
+    (void)r, (void)m, (void)o;
+}
+
+void extension_tell(const struct run *r, FILE *out)
+{
+    (void)r, (void)out;
+}
+
 void extension_check(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd)
 {
     (void)r, (void)m, (void)disk, (void)w, (void)fd;

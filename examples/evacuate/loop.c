@@ -88,7 +88,7 @@ static int make_site(struct run *r, const char *kernel)
         .disk_bytes = o->disk_bytes,
         .start_ns = r->begun_ns,
         .transfer_ms = transfer_ms(o),
-        .window_ms = o->window_ms,
+        .at_least_ms = o->at_least_ms,
         .second_monitor = extension.second_monitor,
         .named = o->named_overlays,
         .recorded = r->state != NULL,
@@ -326,18 +326,6 @@ static void open_gate(struct run *r, uint64_t now)
     r->site.go = true;
     r->site.start_ns = now;
     r->next_tick_ns = now;
-    for (uint32_t i = 0; i < r->vms; i++)
-        migration_open_window(&r->vm[i]);
-}
-
-/* A run that is over before delivers nothing more. */
-static void close_window(struct run *r, bool over, uint64_t now)
-{
-    if (!r->site.go || r->window_closed || (!over && now < r->site.start_ns + r->site.window_ms * MS))
-        return;
-    r->window_closed = true;
-    for (uint32_t i = 0; i < r->vms; i++)
-        migration_close_window(&r->vm[i]);
 }
 
 static void measure_volume(struct run *r, uint64_t now)
@@ -407,7 +395,7 @@ static void tick(struct run *r, uint64_t now)
 
 static void look_at_clock(struct run *r, uint64_t now)
 {
-    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + r->site.window_ms + UINT64_C(60000)) * MS)
+    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + r->site.at_least_ms + UINT64_C(60000)) * MS)
         give_up(r, "it takes too long", now);
     for (uint32_t i = 0; i < r->vms && r->contrast; i++)
         if (r->vm[i].overflow_ns && now - r->vm[i].overflow_ns > AFTER_OVERFLOW_MS * MS && !r->interrupted)
@@ -491,13 +479,11 @@ void run_loop(struct run *r)
         }
         measure_volume(r, now);
         open_gate(r, now);
-        close_window(r, false, now);
         tick(r, now);
         look_at_clock(r, now);
         save(r, now);
     }
     free(fds);
-    close_window(r, true, now);
     if (r->site.go)
         put_frame(r, now);
     r->ended_ns = now;

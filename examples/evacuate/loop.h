@@ -41,7 +41,6 @@ struct run {
     bool interrupted;
     bool in_a_hurry;       /* the state was saved: what waited for that may begin */
     bool abandoned;        /* the contrast has shown what it was to show */
-    bool window_closed;    /* what was delivered in it is known */
     char error[FAIL_SIZE]; /* of the run itself */
 };
 

@@ -308,7 +308,7 @@ static int report(struct program *p)
     summary_failures(&p->run, p->out);
     summary_warnings(&p->run, p->out);
     summary_throttle(&p->run, p->out);
-    summary_window(&p->run, p->out);
+    extension_tell(&p->run, p->out);
     summary_line(&p->run, line);
     status = summary_never_began(&p->run) ? EXIT_WRONG : summary_good(&p->run) && !rc ? 0 : EXIT_FAILED;
     status = finish(p, status, line);

@@ -23,7 +23,7 @@ struct options {
     enum pattern pattern[8]; /* VM i gets pattern[i % patterns] */
     size_t patterns;
     uint32_t depth, pace; /* 0: the pattern's own */
-    uint32_t window_ms;   /* 0: no guest writes longer than its move takes */
+    uint32_t at_least_ms; /* so long all guests write; 0: none longer than its move takes */
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
     const char *svg, *work_dir, *guest;

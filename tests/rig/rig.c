@@ -76,7 +76,7 @@ int extension_read(struct options *o, int option, const char *value, char error[
     case OPTION_WINDOW:
         if (!read_count(value, 1, 3600, &number))
             return fail(error, "--window %s: 1 to 3600 seconds", value);
-        o->window_ms = (uint32_t)number * 1000;
+        o->at_least_ms = (uint32_t)number * 1000;
         return 0;
     case EXTENSION_OPTION + RIG_INJECT_AFTER:
         if (!read_count(value, 0, 600000, &number))
@@ -112,7 +112,7 @@ bool extension_read_policy(struct options *o, const char *text)
 
 int extension_options(const struct options *o, char error[FAIL_SIZE])
 {
-    return o->window_ms && o->state ? fail(error, "--window and --state: not both") : 0;
+    return o->at_least_ms && o->state ? fail(error, "--window and --state: not both") : 0;
 }
 
 bool extension_instead(const struct options *o, int *status)
@@ -158,18 +158,30 @@ int extension_close(char error[FAIL_SIZE])
 void extension_run(struct run *r)
 {
     inject_begin();
+    window_begin(r);
     recording_on(!r->contrast);
 }
 
 void extension_turn(struct run *r, const struct migration *m, uint64_t now)
 {
     inject_turn(r, m, now);
+    window_turn(r, m, now);
 }
 
 void extension_run_end(struct run *r)
 {
     (void)r;
     inject_end();
+}
+
+void extension_summary(const struct run *r, const struct migration *m, json_t *o)
+{
+    window_summary(r, m, o);
+}
+
+void extension_tell(const struct run *r, FILE *out)
+{
+    window_tell(r, out);
 }
 
 void extension_check(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd)
