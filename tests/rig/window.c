@@ -33,14 +33,14 @@ static void open_window(struct vm_window *w, const struct migration *m)
     }
 }
 
-static void close_window(struct vm_window *w, const struct migration *m)
+static void close_window(struct vm_window *w, const struct run *r, const struct migration *m)
 {
     uint64_t bytes = m->load->writer.sectors * UINT64_C(512);
 
     w->closed = true;
     for (uint32_t k = 0; k < m->load->disks; k++) {
         w->delivered_bytes += (m->disk[k].status.acknowledged - w->from[k]) * bytes;
-        w->demanded_bytes += writer_demand(&m->load->writer, w->from_ms[k], m->site->at_least_ms) * bytes;
+        w->demanded_bytes += writer_demand(&m->load->writer, w->from_ms[k], r->options->at_least_ms) * bytes;
     }
 }
 
@@ -50,8 +50,8 @@ void window_turn(const struct run *r, const struct migration *m, uint64_t now)
 
     if (r->site.go && !w->open)
         open_window(w, m);
-    if (w->open && !w->closed && now >= r->site.start_ns + r->site.at_least_ms * MS)
-        close_window(w, m);
+    if (w->open && !w->closed && now >= r->site.start_ns + r->options->at_least_ms * MS)
+        close_window(w, r, m);
 }
 
 /* A run that is over before delivers nothing more. */
@@ -60,7 +60,7 @@ static void add_up(const struct run *r, uint32_t vm, uint64_t *delivered_bytes, 
     struct vm_window *w = window_of(r, vm);
 
     if (w->open && !w->closed)
-        close_window(w, &r->vm[vm]);
+        close_window(w, r, &r->vm[vm]);
     *delivered_bytes += w->delivered_bytes;
     *demanded_bytes += w->demanded_bytes;
 }
