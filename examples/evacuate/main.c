@@ -11,7 +11,6 @@
  *   writer.c       the proof: a disk is held against what its guest (guest.c) was told to be safe
  *   report.c       what is said of it: summary.c, svg.c; picture.c while it goes on
  */
-#include "command.h"
 #include "extension.h"
 #include "program.h"
 
@@ -155,19 +154,11 @@ int main(int argc, char *argv[])
     char error[FAIL_SIZE];
     int status;
 
-    switch (options_read(&program.options, argc, argv, error)) {
-    case OPTIONS_HELP:
-        options_help(stdout, "evacuate");
-        return 0;
-    case OPTIONS_VERSION:
-        command_version("evacuate");
-        return 0;
-    case OPTIONS_WRONG:
+    status = options_read(&program.options, argc, argv, error);
+    if (status < 0)
         fprintf(stderr, "evacuate: %s\n", error);
-        return EXIT_WRONG;
-    default:
-        break;
-    }
+    if (status)
+        return status < 0 ? EXIT_WRONG : 0;
     if (extension_instead(&program.options, &status))
         return status;
     return program.options.end ? end_run(program.options.end) : evacuate(&program, argc, argv);

@@ -6,7 +6,6 @@
 #include "extension.h"
 #include "numbers.h"
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,50 +29,47 @@ static bool read_policy(struct options *o, const char *text)
     return true;
 }
 
-static bool read_admission(struct options *o, const char *text)
+static int read_admission(struct options *o, const char *text, char error[FAIL_SIZE])
 {
-    static const struct {
-        const char *name;
-        int32_t order;
-    } known[] = { { "off", 0 }, { "sjf", MIGBUF_ADMISSION_SHORTEST }, { "fifo", MIGBUF_ADMISSION_FIFO } };
+    static const char *const name[] = { "off", "sjf", "fifo" };
+    static const int32_t order[] = { 0, MIGBUF_ADMISSION_SHORTEST, MIGBUF_ADMISSION_FIFO };
+    size_t k;
 
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-        if (!strcmp(text, known[k].name)) {
-            o->admission = known[k].order;
-            return true;
-        }
-    return false;
+    if (command_choice("admission", text, name, sizeof name / sizeof *name, "", &k, error))
+        return -1;
+    o->admission = order[k];
+    return 0;
 }
 
-static bool read_patterns(struct options *o, const char *text)
+static int read_patterns(struct options *o, const char *text, char error[FAIL_SIZE])
 {
-    size_t room = sizeof o->pattern / sizeof *o->pattern;
+    const char *whole = text;
+    size_t room = sizeof o->pattern / sizeof *o->pattern, k;
 
-    for (o->patterns = 0; o->patterns < room; o->patterns++) {
-        size_t length = strcspn(text, ","), k = 0;
+    for (o->patterns = 0; o->patterns < room; text++) {
+        size_t length = strcspn(text, ",");
+        char name[32];
 
-        while (k < PATTERN_COUNT && (strlen(pattern_name[k]) != length || strncmp(text, pattern_name[k], length)))
-            k++;
-        if (k == PATTERN_COUNT)
-            return false;
-        o->pattern[o->patterns] = (enum pattern)k;
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), text);
+        if (command_choice("pattern", name, pattern_name, PATTERN_COUNT, ", or up to 8 with commas between", &k, error))
+            return -1;
+        o->pattern[o->patterns++] = (enum pattern)k;
         text += length;
-        if (!*text++)
-            return ++o->patterns;
+        if (!*text)
+            return 0;
     }
-    return false;
+    return fail(error, "--pattern %s: up to 8 with commas between", whole);
 }
 
-static bool read_device(struct options *o, const char *text)
+static int read_device(struct options *o, const char *text, char error[FAIL_SIZE])
 {
     static const char *const name[] = { "virtio-blk", "virtio-scsi", "nvme" };
+    size_t k;
 
-    for (size_t k = 0; k < sizeof name / sizeof *name; k++)
-        if (!strcmp(text, name[k])) {
-            o->device = (enum vm_device)k;
-            return true;
-        }
-    return false;
+    if (command_choice("device", text, name, sizeof name / sizeof *name, " (which QEMU does not migrate)", &k, error))
+        return -1;
+    o->device = (enum vm_device)k;
+    return 0;
 }
 
 /* The options */
@@ -101,8 +97,7 @@ enum {
     OPTION_END,
     OPTION_KEEP_DIR,
     OPTION_QEMU,
-    OPTION_GUEST,
-    OPTION_VERSION
+    OPTION_GUEST
 };
 
 static const struct option names[] = {
@@ -129,28 +124,22 @@ static const struct option names[] = {
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "qemu", required_argument, NULL, OPTION_QEMU },
     { "guest", required_argument, NULL, OPTION_GUEST },
-    { "version", no_argument, NULL, OPTION_VERSION },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
 };
-
-#define OPTIONS_MAX (sizeof names / sizeof *names + EXTENSION_OPTIONS_MAX)
+static const struct option last[] = { COMMAND_OPTIONS };
+#define OPTIONS_MAX (sizeof names / sizeof *names + EXTENSION_OPTIONS_MAX + sizeof last / sizeof *last)
 
 static int wrong(char error[FAIL_SIZE], const char *option, const char *value, const char *allowed)
 {
     return fail(error, "--%s %s: %s", option, value, allowed);
 }
 
-static int read_option(struct options *o, int option, const char *value, char error[FAIL_SIZE])
+static int read_option(void *options, int option, const char *value, char error[FAIL_SIZE])
 {
-    uint64_t number;
+    struct options *o = options;
 
     switch (option) {
     case OPTION_VMS:
-        if (!read_count(value, 1, OPTIONS_VMS_MAX, &number))
-            return wrong(error, "vms", value, "1 to 64 VMs");
-        o->vms = (uint32_t)number;
-        break;
+        return command_number32("vms", value, 1, OPTIONS_VMS_MAX, "VMs", &o->vms, error);
     case OPTION_BUFFER:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 44, &o->buffer_bytes))
             return wrong(error, "buffer", value, "a size of 8 MiB to 16 TiB, as 64MiB or 10GiB");
@@ -163,54 +152,31 @@ static int read_option(struct options *o, int option, const char *value, char er
             return wrong(error, "link", value, "bytes a second, 100K to 1T, as 16MB");
         break;
     case OPTION_LINKS:
-        if (!read_count(value, 1, CONTROL_LINKS_MAX, &number))
-            return wrong(error, "links", value, "1 to 8 links");
-        o->links = (uint32_t)number;
-        break;
+        return command_number32("links", value, 1, CONTROL_LINKS_MAX, "links", &o->links, error);
     case OPTION_DISK:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 40, &o->disk_bytes) || o->disk_bytes % MIB)
             return wrong(error, "disk", value, "whole MiB from 8 MiB to 1 TiB, as 96MiB");
         break;
     case OPTION_DISKS:
-        if (!read_count(value, 1, VM_DISKS_MAX, &number))
-            return wrong(error, "disks", value, "1 or 2 disks");
-        o->disks = (uint32_t)number;
-        break;
+        return command_number32("disks", value, 1, VM_DISKS_MAX, "disks", &o->disks, error);
     case OPTION_DEVICE:
-        if (!read_device(o, value))
-            return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
-        break;
+        return read_device(o, value, error);
     case OPTION_TICK:
-        if (!read_count(value, 50, 10000, &number))
-            return wrong(error, "tick", value, "50 to 10000 milliseconds");
-        o->tick_ms = (uint32_t)number;
-        break;
+        return command_number32("tick", value, 50, 10000, "milliseconds", &o->tick_ms, error);
     case OPTION_POLICY:
         if (!read_policy(o, value))
             return fail(error, "--policy %s: paper, planner, none%s", value, extension.policies);
         break;
     case OPTION_ADMISSION:
-        if (!read_admission(o, value))
-            return wrong(error, "admission", value, "off, sjf or fifo");
-        break;
+        return read_admission(o, value, error);
     case OPTION_SEED:
-        if (!read_count(value, 0, INT64_MAX, &o->seed))
-            return wrong(error, "seed", value, "a number from 0 to 9223372036854775807");
-        break;
+        return command_number("seed", value, 0, INT64_MAX, NULL, &o->seed, error);
     case OPTION_PATTERN:
-        if (!read_patterns(o, value))
-            return wrong(error, "pattern", value, "up to 8 of sequential, random, large, bursty, with commas between");
-        break;
+        return read_patterns(o, value, error);
     case OPTION_QD:
-        if (!read_count(value, 1, GUEST_MAX_DEPTH, &number))
-            return wrong(error, "qd", value, "1 to 32 writes in flight");
-        o->depth = (uint32_t)number;
-        break;
+        return command_number32("qd", value, 1, GUEST_MAX_DEPTH, "writes in flight", &o->depth, error);
     case OPTION_PACE:
-        if (!read_count(value, 1, 100000, &number))
-            return wrong(error, "pace", value, "1 to 100000 writes a second");
-        o->pace = (uint32_t)number;
-        break;
+        return command_number32("pace", value, 1, 100000, "writes a second", &o->pace, error);
     case OPTION_JSON:
         o->json_wanted = true;
         o->json = value && strcmp(value, "-") ? value : NULL;
@@ -245,13 +211,13 @@ static int read_option(struct options *o, int option, const char *value, char er
 /* Our own options, and those that an extension adds. */
 static void list_options(struct option all[static OPTIONS_MAX])
 {
-    size_t n = sizeof names / sizeof *names - 1, more = 0;
+    size_t n = sizeof names / sizeof *names, more = 0;
 
     memcpy(all, names, n * sizeof *names);
     while (more < EXTENSION_OPTIONS_MAX && extension.options[more].name)
         more++;
     memcpy(all + n, extension.options, more * sizeof *names);
-    all[n + more] = (struct option){ NULL, 0, NULL, 0 };
+    memcpy(all + n + more, last, sizeof last);
 }
 
 /* Larger fleets get a larger buffer and a faster link, so that a run takes as long and is as tight. */
@@ -272,47 +238,10 @@ static void set_defaults(struct options *o)
     }
 }
 
-enum options_result options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
-{
-    struct option all[OPTIONS_MAX];
-    int option;
-
-    list_options(all);
-    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
-    opterr = 0;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, ":h", all, NULL)) != -1) {
-        if (option == 'h')
-            return OPTIONS_HELP;
-        if (option == OPTION_VERSION)
-            return OPTIONS_VERSION;
-        if (option == '?' || option == ':') {
-            command_refused(error, option, argv);
-            return OPTIONS_WRONG;
-        }
-        if (read_option(o, option, option == OPTION_JSON ? command_optional(argc, argv) : optarg, error))
-            return OPTIONS_WRONG;
-    }
-    if (o->volume && o->state) {
-        fail(error, "--volume and --state: not both");
-        return OPTIONS_WRONG;
-    }
-    if (extension_options(o, error))
-        return OPTIONS_WRONG;
-    if (optind < argc) {
-        fail(error, "%s: there are options only, see --help", argv[optind]);
-        return OPTIONS_WRONG;
-    }
-    set_defaults(o);
-    /* A contrast is not worth coming back to, and not for somebody else's volume. */
-    o->policy_given = o->policy_given || o->state || o->volume;
-    return OPTIONS_RUN;
-}
-
-void options_help(FILE *out, const char *program)
+static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: %s [OPTIONS]\n"
+            "Usage: evacuate [OPTIONS]\n"
             "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its\n"
             "guest's writes go to an overlay on one small volume that all share; migbuf keeps that volume from\n"
             "filling up. Afterwards every disk is checked for every write its guest was told to be safe.\n"
@@ -361,7 +290,28 @@ void options_help(FILE *out, const char *program)
             "the source with their writes merged back, the others at the target.\n"
             "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options\n"
             "or something is missing here: nothing was begun.\n",
-            program, extension.help);
+            extension.help);
+}
+
+int options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
+{
+    struct option all[OPTIONS_MAX];
+    const struct command command = { "evacuate", all, help, read_option };
+    int rc;
+
+    list_options(all);
+    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    rc = command_read(&command, o, argc, argv, error);
+    if (rc)
+        return rc;
+    if (o->volume && o->state)
+        return fail(error, "--volume and --state: not both");
+    if (extension_options(o, error) || command_no_words(argc, argv, error))
+        return -1;
+    set_defaults(o);
+    /* A contrast is not worth coming back to, and not for somebody else's volume. */
+    o->policy_given = o->policy_given || o->state || o->volume;
+    return 0;
 }
 
 static bool same_text(const char *a, const char *b)

@@ -35,15 +35,11 @@ struct options {
     const char *added[EXTENSION_OPTIONS_MAX]; /* for an extension to keep values of its options */
 };
 
-enum options_result { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_WRONG };
-
-/* Fills *options, defaults included. OPTIONS_WRONG: `error` names the option and says what is allowed. */
-enum options_result options_read(struct options *options, int argc, char *const argv[], char error[FAIL_SIZE]);
+/* Fills *options, defaults included. 0; 1: that was all, --help or --version; -1: `error` says what is allowed. */
+int options_read(struct options *options, int argc, char *const argv[], char error[FAIL_SIZE]);
 
 /* Do both describe the same run: loads, places and policy, whatever is reported of it and where? */
 bool options_same_run(const struct options *a, const struct options *b);
-
-void options_help(FILE *out, const char *program);
 
 /* "paper", "fixed:2000000", …; as --policy takes it. */
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40]);

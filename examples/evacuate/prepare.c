@@ -92,8 +92,7 @@ static int take_up(struct program *p, int argc, char *const argv[], char error[F
         return fail(error, "out of memory");
     memcpy(both, p->state.argv, (size_t)n * sizeof *both);
     memcpy(both + n, argv + 1, (size_t)(argc - 1) * sizeof *both);
-    if (options_read(&then, n, both, error) != OPTIONS_RUN ||
-        options_read(&p->options, n + argc - 1, both, error) != OPTIONS_RUN) {
+    if (options_read(&then, n, both, error) || options_read(&p->options, n + argc - 1, both, error)) {
         free(both);
         return -1;
     }

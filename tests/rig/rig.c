@@ -2,6 +2,7 @@
 /* The test rig: examples/evacuate with what tests alone need, as an extension (extension.h). It reads the options that
  * are added, and passes on what happens to the parts. */
 #include "rig.h"
+#include "command.h"
 #include "extension.h"
 #include "numbers.h"
 #include "state.h"
@@ -60,27 +61,29 @@ const struct extension extension = {
 
 int extension_read(struct options *o, int option, const char *value, char error[FAIL_SIZE])
 {
-    uint64_t number;
+    static const char *const methods[] = { "group", "typed" }, *const overlays[] = { "fd", "name" };
+    uint32_t number;
+    size_t k;
 
     switch (option) {
     case OPTION_METHOD:
-        if (strcmp(value, "group") && strcmp(value, "typed"))
-            return fail(error, "--method %s: group or typed", value);
-        o->typed = !strcmp(value, "typed");
+        if (command_choice("method", value, methods, 2, "", &k, error))
+            return -1;
+        o->typed = k == 1;
         return 0;
     case OPTION_OVERLAY:
-        if (strcmp(value, "name") && strcmp(value, "fd"))
-            return fail(error, "--overlay %s: name or fd", value);
-        o->named_overlays = !strcmp(value, "name");
+        if (command_choice("overlay", value, overlays, 2, "", &k, error))
+            return -1;
+        o->named_overlays = k == 1;
         return 0;
     case OPTION_WINDOW:
-        if (!read_count(value, 1, 3600, &number))
-            return fail(error, "--window %s: 1 to 3600 seconds", value);
-        o->at_least_ms = (uint32_t)number * 1000;
+        if (command_number32("window", value, 1, 3600, "seconds", &number, error))
+            return -1;
+        o->at_least_ms = number * 1000;
         return 0;
     case EXTENSION_OPTION + RIG_INJECT_AFTER:
-        if (!read_count(value, 0, 600000, &number))
-            return fail(error, "--inject-after %s: 0 to 600000 milliseconds", value);
+        if (command_number32("inject-after", value, 0, 600000, "milliseconds", &number, error))
+            return -1;
         break;
     case EXTENSION_OPTION + RIG_INJECT:
         if (!inject_known(value))
