@@ -433,14 +433,14 @@ static const struct option names[] = {
 static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
     struct program *p = program;
-    uint32_t port;
+    uint64_t port;
 
     switch (option) {
     case OPTION_INTERVAL:
         return command_number32("interval", value, 100, 10000, "milliseconds", &p->interval_ms, error);
     case OPTION_METRICS:
-        if (command_number32("metrics", value, 1, 65535, NULL, &port, error))
-            return -1;
+        if (!read_count(value, 1, 65535, &port))
+            return fail(error, "--metrics %s: a port, 1 to 65535", value);
         p->metrics_port = (uint16_t)port;
         return 0;
     case OPTION_STATE_DIR:
