@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Where a server is found, how it is opened, and what is said when it refuses. See server.h. */
 #include "server.h"
 #include "command.h"
 #include <stdio.h>
