@@ -134,21 +134,27 @@ static int check_volume(struct run *r)
     return 0;
 }
 
+static void run_init(struct run *r, const struct options *options, enum policy policy, const char *directory,
+                     struct picture *picture, int signals, struct state *state, uint64_t now)
+{
+    *r = (struct run){ .options = options,
+                       .state = state,
+                       .policy = policy,
+                       .picture = picture,
+                       .signals = signals,
+                       .vms = options->vms,
+                       .since_ns = now };
+    snprintf(r->directory, sizeof r->directory, "%s", directory);
+}
+
 int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
               const char *kernel, struct picture *picture, int signals, struct state *state)
 {
     uint64_t now = now_ns();
 
-    *r = (struct run){ .options = options,
-                       .state = state,
-                       .policy = policy,
-                       .contrast = contrast,
-                       .picture = picture,
-                       .signals = signals,
-                       .vms = options->vms,
-                       .begun_ns = now,
-                       .since_ns = now };
-    snprintf(r->directory, sizeof r->directory, "%s", directory);
+    run_init(r, options, policy, directory, picture, signals, state, now);
+    r->contrast = contrast;
+    r->begun_ns = now;
     extension_run(r);
     if (make_loads(r))
         return -1;
@@ -191,16 +197,9 @@ int run_resume(struct run *r, const struct options *options, const char *directo
     uint64_t now = now_ns();
     char line[128];
 
-    *r = (struct run){ .options = options,
-                       .state = state,
-                       .policy = options->policy,
-                       .picture = picture,
-                       .signals = signals,
-                       .vms = options->vms,
-                       .since_ns = now,
-                       .ask_until_ns = now + ASK_MS * MS,
-                       .next_tick_ns = now };
-    snprintf(r->directory, sizeof r->directory, "%s", directory);
+    run_init(r, options, options->policy, directory, picture, signals, state, now);
+    r->ask_until_ns = now + ASK_MS * MS;
+    r->next_tick_ns = now;
     /* Where the overlays are is part of what a migration knows: the volume's path must be there before it. */
     snprintf(r->volume.path, sizeof r->volume.path, "%s/volume", directory);
     if (make_loads(r) || make_site(r, kernel))

@@ -3,7 +3,7 @@
  * evacuate: several writing VMs leave a host at once, through one small buffer, and nothing is lost. This is the story;
  * who wants to know more reads on in
  *
- *   options.c      what is to run: loads, sizes, policy
+ *   options.c      what is to run: sizes, policy; loads.c what each guest does meanwhile
  *   prepare.c      what must be there before anything begins; state.c what is kept for a program after this one
  *   loop.c         the run: its hosts are made (vm.c, process.c, volume.c, link.c), all VMs move on together, a tick is due
  *   migration.c    one VM, step by step: steps_there.c, and steps_back.c when it is given up

@@ -10,6 +10,7 @@
 #define OPTIONS_VMS_MAX 64
 
 enum pattern { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_LARGE, PATTERN_BURSTY, PATTERN_COUNT };
+extern const char *const pattern_name[PATTERN_COUNT];
 
 struct options {
     uint32_t vms, links, disks, tick_ms;
