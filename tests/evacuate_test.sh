@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # End to end: real QEMUs, a real full disk, Ctrl-C in every phase, and what must be found is found. TAP.
-# usage: evacuate_test.sh EVACUATE PART     (root)
+# usage: evacuate_test.sh RIG PART [EVACUATE]     (root; the rig is evacuate with tests/rig, EVACUATE the program itself)
 #   basics      one of each kind, a minute          interrupts  Ctrl-C in all other steps, two minutes
 #   others      all other faults, four minutes      newer       what another QEMU may do differently, half a minute
 # Environment: MIGBUF_QEMU, another QEMU; EVACUATE_SHORT leaves out of `others` what takes long.
 set -u
-evacuate=${1:?the path of evacuate} part=${2:?a part}
+evacuate=${1:?the path of evacuate-rig} part=${2:?a part} demonstration=${3:-$1}
 case $part in basics | interrupts | others | newer) ;; *) echo "no part $part" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -133,9 +133,15 @@ nvme() {
 
 # One of each kind: there, back, a fault that is found, a peer that dies, a question that is refused.
 if [ "$part" = basics ]; then
+    rig=$evacuate evacuate=$demonstration
     run 0 $here && whole && [ "$(value moved)" = 3 ] && [ "$(value contrast overflowed)" = true ] &&
         [ "$(value buffer_peak_bytes)" -lt "$(value buffer_bytes)" ]
     report $? "the default run moves all, loses nothing, and overflows without throttle only"
+    for option in --inject --inject-after --trace --replay --window --method --overlay; do
+        refused "evacuate: $option=x is no option" $option=x && ! "$evacuate" --help | grep -q -- "$option "
+        report $? "$option is the rig's alone"
+    done
+    evacuate=$rig
 
     run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
         grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
@@ -176,7 +182,7 @@ if [ "$part" = basics ]; then
         report $? "$missing is missed before anything begins"
         rm "$dir/bin/$there"
     done
-    for output in svg json trace curves; do
+    for output in svg json trace; do
         refused "$dir/nowhere/x" $small --$output "$dir/nowhere/x" && nothing_begun && refused "$dir" $small --$output "$dir" && nothing_begun
         report $? "--$output where nothing can be written is refused before anything begins"
     done

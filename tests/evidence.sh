@@ -2,7 +2,7 @@
 # Policies compared on real QEMUs: a table in Markdown. Not part of the default run, for it takes half an hour. See --help.
 set -u
 cd "$(dirname "$0")/.." || exit 2
-evacuate=build/examples/examples/evacuate/evacuate
+evacuate=build/plain/tests/rig/evacuate-rig
 dir=build/evidence
 seeds="1 2 3 4 5"
 vms=6 disk=48MiB buffer=64MiB link=20MB window=24
@@ -115,7 +115,7 @@ for seed in $seeds; do
     for p in $policies; do
         n=$((n + 1))
         [ -z "$table" ] && [ ! -f "$dir/$seed-${p/:/-}.json" ] || continue
-        [ -x "$evacuate" ] || complain "$evacuate is not there: run ./examples/run --help once, it builds it"
+        [ -x "$evacuate" ] || complain "$evacuate is not there: meson setup build/plain && meson compile -C build/plain makes it"
         echo "$n of $all: ${p%:*}, start ${p#*:}, seed $seed" >&2
         one "$seed" "${p%:*}" "${p#*:}"
         [ -z "$next" ] || exit 0

@@ -4,7 +4,7 @@
 #   SEED    of the moments and of everything else, - for any; printed, so that one kill can be repeated: N 1, FIRST its number
 #   --late  the restart comes that much later instead of within the time the buffer reckons with; then guests may have been
 #           stopped for lack of room, but nothing may be lost
-# Environment: EVACUATE, the path of the program; EVACUATE_SHORT, half as many kills; MIGBUF_QEMU, another QEMU.
+# Environment: EVACUATE, the path of evacuate-rig; EVACUATE_SHORT, half as many kills; MIGBUF_QEMU, another QEMU.
 cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
 import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
@@ -20,7 +20,9 @@ if os.environ.get("EVACUATE_SHORT"):
     count = (count + 1) // 2
 seed = int(args[1]) if len(args) > 1 and args[1] != "-" else random.randrange(1000000)
 first = int(args[2]) if len(args) > 2 else 0
-evacuate = os.environ.get("EVACUATE", "build/examples/examples/evacuate/evacuate")
+evacuate = os.environ.get("EVACUATE", "build/plain/tests/rig/evacuate-rig")
+if not os.access(evacuate, os.X_OK):
+    sys.exit(evacuate + " is not there: meson setup build/plain && meson compile -C build/plain makes it")
 qemu = os.environ.get("MIGBUF_QEMU")
 
 if os.geteuid():

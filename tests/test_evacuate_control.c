@@ -22,7 +22,7 @@ static void new_control(struct control *c, enum policy policy)
 {
     static struct link *const links[1] = { NULL };
 
-    ck_assert_int_eq(control_new(c, policy, 0, 1024 * MIB, 100, 3, NULL, links, 1, error), 0);
+    ck_assert_int_eq(control_new(c, policy, 0, 1024 * MIB, 100, 3, links, 1, error), 0);
     control_admit(c, MIGBUF_ADMISSION_FIFO);
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads sizes and counts strictly, and writes numbers in three digits. See numbers.h. */
 #include "numbers.h"
 #include <errno.h>
 #include <inttypes.h>

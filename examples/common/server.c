@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/* Where a server is found, how it is opened, and what is said when it refuses. See server.h. */
 #include "server.h"
-#include "numbers.h"
+#include "command.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ void server_options_init(struct server_options *o)
 
 int server_option(struct server_options *o, int option, const char *value, char error[FAIL_SIZE])
 {
-    uint64_t seconds;
+    uint32_t seconds;
 
     switch (option) {
     case OPTION_SERVER:
@@ -45,9 +46,9 @@ int server_option(struct server_options *o, int option, const char *value, char 
         o->server_certificate = value;
         return 0;
     default:
-        if (!read_count(value, 1, 3600, &seconds))
-            return fail(error, "--timeout %s: 1 to 3600 seconds", value);
-        o->timeout_ms = (uint32_t)seconds * 1000;
+        if (command_number32("timeout", value, 1, 3600, "seconds", &seconds, error))
+            return -1;
+        o->timeout_ms = seconds * 1000;
         return 0;
     }
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The two ways to a terminal. See tell.h. */
 #include "tell.h"
 #include "migbuf/error.h"
 #include <stdarg.h>

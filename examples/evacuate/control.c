@@ -27,13 +27,13 @@ static int32_t library_policy(enum policy policy)
 }
 
 int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
-                uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
+                uint32_t tick_ms, size_t room, struct link *const link[], uint32_t links,
                 char error[FAIL_SIZE])
 {
     struct migbuf_buffer_options options;
     int rc;
 
-    *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .trace = trace, .routes = links };
+    *c = (struct control){ .policy = policy, .fixed_bytes_per_s = fixed_bytes_per_s, .routes = links };
     for (uint32_t k = 0; k < links; k++)
         c->route[k].link = link[k];
     c->room = room;
@@ -49,7 +49,7 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     options.policy = library_policy(policy);
     options.interval_ms = tick_ms;
     if (options.policy) {
-        rc = trace_new(trace, omega_bytes, &options, &c->buffer);
+        rc = migbuf_buffer_new(omega_bytes, &options, NULL, &c->buffer);
         c->queue = c->buffer;
     } else { /* literal refuses nobody; its limits are not asked for */
         options.policy = MIGBUF_POLICY_LITERAL;
@@ -107,7 +107,7 @@ uint64_t throttle_queue_bytes(const struct throttle *t)
 int control_load(struct control *c, const char *text, size_t length, uint64_t now, char error[FAIL_SIZE])
 {
     struct migbuf_buffer *loaded;
-    int rc = trace_load(c->trace, text, length, now / MS, &loaded);
+    int rc = migbuf_buffer_load(text, length, now / MS, NULL, &loaded);
 
     if (rc)
         return fail(error, "migbuf_buffer_load: %s", migbuf_strerror(rc));
@@ -152,7 +152,7 @@ static void apply(struct control *c, struct throttle *t, const struct migbuf_dec
         return;
     }
     if (rc) {
-        trace_outcome(c->trace, c->buffer, t->id, MIGBUF_OUTCOME_REFUSED);
+        migbuf_buffer_outcome(c->buffer, t->id, MIGBUF_OUTCOME_REFUSED);
         c->refused++;
         return;
     }
@@ -168,14 +168,6 @@ static struct throttle *find(const struct control *c, uint64_t id)
     return NULL;
 }
 
-static void tell_link(struct control *c, uint32_t route, uint64_t bytes_per_s)
-{
-    if (c->buffer)
-        trace_link(c->trace, c->buffer, LINK(route), bytes_per_s);
-    else
-        migbuf_buffer_link(c->queue, LINK(route), bytes_per_s);
-}
-
 /* U is what the link carried, but only when somebody waited for it all the time: an idle link is not a slow one. */
 static void measure_link(struct control *c, uint32_t route, uint64_t now)
 {
@@ -185,7 +177,7 @@ static void measure_link(struct control *c, uint32_t route, uint64_t now)
     if (r->since_ns && passed >= 10 * MS && (waited - r->waited_ns) * 10 >= passed * 9) {
         r->bytes_per_s = (uint64_t)((double)(bytes - r->bytes) * 1e9 / (double)passed);
         if (r->bytes_per_s)
-            tell_link(c, route, r->bytes_per_s);
+            migbuf_buffer_link(c->queue, LINK(route), r->bytes_per_s);
     }
     r->bytes = bytes;
     r->waited_ns = waited;
@@ -222,7 +214,7 @@ static int measure_files(struct control *c, uint64_t now, char error[FAIL_SIZE])
     for (size_t i = 0; i < c->members; i++)
         if (measure_disks(c->member[i], c->sample, &samples, error))
             return -1;
-    rc = c->buffer ? trace_sample(c->trace, c->buffer, now / MS, c->sample, samples) : 0;
+    rc = c->buffer ? migbuf_buffer_sample(c->buffer, now / MS, c->sample, samples) : 0;
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
@@ -279,12 +271,12 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
         return -1;
     for (size_t i = 0; i < c->members && c->buffer; i++) /* a stop that has not come to pass is no stop */
         if (c->member[i]->stop_wanted && c->member[i]->monitor->facts.running && !c->member[i]->hands_off)
-            trace_outcome(c->trace, c->buffer, c->member[i]->id, MIGBUF_OUTCOME_UNKNOWN);
+            migbuf_buffer_outcome(c->buffer, c->member[i]->id, MIGBUF_OUTCOME_UNKNOWN);
     for (uint32_t k = 0; k < c->routes; k++)
         measure_link(c, k, now);
     if (!c->buffer)
         return 0;
-    n = trace_tick(c->trace, c->buffer, now / MS, c->decision, c->room);
+    n = migbuf_buffer_tick(c->buffer, now / MS, c->decision, c->room);
     if (n < 0)
         return fail(error, "migbuf_buffer_tick: %s", migbuf_strerror(n));
     c->unrecorded = c->recorded;
@@ -333,16 +325,13 @@ static int start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
     int rc;
 
     describe(t, &m);
-    if (c->buffer)
-        rc = trace_add(c->trace, c->buffer, &m, t->geometry, t->disks, &e);
-    else
-        rc = migbuf_buffer_add(c->queue, &m, t->geometry, t->disks, &e);
+    rc = migbuf_buffer_add(c->queue, &m, t->geometry, t->disks, &e);
     if (rc == MIGBUF_E_NOSPACE)
         return 0;
     if (rc)
         return fail(error, "migbuf_buffer_add: %s", e.text);
     if (u)
-        tell_link(c, t->route, u);
+        migbuf_buffer_link(c->queue, LINK(t->route), u);
     return 1;
 }
 
@@ -368,7 +357,7 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     if (migbuf_disk_info(t->disk, &info) || migbuf_buffer_view(c->buffer, t->id, &view))
         return fail(error, "the buffer knows no VM %llu", (unsigned long long)t->id);
     t->stop_wanted = view.paused && !t->monitor->facts.running;
-    trace_found(c->trace, c->buffer, t->id, &info.limits, !t->stop_wanted);
+    migbuf_buffer_resync(c->buffer, t->id, &info.limits, !t->stop_wanted);
     return 0;
 }
 
@@ -442,7 +431,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
 void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead)
 {
     if (c->buffer && t->added)
-        trace_phase(c->trace, c->buffer, t->id, phase, drains_ahead);
+        migbuf_buffer_phase(c->buffer, t->id, phase, drains_ahead);
     c->unrecorded = c->recorded;
 }
 
@@ -453,10 +442,7 @@ void control_remove(struct control *c, struct throttle *t)
     leave_queue(c, t);
     if (!t->added)
         return;
-    if (c->buffer)
-        trace_remove(c->trace, c->buffer, t->id);
-    else
-        migbuf_buffer_remove(c->queue, t->id);
+    migbuf_buffer_remove(c->queue, t->id);
     while (c->member[k] != t)
         k++;
     memmove(c->member + k, c->member + k + 1, (--c->members - k) * sizeof *c->member);
@@ -514,7 +500,7 @@ static void tell_outcome(struct control *c, struct throttle *t)
     t->untold = false;
     c->refused += outcome != MIGBUF_OUTCOME_DONE;
     if (t->added)
-        trace_outcome(c->trace, c->buffer, t->id, outcome);
+        migbuf_buffer_outcome(c->buffer, t->id, outcome);
 }
 
 /* Feeds what came back, or that nothing did, to the disk machine. */

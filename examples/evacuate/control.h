@@ -17,7 +17,6 @@
 #include "link.h"
 #include "migbuf/migbuf.h"
 #include "monitor.h"
-#include "trace.h"
 #include "watch.h"
 #include "vm.h"
 
@@ -75,7 +74,6 @@ struct control {
     uint64_t fixed_bytes_per_s;   /* POLICY_FIXED: growth */
     struct migbuf_buffer *buffer; /* NULL: fixed, none, mirror */
     struct migbuf_buffer *queue;  /* knows who runs, so that it tells who is next: the buffer, or one for this alone */
-    struct trace *trace;
     struct route route[CONTROL_LINKS_MAX];
     uint32_t routes;
     int32_t admission;         /* MIGBUF_ADMISSION_…; 0: everybody starts at once */
@@ -94,9 +92,9 @@ struct control {
     bool unrecorded;          /* it does not know the last decisions yet: nothing of them is sent before */
 };
 
-/* `room`: how many VMs there will be at most; `links` is 1 to CONTROL_LINKS_MAX. Trace and links stay the caller's. */
+/* `room`: how many VMs there will be at most; `links` is 1 to CONTROL_LINKS_MAX. The links stay the caller's. */
 int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_s, uint64_t omega_bytes,
-                uint32_t tick_ms, size_t room, struct trace *trace, struct link *const link[], uint32_t links,
+                uint32_t tick_ms, size_t room, struct link *const link[], uint32_t links,
                 char error[FAIL_SIZE]);
 void control_free(struct control *c);
 

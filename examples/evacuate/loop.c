@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The event loop: poll, move every migration on, and every tick measure and decide (control.c). */
 #include "loop.h"
+#include "extension.h"
 #include "state.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +17,6 @@
 #define MS UINT64_C(1000000)
 #define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
 #define AFTER_OVERFLOW_MS 1000
-#define FILLED_MS 2000          /* --inject fill */
-#define INTERFERE_AGAIN_MS 2000 /* --inject wipe-limits and change-limits: more than two ticks */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
@@ -89,8 +88,8 @@ static int make_site(struct run *r, const char *kernel)
         .disk_bytes = o->disk_bytes,
         .start_ns = r->begun_ns,
         .transfer_ms = transfer_ms(o),
-        .window_ms = o->window_ms,
-        .second_monitor = o->injection == INJECT_WIPE || o->injection == INJECT_CHANGE,
+        .at_least_ms = o->at_least_ms,
+        .second_monitor = extension.second_monitor,
         .named = o->named_overlays,
         .recorded = r->state != NULL,
     };
@@ -101,7 +100,7 @@ static int make_site(struct run *r, const char *kernel)
             return fail(r->error, "out of memory");
     }
     if (make_record(r) || control_new(&r->control, r->policy, o->fixed_bytes_per_s, r->omega_bytes, o->tick_ms, r->vms,
-                                      r->trace, r->site.link, r->site.links, r->error))
+                                      r->site.link, r->site.links, r->error))
         return -1;
     control_admit(&r->control, o->admission);
     r->control.recorded = r->site.recorded;
@@ -135,23 +134,28 @@ static int check_volume(struct run *r)
     return 0;
 }
 
-int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
-              const char *kernel, struct trace *trace, struct picture *picture, int signals, struct state *state)
+static void run_init(struct run *r, const struct options *options, enum policy policy, const char *directory,
+                     struct picture *picture, int signals, struct state *state, uint64_t now)
 {
-    uint64_t now = now_ns();
-
     *r = (struct run){ .options = options,
                        .state = state,
                        .policy = policy,
-                       .contrast = contrast,
-                       .trace = trace,
                        .picture = picture,
                        .signals = signals,
-                       .filling = -1,
                        .vms = options->vms,
-                       .begun_ns = now,
                        .since_ns = now };
     snprintf(r->directory, sizeof r->directory, "%s", directory);
+}
+
+int run_begin(struct run *r, const struct options *options, enum policy policy, bool contrast, const char *directory,
+              const char *kernel, struct picture *picture, int signals, struct state *state)
+{
+    uint64_t now = now_ns();
+
+    run_init(r, options, policy, directory, picture, signals, state, now);
+    r->contrast = contrast;
+    r->begun_ns = now;
+    extension_run(r);
     if (make_loads(r))
         return -1;
     if (mkdir(r->directory, 0700))
@@ -188,29 +192,19 @@ static int find_volume(struct run *r)
 }
 
 int run_resume(struct run *r, const struct options *options, const char *directory, const char *kernel,
-               struct trace *trace, struct picture *picture, int signals, struct state *state)
+               struct picture *picture, int signals, struct state *state)
 {
     uint64_t now = now_ns();
     char line[128];
 
-    *r = (struct run){ .options = options,
-                       .state = state,
-                       .policy = options->policy,
-                       .trace = trace,
-                       .picture = picture,
-                       .signals = signals,
-                       .filling = -1,
-                       .vms = options->vms,
-                       .since_ns = now,
-                       .ask_until_ns = now + ASK_MS * MS,
-                       .next_tick_ns = now };
-    snprintf(r->directory, sizeof r->directory, "%s", directory);
+    run_init(r, options, options->policy, directory, picture, signals, state, now);
+    r->ask_until_ns = now + ASK_MS * MS;
+    r->next_tick_ns = now;
     /* Where the overlays are is part of what a migration knows: the volume's path must be there before it. */
     snprintf(r->volume.path, sizeof r->volume.path, "%s/volume", directory);
-    r->trace = NULL; /* the log begins with the buffer that is loaded */
     if (make_loads(r) || make_site(r, kernel))
         return -1;
-    r->trace = r->control.trace = trace;
+    extension_run(r); /* the buffer that is loaded takes the place of the empty one that was just made */
     if (state_load(state, r, now, r->error))
         return -1;
     for (uint32_t i = 0; i < r->vms; i++)
@@ -331,18 +325,6 @@ static void open_gate(struct run *r, uint64_t now)
     r->site.go = true;
     r->site.start_ns = now;
     r->next_tick_ns = now;
-    for (uint32_t i = 0; i < r->vms; i++)
-        migration_open_window(&r->vm[i]);
-}
-
-/* A run that is over before delivers nothing more. */
-static void close_window(struct run *r, bool over, uint64_t now)
-{
-    if (!r->site.go || r->window_closed || (!over && now < r->site.start_ns + r->site.window_ms * MS))
-        return;
-    r->window_closed = true;
-    for (uint32_t i = 0; i < r->vms; i++)
-        migration_close_window(&r->vm[i]);
 }
 
 static void measure_volume(struct run *r, uint64_t now)
@@ -374,7 +356,7 @@ static void take_more_room(struct run *r, uint64_t now)
 
     if (r->volume.fails || !volume_has_grown(&r->volume))
         return;
-    if (r->control.buffer && trace_resize(r->trace, r->control.buffer, r->volume.size_bytes, NULL))
+    if (r->control.buffer && migbuf_buffer_resize(r->control.buffer, r->volume.size_bytes, NULL))
         return;
     r->omega_bytes = r->record->omega_bytes = r->volume.size_bytes;
     record_event(r->record, (now - r->site.start_ns) / MS, RECORD_EVERYBODY, "the volume has been extended to %s",
@@ -412,7 +394,7 @@ static void tick(struct run *r, uint64_t now)
 
 static void look_at_clock(struct run *r, uint64_t now)
 {
-    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + r->site.window_ms + UINT64_C(60000)) * MS)
+    if (!r->give_up_ns && now - r->since_ns > (r->site.transfer_ms + r->site.at_least_ms + UINT64_C(60000)) * MS)
         give_up(r, "it takes too long", now);
     for (uint32_t i = 0; i < r->vms && r->contrast; i++)
         if (r->vm[i].overflow_ns && now - r->vm[i].overflow_ns > AFTER_OVERFLOW_MS * MS && !r->interrupted)
@@ -427,111 +409,6 @@ static bool is_over(const struct run *r, uint64_t now)
         if (!migration_ended(&r->vm[i]))
             return false;
     return true;
-}
-
-/* Another program that sets limits: by a monitor of its own, and without a word to us. */
-static void interfere(struct run *r, const struct migration *m, enum injection what)
-{
-    const char *rates = what == INJECT_WIPE ? "\"bps_wr\":0,\"iops_wr\":0" : "\"bps_wr\":7000000,\"iops_wr\":900";
-    struct migbuf_qmp_socket *qmp;
-    struct migbuf_qmp_message answer;
-    struct migbuf_error e = { .text = "" };
-    char path[128], arguments[200], line[256];
-    int rc;
-
-    snprintf(path, sizeof path, "%s2", m->place[SOURCE].vm.qmp);
-    snprintf(arguments, sizeof arguments, "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,%s}",
-             vm_disk_qdev(m->load->device, 0), rates);
-    rc = migbuf_qmp_socket_open(path, NULL, NULL, 5000, &qmp, &e);
-    if (!rc) {
-        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, 5000, &answer, &e);
-        migbuf_qmp_socket_free(qmp);
-    }
-    if (rc)
-        snprintf(line, sizeof line, "--inject: the limits could not be set: %s", e.text);
-    picture_say(r->picture, rc ? line : "another hand sets limits");
-}
-
-static void fill(struct run *r, uint64_t now)
-{
-    off_t at = 0;
-
-    r->filling = open(r->volume.path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    r->filling_ns = now;
-    for (off_t step = (off_t)r->volume.size_bytes; r->filling >= 0 && step >= 4096; step /= 2)
-        while (!posix_fallocate(r->filling, at, step))
-            at += step;
-    picture_say(r->picture, "something else fills the volume");
-}
-
-static void make_room(struct run *r)
-{
-    if (r->filling >= 0)
-        close(r->filling);
-    r->filling = -1;
-}
-
-/* As if somebody had killed us then, in whatever we are doing. */
-static void die_in(uint32_t ms)
-{
-    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
-    struct itimerspec when = { .it_value = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 } };
-    timer_t timer;
-
-    if (!ms || timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, NULL))
-        kill(getpid(), SIGKILL);
-}
-
-static bool all_write_to_overlays(const struct run *r)
-{
-    for (uint32_t i = 0; i < r->vms; i++)
-        if (migration_phase(&r->vm[i]) == PHASE_WAITING)
-            return false;
-    return true;
-}
-
-/* What a test asked for (--inject). */
-static void inject(struct run *r, const struct migration *m, uint64_t now)
-{
-    enum injection what = r->options->injection;
-    pid_t victim = 0;
-
-    if (what == INJECT_FILL && now - r->filling_ns > FILLED_MS * MS)
-        make_room(r);
-    /* A change just before ours is overwritten unseen: QEMU cannot set on condition. Such a one is made again. */
-    if (m == r->interfered && !m->throttle.taken_over && migration_phase(m) < PHASE_RAM &&
-        now - r->interfered_ns > INTERFERE_AGAIN_MS * MS) {
-        r->interfered_ns = now;
-        interfere(r, m, what);
-    }
-    if (r->injected || !r->options->inject_at || strcmp(migration_step_name(m), r->options->inject_at))
-        return;
-    if (what == INJECT_DIE) {
-        r->injected = true;
-        die_in(r->options->inject_after_ms);
-        return;
-    }
-    if ((what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD) && migration_phase(m) != PHASE_WAITING &&
-        !all_write_to_overlays(r))
-        return; /* who waits for room on the volume is another test */
-    if (!r->inject_ns)
-        r->inject_ns = now;
-    if (now < r->inject_ns + r->options->inject_after_ms * MS)
-        return;
-    if (what == INJECT_INTERRUPT)
-        victim = getpid();
-    if (what == INJECT_KILL_SOURCE || what == INJECT_KILL_TARGET)
-        victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
-    r->injected = true;
-    if (what == INJECT_WIPE || what == INJECT_CHANGE) {
-        r->interfered = m;
-        r->interfered_ns = now;
-        interfere(r, m, what);
-    }
-    if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
-        fill(r, now);
-    if (victim)
-        kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }
 
 /* What has been decided or begun is on record before anything of it is said to a QEMU. Without a record nothing more is
@@ -595,37 +472,23 @@ void run_loop(struct run *r)
             link_run(r->site.link[k], now);
         for (uint32_t i = 0; i < r->vms; i++) {
             migration_step(&r->vm[i], now);
-            inject(r, &r->vm[i], now);
+            extension_turn(r, &r->vm[i], now);
             migration_throttle(&r->vm[i], r->free_bytes, now);
             migration_watch(&r->vm[i], now);
         }
         measure_volume(r, now);
         open_gate(r, now);
-        close_window(r, false, now);
         tick(r, now);
         look_at_clock(r, now);
         save(r, now);
     }
     free(fds);
-    close_window(r, true, now);
     if (r->site.go)
         put_frame(r, now);
     r->ended_ns = now;
 }
 
 /* The proof */
-
-/* Is a damaged sector found? The first acknowledged write to the first VM's last disk is blotted out. */
-static void damage(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd)
-{
-    char zeros[512] = "";
-    struct guest_generator g = { w->window, w->random, 0, w->seed };
-    uint64_t sector = w->start + (uint64_t)guest_next_slot(&g) * w->sectors;
-
-    if (r->options->injection == INJECT_LOSE && !m->index && disk + 1 == m->load->disks &&
-        pwrite(fd, zeros, sizeof zeros, (off_t)(sector * 512)) < 0)
-        picture_say(r->picture, "--inject lose: the disk could not be damaged");
-}
 
 static void add_result(struct writer_result *sum, const struct writer_result *one)
 {
@@ -651,7 +514,7 @@ static void check_disk(struct run *r, uint32_t i, uint32_t disk)
     int fd = open(image, O_RDWR | O_CLOEXEC);
 
     if (fd >= 0)
-        damage(r, m, disk, &writer, fd);
+        extension_check(r, m, disk, &writer, fd);
     if (fd < 0 || writer_check(fd, &writer, &m->disk[disk].status, &result, error)) {
         if (fd < 0)
             fail(error, "%s: %s", image, strerror(errno));
@@ -686,7 +549,7 @@ void run_end(struct run *r)
 {
     for (uint32_t i = 0; r->vm && r->site.control && i < r->vms; i++)
         migration_release(&r->vm[i]);
-    make_room(r);
+    extension_run_end(r);
     memcpy(r->route, r->control.route, sizeof r->route);
     for (uint32_t k = 0; k < r->site.links; k++) {
         r->route[k].bytes = r->site.link[k] ? link_sent_bytes(r->site.link[k]) : 0;

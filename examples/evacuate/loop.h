@@ -18,7 +18,6 @@ struct run {
     char directory[256];
     struct volume volume;
     struct control control;
-    struct trace *trace;
     struct site site;
     struct record *record;
     struct picture *picture;
@@ -38,16 +37,11 @@ struct run {
     uint64_t since_ns, ask_until_ns;       /* begun or come back; then the first tick waits until everybody was asked */
     uint64_t longest_absence_ms;
     uint32_t restarts;
-    bool interrupted, injected;
-    int filling;                                    /* a file that fills the volume, -1: none */
-    uint64_t inject_ns;                             /* since when a VM is at the step */
-    const struct migration *interfered;             /* whose limits another hand has set, when last */
-    uint64_t interfered_ns;
-    uint64_t filling_ns, late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
-    bool in_a_hurry;                                /* the state was saved: what waited for that may begin */
-    bool abandoned;                                 /* the contrast has shown what it was to show */
-    bool window_closed;                             /* what was delivered in it is known */
-    char error[FAIL_SIZE];                          /* of the run itself */
+    uint64_t late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
+    bool interrupted;
+    bool in_a_hurry;       /* the state was saved: what waited for that may begin */
+    bool abandoned;        /* the contrast has shown what it was to show */
+    char error[FAIL_SIZE]; /* of the run itself */
 };
 
 /*
@@ -55,12 +49,12 @@ struct run {
  * VMs; -1 with run->error when it could not. `interrupted` is set when a signal asked to stop. run_end() must follow.
  */
 int run_begin(struct run *run, const struct options *options, enum policy policy, bool contrast, const char *directory,
-              const char *kernel, struct trace *trace, struct picture *picture, int signals, struct state *state);
+              const char *kernel, struct picture *picture, int signals, struct state *state);
 
 /* The same for a run that another program began: goes to where its QEMUs are and learns from the state what it was at.
  * After a failure the QEMUs still run: run_end() must not follow. */
 int run_resume(struct run *run, const struct options *options, const char *directory, const char *kernel,
-               struct trace *trace, struct picture *picture, int signals, struct state *state);
+               struct picture *picture, int signals, struct state *state);
 void run_loop(struct run *run);
 void run_check(struct run *run);
 

@@ -588,27 +588,6 @@ void migration_watch(struct migration *m, uint64_t now)
         watch_disk(m, k, now);
 }
 
-void migration_open_window(struct migration *m)
-{
-    for (uint32_t k = 0; k < m->load->disks; k++) {
-        m->disk[k].window_from = m->disk[k].status.acknowledged;
-        m->disk[k].window_from_ms = m->disk[k].status.uptime_ms;
-    }
-}
-
-void migration_close_window(struct migration *m)
-{
-    uint64_t bytes = m->load->writer.sectors * UINT64_C(512);
-
-    m->delivered_bytes = m->demanded_bytes = 0;
-    for (uint32_t k = 0; k < m->load->disks; k++) {
-        const struct disk *d = &m->disk[k];
-
-        m->delivered_bytes += (d->status.acknowledged - d->window_from) * bytes;
-        m->demanded_bytes += writer_demand(&m->load->writer, d->window_from_ms, m->site->window_ms) * bytes;
-    }
-}
-
 uint64_t migration_acknowledged(const struct migration *m)
 {
     uint64_t sum = 0;

@@ -35,7 +35,7 @@ struct site {
     struct record *record;
     uint64_t disk_bytes, start_ns; /* of each disk */
     uint32_t transfer_ms;          /* deadline of the long steps, most of which wait for the link */
-    uint32_t window_ms;            /* from start_ns on all guests write so long at least, wherever they are */
+    uint32_t at_least_ms;          /* from start_ns on all guests write so long at least, wherever they are */
     bool go;                       /* every guest writes: migrations may begin */
     bool second_monitor;           /* each QEMU has one for another hand */
     bool named;                    /* overlays keep their names; else only descriptors lead to them */
@@ -62,7 +62,6 @@ struct disk {
     struct guest_status status;              /* of its writer as last read; exact in the end */
     uint64_t acked_ns;                       /* when it last got something done, or had nothing to do */
     uint32_t acked_at_arrival;
-    uint32_t window_from, window_from_ms; /* writes acknowledged and the guest's clock when the window began */
 };
 
 enum outcome { OUTCOME_UNDER_WAY, OUTCOME_MOVED, OUTCOME_BACK, OUTCOME_LOST };
@@ -95,7 +94,6 @@ struct migration {
 
     uint64_t arrived_ns;
     uint64_t longest_stall_ms;
-    uint64_t delivered_bytes, demanded_bytes; /* in the window: acknowledged, and wanted at the guest's own pace */
     uint64_t begun_ns, ended_ns;
     uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
     uint64_t overlay_peak_bytes, before_drain_bytes;
@@ -142,10 +140,6 @@ uint64_t migration_refused(const struct migration *m);
 
 /* Reads the guest's status blocks: what was acknowledged, and how long nothing was. */
 void migration_watch(struct migration *m, uint64_t now);
-
-/* At the beginning and the end of the window in which policies are compared. */
-void migration_open_window(struct migration *m);
-void migration_close_window(struct migration *m);
 
 /* Wants it back at the source; ignored when it is too late for that. `why` goes into the timeline. */
 void migration_give_up(struct migration *m, const char *why);

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Command line, defaults and the loads. The defaults are measured: they overflow the buffer without a throttle, in a
- * few seconds and with every seed, and fit with one. */
+/* Command line and defaults. The defaults are measured: with the loads of loads.c they overflow the buffer without a
+ * throttle, in a few seconds and with every seed, and fit with one. */
 #include "options.h"
 #include "command.h"
+#include "extension.h"
 #include "numbers.h"
-#include <errno.h>
-#include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
 
-static const char *const pattern_name[PATTERN_COUNT] = { "sequential", "random", "large", "bursty" };
+const char *const pattern_name[PATTERN_COUNT] = { "sequential", "random", "large", "bursty" };
 
 /* Reading values */
 
@@ -22,84 +20,54 @@ static bool read_policy(struct options *o, const char *text)
         o->policy = POLICY_PAPER;
     else if (!strcmp(text, "planner"))
         o->policy = POLICY_PLANNER;
-    else if (!strcmp(text, "literal"))
-        o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "none"))
         o->policy = POLICY_NONE;
-    else if (!strcmp(text, "mirror"))
-        o->policy = POLICY_MIRROR;
-    else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
-        o->policy = POLICY_FIXED;
     else
-        return false;
+        return extension_read_policy(o, text);
     return true;
 }
 
-static bool read_admission(struct options *o, const char *text)
+static int read_admission(struct options *o, const char *text, char error[FAIL_SIZE])
 {
-    static const struct {
-        const char *name;
-        int32_t order;
-    } known[] = { { "off", 0 }, { "sjf", MIGBUF_ADMISSION_SHORTEST }, { "fifo", MIGBUF_ADMISSION_FIFO } };
+    static const char *const name[] = { "off", "sjf", "fifo" };
+    static const int32_t order[] = { 0, MIGBUF_ADMISSION_SHORTEST, MIGBUF_ADMISSION_FIFO };
+    size_t k;
 
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-        if (!strcmp(text, known[k].name)) {
-            o->admission = known[k].order;
-            return true;
-        }
-    return false;
+    if (command_choice("admission", text, name, sizeof name / sizeof *name, "", &k, error))
+        return -1;
+    o->admission = order[k];
+    return 0;
 }
 
-static bool read_patterns(struct options *o, const char *text)
+static int read_patterns(struct options *o, const char *text, char error[FAIL_SIZE])
 {
-    size_t room = sizeof o->pattern / sizeof *o->pattern;
+    const char *whole = text;
+    size_t room = sizeof o->pattern / sizeof *o->pattern, k;
 
-    for (o->patterns = 0; o->patterns < room; o->patterns++) {
-        size_t length = strcspn(text, ","), k = 0;
+    for (o->patterns = 0; o->patterns < room; text++) {
+        size_t length = strcspn(text, ",");
+        char name[32];
 
-        while (k < PATTERN_COUNT && (strlen(pattern_name[k]) != length || strncmp(text, pattern_name[k], length)))
-            k++;
-        if (k == PATTERN_COUNT)
-            return false;
-        o->pattern[o->patterns] = (enum pattern)k;
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), text);
+        if (command_choice("pattern", name, pattern_name, PATTERN_COUNT, ", or up to 8 with commas between", &k, error))
+            return -1;
+        o->pattern[o->patterns++] = (enum pattern)k;
         text += length;
-        if (!*text++)
-            return ++o->patterns;
+        if (!*text)
+            return 0;
     }
-    return false;
+    return fail(error, "--pattern %s: up to 8 with commas between", whole);
 }
 
-static bool read_device(struct options *o, const char *text)
+static int read_device(struct options *o, const char *text, char error[FAIL_SIZE])
 {
     static const char *const name[] = { "virtio-blk", "virtio-scsi", "nvme" };
+    size_t k;
 
-    for (size_t k = 0; k < sizeof name / sizeof *name; k++)
-        if (!strcmp(text, name[k])) {
-            o->device = (enum vm_device)k;
-            return true;
-        }
-    return false;
-}
-
-static bool read_injection(struct options *o, const char *text)
-{
-    static const struct {
-        const char *name;
-        enum injection injection;
-    } known[] = { { "interrupt@", INJECT_INTERRUPT },         { "kill-source@", INJECT_KILL_SOURCE },
-                  { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
-                  { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
-                  { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE } };
-
-    if (!strcmp(text, "lose"))
-        o->injection = INJECT_LOSE;
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-        if (!strncmp(text, known[k].name, strlen(known[k].name))) {
-            o->injection = known[k].injection;
-            o->inject_at = text + strlen(known[k].name);
-            return migration_find_step(o->inject_at, strlen(o->inject_at)) != NULL;
-        }
-    return o->injection == INJECT_LOSE;
+    if (command_choice("device", text, name, sizeof name / sizeof *name, " (which QEMU does not migrate)", &k, error))
+        return -1;
+    o->device = (enum vm_device)k;
+    return 0;
 }
 
 /* The options */
@@ -113,30 +81,21 @@ enum {
     OPTION_DISK,
     OPTION_DISKS,
     OPTION_DEVICE,
-    OPTION_METHOD,
     OPTION_TICK,
     OPTION_POLICY,
     OPTION_ADMISSION,
-    OPTION_WINDOW,
     OPTION_SEED,
     OPTION_PATTERN,
     OPTION_QD,
     OPTION_PACE,
     OPTION_JSON,
     OPTION_SVG,
-    OPTION_TRACE,
-    OPTION_REPLAY,
-    OPTION_CURVES,
     OPTION_WORK_DIR,
     OPTION_STATE,
     OPTION_END,
-    OPTION_OVERLAY,
     OPTION_KEEP_DIR,
     OPTION_QEMU,
-    OPTION_GUEST,
-    OPTION_INJECT,
-    OPTION_INJECT_AFTER,
-    OPTION_VERSION
+    OPTION_GUEST
 };
 
 static const struct option names[] = {
@@ -148,49 +107,37 @@ static const struct option names[] = {
     { "disk", required_argument, NULL, OPTION_DISK },
     { "disks", required_argument, NULL, OPTION_DISKS },
     { "device", required_argument, NULL, OPTION_DEVICE },
-    { "method", required_argument, NULL, OPTION_METHOD },
     { "tick", required_argument, NULL, OPTION_TICK },
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "admission", required_argument, NULL, OPTION_ADMISSION },
-    { "window", required_argument, NULL, OPTION_WINDOW },
     { "seed", required_argument, NULL, OPTION_SEED },
     { "pattern", required_argument, NULL, OPTION_PATTERN },
     { "qd", required_argument, NULL, OPTION_QD },
     { "pace", required_argument, NULL, OPTION_PACE },
     { "json", optional_argument, NULL, OPTION_JSON },
     { "svg", required_argument, NULL, OPTION_SVG },
-    { "trace", required_argument, NULL, OPTION_TRACE },
-    { "replay", required_argument, NULL, OPTION_REPLAY },
-    { "curves", required_argument, NULL, OPTION_CURVES },
     { "work-dir", required_argument, NULL, OPTION_WORK_DIR },
     { "state", required_argument, NULL, OPTION_STATE },
     { "end", required_argument, NULL, OPTION_END },
-    { "overlay", required_argument, NULL, OPTION_OVERLAY },
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "qemu", required_argument, NULL, OPTION_QEMU },
     { "guest", required_argument, NULL, OPTION_GUEST },
-    { "inject", required_argument, NULL, OPTION_INJECT },
-    { "inject-after", required_argument, NULL, OPTION_INJECT_AFTER },
-    { "version", no_argument, NULL, OPTION_VERSION },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
 };
+static const struct option last[] = { COMMAND_OPTIONS };
+#define OPTIONS_MAX (sizeof names / sizeof *names + EXTENSION_OPTIONS_MAX + sizeof last / sizeof *last)
 
 static int wrong(char error[FAIL_SIZE], const char *option, const char *value, const char *allowed)
 {
     return fail(error, "--%s %s: %s", option, value, allowed);
 }
 
-static int read_option(struct options *o, int option, const char *value, char error[FAIL_SIZE])
+static int read_option(void *options, int option, const char *value, char error[FAIL_SIZE])
 {
-    uint64_t number;
+    struct options *o = options;
 
     switch (option) {
     case OPTION_VMS:
-        if (!read_count(value, 1, OPTIONS_VMS_MAX, &number))
-            return wrong(error, "vms", value, "1 to 64 VMs");
-        o->vms = (uint32_t)number;
-        break;
+        return command_number32("vms", value, 1, OPTIONS_VMS_MAX, "VMs", &o->vms, error);
     case OPTION_BUFFER:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 44, &o->buffer_bytes))
             return wrong(error, "buffer", value, "a size of 8 MiB to 16 TiB, as 64MiB or 10GiB");
@@ -203,80 +150,37 @@ static int read_option(struct options *o, int option, const char *value, char er
             return wrong(error, "link", value, "bytes a second, 100K to 1T, as 16MB");
         break;
     case OPTION_LINKS:
-        if (!read_count(value, 1, CONTROL_LINKS_MAX, &number))
-            return wrong(error, "links", value, "1 to 8 links");
-        o->links = (uint32_t)number;
-        break;
+        return command_number32("links", value, 1, CONTROL_LINKS_MAX, "links", &o->links, error);
     case OPTION_DISK:
         if (!read_size(value, 1024, 8 * MIB, UINT64_C(1) << 40, &o->disk_bytes) || o->disk_bytes % MIB)
             return wrong(error, "disk", value, "whole MiB from 8 MiB to 1 TiB, as 96MiB");
         break;
     case OPTION_DISKS:
-        if (!read_count(value, 1, VM_DISKS_MAX, &number))
-            return wrong(error, "disks", value, "1 or 2 disks");
-        o->disks = (uint32_t)number;
-        break;
+        return command_number32("disks", value, 1, VM_DISKS_MAX, "disks", &o->disks, error);
     case OPTION_DEVICE:
-        if (!read_device(o, value))
-            return wrong(error, "device", value, "virtio-blk, virtio-scsi, or nvme (which QEMU does not migrate)");
-        break;
-    case OPTION_METHOD:
-        if (strcmp(value, "group") && strcmp(value, "typed"))
-            return wrong(error, "method", value, "group or typed");
-        o->typed = !strcmp(value, "typed");
-        break;
+        return read_device(o, value, error);
     case OPTION_TICK:
-        if (!read_count(value, 50, 10000, &number))
-            return wrong(error, "tick", value, "50 to 10000 milliseconds");
-        o->tick_ms = (uint32_t)number;
-        break;
+        return command_number32("tick", value, 50, 10000, "milliseconds", &o->tick_ms, error);
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return wrong(error, "policy", value,
-                         "paper, planner, literal, none, mirror, or fixed:RATE with 64KiB or more a second");
+            return fail(error, "--policy %s: paper, planner, none%s", value, extension.policies);
         break;
     case OPTION_ADMISSION:
-        if (!read_admission(o, value))
-            return wrong(error, "admission", value, "off, sjf or fifo");
-        break;
-    case OPTION_WINDOW:
-        if (!read_count(value, 1, 3600, &number))
-            return wrong(error, "window", value, "1 to 3600 seconds");
-        o->window_ms = (uint32_t)number * 1000;
-        break;
+        return read_admission(o, value, error);
     case OPTION_SEED:
-        if (!read_count(value, 0, INT64_MAX, &o->seed))
-            return wrong(error, "seed", value, "a number from 0 to 9223372036854775807");
-        break;
+        return command_number("seed", value, 0, INT64_MAX, NULL, &o->seed, error);
     case OPTION_PATTERN:
-        if (!read_patterns(o, value))
-            return wrong(error, "pattern", value, "up to 8 of sequential, random, large, bursty, with commas between");
-        break;
+        return read_patterns(o, value, error);
     case OPTION_QD:
-        if (!read_count(value, 1, GUEST_MAX_DEPTH, &number))
-            return wrong(error, "qd", value, "1 to 32 writes in flight");
-        o->depth = (uint32_t)number;
-        break;
+        return command_number32("qd", value, 1, GUEST_MAX_DEPTH, "writes in flight", &o->depth, error);
     case OPTION_PACE:
-        if (!read_count(value, 1, 100000, &number))
-            return wrong(error, "pace", value, "1 to 100000 writes a second");
-        o->pace = (uint32_t)number;
-        break;
+        return command_number32("pace", value, 1, 100000, "writes a second", &o->pace, error);
     case OPTION_JSON:
         o->json_wanted = true;
         o->json = value && strcmp(value, "-") ? value : NULL;
         break;
     case OPTION_SVG:
         o->svg = value;
-        break;
-    case OPTION_TRACE:
-        o->trace = value;
-        break;
-    case OPTION_REPLAY:
-        o->replay = value;
-        break;
-    case OPTION_CURVES:
-        o->curves = value;
         break;
     case OPTION_WORK_DIR:
         o->work_dir = value;
@@ -287,33 +191,31 @@ static int read_option(struct options *o, int option, const char *value, char er
     case OPTION_END:
         o->end = value;
         break;
-    case OPTION_OVERLAY:
-        if (strcmp(value, "name") && strcmp(value, "fd"))
-            return wrong(error, "overlay", value, "name or fd");
-        o->named_overlays = !strcmp(value, "name");
-        break;
     case OPTION_KEEP_DIR:
         o->keep = true;
         break;
     case OPTION_QEMU:
         o->qemu = value;
         break;
-    case OPTION_INJECT_AFTER:
-        if (!read_count(value, 0, 600000, &number))
-            return wrong(error, "inject-after", value, "0 to 600000 milliseconds");
-        o->inject_after_ms = (uint32_t)number;
-        break;
-    case OPTION_INJECT:
-        if (!read_injection(o, value))
-            return wrong(error, "inject", value,
-                         "lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, wipe-limits@STEP, "
-                         "change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages name it");
-        break;
-    default:
+    case OPTION_GUEST:
         o->guest = value;
         break;
+    default:
+        return extension_read(o, option, value, error);
     }
     return 0;
+}
+
+/* Our own options, and those that an extension adds. */
+static void list_options(struct option all[static OPTIONS_MAX])
+{
+    size_t n = sizeof names / sizeof *names, more = 0;
+
+    memcpy(all, names, n * sizeof *names);
+    while (more < EXTENSION_OPTIONS_MAX && extension.options[more].name)
+        more++;
+    memcpy(all + n, extension.options, more * sizeof *names);
+    memcpy(all + n + more, last, sizeof last);
 }
 
 /* Larger fleets get a larger buffer and a faster link, so that a run takes as long and is as tight. */
@@ -334,47 +236,10 @@ static void set_defaults(struct options *o)
     }
 }
 
-enum options_result options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
-{
-    int option;
-
-    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
-    opterr = 0;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
-        if (option == 'h')
-            return OPTIONS_HELP;
-        if (option == OPTION_VERSION)
-            return OPTIONS_VERSION;
-        if (option == '?' || option == ':') {
-            command_refused(error, option, argv);
-            return OPTIONS_WRONG;
-        }
-        if (read_option(o, option, option == OPTION_JSON ? command_optional(argc, argv) : optarg, error))
-            return OPTIONS_WRONG;
-    }
-    if (o->volume && o->state) {
-        fail(error, "--volume and --state: not both");
-        return OPTIONS_WRONG;
-    }
-    if (o->window_ms && o->state) {
-        fail(error, "--window and --state: not both");
-        return OPTIONS_WRONG;
-    }
-    if (optind < argc) {
-        fail(error, "%s: there are options only, see --help", argv[optind]);
-        return OPTIONS_WRONG;
-    }
-    set_defaults(o);
-    /* A contrast is not worth coming back to, and not for somebody else's volume. */
-    o->policy_given = o->policy_given || o->state || o->volume;
-    return OPTIONS_RUN;
-}
-
-void options_help(FILE *out, const char *program)
+static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: %s [OPTIONS]\n"
+            "Usage: evacuate [OPTIONS]\n"
             "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its\n"
             "guest's writes go to an overlay on one small volume that all share; migbuf keeps that volume from\n"
             "filling up. Afterwards every disk is checked for every write its guest was told to be safe.\n"
@@ -391,31 +256,20 @@ void options_help(FILE *out, const char *program)
             "  --disk SIZE      each disk (96MiB; of two 48MiB)\n"
             "  --disks N        disks of each VM, 1 or 2, with one budget and the load split between them (1)\n"
             "  --device KIND    virtio-blk, virtio-scsi, or nvme, which QEMU does not migrate (virtio-blk)\n"
-            "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
-            "                   block_set_io_throttle's six rates alone, as a host's own call may have it (group)\n"
             "  --pattern LIST   of sequential (64 KiB), random (4 KiB), bursty (1 MiB, a second in three) and\n"
             "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
             "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
             "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-            "  --policy P       paper; planner (grows into the time when files are deleted); literal (the paper's\n"
-            "                   text unchanged: overflows); fixed:RATE (growth for each); none; mirror\n"
-            "                   (write-through: no overlay and no buffer, each write goes to both hosts before\n"
-            "                   the guest is told of it). Without this option the load first runs with none, for\n"
-            "                   the contrast, then with paper\n"
+            "  --policy P       paper; planner (grows into the time when files are deleted); none (no throttle).\n"
+            "                   Without this option the load first runs with none, for the contrast, then with\n"
+            "                   paper\n"
             "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, smallest\n"
             "                   disks first; fifo: in order (off)\n"
-            "  --window S       for comparisons: all guests write for S seconds at least from the start of the\n"
-            "                   evacuation, at the target after their move. What they wrote in these S seconds is\n"
-            "                   told, and what they would have written at the pace of their loads\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
             "  --json [FILE]    the summary as one JSON object, on standard output without FILE\n"
             "  --svg FILE       the timeline as a picture\n"
-            "  --curves FILE    only draws the paper's throttle curves\n"
-            "  --trace FILE     the log of all decisions\n"
-            "  --replay FILE    only feeds such a log through the library again and compares\n"
             "  --work-dir DIR   where to put disks, sockets and the volume (TMPDIR or /tmp)\n"
-            "  --overlay KIND   fd: overlays have no name, descriptors lead to them; name: they keep theirs (fd)\n"
             "  --state DIR      works in DIR, so that it can be killed at any moment: QEMUs go on within their\n"
             "                   limits; the same command, or just --state DIR, comes back to them and finishes\n"
             "                   the run. Other options of a run cannot change then, those of its reports can. A\n"
@@ -426,13 +280,7 @@ void options_help(FILE *out, const char *program)
             "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one\n"
             "                   (qemu-system-x86_64 of PATH)\n"
             "  --guest FILE     the guest program (guest.elf beside this program)\n"
-            "  --inject WHAT    for tests, when the first VM comes to a STEP (\"copying the base\", \"switching\n"
-            "                   over\", ...): interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP\n"
-            "                   (SIGKILL to itself); wipe-limits@STEP or change-limits@STEP by another monitor;\n"
-            "                   fill@STEP or fill-for-good@STEP: something else fills the volume, for 2 s or to\n"
-            "                   the end; lose: damages the first VM's last disk\n"
-            "  --inject-after MS\n"
-            "                   so long after the step has begun (0)\n"
+            "%s"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
@@ -440,7 +288,28 @@ void options_help(FILE *out, const char *program)
             "the source with their writes merged back, the others at the target.\n"
             "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options\n"
             "or something is missing here: nothing was begun.\n",
-            program);
+            extension.help);
+}
+
+int options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])
+{
+    struct option all[OPTIONS_MAX];
+    const struct command command = { "evacuate", all, help, read_option };
+    int rc;
+
+    list_options(all);
+    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    rc = command_read(&command, o, argc, argv, error);
+    if (rc)
+        return rc;
+    if (o->volume && o->state)
+        return fail(error, "--volume and --state: not both");
+    if (extension_options(o, error) || command_no_words(argc, argv, error))
+        return -1;
+    set_defaults(o);
+    /* A contrast is not worth coming back to, and not for somebody else's volume. */
+    o->policy_given = o->policy_given || o->state || o->volume;
+    return 0;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -472,87 +341,4 @@ const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, 
 const char *options_admission_text(int32_t admission)
 {
     return admission == MIGBUF_ADMISSION_SHORTEST ? "sjf" : admission == MIGBUF_ADMISSION_FIFO ? "fifo" : "off";
-}
-
-/* Loads */
-
-static uint64_t mix(uint64_t x) /* splitmix64 */
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-static void set_pattern(struct load *load, enum pattern pattern)
-{
-    struct writer_params *w = &load->writer;
-
-    switch (pattern) {
-    case PATTERN_SEQUENTIAL:
-        w->sectors = 128, w->depth = 4, w->pace = 110;
-        break;
-    case PATTERN_RANDOM: /* two neighbours that merge would cross a cluster's end for the price of one unit */
-        w->sectors = 8, w->depth = 4, w->pace = 130, w->random = 1;
-        load->no_merging = true;
-        break;
-    case PATTERN_LARGE:
-        w->sectors = 2048, w->depth = 1, w->pace = 6;
-        break;
-    default:
-        w->sectors = 2048, w->depth = 1, w->pace = 16, w->on_ms = 1000, w->off_ms = 2000;
-        break;
-    }
-}
-
-/* Some hosts limit their guests already; after the migration exactly these limits must be in force again. */
-static void set_host_limits(struct load *load, uint32_t index)
-{
-    if (index % 4 == 1) {
-        load->host[0].bps_rd = 50000000;
-        load->host[0].iops_wr = 600;
-        load->host[0].iops_wr_max = 900;
-        load->host[0].iops_wr_max_length = 2;
-    } else if (index % 4 == 2) {
-        load->host[0].bps = 120000000;
-        load->host[1].iops_wr = 700;
-        load->host[1].iops_size = 8192;
-    }
-}
-
-/* What such a host can set is all it has set before. */
-static void keep_six_rates(struct load *load)
-{
-    for (uint32_t k = 0; k < VM_DISKS_MAX; k++) {
-        struct migbuf_throttle_config *h = &load->host[k];
-
-        *h = (struct migbuf_throttle_config){
-            .bps_rd = h->bps_rd, .bps_wr = h->bps_wr ? h->bps_wr : h->bps, .iops_rd = h->iops_rd, .iops_wr = h->iops_wr
-        };
-    }
-}
-
-void options_load(const struct options *o, uint32_t index, struct load *load)
-{
-    enum pattern pattern = o->pattern[index % o->patterns];
-    struct writer_params *w = &load->writer;
-    uint64_t chance = mix(o->seed * 1000 + index);
-
-    *load = (struct load){ .disks = o->disks, .device = o->device };
-    snprintf(load->name, sizeof load->name, "VM %u %s", index, pattern_name[pattern]);
-    writer_params_init(w);
-    set_pattern(load, pattern);
-    if (o->depth)
-        w->depth = o->depth;
-    w->pace = o->pace ? o->pace : w->pace + (uint32_t)(w->pace * (chance % 21) / 100);
-    w->pace = (w->pace + o->disks - 1) / o->disks;
-    w->more_disks = o->disks - 1;
-    w->seed = (uint32_t)(chance >> 32) | 1;
-    w->id = index + 1;
-    w->base_sectors = (uint32_t)(o->disk_bytes / 512);
-    w->window = (uint32_t)((o->disk_bytes / 512 - w->start) / w->sectors);
-    set_host_limits(load, index);
-    load->typed = o->typed;
-    if (o->typed)
-        keep_six_rates(load);
 }

@@ -815,15 +815,15 @@ static int begin_going_on(struct migration *m, uint64_t now)
     for (uint32_t k = 0; k < m->load->disks; k++)
         m->disk[k].acked_at_arrival = m->disk[k].status.acknowledged;
     m->arrived_ns = now;
-    if (m->deadline_ns < m->site->start_ns + m->site->window_ms * MS + GO_ON_MS * MS)
-        m->deadline_ns = m->site->start_ns + m->site->window_ms * MS + 30000 * MS;
+    if (m->deadline_ns < m->site->start_ns + m->site->at_least_ms * MS + GO_ON_MS * MS)
+        m->deadline_ns = m->site->start_ns + m->site->at_least_ms * MS + 30000 * MS;
     return 0;
 }
 
 static int went_on(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
-    if (now < m->arrived_ns + GO_ON_MS * MS || now < m->site->start_ns + m->site->window_ms * MS)
+    if (now < m->arrived_ns + GO_ON_MS * MS || now < m->site->start_ns + m->site->at_least_ms * MS)
         return WAIT;
     for (uint32_t k = 0; k < m->load->disks; k++)
         if (m->disk[k].status.acknowledged == m->disk[k].acked_at_arrival)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Sums up. Every number of the summary comes from a measurement: statvfs, status blocks, query-block, the disks. */
 #include "summary.h"
+#include "extension.h"
 
 struct totals {
     uint32_t moved, failed;
     uint64_t overflows, acknowledged, lost, errors, io_errors, bytes, longest_stall_ms;
     uint64_t leak_bytes, pauses, slowest_ns; /* the most of any, the sum, the most */
-    uint64_t delivered_bytes, demanded_bytes;
     bool restored;
 };
 
@@ -50,8 +50,6 @@ static struct totals add_up(const struct run *r)
         t.errors += migration_refused(m);
         t.io_errors += m->io_errors;
         t.pauses += m->throttle.pauses;
-        t.delivered_bytes += m->delivered_bytes;
-        t.demanded_bytes += m->demanded_bytes;
         if (m->throttle.leak_bytes > t.leak_bytes)
             t.leak_bytes = m->throttle.leak_bytes;
         if (m->throttle.slowest_ns > t.slowest_ns)
@@ -170,16 +168,6 @@ static void add_throttle(json_t *o, const struct migration *m)
     json_object_set_new(o, "slowest_back_ticks", json_integer(n(t->slowest_back_ticks)));
 }
 
-/* What is compared: see --window. */
-static void add_window(json_t *o, const struct run *r, uint64_t delivered_bytes, uint64_t demanded_bytes)
-{
-    if (!r->options->window_ms)
-        return;
-    json_object_set_new(o, "window_seconds", json_integer(r->options->window_ms / 1000));
-    json_object_set_new(o, "window_delivered_bytes", json_integer(n(delivered_bytes)));
-    json_object_set_new(o, "window_demanded_bytes", json_integer(n(demanded_bytes)));
-}
-
 static json_t *vm_object(const struct run *r, uint32_t i)
 {
     const struct migration *m = &r->vm[i];
@@ -199,7 +187,7 @@ static json_t *vm_object(const struct run *r, uint32_t i)
 
     json_object_set_new(o, "qemu", json_string(m->place[m->home].monitor.facts.version));
     add_throttle(o, m);
-    add_window(o, r, m->delivered_bytes, m->demanded_bytes);
+    extension_summary(r, m, o);
     json_object_set_new(o, "move_seconds",
                         json_real(seconds_between(m->begun_ns, m->outcome == OUTCOME_MOVED ? m->arrived_ns : 0)));
     if (o && m->error[0])
@@ -252,7 +240,7 @@ static json_t *run_object(const struct run *r)
         json_array_append_new(array, vm_object(r, i));
     json_object_set_new(o, "admission", json_string(options_admission_text(r->options->admission)));
     json_object_set_new(o, "vm", array);
-    add_window(o, r, t.delivered_bytes, t.demanded_bytes);
+    extension_summary(r, NULL, o);
     json_object_set_new(o, "warnings", warnings(r));
     json_object_set_new(o, "reserve_bytes", json_integer(n(largest_reserve(r))));
     json_object_set_new(o, "largest_leak_bytes", json_integer(n(t.leak_bytes)));
@@ -390,17 +378,6 @@ void summary_throttle(const struct run *r, FILE *out)
                 "in force after %llu ms\n",
                 human_bytes(largest_reserve(r), reserve), human_bytes(t.leak_bytes, leak), (unsigned long long)t.pauses,
                 (unsigned long long)(t.slowest_ns / 1000000));
-}
-
-void summary_window(const struct run *r, FILE *out)
-{
-    struct totals t = add_up(r);
-    char got[HUMAN_SIZE], wanted[HUMAN_SIZE];
-
-    if (r->options->window_ms && t.demanded_bytes)
-        fprintf(out, "In the first %u s: %s written of %s wanted, %.1f %%\n", r->options->window_ms / 1000,
-                human_bytes(t.delivered_bytes, got), human_bytes(t.demanded_bytes, wanted),
-                100 * (double)t.delivered_bytes / (double)t.demanded_bytes);
 }
 
 bool summary_blocked(const struct run *r)

@@ -31,9 +31,6 @@ void summary_warnings(const struct run *run, FILE *out);
 /* What holding the guests took: reserve, leaks, pauses, delays. */
 void summary_throttle(const struct run *run, FILE *out);
 
-/* With --window: what was delivered in it of what was demanded. */
-void summary_window(const struct run *run, FILE *out);
-
 /* Can QEMU migrate none of the VMs? */
 bool summary_blocked(const struct run *run);
 #endif

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The host's side of the writing guest as a program, for tests that are not written in C: makes its disk, and checks that
+ * The host's side of the writing guest as a program, for hosts that are not written in C (examples/go): makes its disk,
+ * and checks that no acknowledged write is missing from one. What a good disk is, writer.c knows.
+ */
+/*
+ * The host's side of the writing guest as a program, for hosts that are not written in C (examples/go): makes its disk, and checks that
  * no acknowledged write is missing from one. What a good disk is, writer.c knows.
  */
 #include "writer.h"

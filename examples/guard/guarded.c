@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Second monitor, throttle and buffer of one VM, from its first look to its last. See guarded.h. */
 #include "guarded.h"
 #include <errno.h>
 #include <fcntl.h>

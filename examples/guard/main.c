@@ -31,8 +31,7 @@ enum {
     OPTION_METRICS,
     OPTION_NODE,
     OPTION_DRY_RUN,
-    OPTION_ONCE,
-    OPTION_VERSION
+    OPTION_ONCE
 };
 
 struct program {
@@ -428,35 +427,31 @@ static const struct option names[] = {
     { "node", required_argument, NULL, OPTION_NODE },
     { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
     { "once", no_argument, NULL, OPTION_ONCE },
-    { "version", no_argument, NULL, OPTION_VERSION },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
+    COMMAND_OPTIONS,
 };
 
-static int take_option(struct program *p, int option, const char *value)
+static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
-    uint64_t number;
+    struct program *p = program;
+    uint64_t port;
 
     switch (option) {
     case OPTION_INTERVAL:
-        if (!read_count(value, 100, 10000, &number))
-            return fail(p->error, "--interval %s: 100 to 10000 milliseconds", value);
-        p->interval_ms = (uint32_t)number;
-        return 0;
+        return command_number32("interval", value, 100, 10000, "milliseconds", &p->interval_ms, error);
     case OPTION_METRICS:
-        if (!read_count(value, 1, 65535, &number))
-            return fail(p->error, "--metrics %s: a port, 1 to 65535", value);
-        p->metrics_port = (uint16_t)number;
+        if (!read_count(value, 1, 65535, &port))
+            return fail(error, "--metrics %s: a port, 1 to 65535", value);
+        p->metrics_port = (uint16_t)port;
         return 0;
     case OPTION_STATE_DIR:
         p->state_dir = value;
-        return strlen(value) < 200 ? 0 : fail(p->error, "--state-dir: a path of at most 199 bytes");
+        return strlen(value) < 200 ? 0 : fail(error, "--state-dir: a path of at most 199 bytes");
     case OPTION_DIRECTORY:
         p->directory = value;
         return 0;
     case OPTION_NODE:
         p->node = value;
-        return strlen(value) < 32 ? 0 : fail(p->error, "--node %s: at most 31 characters", value);
+        return strlen(value) < 32 ? 0 : fail(error, "--node %s: at most 31 characters", value);
     case OPTION_DRY_RUN:
         p->dry = true;
         return 0;
@@ -464,31 +459,19 @@ static int take_option(struct program *p, int option, const char *value)
         p->once = true;
         return 0;
     default:
-        return server_option(&p->server, option, value, p->error);
+        return server_option(&p->server, option, value, error);
     }
 }
 
-/* 0; 1: that was all, --help or --version; -1: see p->error. */
 static int read_options(struct program *p, int argc, char **argv)
 {
-    int option;
+    static const struct command command = { "migbuf-guard", names, help, take_option };
+    int rc;
 
     server_options_init(&p->server);
     p->server.timeout_ms = 5000; /* the server must not hold up the guard for long */
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
-        if (option == 'h')
-            help(stdout);
-        if (option == OPTION_VERSION)
-            command_version("migbuf-guard");
-        if (option == 'h' || option == OPTION_VERSION)
-            return 1;
-        if (option == '?' || option == ':')
-            return command_refused(p->error, option, argv);
-        if (take_option(p, option, optarg))
-            return -1;
-    }
-    return optind < argc ? fail(p->error, "%s: there are options only, see --help", argv[optind]) : 0;
+    rc = command_read(&command, p, argc, argv, p->error);
+    return rc ? rc : command_no_words(argc, argv, p->error);
 }
 
 int main(int argc, char **argv)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Answers whoever asks with what is counted now. See metrics.h. */
 #include "metrics.h"
 #include "tell.h"
 #include <arpa/inet.h>

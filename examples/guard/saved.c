@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes names into a file's name and reads them back. See saved.h. */
 #include "saved.h"
 #include <ctype.h>
 #include <stdio.h>

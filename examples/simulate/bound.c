@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The most that any policy could have delivered; the relaxation stands in bound.h. */
 #include "bound.h"
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The library as a host embeds it, and the policies that are not the library's. See brain.h. */
 #include "brain.h"
 #include <math.h>
 #include <stdlib.h>

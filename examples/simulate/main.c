@@ -110,26 +110,6 @@ static int complain(const char *what, const char *which)
 
 /* Reading values. A sentence for what is wrong names the option, the value and what may stand there. */
 
-static int name_index(const char *const *names, size_t count, const char *name)
-{
-    for (size_t k = 0; k < count; k++)
-        if (!strcmp(names[k], name))
-            return (int)k;
-    return -1;
-}
-
-static int wrong_name(char error[FAIL_SIZE], const char *option, const char *name, const char *const *names, size_t count)
-{
-    size_t n;
-
-    fail(error, "--%s %s: it takes ", option, *name ? name : "\"\"");
-    for (size_t k = 0; k < count; k++) {
-        n = strlen(error);
-        snprintf(error + n, FAIL_SIZE - n, "%s%s", names[k], k + 1 == count ? ", or several with commas between" : ", ");
-    }
-    return -1;
-}
-
 /* Each name of a comma-separated list, as its index among the names, once. */
 static int read_names(const char *option, const char *list, const char *const *names, size_t count, int *taken, size_t *n,
                       char error[FAIL_SIZE])
@@ -138,27 +118,16 @@ static int read_names(const char *option, const char *list, const char *const *n
     int rc = copy ? 0 : fail(error, "out of memory");
 
     while (!rc && (name = strsep(&rest, ",")) != NULL) {
-        int index = name_index(names, count, name);
-        size_t k = 0;
+        size_t index, k = 0;
 
-        while (k < *n && taken[k] != index)
+        rc = command_choice(option, name, names, count, ", or several with commas between", &index, error);
+        while (k < *n && taken[k] != (int)index)
             k++;
-        if (index < 0)
-            rc = wrong_name(error, option, name, names, count);
-        else if (k == *n)
-            taken[(*n)++] = index;
+        if (!rc && k == *n)
+            taken[(*n)++] = (int)index;
     }
     free(copy);
     return rc;
-}
-
-static int read_number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value,
-                       char error[FAIL_SIZE])
-{
-    return read_count(text, least, most, value)
-               ? 0
-               : fail(error, "--%s %s: a whole number from %llu to %llu", option, text, (unsigned long long)least,
-                      (unsigned long long)most);
 }
 
 /* Ticks come on steps of the model. */
@@ -254,10 +223,10 @@ static int take_scenarios(struct options *o, const char *list, char error[FAIL_S
     return read_names("scenario", list, names, scenario_count, o->scenarios, &o->scenario_count, error);
 }
 
-static int take_option(struct options *o, int option, const char *value, char error[FAIL_SIZE])
+static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
+    struct options *o = program;
     uint64_t number = 0;
-    int rc;
 
     switch (option) {
     case 'S':
@@ -267,15 +236,11 @@ static int take_option(struct options *o, int option, const char *value, char er
     case 'A':
         return read_names("admission", value, admission_names, ADMISSIONS, o->admissions, &o->admission_count, error);
     case 'n':
-        rc = read_number("seeds", value, 1, 100000, &number, error);
-        o->seeds = (uint32_t)number;
-        return rc;
+        return command_number32("seeds", value, 1, 100000, NULL, &o->seeds, error);
     case 'e':
-        return read_number("seed", value, 0, UINT64_C(1000000000000000), &o->seed, error);
+        return command_number("seed", value, 0, UINT64_C(1000000000000000), NULL, &o->seed, error);
     case 'H':
-        rc = read_number("hosts", value, 1, 64, &number, error);
-        o->hosts = (uint32_t)number;
-        return rc;
+        return command_number32("hosts", value, 1, 64, NULL, &o->hosts, error);
     case 'o':
         if (!read_size(value, 1024, UINT64_C(1) << 20, UINT64_C(1000000000000000), &number))
             return fail(error, "--omega %s: a size of 1 MiB to 1 PB, as 10GiB or 500MB", value);
@@ -284,9 +249,7 @@ static int take_option(struct options *o, int option, const char *value, char er
     case 'i':
         return read_interval(value, &o->interval_s, error);
     case 'j':
-        rc = read_number("jobs", value, 1, 256, &number, error);
-        o->jobs = (uint32_t)number;
-        return rc;
+        return command_number32("jobs", value, 1, 256, NULL, &o->jobs, error);
     case 'T':
         return read_trace(&o->trace, value, error);
     case 'R':
@@ -319,6 +282,11 @@ static void set_defaults(struct options *o)
     }
 }
 
+static void help(FILE *out)
+{
+    fputs(usage, out);
+}
+
 /* 0; 1: that was all, --help or --version; -1: see error. */
 static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
 {
@@ -327,11 +295,11 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'H' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
-        { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    { "version", 0, NULL, 'v' },
-        { "help", 0, NULL, 'h' },     { NULL, 0, NULL, 0 },
+        { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    COMMAND_OPTIONS,
     };
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int c;
+    static const struct command command = { "simulate", known, help, take_option };
+    int rc;
 
     *o = (struct options){ .seeds = 5,
                            .seed = 1,
@@ -339,21 +307,11 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
                            .omega = 10737418240.0,
                            .interval_s = 1,
                            .jobs = processors > 0 ? (uint32_t)processors : 1 };
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":h", known, NULL)) >= 0) {
-        if (c == 'v')
-            command_version("simulate");
-        if (c == 'h')
-            fputs(usage, stdout);
-        if (c == 'v' || c == 'h')
-            return 1;
-        if (c == '?' || c == ':')
-            return command_refused(error, c, argv);
-        if (take_option(o, c, c == 'J' ? command_optional(argc, argv) : optarg, error))
-            return -1;
-    }
-    if (optind < argc)
-        return fail(error, "%s: there are options only, see --help", argv[optind]);
+    rc = command_read(&command, o, argc, argv, error);
+    if (rc)
+        return rc;
+    if (command_no_words(argc, argv, error))
+        return -1;
     set_defaults(o);
     return command_check_output("json", o->json, error) || command_check_output("svg", o->svg, error) ? -1 : 0;
 }

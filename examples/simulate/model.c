@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Guests, link, throttle and migrations, step by step. What is modelled stands in model.h. */
 #include "model.h"
 #include "bound.h"
 #include "brain.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Adds runs up to rows, and writes them. See report.h. */
 #include "report.h"
 #include <inttypes.h>
 #include <math.h>

@@ -27,7 +27,7 @@
 #define MOST_SIZE (UINT64_C(1) << 60)
 #define MAX_POOLS 256
 
-enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON, OPTION_VERSION };
+enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, OPTION_JSON };
 
 struct program {
     struct server_options server;
@@ -526,9 +526,7 @@ static const struct option names[] = {
     { "size", required_argument, NULL, OPTION_SIZE },
     { "name", required_argument, NULL, OPTION_NAME },
     { "json", no_argument, NULL, OPTION_JSON },
-    { "version", no_argument, NULL, OPTION_VERSION },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
+    COMMAND_OPTIONS,
 };
 
 static int take_size(struct program *p, const char *text)
@@ -539,8 +537,10 @@ static int take_size(struct program *p, const char *text)
                : fail(p->error, "%s: a size of 16 MiB or more, as 10GiB", text);
 }
 
-static int take_option(struct program *p, int option, const char *value)
+static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
+    struct program *p = program;
+
     switch (option) {
     case OPTION_AUTO:
         p->automatic = true;
@@ -557,29 +557,19 @@ static int take_option(struct program *p, int option, const char *value)
         p->json = true;
         return 0;
     default:
-        return server_option(&p->server, option, value, p->error);
+        return server_option(&p->server, option, value, error);
     }
 }
 
-/* 0; 1: that was all, --help or --version; -1: see p->error. */
 static int read_options(struct program *p, int argc, char **argv)
 {
-    int option;
+    static const struct command command = { "migbuf-volume", names, help, take_option };
+    int rc;
 
     server_options_init(&p->server);
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":h", names, NULL)) != -1) {
-        if (option == 'h')
-            help(stdout);
-        if (option == OPTION_VERSION)
-            command_version("migbuf-volume");
-        if (option == 'h' || option == OPTION_VERSION)
-            return 1;
-        if (option == '?' || option == ':')
-            return command_refused(p->error, option, argv);
-        if (take_option(p, option, optarg))
-            return -1;
-    }
+    rc = command_read(&command, p, argc, argv, p->error);
+    if (rc)
+        return rc;
     if (optind == argc)
         return fail(p->error, "a command is missing: init, show, resize SIZE or remove; --help says more");
     p->command = argv[optind++];

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* The test rig: examples/evacuate with what tests alone need, as an extension (extension.h). It reads the options that
+ * are added, and passes on what happens to the parts. */
+#include "rig.h"
+#include "command.h"
+#include "extension.h"
+#include "numbers.h"
+#include "state.h"
+#include "trace.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OPTION_METHOD = EXTENSION_OPTION + RIG_VALUES, /* before it, those whose values are kept */
+    OPTION_OVERLAY,
+    OPTION_WINDOW
+};
+
+static const struct option names[] = {
+    { "inject", required_argument, NULL, EXTENSION_OPTION + RIG_INJECT },
+    { "inject-after", required_argument, NULL, EXTENSION_OPTION + RIG_INJECT_AFTER },
+    { "trace", required_argument, NULL, EXTENSION_OPTION + RIG_TRACE },
+    { "replay", required_argument, NULL, EXTENSION_OPTION + RIG_REPLAY },
+    { "method", required_argument, NULL, OPTION_METHOD },
+    { "overlay", required_argument, NULL, OPTION_OVERLAY },
+    { "window", required_argument, NULL, OPTION_WINDOW },
+    { NULL, 0, NULL, 0 },
+};
+_Static_assert(sizeof names / sizeof *names - 1 <= EXTENSION_OPTIONS_MAX, "more options than there is room for");
+
+const struct extension extension = {
+    .options = names,
+    .policies = ", literal, mirror, or fixed:RATE with 64KiB or more a second",
+    .guest = "../../examples/evacuate/guest.elf",
+    .second_monitor = true,
+    .help =
+        "\n"
+        "For tests:\n"
+        "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
+        "                   each); mirror (write-through: no overlay and no buffer, each write goes to both\n"
+        "                   hosts before the guest is told of it)\n"
+        "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
+        "                   block_set_io_throttle's six rates alone, as a host's own call may have it (group)\n"
+        "  --overlay KIND   fd: overlays have no name, descriptors lead to them; name: they keep theirs (fd)\n"
+        "  --window S       for comparisons: all guests write for S seconds at least from the start of the\n"
+        "                   evacuation, at the target after their move. What they wrote in these S seconds is\n"
+        "                   told, and what they would have written at the pace of their loads\n"
+        "  --trace FILE     the log of all decisions\n"
+        "  --replay FILE    only feeds such a log through the library again and compares\n"
+        "  --inject WHAT    when the first VM comes to a STEP (\"copying the base\", \"switching over\", ...):\n"
+        "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
+        "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
+        "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
+        "                   damages the first VM's last disk\n"
+        "  --inject-after MS\n"
+        "                   so long after the step has begun (0)\n"
+        "\n",
+};
+
+/* The options */
+
+int extension_read(struct options *o, int option, const char *value, char error[FAIL_SIZE])
+{
+    static const char *const methods[] = { "group", "typed" }, *const overlays[] = { "fd", "name" };
+    uint32_t number;
+    size_t k;
+
+    switch (option) {
+    case OPTION_METHOD:
+        if (command_choice("method", value, methods, 2, "", &k, error))
+            return -1;
+        o->typed = k == 1;
+        return 0;
+    case OPTION_OVERLAY:
+        if (command_choice("overlay", value, overlays, 2, "", &k, error))
+            return -1;
+        o->named_overlays = k == 1;
+        return 0;
+    case OPTION_WINDOW:
+        if (command_number32("window", value, 1, 3600, "seconds", &number, error))
+            return -1;
+        o->at_least_ms = number * 1000;
+        return 0;
+    case EXTENSION_OPTION + RIG_INJECT_AFTER:
+        if (command_number32("inject-after", value, 0, 600000, "milliseconds", &number, error))
+            return -1;
+        break;
+    case EXTENSION_OPTION + RIG_INJECT:
+        if (!inject_known(value))
+            return fail(error,
+                        "--inject %s: lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, "
+                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages "
+                        "name it",
+                        value);
+        break;
+    default:
+        break;
+    }
+    o->added[option - EXTENSION_OPTION] = value;
+    return 0;
+}
+
+bool extension_read_policy(struct options *o, const char *text)
+{
+    if (!strcmp(text, "literal"))
+        o->policy = POLICY_LITERAL;
+    else if (!strcmp(text, "mirror"))
+        o->policy = POLICY_MIRROR;
+    else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
+        o->policy = POLICY_FIXED;
+    else
+        return false;
+    return true;
+}
+
+int extension_options(const struct options *o, char error[FAIL_SIZE])
+{
+    return o->at_least_ms && o->state ? fail(error, "--window and --state: not both") : 0;
+}
+
+bool extension_instead(const struct options *o, int *status)
+{
+    if (!o->added[RIG_REPLAY])
+        return false;
+    *status = trace_replay(o->added[RIG_REPLAY], stdout) ? 1 : 0;
+    return true;
+}
+
+/* A fault is this program's alone. A log goes to another file, for what the first program wrote is worth keeping. */
+int extension_resume(const struct options *then, const struct options *now, struct options *both,
+                     const struct state *state, bool finished, char error[FAIL_SIZE])
+{
+    static char path[300];
+    const char *old = then->added[RIG_TRACE], *new = now->added[RIG_TRACE];
+
+    if (finished && new && (!old || strcmp(old, new)))
+        return fail(error, "--state %s: this run is over, another --trace comes too late; --end %s removes it", now->state,
+                    now->state);
+    both->added[RIG_INJECT] = now->added[RIG_INJECT];
+    both->added[RIG_INJECT_AFTER] = now->added[RIG_INJECT_AFTER];
+    if (old && !new) {
+        snprintf(path, sizeof path, "%.270s.%llu", old,
+                 (unsigned long long)json_integer_value(json_object_get(state->file, "restarts")) + 1);
+        both->added[RIG_TRACE] = path;
+    }
+    return 0;
+}
+
+/* What happens to the parts */
+
+int extension_open(const struct options *o, char error[FAIL_SIZE])
+{
+    return recording_open(o->added[RIG_TRACE], error);
+}
+
+int extension_close(char error[FAIL_SIZE])
+{
+    return recording_close(error);
+}
+
+void extension_run(struct run *r)
+{
+    inject_begin();
+    window_begin(r);
+    recording_on(!r->contrast);
+}
+
+void extension_turn(struct run *r, const struct migration *m, uint64_t now)
+{
+    inject_turn(r, m, now);
+    window_turn(r, m, now);
+}
+
+void extension_run_end(struct run *r)
+{
+    (void)r;
+    inject_end();
+}
+
+void extension_summary(const struct run *r, const struct migration *m, json_t *o)
+{
+    window_summary(r, m, o);
+}
+
+void extension_tell(const struct run *r, FILE *out)
+{
+    window_tell(r, out);
+}
+
+void extension_check(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd)
+{
+    inject_check(r, m, disk, w, fd);
+}
