@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in the header;
- * the terms have the same names here. Knows no QMP. */
+/* buffer: composes ledger, rate and clamps into decisions. The proof that files never outgrow Ω stands in README.md;
+ * it says which term has which name here. Knows no QMP. */
 #include "buffer.h"
 #include "geometry.h"
 #include "memory.h"
