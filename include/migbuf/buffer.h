@@ -54,8 +54,9 @@
  *     w         what a limit lets through a second: units/s * unit
  *     t'        t, and 0.1 s for each time a bucket may be found or made empty
  *     requests  one whole request for each of these times
- *     tables    metadata_scattered of the units and metadata_of the requests
- *               (limits.h), or all metadata of its disks if that is less
+ *     tables    migbuf_limits_metadata_scattered of the units, and
+ *               migbuf_limits_metadata_of the requests; or all metadata of
+ *               its disks, whichever is less
  *
  * The last clamp makes the sum over all migrations fit:
  *

@@ -25,8 +25,8 @@
  * ## What it decides, and why
  *
  * A file in Ω matters only until it is deleted. The rule of the LX066 paper (throttle.h) looks at how full a bin is
- * *now*. So a fifth of the buffer is never used, and a guest that came too close to its bin's end crawls at 10 kB/s for
- * the rest of its migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
+ * *now*. So a fifth of the buffer is never used. A guest that came too close to its bin's end crawls at 10 kB/s for the
+ * rest of its migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
  *
  * 1. *When will each migration be over?* What it still has to send, divided by its share of the link. The share grows
  *    each time somebody else is done (migbuf_planner_finish). That is the finish time T of its file.
