@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # docs.sh SOURCE BUILD: the reference made from the headers: HTML by doxygen without a warning, every public name in it,
-# formulas in their lines; manual pages that mandoc and man can read, and what is installed. And a name without words is told. TAP.
+# formulas in their lines; manual pages that mandoc and man can read, and what is installed. A name without words is told, and
+# so is a function without the test that shows it at work. TAP.
 set -u
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 . "$source/tests/abi/lib.sh"
@@ -42,6 +43,24 @@ grep -h 'how often the host will tick' "$work"/doc/html/structmigbuf__buffer__op
 grep -q "; 10 … 60'000" "$work/log" && ! grep -qE '^<p>\. [0-9]' "$work"/doc/html/*.html
 result $? "a range is not cut in two"
 
+# "Test: test_NAME, case; …" names cases that exist; only a _free has none.
+named() { # HEADERS: function, test and case, each on a line; the function alone where it names none
+    awk '/^\/\*\*/ { test = "" }
+        match($0, /Test: /) { test = substr($0, RSTART + 6) }
+        /^MIGBUF_API / {
+            name = $0; sub(/\(.*/, "", name); sub(/.*[ *]/, "", name)
+            n = split(test, one, /; */)
+            for (i = 1; i <= n; i++) { sub(/,/, "", one[i]); print name, one[i] }
+            if (!n && name !~ /_free$/) print name
+            test = ""
+        }' "$@"
+}
+named "$source"/include/migbuf/*.h | while read -r name test case; do
+    grep -q "^START_TEST($case)" "$source/tests/$test.c" 2>/dev/null || echo "$name: no test \"$test, $case\""
+done >"$work/log"
+[ "$(named "$source"/include/migbuf/*.h | wc -l)" -gt 150 ] && [ ! -s "$work/log" ]
+result $? "every function names a test, and there is one"
+
 mkdir -p "$work/broken/lib"
 cp -r "$source/include" "$work/broken/"
 cp -r "$source/lib/doc" "$work/broken/lib/"
@@ -73,6 +92,10 @@ grep -oE '[A-Za-z_0-9]+' "$work/pages" | sort -u >"$work/words"
 comm -23 "$work/names" "$work/words" >>"$work/log"
 [ ! -s "$work/log" ]
 result $? "man shows them, and every public name is in one"
+
+grep -E '[|][ -]*---' "$work/pages" >"$work/log"
+grep -qE '^ +outcome   +when$' "$work/pages" && [ ! -s "$work/log" ]
+result $? "a table of Markdown has columns in a manual page"
 
 # Where the terminal has no Greek letters man would say what it leaves out.
 for locale in C.UTF-8 C; do

@@ -3,17 +3,21 @@
 #define MIGBUF_ADMISSION_H
 /**
  * @file admission.h
- * Which waiting migration to start next, and when; and what will become of one: when it will be over, how much of Ω
- * it will take at most, and whether write-through would serve its guest better.
+ * Which waiting migration to start next, and when.
  *
  *   each that waits:   once migbuf_admission_waiting(buffer, &migration, disks, n, &waiting[k])
  *   every second:      migbuf_admission_turns(buffer, MIGBUF_ADMISSION_SHORTEST, waiting, n, turns)
  *   each START:        migbuf_buffer_add() with the same arguments, migbuf_buffer_link(), and out of `waiting`
  *
- * The queue is the host's: the buffer keeps nothing of those that wait, so there is nothing of them to be saved. What
- * runs is what the buffer holds. Nothing in here changes a buffer, whatever its policy: a host whose migrations need
- * no buffer (write-through, quota) may keep one of any size with policy `literal`, which refuses nobody, for its
- * queue alone.
+ * What will become of one migration (when it will be over, how much room it will take, whether write-through is better)
+ * is outlook.h.
+ *
+ * - U is what a link carries (link.h), Ω the volume of the overlays (buffer.h). A flow is the traffic of one migration.
+ * - The queue is the host's. The buffer keeps nothing of those that wait, so there is nothing of them to be saved. What
+ *   runs is what the buffer holds.
+ * - Nothing in here changes a buffer, whatever its policy.
+ * - A host whose migrations need no buffer (write-through, quota) may keep one for its queue alone: of any size, with
+ *   policy `literal`, which refuses nobody.
  *
  * Functions of a handle: one thread at a time. Amounts are bytes and s.
  */
@@ -38,7 +42,10 @@ extern "C" {
 /** Its turn, and the link is idle enough, but the buffer has no room for it: of admission.h only. */
 #define MIGBUF_VERDICT_NO_ROOM 4
 
-/** "start", …; "unknown" otherwise. Static storage, never NULL. */
+/**
+ * "start", …; "unknown" for another number. Static storage, never NULL.
+ * Test: test_planner, admission_examples
+ */
 MIGBUF_API const char *migbuf_verdict_text(int32_t verdict);
 
 /** A migration that runs or waits. A record. */
@@ -63,23 +70,35 @@ struct migbuf_admission_turn {
 };
 
 /**
- * Who starts now, who waits, for what, how long.
+ * Who starts now, who waits, for what, how long: on the links alone.
  *
  * Per link the waiting ones queue up, by disk size (ties: arrival, then id) or by arrival (ties: id). Only the head is
  * tested, so that nobody is overtaken for ever:
  *
- *   start when nothing runs on the link, or when sum of running min(flow, U) + min(flow, U) / 2 <= 1.05 U
+ *   start when nothing runs on the link, or when
+ *   sum of running min(flow, U) + min(flow, U) / 2 <= 1.05 U
  *
  * If it starts, the next is tested with it running. The other way round: a migration waits while more than half of its
  * bytes would only be taken from others. Waiting costs a guest nothing: it is not throttled and its disk is where it
- * was. earliest_s lets the running ones end as planned, and each started one after disk / min(flow, U).
+ * was.
  *
- * `turns` gets one answer per waiting migration, in their order; scratch holds running_count + 2 * waiting_count slots.
- * Returns how many start. A START is advice: if the buffer then refuses (no room, migbuf_buffer_add), ask again later.
- * Examples (running flows; new; U): {500}; 500; 1000 -> start. {500, 500}; 500; 1000 -> wait. {900}; 900; 1000 -> wait.
- * {}; 5000; 1000 -> start. {400, 400}; 400; 1000 -> start.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O(links + (n + m) log (n + m)). Source: ours; lost writes
- * per migration fall by two thirds, more than any throttle achieves, and mean completion by 15 %.
+ * | flows that run | new | U | verdict |
+ * |---|---|---|---|
+ * | 500 | 500 | 1000 | start |
+ * | 500, 500 | 500 | 1000 | wait |
+ * | 900 | 900 | 1000 | wait |
+ * | none | 5000 | 1000 | start |
+ * | 400, 400 | 400 | 1000 | start |
+ *
+ * - earliest_s lets the running ones end as planned, and each started one after disk / min(flow, U).
+ * - `turns` gets one answer per waiting migration, in their order. `scratch` holds running_count + 2 * waiting_count
+ *   slots.
+ * - A START is advice. If the buffer then refuses (no room, migbuf_buffer_add), ask again later.
+ *
+ * Returns how many start. Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (link index too). O(links + (n + m) log (n + m)) for
+ * n that run and m that wait. Source: ours; lost writes per migration fall by two thirds, more than any throttle
+ * achieves, and mean completion by 15 %.
+ * Test: test_planner, admission_examples; test_planner, admission_tells_when
  */
 MIGBUF_API int migbuf_admission_queue(int32_t order, const struct migbuf_planner_link *links, size_t link_count,
                                     const struct migbuf_admission_flow *running, size_t running_count,
@@ -87,8 +106,8 @@ MIGBUF_API int migbuf_admission_queue(int32_t order, const struct migbuf_planner
                                     struct migbuf_planner_slot *scratch, struct migbuf_admission_turn *turns);
 
 /**
- * A migration that waits: what a queue has to know of it. A record; filled by migbuf_admission_waiting. A caller who
- * knows better may lower disk_bytes and whole_bytes (sparse disks), set arrival and write_bytes_per_s.
+ * A migration that waits: what a queue has to know of it. A record; filled by migbuf_admission_waiting. The caller sets
+ * arrival and write_bytes_per_s. A caller who knows better may lower disk_bytes and whole_bytes (sparse disks).
  */
 struct migbuf_waiting {
     uint64_t id;       /**< the migration's */
@@ -108,30 +127,39 @@ struct migbuf_waiting {
 };
 
 /**
- * Describes a migration that waits, from the arguments of migbuf_buffer_add. Errors: the same but EXISTS and NOSPACE;
- * all but the arrival and write_bytes_per_s are set, these are 0. O(disks).
+ * Describes a migration that waits, from the arguments of migbuf_buffer_add. All fields are set; arrival and
+ * write_bytes_per_s are 0. O(disks). Errors: those of migbuf_buffer_add but EXISTS and NOSPACE.
+ * Test: test_admission, outlook_of_one_with_weight_and_files
  */
 MIGBUF_API int migbuf_admission_waiting(const struct migbuf_buffer *b, const struct migbuf_migration *m,
                                         const struct migbuf_geometry *disks, size_t disk_count,
                                         struct migbuf_waiting *w);
 
 /**
- * Who starts now, who waits, for what, how long: migbuf_admission_queue for the links of a buffer, and then for its room.
+ * Who starts now, who waits, for what, how long: migbuf_admission_queue for the links of a buffer, and then for its
+ * room.
  *
- * U is the mean the buffer plans with, else what was told last. A link of which nothing is known carries one
- * migration at a time; when the next can start is INFINITY then. Those that run end as they are forecast to (below).
+ * - U is the mean the buffer plans with, else what was told last. A link of which nothing is known carries one
+ *   migration at a time; when the next can start is INFINITY then.
+ * - Those that run end as they are forecast to (outlook.h).
+ * - Who has its turn but no room gets NO_ROOM. Nobody on its link overtakes it: those behind it are NOT_ITS_TURN, and
+ *   their earliest_s counts from its start. Small ones on other links may, as long as they find room.
+ * - earliest_s of NO_ROOM is when enough of those that run are over. What one is promised, in the order of the places,
+ *   the next cannot have.
  *
- * Who has its turn but no room gets NO_ROOM; nobody on its link overtakes it: those behind it are NOT_ITS_TURN, and
- * their earliest_s counts from its start. Small ones on other links may, as long as they find room. earliest_s of
- * NO_ROOM is when enough of those that run are over; what one is promised, in the order of the places, the next cannot
- * have. INFINITY: nobody knows, because it takes room of a migration whose link is not known, of one that starts now or
- * was promised room itself (it ends, but when is not planned here), or because Ω is too small for it.
+ * earliest_s is INFINITY where nobody knows:
+ *
+ * - it takes room of a migration whose link is not known;
+ * - it takes room of one that starts now, or was promised room itself (it ends, but when is not planned here);
+ * - Ω is too small for it.
  *
  * `order`: MIGBUF_ADMISSION_…; `turns` gets one answer per waiting one, in their order. Returns how many start.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (more than 2^30 too), MIGBUF_E_NOMEM; turns are untouched then.
- * O((n + m) log (n + m)) for n that run and m that wait.
- * Example: Ω 10 GiB, a link of 100 MB/s, one migration runs with 10 GB to send, its guest writes nothing. One of 5 GB
- * and one of 2 GB wait: 0 starts; the second is LINK_BUSY, earliest 100 s; the first NOT_ITS_TURN, earliest 120 s.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE (more than 2^30 too), MIGBUF_E_NOMEM; turns are untouched then. O((n + m)
+ * log (n + m)) for n that run and m that wait.
+ *
+ * Example: Ω 10 GiB, a link of 100 MB/s. One migration runs with 10 GB to send, its guest writes nothing. One of 5 GB
+ * and one of 2 GB wait. 0 start; the second is LINK_BUSY, earliest 100 s; the first NOT_ITS_TURN, earliest 120 s.
+ * Test: test_admission, the_header_s_example; test_admission, who_has_no_room_is_not_overtaken
  */
 MIGBUF_API int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order,
                                       const struct migbuf_waiting *waiting, size_t count,

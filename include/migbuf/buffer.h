@@ -6,113 +6,182 @@
  * The handle a host drives: tell it what was measured, ask it once a second what to do.
  *
  *   buffer = new(Ω, options)
- *   each migration:  add(...) -> admitted or not; tick at once; apply the first limit BEFORE the overlay exists
- *   every second:    sample(file sizes), link(speed); decisions = tick(now); apply each that is not "keep"
- *   at the end:      when the overlay is deleted: restore the host's limits, remove(id)
+ *   each migration:  add(...) -> admitted or not; tick at once;
+ *                    apply the first limit BEFORE the overlay exists
+ *   every second:    sample(file sizes), link(speed);
+ *                    decisions = tick(now); apply each that is not "keep"
+ *   at the end:      when the overlay is deleted:
+ *                    restore the host's limits, remove(id)
+ *
+ * Symbols on this page:
+ *
+ *   Ω      bytes    the volume that holds all overlays, and its capacity
+ *   s      bytes    size of one migration's files, as last measured
+ *   U      bytes/s  what a link carries (link.h)
+ *   N, S            number of migrations, and of their shards (bins.h)
+ *   unit   bytes    what one small write allocates (limits.h)
+ *   A               worst growth of a file per unit let through (limits.h)
+ *   T'     s        interval * late_factor + lag: longest time from a tick
+ *                   until the decisions of the next tick have landed
+ *   b      s        QEMU's burst at a set: 0.1 s for each disk
+ *   d      bytes    one largest request on each disk, as growth
+ *   floor  bytes/s  the agreed minimum; γ_SLA in the LX066 paper
+ *   γ      bytes/s  the paper's name for the rate of one migration
+ *   ε               the paper's small constant in that rate (throttle.h)
+ *
+ * "The LX066 paper" is cited in full in throttle.h. One that has bytes in another's bin is a borrower; the owner of
+ * that bin is its lender. The paper says guest and host.
  *
  * ## What is promised: the files never outgrow Ω (I1)
  *
- * Ω is the volume's capacity. Let s be the size of a migration's files as measured. Each tick keeps room for everything
- * that can be written until the decisions of the *next* tick have landed, however that time is divided:
+ * Each tick keeps room for all that can be written until the decisions of the *next* tick have landed. That holds
+ * however the time between is divided:
  *
- *   time          ^ measured        ^ tick           ^ landed                      ^ next tick     ^ landed
- *   who writes    | older limits    | older limits   | the new limit                                |
- *   kept free     | unseen          | pending (lag)  | claim, from the tick on: T' = late interval + lag
+ *   time       measured     tick         landed       next tick    landed
+ *              |            |            |            |            |
+ *   writes at  | old limits | old limits | new limit  | new limit  |
+ *   kept free  | unseen     | pending    | claim                   |
+ *   for        | its age    | lag        | T', counted from the tick
  *
- *   unseen    growth(highest limit since then, time since the oldest measurement of its files)
- *   pending   growth(highest limit, lag, and every set that may still land)
- *   claim     growth(new limit, T', and one set on each disk)
- *   reserve   queue_bytes * (drains still ahead + 1)    each drain pours the throttle's queue into the file; the one
- *             more is the `stop` of a pause, which is a drain itself. A paused guest has had it; to resume it must be
- *             there again. A drain that is over counts until a measurement shows what it poured
+ *   unseen     growth(highest limit since then, time since the oldest
+ *              measurement of its files)
+ *   pending    growth(highest limit, lag, every set that may still land)
+ *   claim      growth(new limit, T', one set on each disk)
+ *   reserve    queue_bytes * (drains still ahead + 1): each drain pours the
+ *              throttle's queue into the file
  *
  *   growth(w, t, sets) = A w t' + requests + tables
  *     w         what a limit lets through a second: units/s * unit
- *     A         the worst growth per unit (limits.h)
- *     t'        t, and 0.1 s for each time a bucket may be found or made empty: QEMU's burst (util/throttle.c). A set
- *               empties the bucket, and a change is set once on each disk
+ *     t'        t, and 0.1 s for each time a bucket may be found or made empty
  *     requests  one whole request for each of these times
- *     tables    migbuf_limits_metadata_scattered of the units, and migbuf_limits_metadata_of the requests; or all
- *               metadata of its disks, whichever is less
+ *     tables    migbuf_limits_metadata_scattered of the units, and
+ *               migbuf_limits_metadata_of the requests; or all metadata of
+ *               its disks, whichever is less
  *
- * Together they are never more than what is missing to the whole disk: first the reserve, then pending, then the claim
- * takes its part of that. `highest limit` is the highest of all that may be in
- * force: the last decision; each one before it until `lag` after it was decided away; and after an unknown outcome every
- * one of them, until somebody knows better (migbuf_buffer_outcome, migbuf_buffer_resync). Where no limit is in force it is
- * what the device can write.
+ * The last clamp makes the sum over all migrations fit:
  *
- * The last clamp makes  sum of (s + unseen + reserve + pending + claim) <= Ω.  So sum s <= Ω until the next decisions
- * have landed, and by induction always, as long as QEMU enforces what was set, drains pour no more than queue_bytes each
- * (tell migbuf_buffer_phase when one is over), decisions land within `lag` of their tick, or the host says within `lag`
- * that one did not and ticks again, so that one lands within T' of the last tick whose decision did, and ticks come at most late_factor intervals apart. Ticks may come as early and as often as
- * one likes, samples as seldom. An unchanged limit is not set again, because each set empties the bucket; one that is
- * kept is never higher than the one its claim was made for.
+ *   sum of (s + unseen + reserve + pending + claim) <= Ω
  *
- * Four calls ask for more room than the last tick knew of. Each says whether it is there already:
+ * So sum s <= Ω until the next decisions have landed, and by induction always. The proof, step by step, is in
+ * lib/README.md. What it takes for granted, and what each term includes:
  *
- * | call | room that is not there yet |
+ * - QEMU enforces what was set. Its bucket gives 0.1 s at once (util/throttle.c). A set empties the bucket, and a
+ *   change is set once on each disk.
+ * - A drain pours no more than queue_bytes. Tell migbuf_buffer_phase when one is over. It counts until a measurement
+ *   shows what it poured.
+ * - The one more drain is the `stop` of a pause. A paused guest has had it; it must be there again before the guest is
+ *   resumed.
+ * - Decisions land within `lag` of their tick. Or the host says within `lag` that one did not, and ticks again, so that
+ *   one lands within T' of the last tick whose decision did.
+ * - Ticks come at most late_factor intervals apart. They may come as early and as often as one likes, samples as
+ *   seldom.
+ * - The highest limit is the highest of all that may be in force: the last decision; each one before it, until `lag`
+ *   after it was decided away; after an unknown outcome every one of them, until somebody knows better
+ *   (migbuf_buffer_outcome, migbuf_buffer_resync). Where no limit is in force, it is what the device can write.
+ * - All terms together are never more than what is missing to the whole disk. The reserve takes its part first, then
+ *   pending, then the claim.
+ * - An unchanged limit is not set again, because each set empties the bucket. A limit that is kept is never higher than
+ *   the one its claim was made for.
+ *
+ * Four calls ask for more room than the last tick knew of. Each says whether the room is there already:
+ *
+ * | call | while the room is not there |
  * |---|---|
- * | migbuf_buffer_add | the new one's decision is WAIT until the others have been cut: create no overlay before |
- * | migbuf_buffer_phase, more drains ahead | returns 1: drain when the same call returns 0 after a tick |
- * | migbuf_buffer_resize, to less | returns 1: make the volume smaller when stats say reach_bytes <= its new size |
- * | migbuf_buffer_add with files that exist | its guest writes already: tick at once, so that the others make room |
+ * | migbuf_buffer_add, no files yet | The new one's decision is WAIT until the others have been cut. Create no overlay before. |
+ * | migbuf_buffer_phase, more drains ahead | It returns 1. Drain when the same call returns 0 after a tick. |
+ * | migbuf_buffer_resize, to less | It returns 1. Make the volume smaller when stats say reach_bytes is at most its new size. |
+ * | migbuf_buffer_add, files exist | The guest writes already. Tick at once, so that the others make room. |
  *
  * ## Which policy
  *
- * `planner`, wherever the host can tell what a guest has written (query-blockstats), how much is still to send, and how
- * fast the link is. It lets guests fill the buffer by the time their files are deleted, where `paper` holds them back
- * because a bin looks full now. In the model of examples/simulate (scenario evac16), sixteen VMs leaving at once get
- * 48 % of their writes through instead of 36, and wait a tenth of the time where it is longest; started one after the
- * other (admission.h) 95 instead of 91, and a fiftieth of the time. `paper` is there because its rule was agreed on,
- * needs nothing but file sizes, and can be followed on a sheet of paper. Both are held by the same clamps: what is
- * promised above does not depend on a forecast.
+ * Use `planner` wherever the host can tell three things: what a guest has written (query-blockstats), how much is still
+ * to send, and how fast the link is. It lets guests fill the buffer by the time their files are deleted. `paper` holds
+ * them back because a bin looks full now. `paper` is there because its rule was agreed on, needs nothing but file
+ * sizes, and can be followed on a sheet of paper. Both are held by the same clamps: the promise above does not depend
+ * on a forecast.
  *
- * ## How a budget comes about (policy `paper`), in this order
+ * Sixteen VMs leave at once, in the model of examples/simulate (scenario evac16):
  *
- *   h = migbuf_throttle_rate(view of the bins)                                   the paper's curve, as file growth
- *   c = U w / sum of w on its link; in MIRROR half of min(flow limit, that); INFINITY before the first link sample
- *   x = min(h, c, hard cap from the view's room);   y = migbuf_throttle_lenders(x)     nobody above its lenders
- *   z = max(floor, y), then all of them cut to one common level where the claims above do not fit
- *   units/s = z / (ratio * unit), the ratio measured (growth.h): targets follow it, claims stay with the worst case
- *   below one unit/s, or below one largest request in max_stall: pause, and not for a moment: `stop` costs a drain
+ * | started | policy | writes let through | longest wait |
+ * |---|---|---|---|
+ * | all at once | `paper` | 36 % | 1 |
+ * | all at once | `planner` | 48 % | 1/10 |
+ * | one by one | `paper` | 91 % | 1 |
+ * | one by one | `planner` | 95 % | 1/50 |
  *
- * A migration that lies in its own bin alone and finds room there for all that is missing of its disks needs no
- * throttle while its base is copied: z = INFINITY, cut by the common level only; its claim is all that is missing.
- * In z, a claim's slope is that in w divided by the ratio, the device's limit is device * ratio, and the hard cap is
- * migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
- * The ratio of a migration is taken over all its disks, from tick to tick at least 50 ms apart, with the largest unit;
- * the rate is the units/s in force, INFINITY without a limit, and the request d / unit. It stays 1 where bytes and
- * requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE), and counts as 1 in MIRROR: rewrites grow nothing but
- * have to be sent again, and a share of the link divided by a small ratio would never let the mirror catch up.
- * Units are at most 10^15 and at most (2^64 - 1) / unit.
+ * "One by one" is as admission.h says. The wait is where it is longest, as a part of that with `paper`.
  *
- * Differences from the paper besides those in throttle.h: budgets are growth, not guest bytes (a byte limit lets the
- * file grow 16 times faster with 4 KiB writes); the U/N term is halved in MIRROR because dirtying at exactly the link's
- * share never drains; the floor (γ_SLA) gives way when it does not fit (ten guests at ε overflow any buffer in the
- * end). The common level is a budget, not a claim, so that γ_borrower <= γ_lender (the paper says guest and host) survives when disks differ in geometry
- * (ours: a level on claims puts a borrower with small requests above its lender).
+ * ## How a budget comes about: policy `paper`
  *
- * ## How a budget comes about (policy `planner`)
+ * In this order, for each migration:
  *
- *   learn     written = max(writes * unit, written_bytes) of each disk, summed, and what the files grew by, from tick
- *             to tick at least 50 ms apart, go into the forecast (forecast.h), with the limit that was in force. What
- *             grew was written: written is never taken for less. Counters are since the VM started, so a migration's
- *             first sample only sets the marks; but what its files hold then was written. V is at most what is missing
- *             of its disks
- *   U         as told, held; planned with its mean of the last minute (link.h)
- *   plan      migbuf_planner_tick over all, Ω without the reserves, weights, floor and interval as in the options. The
- *             largest flow limit on a link counts for all on it. remaining_bytes before the first sample: the disks as
- *             a whole; when a migration begins to drain: its files
- *   z         = the plan's rate (without iops_size the same as bytes and as requests, so twice as a claim); what is in
- *             force where z is within hysteresis_percent of it; at most (Ω - files) / (A * W), W = T' and 0.1 s for each
- *             disk, which nobody can exceed, and a sixteenth of that before anything was seen of it, and where the plan
- *             lets it explore; but not less than a guest needs to run;
- *             then the common level as above, with ratio 1: rates are of what is written, so growth is what they bound
+ *   1  h = migbuf_throttle_rate(view of its bins): the paper's curve, as
+ *          growth of the file
+ *   2  c = U * weight / sum of weights on its link; in MIRROR half of
+ *          min(flow limit, that); INFINITY before the first link sample
+ *   3  x = min(h, c, hard cap): the cap is of the view's room
+ *   4  y = migbuf_throttle_lenders(x): nobody above its lenders
+ *   5  z = max(floor, y), then all are cut to one common level where the
+ *          claims above do not fit
+ *   6  units/s = z / (ratio * unit): the ratio is measured (growth.h)
+ *   7  below one unit/s, or below one largest request in max_stall: pause
+ *
+ * - In 6 targets follow the ratio; claims stay with the worst case.
+ * - In 7 a pause is not for a moment, because `stop` costs a drain.
+ * - A migration needs no throttle while its base is copied if it lies in its own bin alone and finds room there for all
+ *   that is missing of its disks. Then z = INFINITY, cut by the common level only; its claim is all that is missing.
+ * - In z, a claim's slope is the slope in w divided by the ratio. The device's limit is device * ratio. The hard cap is
+ *   migbuf_throttle_hard_cap(room, A / ratio, T', b, d / (A / ratio)).
+ * - The ratio is taken over all disks of a migration, from tick to tick at least 50 ms apart, with the largest unit.
+ *   Its rate is the units/s in force (INFINITY without a limit), its request is d / unit.
+ * - The ratio stays 1 where bytes and requests are limited side by side (MIGBUF_GEOMETRY_NO_IOPS_SIZE).
+ * - The ratio counts as 1 in MIRROR. Rewrites grow nothing there but have to be sent again, and a share of the link
+ *   divided by a small ratio would never let the mirror catch up.
+ * - Units are at most 10^15 and at most (2^64 - 1) / unit.
+ *
+ * Differences from the paper, besides those in throttle.h:
+ *
+ * | what differs | why |
+ * |---|---|
+ * | Budgets are growth, not guest bytes. | Under a byte limit the file grows 16 times faster with 4 KiB writes. |
+ * | The U/N term is halved in MIRROR. | A guest that dirties at exactly the link's share never drains. |
+ * | The floor (γ_SLA) gives way when it does not fit. | Ten guests at ε overflow any buffer in the end. |
+ * | The common level is a budget, not a claim. | A borrower stays at or below its lender also when disks differ in geometry. A level on claims puts a borrower with small requests above its lender. (Ours.) |
+ *
+ * ## How a budget comes about: policy `planner`
+ *
+ * In this order, at each tick:
+ *
+ *   1  learn   what each guest wrote and what its files grew by, into the
+ *              forecast (forecast.h), with the limit that was in force
+ *   2  U       as told, held; planned with its mean of the last minute
+ *              (link.h)
+ *   3  plan    migbuf_planner_tick over all: Ω without the reserves; weights,
+ *              floor and interval as in the options
+ *   4  z       the plan's rate, then bounded as below
+ *   5  level   the common level as above, with ratio 1: rates are of what is
+ *              written, so growth is what they bound
+ *
+ * - Written is max(writes * unit, written_bytes) of each disk, summed, from tick to tick at least 50 ms apart. What
+ *   grew was written: written is never taken for less.
+ * - Counters are since the VM started, so a migration's first sample only sets the marks. But what its files hold then
+ *   was written.
+ * - V, what the file can still grow by, is at most what is missing of its disks.
+ * - The largest flow limit on a link counts for all on it.
+ * - remaining_bytes before the first sample is the disks as a whole. When a migration begins to drain it is its files.
+ * - z without iops_size is the rate as bytes and the same as requests, so twice as a claim.
+ * - z is what is in force already, where the plan is within hysteresis_percent of it.
+ * - z is at most (Ω - files) / (A * W), W = T' + b, which nobody can exceed. It is at most a sixteenth of that before
+ *   anything was seen of the migration, and where the plan lets it explore. It is never less than a guest needs to run.
  *
  * Bins are kept for the picture and decide nothing: there is no lender to stay below.
  *
+ * ## Threads, time, cost
+ *
  * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
- * clock. Costs O((N + S) log (N + S)) a tick; a tick allocates only when the number of shards reached a new high.
+ * clock. A tick costs O((N + S) log (N + S)). It allocates only when the number of shards reached a new high.
+ *
+ * Test: test_laws, files_never_outgrow_the_buffer; test_buffer_model, files_never_outgrow_omega
  */
 #include "migbuf/bins.h"
 #include "migbuf/limits.h"
@@ -123,20 +192,20 @@ extern "C" {
 
 struct migbuf_buffer;
 
-/** The paper, repaired. */
+/** The LX066 paper, repaired. */
 #define MIGBUF_POLICY_PAPER 1
-/** The paper as printed, as byte limits, without any clamp of ours: for comparisons. It overflows. */
+/** The LX066 paper as printed, as byte limits, without any clamp of ours: for comparisons. It overflows. */
 #define MIGBUF_POLICY_LITERAL 2
 /** Plans growth against the time when each file will be deleted (planner.h). Recommended: see above. */
 #define MIGBUF_POLICY_PLANNER 3
 
-/** Base image is being copied; nothing of the overlay is sent yet. */
+/** The base image is being copied; nothing of the overlay is sent yet. */
 #define MIGBUF_PHASE_BASE 1
 /** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
 #define MIGBUF_PHASE_MIRROR 2
 
 /* What to do with one migration. */
-#define MIGBUF_ACTION_KEEP 1       /**< nothing: do not send the limit again, each set empties QEMU's bucket */
+#define MIGBUF_ACTION_KEEP 1       /**< nothing. Do not send the limit again: each set empties QEMU's bucket */
 #define MIGBUF_ACTION_LOWER 2      /**< set the new, lower limits (or the first ones) */
 #define MIGBUF_ACTION_RAISE 3      /**< set the new, higher limits so that a waiting write feels them */
 #define MIGBUF_ACTION_PAUSE 4      /**< stop the guest: its budget is below one unit/s. A drain: see queue_bytes */
@@ -161,9 +230,15 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 
-/** "keep", "lower", …; "unknown" otherwise. Static storage, never NULL. Any thread. */
+/**
+ * The name of an action: "keep", "lower", …; "unknown" for another number. Static storage, never NULL. Any thread.
+ * Test: test_error, every_action_and_reason_has_a_text
+ */
 MIGBUF_API const char *migbuf_action_text(int32_t action);
-/** A sentence for an administrator's log; "unknown" otherwise. Static storage, never NULL. Any thread. */
+/**
+ * A sentence for an administrator's log; "unknown" for another number. Static storage, never NULL. Any thread.
+ * Test: test_error, every_action_and_reason_has_a_text
+ */
 MIGBUF_API const char *migbuf_reason_text(int32_t reason);
 
 /** Options of a buffer. Fill with migbuf_buffer_options_init, then change what you like. `size` first: it may grow. */
@@ -173,27 +248,31 @@ struct migbuf_buffer_options {
     uint32_t interval_ms;          /**< how often the host will tick; 1000; 10 .. 60'000 */
     uint32_t late_factor_percent;  /**< ticks may come this much later and Ω still holds; 200; 100 .. 1000 */
     uint32_t lag_ms;               /**< upper bound from a tick to its lower limits landing in QEMU, or to the tick that
-                                        follows when one did not; 100; 0 .. 60'000. A
-                                        raise may take longer, for the old limit stands until then; a pause may, too:
-                                        `stop` halts the CPUs first, and what its drain pours is in the reserve */
-    uint32_t hysteresis_percent;   /**< a raise below this is not sent, a lower goes half as much further, so that what
+                                        follows when one did not; 100; 0 .. 60'000. A raise may take longer: the old
+                                        limit stands until then. A pause may, too: `stop` halts the CPUs first, and what
+                                        its drain pours is in the reserve */
+    uint32_t hysteresis_percent;   /**< a raise below this is not sent. A lower goes half as much further, so that what
                                         is in force is kept for budgets a little to either side; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
-    uint32_t max_stall_ms;         /**< a limit that makes a guest's largest request wait longer is not set: it is
-                                        paused instead. And what a guest would wait longer for although it grew no file
-                                        is let off: zeroing counts at full length, so that a zeroed GiB is 18 minutes at
-                                        15 units/s; the decision is REARM then. 30'000, a quarter of Linux's hung-task
-                                        warning; 0 is taken for it; UINT32_MAX: as long as it takes */
+    uint32_t max_stall_ms;         /**< longest wait of a guest's largest request. A limit that would make it longer
+                                        is not set: the guest is paused instead. A wait for what grew no file is let
+                                        off, and the decision is REARM: zeroing counts at full length, so that a zeroed
+                                        GiB is 18 minutes at 15 units/s. 30'000, a quarter of Linux's hung-task warning;
+                                        0 is taken for it; UINT32_MAX: as long as it takes */
     uint32_t reserved;             /**< 0 */
-    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters. At
-                                        least what the guest needs to run: two units/s, and its largest request within
-                                        max_stall_ms */
+    uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters. Used
+                                        is at least what the guest needs to run: two units/s, and its largest request
+                                        within max_stall_ms */
     uint64_t epsilon_bytes;        /**< throttle.h: softens the pole at a full bin; 10'000; 1 .. 2^62 */
     uint64_t epsilon_bytes_per_s;  /**< throttle.h: the rate of a full bin; 10'000; 0 .. 2^62 */
     uint64_t tau_ms;               /**< throttle.h: in which a bin's bytes become a rate; 1000; 1 .. 2^62 */
 };
 
-/** Defaults as said above. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * Fills *options with the defaults said above. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT,
+ * MIGBUF_E_INVALID.
+ * Test: test_laws, creation_fails_cleanly
+ */
 MIGBUF_API int migbuf_buffer_options_init(struct migbuf_buffer_options *options, uint64_t size);
 
 /** A new migration. Fill with migbuf_migration_init. `size` first: it may grow. */
@@ -209,19 +288,24 @@ struct migbuf_migration {
     uint32_t weight;                    /**< an administrator's weight, 1 .. 1'000'000; 100. Twice the weight: twice the
                                              bin and twice the share of the link */
     uint32_t drains_ahead;              /**< drains until its files are deleted; 4 (snapshot, mirror, cancel, stop) */
-    uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h); 0:
-                                             unknown: it begins with a part of what is free (see above), and what it
-                                             writes in the first interval that is seen counts as its rate */
+    uint64_t rate_bytes_per_s;          /**< planner: what the guest wrote before, in unit bytes/s (forecast.h). 0:
+                                             unknown. It begins with a part of what is free then (see above), and what
+                                             it writes in the first interval that is seen counts as its rate */
 };
 
-/** Defaults as said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * Fills *m with the defaults said above, else 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT,
+ * MIGBUF_E_INVALID.
+ * Test: test_buffer, what_is_refused_changes_nothing
+ */
 MIGBUF_API int migbuf_migration_init(struct migbuf_migration *m, uint64_t size);
 
 /**
- * Measured for one overlay. A record; counters are since the VM started, and 0 when not known. Leave them 0 until the
- * overlay is on top: what a guest writes to its base grows no overlay, and would be learnt as growing nothing. Once they
- * were told, 0 means that nobody could read them this time: nothing is learnt from that sample's file either until they
- * are told again.
+ * Measured for one overlay. A record. Counters are since the VM started, and 0 when not known.
+ *
+ * Leave the counters 0 until the overlay is on top: what a guest writes to its base grows no overlay, and would be
+ * learnt as growing nothing. Once they were told, 0 means that nobody could read them this time. Nothing is learnt then
+ * from that sample's file either, until they are told again.
  */
 struct migbuf_sample {
     uint64_t id; /**< the migration's */
@@ -244,8 +328,8 @@ struct migbuf_decision {
 };
 
 /**
- * How a budget came about. `size` first: it may grow. Rates are growth bytes/s. What the curve looked at is
- * migbuf_bins_view() of migbuf_buffer_bins().
+ * How a budget came about. `size` first: it may grow. Rates are growth, bytes/s. The letters are those of the steps
+ * above. What the curve looked at is migbuf_bins_view() of migbuf_buffer_bins().
  */
 struct migbuf_buffer_view {
     uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
@@ -284,128 +368,178 @@ struct migbuf_buffer_stats {
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
     double level;            /**< common level of the last tick, INFINITY when nothing was cut */
     uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
-    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: drains, and refusals of the
-                                  last ones that nobody has answered yet, included */
+    uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: with drains, and
+                                  with refusals of the last ones that nobody has answered yet */
 };
 
 /**
- * Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX; options NULL: defaults. Errors: _INVALID, _RANGE, _STRUCT,
- * _NOMEM.
+ * Creates a buffer over Ω. capacity 0 .. MIGBUF_BYTES_MAX. `options` NULL: defaults. The caller owns *out and gives it
+ * to migbuf_buffer_free. Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT, _NOMEM.
+ * Test: test_laws, creation_fails_cleanly
  */
 MIGBUF_API int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
                                  const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
 
-/** NULL is fine. */
+/** Ends a buffer. NULL is fine. */
 MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
 
 /**
- * Admits a migration with 1 .. 64 disks, all of whose overlays live in Ω.
+ * Admits a migration with 1 .. 64 disks, all of whose overlays live in Ω. The disks are copied.
  *
- * Refused with MIGBUF_E_NOSPACE when its files, its reserve and its smallest limit do not fit beside those of the
- * others: error->need and error->have tell the bytes, error->caution the part of `need` that is there only because
- * queue_bytes is not known. Nothing is lost by asking again later. (Policy `literal` admits all.)
+ * - It is refused with MIGBUF_E_NOSPACE when its files, its reserve and its smallest limit do not fit beside those of
+ *   the others. error->need and error->have tell the bytes. error->caution is the part of `need` that is there only
+ *   because queue_bytes is not known.
+ * - Nothing is lost by asking again later. Policy `literal` admits all.
+ * - Where its overlays do not exist yet (file_bytes 0), create them when a decision has set its first limits, not
+ *   before. Until the others have been cut so far that its room is free, the decision is WAIT.
  *
- * Where its overlays do not exist yet (file_bytes 0), create them when a decision has set its first limits, not before.
- * Until the others have been cut so far that its room is free, the decision is WAIT.
- * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM. The disks are copied.
+ * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM.
+ * Test: test_buffer, nobody_comes_in_without_a_reserve; test_buffer, who_is_new_waits_for_its_room
  */
 MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *m,
                                  const struct migbuf_geometry *disks, size_t disk_count, struct migbuf_error *error);
 
 /**
- * Where it is now, and how many drains are still ahead; from the next tick on. Returns 0, or 1 when no fewer
- * drains are ahead than before and there is no room for them yet: do not drain, tick, and ask again by the same call. Errors: _NOTFOUND, _INVALID.
+ * Where a migration is now, and how many drains are still ahead; from the next tick on.
+ *
+ * Returns 0. Returns 1 when no fewer drains are ahead than before and there is no room for them yet: do not drain,
+ * tick, and ask again by the same call. Errors: MIGBUF_E_NOTFOUND, _INVALID.
+ * Test: test_buffer, a_drain_waits_for_its_room
  */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
 
-/** An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM. */
+/**
+ * An administrator's weight, from the next tick on. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
+ * Test: test_buffer, links_are_shared_by_weight
+ */
 MIGBUF_API int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight);
 
 /**
- * Takes samples, all or none, as they were measured at `now_ms`, on the clock of migbuf_buffer_tick. Measure shortly
- * before the tick: from then on a file counts as grown by all that its limits allowed, and so does a disk without a new
- * sample. Errors: _NOTFOUND (id or disk), _RANGE, _INVALID.
+ * Takes samples, all or none, as they were measured at `now_ms`, on the clock of migbuf_buffer_tick.
+ *
+ * Measure shortly before the tick. From the measurement on, a file counts as grown by all that its limits allowed; so
+ * does a disk without a new sample. Errors: MIGBUF_E_NOTFOUND (id or disk), _RANGE, _INVALID.
+ * Test: test_buffer, nothing_is_measured_in_the_future; test_buffer, unseen_files_have_grown_by_the_last_set_too
  */
 MIGBUF_API int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples,
                                     size_t count);
 
 /**
- * U of one link, bytes/s, at least 1. Held until the next one: a link that carried nothing is not a slow link, so pass
- * no sample then. Errors: MIGBUF_E_NOTFOUND when no migration uses it, MIGBUF_E_RANGE for 0 or > 2^53.
+ * U of one link, bytes/s, 1 .. 2^53. It is held until the next one. A link that carried nothing is not a slow link:
+ * pass no sample then. Errors: MIGBUF_E_NOTFOUND when no migration uses it, MIGBUF_E_RANGE for 0 or more than 2^53.
+ * Test: test_buffer, links_are_shared_by_weight
  */
 MIGBUF_API int migbuf_buffer_link(struct migbuf_buffer *b, uint64_t link, uint64_t bytes_per_s);
 
 /**
- * Decides for all migrations, in order of start. `out` holds `capacity` decisions; returns how many were written, or
- * MIGBUF_E_RANGE when there are more migrations than that. now_ms may equal the last one, never be less
- * (MIGBUF_E_CLOCK). The buffer takes it that every decision has landed lag_ms later, unless migbuf_buffer_outcome says
- * what became of it. After
- * MIGBUF_E_NOMEM nothing was decided: tick again, for a late tick's time the limits in force suffice.
+ * Decides for all migrations, in order of start. `out` holds `capacity` decisions. Returns how many were written.
+ *
+ * - now_ms may equal the last one, never be less.
+ * - The buffer takes it that every decision has landed lag_ms later, unless migbuf_buffer_outcome says what became of
+ *   it.
+ *
+ * Errors: MIGBUF_E_RANGE when there are more migrations than `capacity`, MIGBUF_E_CLOCK when now_ms is less than
+ * before, MIGBUF_E_INVALID. MIGBUF_E_NOMEM: nothing was decided. Tick again: for a late tick's time the limits in force
+ * suffice.
+ * Test: test_buffer, first_a_limit_then_keep; test_buffer, the_first_seconds_are_cautious
  */
 MIGBUF_API int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out,
                                   size_t capacity);
 
 /**
- * What became of the last decision for `id` that was not KEEP or WAIT: MIGBUF_OUTCOME_DONE when it is in force,
- * _REFUSED when nothing of it is and what was in force before still is, _UNKNOWN in every other case; 0 (there is more
- * to send, migbuf_disk_outcome) changes nothing. Without a word it is taken for done lag_ms after the tick.
+ * What became of the last decision for `id` that was not KEEP or WAIT.
  *
- * After unknown everything that may be in force counts, and each tick asks for what is wanted once more (LOWER with
- * limits that may be in force already, PAUSE of a guest that may stand), until the outcome is done or something is found.
+ * | outcome | means |
+ * |---|---|
+ * | MIGBUF_OUTCOME_DONE | It is in force. |
+ * | MIGBUF_OUTCOME_REFUSED | Nothing of it is in force. What was in force before still is. |
+ * | MIGBUF_OUTCOME_UNKNOWN | Every other case. |
+ * | 0 | There is more to send (migbuf_disk_outcome). Changes nothing. |
+ * | not called | Taken for done lag_ms after the tick. |
  *
- * Returns 0, or 1: more may be in force than was decided, or it may be so later than now where lag_ms is 0; so tick at
- * once, within lag_ms of the tick that decided it. A host whose calls can time out takes a lag_ms that is longer than
- * that.
- * Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its outcome.
+ * After unknown, everything that may be in force counts. Each tick asks for what is wanted once more: LOWER with limits
+ * that may be in force already, PAUSE of a guest that may stand. That ends when the outcome is done or something is
+ * found.
+ *
+ * Returns 0 or 1. 1: more may be in force than was decided, or it may be so later than now where lag_ms is 0. Tick at
+ * once then, within lag_ms of the tick that decided it. A host whose calls can time out takes a lag_ms that is longer
+ * than that. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_STATE for REFUSED when no decision waits for its
+ * outcome.
+ * Test: test_buffer, a_refused_command_is_decided_again; test_buffer, without_a_word_it_is_done
  */
 MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome);
 
 /**
  * What the host found in force for `id`, at a verification or after a restart: the limits of its disks
- * (migbuf_disk_info) and whether the guest runs. The next tick starts from there. limits NULL or all 0: none of ours, so
- * the guest may write what its device can. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID, MIGBUF_E_RANGE for more than
- * QEMU takes (10^15).
+ * (migbuf_disk_info) and whether the guest runs. The next tick starts from there.
+ *
+ * `limits` NULL or all 0: none of ours, so the guest may write what its device can. Errors: MIGBUF_E_NOTFOUND,
+ * MIGBUF_E_INVALID, MIGBUF_E_RANGE for more than QEMU takes (10^15).
+ * Test: test_buffer, what_is_found_is_where_it_starts
  */
 MIGBUF_API int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                                    int32_t running);
 
-/** Its overlays are deleted. Errors: MIGBUF_E_NOTFOUND. Never needs memory. */
+/**
+ * A migration's overlays are deleted. Never needs memory. Errors: MIGBUF_E_NOTFOUND, MIGBUF_E_INVALID.
+ * Test: test_buffer, links_are_shared_by_weight
+ */
 MIGBUF_API int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id);
 
 /**
- * Ω has another size from the next tick on. Below files plus reserves: MIGBUF_E_IN_USE with the numbers, nothing
- * changed. Returns 0, or 1 when limits in force may still fill more than the new size: tick, let the decisions land, and
- * make the volume itself smaller when migbuf_buffer_stats tells reach_bytes up to its new size.
- * Other errors: MIGBUF_E_RANGE, MIGBUF_E_NOMEM.
+ * Ω has another size from the next tick on.
+ *
+ * Returns 0. Returns 1 when limits in force may still fill more than the new size. Tick then, let the decisions land,
+ * and make the volume itself smaller when migbuf_buffer_stats tells reach_bytes up to its new size.
+ *
+ * Errors: MIGBUF_E_IN_USE below files plus reserves, with the numbers in *error; nothing changed. MIGBUF_E_RANGE,
+ * MIGBUF_E_NOMEM.
+ * Test: test_buffer, a_smaller_volume_is_waited_for
  */
 MIGBUF_API int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error);
 
 /**
- * Everything the buffer knows, as text, for the process that comes after this one: save after each tick, before its
- * decisions are carried out. Printable ASCII with version and checksum, about 700 bytes a migration. *length is the
- * length of the text without its NUL, also when `capacity` was too small for both: MIGBUF_E_TOO_BIG then, so capacity 0
- * asks.
+ * Everything the buffer knows, as text, for the process that comes after this one. Save after each tick, before its
+ * decisions are carried out.
+ *
+ * The text is printable ASCII with version and checksum, about 700 bytes a migration. *length is its length without its
+ * NUL, also when `capacity` was too small for both. Then the error is MIGBUF_E_TOO_BIG, so that capacity 0 asks.
+ * Test: test_buffer, a_new_process_decides_the_same
  */
 MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length);
 
 /**
- * A buffer from a saved text. `now_ms` is the new process's clock. Where it has not fallen behind the saved one it is
- * taken to be the same clock (CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes), so that the time without a
- * process counts as time. A clock that began anew has lost it: pauses start again then, and nothing is learnt from the
- * first samples. Sample the files, tell what is in force (migbuf_buffer_resync), then tick: the decisions are those the
- * old process would have taken.
+ * A buffer from a saved text. `now_ms` is the new process's clock. Afterwards sample the files, tell what is in force
+ * (migbuf_buffer_resync), then tick: the decisions are those the old process would have taken.
+ *
+ * | the new clock | is taken for | time without a process |
+ * |---|---|---|
+ * | has not fallen behind the saved one | the same clock: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes | counts |
+ * | has fallen behind | one that began anew | is lost: pauses start again, and nothing is learnt from the first samples |
+ *
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
+ * Test: test_buffer, time_passes_without_a_process; test_buffer, a_damaged_text_is_refused
  */
 MIGBUF_API int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms,
                                   const struct migbuf_allocator *allocator, struct migbuf_buffer **out);
 
-/** How the last tick came to its budget for one migration. The caller sets view->size. Errors: _NOTFOUND, _STRUCT. */
+/**
+ * How the last tick came to its budget for one migration. The caller sets view->size. Errors: MIGBUF_E_NOTFOUND,
+ * _STRUCT.
+ * Test: test_buffer, the_paper_curve_shows_in_the_view
+ */
 MIGBUF_API int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf_buffer_view *view);
 
-/** The caller sets stats->size. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * The whole buffer at its last tick. The caller sets stats->size. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
+ * Test: test_buffer, reserves_are_kept_free; test_buffer, late_ticks_are_counted
+ */
 MIGBUF_API int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stats *stats);
 
-/** The ledger, read-only, for drawing (migbuf_bins_list, migbuf_bins_shards). Valid until the buffer is freed. */
+/**
+ * The ledger, read-only, for drawing (migbuf_bins_list, migbuf_bins_shards). Valid until the buffer is freed.
+ * Test: test_laws, twice_the_weight_is_twice_the_share
+ */
 MIGBUF_API const struct migbuf_bins *migbuf_buffer_bins(const struct migbuf_buffer *b);
 
 #ifdef __cplusplus

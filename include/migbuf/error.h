@@ -5,9 +5,9 @@
  * @file error.h
  * Result codes, and the detail a caller may ask for.
  *
- * Every function that can fail returns an `int`: 0 or a count on success, one of the negative codes below on failure.
- * After a failure the handle and every output are as they were before the call. A `struct migbuf_error *`, where a
- * function takes one, comes last and may be NULL; it is written on failure only.
+ * - Every function that can fail returns an `int`: 0 or a count on success, one of the negative codes below on failure.
+ * - After a failure the handle and every output are as they were before the call.
+ * - A `struct migbuf_error *`, where a function takes one, comes last and may be NULL. It is written on failure only.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +23,9 @@
 extern "C" {
 #endif
 
-/** A pointer that must not be NULL is, or a value makes no sense (NaN, an unknown constant, a text that is not one). */
+/**
+ * A pointer that must not be NULL is, or a value makes no sense (NaN, an unknown constant, a text that is not one).
+ */
 #define MIGBUF_E_INVALID (-1)
 /** A number is outside the range its documentation gives. */
 #define MIGBUF_E_RANGE (-2)
@@ -67,8 +69,8 @@ extern "C" {
 #define MIGBUF_OUTCOME_UNKNOWN 3 /**< neither is known: a time-out, a lost connection, a cancelled call, a part of it */
 
 /**
- * Detail of a failure. `text` is a fixed English sentence (static storage, never NULL once written); the numbers
- * are in the unit the failing function documents (bytes, mostly) and 0 where they mean nothing.
+ * Detail of a failure. `text` is a fixed English sentence (static storage, never NULL once written). The numbers are in
+ * the unit the failing function documents (bytes, mostly), and 0 where they mean nothing.
  */
 struct migbuf_error {
     int32_t code;     /**< the MIGBUF_E_… that was returned */
@@ -84,30 +86,40 @@ struct migbuf_error {
  * "unknown error", 0 and counts give "success". Any thread.
  *
  * Example: migbuf_strerror(MIGBUF_E_CLOCK) -> "time went backwards".
+ * Test: test_error, every_code_has_a_text_of_its_own
  */
 MIGBUF_API const char *migbuf_strerror(int code);
 
 /**
- * A peer's text for a terminal or a log. What could move a cursor, begin another line, hide something or change the order
- * of reading, and what is no UTF-8, becomes a backslash, x and two hex digits, byte by byte. All else stays as it is.
+ * A peer's text for a terminal or a log. A byte becomes a backslash, x and two hex digits where it could move a cursor,
+ * begin another line, hide something or change the order of reading, and where it is no UTF-8. All else stays as it is.
  *
- * Returns the length of the whole result, and writes as much of it to `out` as fits `out_bytes`, NUL-terminated and cut
- * between two characters; out_bytes 0 (then out may be NULL) asks for the length. At most four times that of the text.
- * A NULL text is an empty one.
+ * - Returns the length of the whole result: at most four times that of the text.
+ * - Writes as much of it to `out` as fits `out_bytes`, NUL-terminated and cut between two characters. out_bytes 0 (then
+ *   out may be NULL) asks for the length.
+ * - A NULL text is an empty one.
  *
  * Example: the five bytes ESC, "[2J", newline -> a backslash, "x1b[2J", a backslash, "x0a": 11 bytes.
- * What counts: U+0000 to 1F, 7F to 9F, marks and overrides of direction, and characters without a width (U+061C, 200B to
- * 200F, 2028 to 202E, 2060 to 206F, FEFF). Source: ours, after the Unicode categories Cc, Cf, Zl and Zp. Any thread.
+ * What counts: U+0000 to 1F, 7F to 9F, marks and overrides of direction, and characters without a width (U+061C, 200B
+ * to 200F, 2028 to 202E, 2060 to 206F, FEFF). Source: ours, after the Unicode categories Cc, Cf, Zl and Zp. Any thread.
+ * Test: test_error, a_peers_text_becomes_printable
  */
 MIGBUF_API size_t migbuf_printable(const char *text, char *out, size_t out_bytes);
 
 /**
- * Where a handle takes its memory from. One function does it all, as realloc does: `pointer` NULL allocates,
- * `new_bytes` 0 frees (and must succeed), anything else moves. `old_bytes` is what was asked for before. It may return
- * NULL when there is no memory; the library then returns MIGBUF_E_NOMEM with nothing changed. The record is copied by
- * the `_new` function that takes it; NULL in its place means malloc, realloc and free. These are the only function
- * pointers in the whole interface: from Go, pass NULL. Functions without a handle need no memory, but for the readers
- * of report.h, which say where theirs comes from.
+ * Where a handle takes its memory from. One function does it all, as realloc does:
+ *
+ * | pointer | new_bytes | it |
+ * |---|---|---|
+ * | NULL | above 0 | allocates |
+ * | not NULL | 0 | frees, and must succeed |
+ * | not NULL | above 0 | moves |
+ *
+ * - `old_bytes` is what was asked for before.
+ * - It may return NULL when there is no memory. The library then returns MIGBUF_E_NOMEM with nothing changed.
+ * - The record is copied by the `_new` function that takes it. NULL in its place means malloc, realloc and free.
+ * - These are the only function pointers in the whole interface: from Go, pass NULL.
+ * - Functions without a handle need no memory, but for the readers of report.h, which say where theirs comes from.
  */
 struct migbuf_allocator {
     void *context; /**< whatever resize needs; handed to it */

@@ -11,32 +11,51 @@
  *     n = migbuf_lxd_migrations(lxd, 5000, list, 64, &error);
  *     migbuf_lxd_free(lxd);
  *
- * **The process belongs to the host**: it calls curl_global_init() once before the first handle is opened, as libcurl
- * asks. libcurl and jansson take their memory from their own process-wide allocators (curl_global_init_mem(),
- * json_set_alloc_funcs()), which a handle's cannot stand in for; the handle and the bytes of replies come from its own.
- * No signals are used and no environment is read: no proxy, no LXD_DIR.
+ * ## The process belongs to the host
  *
- * **Deadlines.** `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, reading it,
- * and the operation where the server makes one. What may come on top is two passes over the reply's bytes, some ms per
- * MiB. A server that has been restarted is connected to again by the next call. An operation is waited for by the
- * server; one that does not wait is asked again after 50 ms, then 100, and so on up to once a second.
+ * - It calls curl_global_init() once before the first handle is opened, as libcurl asks.
+ * - libcurl and jansson take their memory from their own process-wide allocators (curl_global_init_mem(),
+ *   json_set_alloc_funcs()), which a handle's cannot stand in for. The handle and the bytes of replies come from its
+ *   own.
+ * - No signals are used and no environment is read: no proxy, no LXD_DIR.
  *
- * **Bounds.** Not read to its end is a reply that is longer than max_reply_bytes, or has headers of more than 64 KiB. Not
- * parsed is one with more than 4096 + max_reply_bytes / 32 values (a bracket counts as one) or 256 levels: 16 MiB of
- * "{},{}," would be 1.3 GB. So no call has more than 8 times max_reply_bytes and 1 MiB in use, 129 MiB by default.
- * (jansson aborts where memory ends within a token: what a reply needs at most is asked for in one piece first, 4 bytes
- * for each of its own and up to 576 for each value, and given back untouched.) Nothing is taken from a reply that is not
- * whole.
+ * ## Deadlines
  *
- * **What goes into a request.** Names and values are escaped, and what is no UTF-8 is refused: the servers would change it
- * unasked. Of what a server says only an operation's id comes back in a request, and only when it is letters, digits, "-"
- * and "_". Redirections are not followed.
+ * `timeout_ms` (1 … 2^32-1) is for the whole call on CLOCK_MONOTONIC: connecting, the answer, reading it, and the
+ * operation where the server makes one. What may come on top is two passes over the reply's bytes, some ms per MiB.
  *
- * **What a server can** is asked by its API extensions, never by its version: LXD 5.0.2 up to current, Incus 6.x. Where
- * answers differ (a volume is made at once, or by an operation; usage left out where it is 0; progress in two forms)
- * the calls here give the same record.
+ * - A server that has been restarted is connected to again by the next call.
+ * - An operation is waited for by the server. One that does not wait is asked again after 50 ms, then 100, and so on up
+ *   to once a second.
  *
- * Shared errors. In all cases outputs are untouched, and migbuf_lxd_said() has the server's own words, if any.
+ * ## Bounds
+ *
+ * | a reply | is |
+ * |---|---|
+ * | longer than max_reply_bytes, or with headers of more than 64 KiB | not read to its end |
+ * | with more than 4096 + max_reply_bytes / 32 values (a bracket counts as one), or 256 levels | not parsed: 16 MiB of "{},{}," would be 1.3 GB |
+ * | not whole | ignored: nothing is taken from it |
+ *
+ * So no call has more than 8 times max_reply_bytes and 1 MiB in use, 129 MiB by default. jansson aborts where memory
+ * ends within a token. So what a reply needs at most is asked for in one piece first, 4 bytes for each of its own and
+ * up to 576 for each value, and given back untouched.
+ *
+ * ## What goes into a request
+ *
+ * Names and values are escaped. What is no UTF-8 is refused: the servers would change it unasked. Of what a server says
+ * only an operation's id comes back in a request, and only when it is letters, digits, "-" and "_". Redirections are
+ * not followed.
+ *
+ * ## What a server can
+ *
+ * That is asked by its API extensions, never by its version: LXD 5.0.2 up to current, Incus 6.x. Where answers differ
+ * (a volume is made at once, or by an operation; usage left out where it is 0; progress in two forms) the calls here
+ * give the same record.
+ *
+ * ## Shared errors
+ *
+ * In all cases outputs are untouched, and migbuf_lxd_said() has the server's own words, if any.
+ *
  *   MIGBUF_E_INVALID      a pointer is NULL, a name is empty or longer than MIGBUF_LXD_NAME - 1, a text is no UTF-8
  *   MIGBUF_E_RANGE        timeout_ms 0
  *   MIGBUF_E_SYSTEM       no connection; os_errno: ENOENT or ECONNREFUSED (no server there), EACCES (no permission)
@@ -81,15 +100,20 @@ struct migbuf_lxd_options {
                                          whatever host it names; NULL: the system's authorities and the host's name */
 };
 
-/** Defaults. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT. */
+/**
+ * Defaults. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT.
+ * Test: test_lxd, wrong_arguments
+ */
 MIGBUF_API int migbuf_lxd_options_init(struct migbuf_lxd_options *options, uint64_t size);
 
 /**
- * Connects to a server: `where` is the path of its unix socket (it begins with '/'), or "https://HOST:PORT". Asks it
- * what it is, so that the first call already knows what it can do. `options` and `allocator` may be NULL.
+ * Connects to a server, and asks it what it is, so that the first call already knows what it can do. `where` is the
+ * path of its unix socket (it begins with '/'), or "https://HOST:PORT". `options` and `allocator` may be NULL.
  *
  * Errors: the shared ones, MIGBUF_E_STRUCT; MIGBUF_E_PEER "does not trust" for a certificate the server does not know;
- * MIGBUF_E_TOO_BIG for a path that does not fit a unix address (need and have in bytes). *lxd is untouched then.
+ * MIGBUF_E_TOO_BIG for a path that does not fit a unix address (need and have in bytes). *lxd is untouched then. The
+ * caller owns *lxd and gives it to migbuf_lxd_free().
+ * Test: test_lxd, nobody_there; test_lxd_daemon, a_remote_server
  */
 MIGBUF_API int migbuf_lxd_open(const char *where, const struct migbuf_lxd_options *options,
                                const struct migbuf_allocator *allocator, uint32_t timeout_ms, struct migbuf_lxd **lxd,
@@ -99,10 +123,18 @@ MIGBUF_API int migbuf_lxd_open(const char *where, const struct migbuf_lxd_option
 MIGBUF_API void migbuf_lxd_free(struct migbuf_lxd *lxd);
 
 /**
- * What the server (or libcurl) said when the last call failed: "Storage pool not found"; "HTTP status 502" where it had
- * no words, the place where a redirection points to, "" when there is nothing to say, and after a success. At most 511
- * bytes of UTF-8, cut between two characters, and made printable (migbuf_printable). Lives until the next call on the
- * handle. Never NULL. Names in records are as the server has them: make them printable before you show them.
+ * What the server (or libcurl) said when the last call failed. Never NULL. Lives until the next call on the handle.
+ *
+ * | it is | when |
+ * |---|---|
+ * | "Storage pool not found" | the server's words |
+ * | "HTTP status 502" | it had no words |
+ * | the place a redirection points to | it points elsewhere |
+ * | "" | there is nothing to say, and after a success |
+ *
+ * At most 511 bytes of UTF-8, cut between two characters, and made printable (migbuf_printable). Names in records are
+ * as the server has them: make them printable before you show them.
+ * Test: test_lxd, errors_by_their_status
  */
 MIGBUF_API const char *migbuf_lxd_said(const struct migbuf_lxd *lxd);
 
@@ -127,28 +159,39 @@ struct migbuf_lxd_server {
     char name[MIGBUF_LXD_NAME];  /**< of the host, or of the cluster's member: VMs with this location run here */
 };
 
-/** Asks again what the server is. Errors: the shared ones, MIGBUF_E_STRUCT. */
+/**
+ * Asks again what the server is. Errors: the shared ones, MIGBUF_E_STRUCT.
+ * Test: test_lxd_daemon, the_server_tells_what_it_is
+ */
 MIGBUF_API int migbuf_lxd_server(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_server *server,
                                  struct migbuf_error *error);
 
-/** 1 when the server has that API extension, as of the last migbuf_lxd_open() or _server(); else 0. */
+/**
+ * 1 when the server has that API extension, as of the last migbuf_lxd_open() or _server(); else 0.
+ * Test: test_lxd_daemon, the_server_tells_what_it_is
+ */
 MIGBUF_API int migbuf_lxd_has(const struct migbuf_lxd *lxd, const char *extension);
 
 /**
  * 0 when the server can all of `features`, else MIGBUF_E_UNSUPPORTED with a sentence for its administrator: "not
  * supported: this server cannot move running VMs without shared storage (API extension migration_vm_live)".
+ * Test: test_lxd_daemon, the_server_tells_what_it_is
  */
 MIGBUF_API int migbuf_lxd_need(const struct migbuf_lxd *lxd, uint32_t features, struct migbuf_error *error);
 
 /**
- * One key of the server's configuration; "" when it is not set. Whoever builds on LXD has the keys "user.*" for
- * himself: migbuf's programs keep the volume's size in "user.migbuf.buffer.size".
- * Errors: the shared ones; MIGBUF_E_TOO_BIG when it does not fit value_bytes (need and have in bytes).
+ * One key of the server's configuration; "" when it is not set. The keys "user.*" belong to whoever builds on LXD:
+ * migbuf's programs keep the volume's size in "user.migbuf.buffer.size". Errors: the shared ones; MIGBUF_E_TOO_BIG when
+ * it does not fit value_bytes (need and have in bytes).
+ * Test: test_lxd_daemon, keys_are_set_read_and_removed
  */
 MIGBUF_API int migbuf_lxd_key(struct migbuf_lxd *lxd, const char *key, uint32_t timeout_ms, char *value,
                               size_t value_bytes, struct migbuf_error *error);
 
-/** Sets a key of the server's; NULL or "" removes it. A key the server does not know is refused: MIGBUF_E_PEER. */
+/**
+ * Sets a key of the server's; NULL or "" removes it. A key the server does not know is refused: MIGBUF_E_PEER.
+ * Test: test_lxd_daemon, keys_are_set_read_and_removed
+ */
 MIGBUF_API int migbuf_lxd_set_key(struct migbuf_lxd *lxd, const char *key, const char *value, uint32_t timeout_ms,
                                   struct migbuf_error *error);
 
@@ -175,11 +218,17 @@ struct migbuf_lxd_pool {
     int32_t remote;       /**< 1: all members of a cluster see the same volumes (ceph): nothing to migrate there */
 };
 
-/** All pools, without their space. Returns how many. Errors: the shared ones. */
+/**
+ * All pools, without their space. Returns how many. Errors: the shared ones.
+ * Test: test_lxd_daemon, pools_tell_their_space_and_how_they_limit
+ */
 MIGBUF_API int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_pool *pools,
                                 size_t capacity, struct migbuf_error *error);
 
-/** One pool with its space. Errors: the shared ones. */
+/**
+ * One pool with its space. Errors: the shared ones.
+ * Test: test_lxd_daemon, pools_tell_their_space_and_how_they_limit
+ */
 MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_t timeout_ms,
                                struct migbuf_lxd_pool *pool, struct migbuf_error *error);
 
@@ -195,29 +244,43 @@ struct migbuf_lxd_volume {
     uint32_t users;                 /**< instances and profiles it is attached to */
 };
 
-/** Errors: the shared ones; MIGBUF_E_NOTFOUND for the pool or the volume. */
+/**
+ * One custom volume. Errors: the shared ones; MIGBUF_E_NOTFOUND for the pool or the volume.
+ * Test: test_lxd_daemon, a_volume_is_made_shown_resized_and_removed
+ */
 MIGBUF_API int migbuf_lxd_volume(struct migbuf_lxd *lxd, const char *pool, const char *name, uint32_t timeout_ms,
                                  struct migbuf_lxd_volume *volume, struct migbuf_error *error);
 
 /**
- * Makes a custom volume (a file system) of that size. Thin pools would promise anything; Ω must be there when it is
- * needed, so a size beyond what the pool has free is refused: MIGBUF_E_NOSPACE, need and have in bytes (0 in total:
- * the pool does not tell, no check).
+ * Makes a custom volume (a file system) of that size.
+ *
+ * Thin pools would promise anything, but Ω must be there when it is needed. So a size beyond what the pool has free is
+ * refused: MIGBUF_E_NOSPACE, need and have in bytes. A total of 0 means that the pool does not tell: no check.
  * Errors: also the shared ones; MIGBUF_E_EXISTS for a taken name; MIGBUF_E_RANGE for 0 bytes or more than 2^62.
+ * Test: test_lxd_daemon, a_taken_name_and_a_full_pool
  */
 MIGBUF_API int migbuf_lxd_volume_create(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
 /**
- * Another size. Never below what is in use: MIGBUF_E_IN_USE, need what is in use and have what was asked for (where the
- * pool cannot tell the server decides). Growing beyond the pool's free space: MIGBUF_E_NOSPACE, need and have the
- * growth.
+ * Gives a volume another size.
+ *
+ * | refused | need and have |
+ * |---|---|
+ * | MIGBUF_E_IN_USE: below what is in use. Where the pool cannot tell the server decides | what is in use, what was asked for |
+ * | MIGBUF_E_NOSPACE: growing beyond the pool's free space | of the growth |
+ *
+ * Errors: also the shared ones.
+ * Test: test_lxd_daemon, a_volume_is_made_shown_resized_and_removed
  */
 MIGBUF_API int migbuf_lxd_volume_resize(struct migbuf_lxd *lxd, const char *pool, const char *name, uint64_t bytes,
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
-/** Deletes it with all it holds. One that is attached to something is refused: MIGBUF_E_PEER. Errors: the shared
- * ones. */
+/**
+ * Deletes a volume with all it holds. One that is attached to something is refused: MIGBUF_E_PEER. Errors: the shared
+ * ones.
+ * Test: test_lxd_daemon, a_volume_is_made_shown_resized_and_removed
+ */
 MIGBUF_API int migbuf_lxd_volume_delete(struct migbuf_lxd *lxd, const char *pool, const char *name,
                                         uint32_t timeout_ms, struct migbuf_error *error);
 
@@ -243,16 +306,25 @@ struct migbuf_lxd_vm {
     uint32_t flags;                 /**< MIGBUF_LXD_VM_… */
 };
 
-/** All VMs of all projects the client may see. Returns how many. Errors: the shared ones. */
+/**
+ * All VMs of all projects the client may see. Returns how many. Errors: the shared ones.
+ * Test: test_lxd_daemon, vms_with_their_memory_disks_and_limits
+ */
 MIGBUF_API int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_vm *vms,
                               size_t capacity, struct migbuf_error *error);
 
-/** One VM. Errors: the shared ones; MIGBUF_E_NOTFOUND, also for a container of that name. */
+/**
+ * One VM. Errors: the shared ones; MIGBUF_E_NOTFOUND, also for a container of that name.
+ * Test: test_lxd_daemon, vms_with_their_memory_disks_and_limits
+ */
 MIGBUF_API int migbuf_lxd_vm(struct migbuf_lxd *lxd, const char *project, const char *name, uint32_t timeout_ms,
                              struct migbuf_lxd_vm *vm, struct migbuf_error *error);
 
-/** One key of its configuration with that of its profiles, "raw.qemu" for instance. Errors: as
- * migbuf_lxd_key() and migbuf_lxd_vm(). */
+/**
+ * One key of a VM's configuration with that of its profiles, "raw.qemu" for instance. Errors: as migbuf_lxd_key() and
+ * migbuf_lxd_vm().
+ * Test: test_lxd_daemon, vms_with_their_memory_disks_and_limits
+ */
 MIGBUF_API int migbuf_lxd_vm_key(struct migbuf_lxd *lxd, const char *project, const char *name, const char *key,
                                  uint32_t timeout_ms, char *value, size_t value_bytes, struct migbuf_error *error);
 
@@ -271,15 +343,20 @@ struct migbuf_lxd_disk {
     int32_t reserved; /**< 0 */
 };
 
-/** The disks of one VM, in no order. Returns how many. Errors: the shared ones. */
+/**
+ * The disks of one VM, in no order. Returns how many. Errors: the shared ones.
+ * Test: test_lxd, memory_cpus_and_limits_as_they_are_written
+ */
 MIGBUF_API int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, const char *vm, uint32_t timeout_ms,
                                 struct migbuf_lxd_disk *disks, size_t capacity, struct migbuf_error *error);
 
 /**
- * Another size of a VM's state volume (size.state of its root disk), for migbuf_state_bound() before a migration and
- * for the old value after it; 0 takes the setting away. A root disk that comes from a profile is copied to the VM
- * first, and that copy stays: the server knows no other way to set one key of it.
- * Errors: the shared ones; MIGBUF_E_NOTFOUND when the VM has no root disk.
+ * Another size of a VM's state volume (size.state of its root disk): for migbuf_state_bound() before a migration, and
+ * for the old value after it. 0 takes the setting away.
+ *
+ * A root disk that comes from a profile is copied to the VM first, and that copy stays: the server knows no other way
+ * to set one key of it. Errors: the shared ones; MIGBUF_E_NOTFOUND when the VM has no root disk.
+ * Test: test_lxd_daemon, a_state_volume_grows_and_comes_back
  */
 MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char *project, const char *vm,
                                              uint64_t bytes, uint32_t timeout_ms, struct migbuf_error *error);
@@ -320,6 +397,7 @@ struct migbuf_lxd_names {
  * migrationNBDTarget (util.go).
  * Errors: MIGBUF_E_INVALID, also for an empty name; MIGBUF_E_TOO_BIG for one longer than MIGBUF_LXD_NAME - 1 (the
  * servers allow 63). Any thread.
+ * Test: test_lxd, names_in_qemu
  */
 MIGBUF_API int migbuf_lxd_names(int32_t kind, const char *device, struct migbuf_lxd_names *names);
 
@@ -343,27 +421,37 @@ struct migbuf_lxd_migration {
 };
 
 /**
- * The migrations under way, in all projects. Returns how many. MIGBUF_E_UNSUPPORTED on a server that cannot move
- * running VMs: what it has under way are copies of stopped ones. Errors: the shared ones.
+ * The migrations under way, in all projects. Returns how many. Errors: the shared ones; MIGBUF_E_UNSUPPORTED on a
+ * server that cannot move running VMs, because what it has under way are copies of stopped ones.
+ * Test: test_lxd, progress_in_both_forms; test_lxd_daemon, migrations_are_listed_and_cancelled
  */
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
                                      size_t capacity, struct migbuf_error *error);
 
-/** Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
- * ones. */
+/**
+ * Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
+ * ones.
+ * Test: test_lxd_daemon, migrations_are_listed_and_cancelled
+ */
 MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_t timeout_ms,
                                  struct migbuf_error *error);
 
 /* ---- anything else ---- */
 
 /**
- * One request as it stands: `method` is GET, POST, PUT, PATCH or DELETE; `path` begins with a slash, mostly "/1.0/", and is
- * printable ASCII without blanks (escape what you put in); `project` and `target` are not added. `body` is JSON, NULL for
- * none. Where the server makes an operation its end is awaited. *text is the value of "metadata" as JSON (of the operation where there
- * is one) and lives until the next call on the handle; text and text_bytes may be NULL.
+ * One request as it stands.
+ *
+ * - `method` is GET, POST, PUT, PATCH or DELETE.
+ * - `path` begins with a slash, mostly "/1.0/", and is printable ASCII without blanks: escape what you put in.
+ *   `project` and `target` are not added.
+ * - `body` is JSON, NULL for none.
+ * - Where the server makes an operation its end is awaited.
+ * - *text is the value of "metadata" as JSON (of the operation where there is one) and lives until the next call on the
+ *   handle. text and text_bytes may be NULL.
  *
  * Example: migbuf_lxd_call(lxd, "GET", "/1.0/networks", NULL, 5000, &text, &bytes, NULL) -> ["/1.0/networks/lo"].
  * Errors: the shared ones; MIGBUF_E_INVALID, with nothing sent, for another method or path.
+ * Test: test_lxd, a_request_as_it_stands
  */
 MIGBUF_API int migbuf_lxd_call(struct migbuf_lxd *lxd, const char *method, const char *path, const char *body,
                                uint32_t timeout_ms, const char **text, uint64_t *text_bytes,

@@ -8,19 +8,24 @@
  * included by name. Begin with buffer.h and disk.h.
  *
  * Conventions, the same everywhere:
- *  - Returns: 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
- *  - Time is an argument; nothing here reads a clock, a random source, the environment or a file unless its name says
- *    so.
- *  - Pure functions take and give double; sizes and decisions are integers, rounded down. A number is 0 to 10^50, or
- *    INFINITY where a line says so; one that must be above 0 is at least 10^-50. Beyond that MIGBUF_E_RANGE, for NaN
- *    MIGBUF_E_INVALID. So nothing in between overflows: no result is NaN, and none is INFINITY unless a line says so.
- *  - A struct whose first field is `uint64_t size` may grow: fill it with its _init function, or set size to sizeof
- *    where it is a result. A program compiled with an older one is served as before; fields the library does not know
- *    must be zero (MIGBUF_E_STRUCT) and read as zero. Structs without it are records: they never grow.
- *  - Pointers given are not kept unless a line says so; handles come from _new and go to _free, which takes NULL.
- *  - Any thread may call pure functions; a handle belongs to one thread at a time. No globals, no callbacks, no
- *    signals.
- *  - NULL where a pointer is needed gives MIGBUF_E_INVALID. Nothing a caller or a peer sends can abort or print.
+ *
+ * - **Results.** 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
+ * - **Time** is an argument. Nothing here reads a clock, a random source, the environment or a file unless its name
+ *   says so.
+ * - **Numbers.** Pure functions take and give double. Sizes and decisions are integers, rounded down. A double is 0 to
+ *   10^50, or INFINITY where a line says so; one that must be above 0 is at least 10^-50. Beyond that the error is
+ *   MIGBUF_E_RANGE, for NaN it is MIGBUF_E_INVALID. So nothing in between overflows: no result is NaN, and none is
+ *   INFINITY unless a line says so.
+ * - **Structs that may grow** have `uint64_t size` as their first field. Fill such a struct with its _init function, or
+ *   set size to sizeof where it is a result. A program compiled with an older one is served as before. Fields the
+ *   library does not know must be zero (MIGBUF_E_STRUCT otherwise) and read as zero.
+ * - **Records** are structs without that field: they never grow.
+ * - **Pointers** given are not kept unless a line says so. Handles come from _new and go to _free, which takes NULL.
+ *   NULL where a pointer is needed gives MIGBUF_E_INVALID.
+ * - **Threads.** Any thread may call pure functions. A handle belongs to one thread at a time. No globals, no
+ *   callbacks, no signals.
+ * - **Bad input.** Nothing a caller or a peer sends can abort or print.
+ * - **Tests.** "Test: test_NAME, case" names the test that shows an entry at work: tests/test_NAME.c.
  */
 #include "migbuf/error.h"
 #include "migbuf/version.h"

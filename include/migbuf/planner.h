@@ -3,39 +3,56 @@
 #define MIGBUF_PLANNER_H
 /**
  * @file planner.h
- * Who may fill how much of Ω until when, and when the next migration should start. Pure; the caller gives all arrays.
- * A host need not call it: policy `planner` of buffer.h does, with forecast and link around and the clamps behind it.
+ * Who may fill how much of Ω until when, and when the next migration should start. Pure; the caller gives all arrays. A
+ * host need not call it: policy `planner` of buffer.h does, with forecast and link around and the clamps behind it.
  *
- * ## What it decides, and why, in half a page
+ * Symbols on this page:
  *
- * A file in Ω matters only until it is deleted. The paper's rule looks at how full a bin is *now*: a fifth of the
- * buffer is never used, and a guest that came too close to its bin's end crawls at 10 kB/s for the rest of its
- * migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
+ *   Ω      bytes    the volume of the overlays, without what is kept for drains
+ *   N               number of migrations that run
+ *   U      bytes/s  what a link carries; flow: most that one migration gets
+ *   x      bytes    still to send, with what the guest adds meanwhile
+ *   T      s        finish time: from now until the files are deleted
+ *   need   bytes    growth forecast until T
+ *   h      bytes/s  demand: need / T, above the floor
+ *   R      bytes/s  cap: most that a file and all that leave later may grow
+ *   g      bytes/s  growth it gets, above the floor
+ *   d               part of what is sent that the guest makes anew meanwhile
+ *   V, v, vpk, rho  working set left, rate, peak, growth ratio (forecast.h)
+ *   floor  bytes/s  what each may write whatever is planned
+ *   M               how many run when the links are full
  *
- *  1. When will each migration be over? What it still has to send, divided by its share of the link; the share grows
- *     each time somebody else is done (migbuf_planner_finish). That is the *finish time* T of its file.
- *  2. How much would each guest's file grow until then, if nobody throttled it? The forecast knows (forecast.h). Per
- *     second that is its *demand* h.
- *  3. What can be given? Just before the k-th finish the files of k, k+1, … N all lie in Ω. So their growth together
- *     must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such caps, each within
- *     the next. Whoever leaves is soon replaced by one who begins with nothing: those who stay longer leave some room
- *     for each that has left by then, or could be running already.
- *  4. Who gets how much? From the last to finish back to the first, each adds its demand; where a sum exceeds its cap,
- *     the tallest are cut to one level (migbuf_planner_chain). That is max-min fair: nobody could get more unless
- *     somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
- *     may take room that who stays must not. Fair in *growth*, because that is what a guest costs the others,
- *     whatever it buys with it.
- *  5. Who got all its demand runs without throttle. So does who has just begun on a flow of its own: how much it will
- *     grow in the end can only be learned from its writing, and many a guest that writes fast keeps to a few GB. The
- *     others get the rate at which their forecast uses up exactly what they got by the time they finish; bursty guests
- *     proportionally more, because they idle in between.
+ * ## What it decides, and why
  *
- * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan: that the
+ * A file in Ω matters only until it is deleted. The rule of the LX066 paper (throttle.h) looks at how full a bin is
+ * *now*. So a fifth of the buffer is never used. A guest that came too close to its bin's end crawls at 10 kB/s for the
+ * rest of its migration, although its neighbour's 3 GB will be gone in a minute. The planner looks ahead instead.
+ *
+ * 1. *When will each migration be over?* What it still has to send, divided by its share of the link. The share grows
+ *    each time somebody else is done (migbuf_planner_finish). That is the finish time T of its file.
+ * 2. *How much would each guest's file grow until then, if nobody throttled it?* The forecast knows (forecast.h). Per
+ *    second that is its demand h.
+ * 3. *What can be given?* Just before the k-th finish the files of k, k+1, … N all lie in Ω. So their growth together
+ *    must stay below what is free beside them, per second R(k) = (Ω - their files) / T(k). N such caps, each within the
+ *    next. Whoever leaves is soon replaced by one who begins with nothing. So those who stay longer leave some room for
+ *    each that has left by then, or could be running already.
+ * 4. *Who gets how much?* From the last to finish back to the first, each adds its demand. Where a sum exceeds its cap,
+ *    the tallest are cut to one level (migbuf_planner_chain). That is max-min fair: nobody could get more unless
+ *    somebody with less got even less. Light writers are never touched, hogs share what is left, and who leaves soon
+ *    may take room that who stays must not. It is fair in *growth*, because that is what a guest costs the others,
+ *    whatever it buys with it.
+ * 5. *At what rate?* Who got all its demand runs without throttle. So does who has just begun on a flow of its own: how
+ *    much it will grow in the end can only be learned from its writing, and many a guest that writes fast keeps to a
+ *    few GB. The others get the rate at which their forecast uses up exactly what they got by the time they finish.
+ *    Bursty guests get proportionally more, because they idle in between.
+ *
+ * It plans again at every tick, so errors of the forecast are corrected in seconds. And it is only a plan. That the
  * files never outgrow Ω is the business of the hard clamps behind it (migbuf_throttle_shave, buffer.h), which trust no
  * forecast.
  *
- * More than any throttle helps not to start what would only share a full link: two migrations at half speed take each
- * as long as one after the other takes both, and both files lie in Ω all the time. migbuf_admission_queue says who waits.
+ * Not to start what would only share a full link helps more than any throttle. Two migrations at half speed take each
+ * as long as one after the other takes both, and both files lie in Ω all the time. migbuf_admission_queue says who
+ * waits.
  *
  * ## Worked example: Ω 1000 MB, one link of 100 MB/s, floor 0, no demand of the past (need 0)
  *
@@ -43,35 +60,60 @@
  *   b  9000 MB, 100 MB, 20 MB/s
  *
  * Each has a share of 50 MB/s of the link. The files are sent after the images, and what guests add then is sent once
- * more: a adds 1 MB/s to 50 MB/s (d = 0.02), b 20 (d = 0.4). So a has 4000 + 100 / 0.98 = 4102.041 MB to go, b 9000 +
- * 100 / 0.6 = 9166.667. a is done at 4102.041 / 50 = 82.041 s. b has sent as much by then and has the link alone from
- * then on: 82.041 + (9166.667 - 4102.041) / 100 = 132.687 s. Demands: a 1, b 20 MB/s. Caps, with the front factor 1 +
- * 1/2: both files until 82.041 s: 800 / 82.041 * 1.5 = 14.627; b's alone until 132.687 s, 0.3 of one place in two left
- * to who comes when a has gone: (850 - 100) / 132.687 * 1.5 = 8.479. Back to front: b is cut to 8.479; a adds 1, and
- * 9.479 is below 14.627. Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB,
- * after 20 s.
+ * more.
+ *
+ * | step | a | b |
+ * |---|---|---|
+ * | d | 1 of 50 = 0.02 | 20 of 50 = 0.4 |
+ * | x, MB | 4000 + 100 / 0.98 = 4102.041 | 9000 + 100 / 0.6 = 9166.667 |
+ * | T, s | 4102.041 / 50 = 82.041 | 82.041 + (9166.667 - 4102.041) / 100 = 132.687 |
+ * | h, MB/s | 1 | 20 |
+ * | R, MB/s | 800 / 82.041 * 1.5 = 14.627 | (850 - 100) / 132.687 * 1.5 = 8.479 |
+ * | g, MB/s | 1 | 8.479 |
+ *
+ * - T: b has sent as much as a when a is done, and has the link alone from then on.
+ * - R has the front factor 1 + 1/2. That of a is for both files until 82.041 s. That of b is for its file alone until
+ *   132.687 s, and 0.3 of one place in two is left to who comes when a has gone.
+ * - g, back to front: b is cut to 8.479; a adds 1, and 9.479 is below 14.627.
+ *
+ * Result: a is not throttled, b gets 8.479 MB/s. Equal bins would have stopped b at 500 MB, after 20 s.
  *
  * ## Constants, each with its reason
  *
- *   60 s          forecast.h: several flushes of a file system, much shorter than a migration; U is averaged over it
- *   front 1+1/N   a growth ratio can only fall, so one migration alone may plan that half of its later writes will be
- *                 rewrites; with many, errors average out and the caps are taken as they are. 1 + 2/N: 1.5 points more
- *                 bytes written, but twice the p99 slowdown; 1: 4 points less, the same slowdown (examples/simulate)
- *   newcomers     0.3 of Ω, per place that is or will be free, is left to who comes. A guest that stays for long
- *                 gains little from the last GB, the next small one needs it: 0 delivers 1.5 points less per VM where
- *                 migrations keep coming and heavy writers are many, 0.6 as much less where nobody comes
- *   explore       0.25 of an equal part of Ω, unthrottled, where the flow is not shared (a share above 0.7 of the
- *                 best): 0 delivers a point less per VM, 0.4 leaves others' slowest writes waiting twice as long
- *   d <= 1/2      a guest cannot be planned to dirty more than half of what is sent: else no finish time is finite
- *   half, 0.9     of the share while draining: at half, draining takes at most twice as long as with the guest stopped
- *                 (2-competitive); where space is not short 0.9, because dirtying at exactly the share never drains
- *   0.999         a demand is "got" up to rounding; and where less than 0.000001 is missing
- *   20            peak over mean is believed up to here: a guest that writes one second in 20
- *   admission     half a flow must find idle link, with 5 % for the noise of the measured mean
+ *   60 s         forecast.h: several flushes of a file system, much shorter
+ *                than a migration; U is averaged over it
+ *   front 1+1/N  a growth ratio can only fall, so one migration alone may plan
+ *                that half of its later writes will be rewrites; with many,
+ *                errors average out and the caps are taken as they are.
+ *                1 + 2/N: 1.5 points more bytes written, but twice the p99
+ *                slowdown; 1: 4 points less, the same slowdown
+ *                (examples/simulate)
+ *   newcomers    0.3 of Ω, per place that is or will be free, is left to who
+ *                comes. A guest that stays for long gains little from the last
+ *                GB, the next small one needs it. 0 delivers 1.5 points less
+ *                per VM where migrations keep coming and heavy writers are
+ *                many, 0.6 as much less where nobody comes
+ *   explore      0.25 of an equal part of Ω, unthrottled, where the flow is not
+ *                shared (a share above 0.7 of the best). 0 delivers a point
+ *                less per VM, 0.4 leaves others' slowest writes waiting twice
+ *                as long
+ *   d <= 1/2     a guest cannot be planned to dirty more than half of what is
+ *                sent: else no finish time is finite
+ *   half, 0.9    of the share while draining. At half, draining takes at most
+ *                twice as long as with the guest stopped (2-competitive). 0.9
+ *                where space is not short, because dirtying at exactly the
+ *                share never drains
+ *   0.999        a demand is "got" up to rounding; and where less than 0.000001
+ *                is missing
+ *   20           peak over mean is believed up to here: a guest that writes one
+ *                second in 20
+ *   admission    half a flow must find idle link, with 5 % for the noise of the
+ *                measured mean
  *
  * Amounts are bytes, bytes/s and s; any other unit works as long as it is one. Written amounts are unit bytes
  * (forecast.h). NaN gives MIGBUF_E_INVALID, a number out of its range MIGBUF_E_RANGE; outputs are untouched then. The
  * order of the guests in the arrays does not matter: ties are broken by id. Nothing is kept. Any thread.
+ *
  * Costs O(N log N) for N guests. Source: ours; measured against the paper's rule in examples/simulate.
  */
 #include "migbuf/error.h"
@@ -133,7 +175,10 @@ struct migbuf_planner_options {
     double explore;        /**< part of an equal part of Ω that may be filled to learn, 0 .. 1; 0.25 */
 };
 
-/** Defaults; capacity 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * Defaults; capacity 0. `size` is the caller's sizeof. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
+ * Test: test_planner, nonsense_is_refused_and_nothing_written
+ */
 MIGBUF_API int migbuf_planner_options_init(struct migbuf_planner_options *o, uint64_t size);
 
 /**
@@ -154,6 +199,7 @@ MIGBUF_API int migbuf_planner_options_init(struct migbuf_planner_options *o, uin
  *           draining: at most share * (somebody was cut ? 0.5 : 0.9);  never below the floor
  *
  * Returns the number of guests that were cut. `plans` may not overlap `guests`.
+ * Test: test_planner, the_header_s_example; test_planner, a_golden_tick
  */
 MIGBUF_API int migbuf_planner_tick(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links,
                                    size_t link_count, const struct migbuf_planner_guest *guests, size_t guest_count,
@@ -164,18 +210,22 @@ MIGBUF_API int migbuf_planner_tick(const struct migbuf_planner_options *o, const
  *
  *   T(k) = T(k-1) + (x(k) - x(k-1)) / min(flow, U / (n - k + 1))        T(0) = x(0) = 0
  *
- * Example: {100, 400, 900}, U 10: flow 5 -> {30, 90, 190}; flow 100 -> {30, 90, 140}. With weights x is x / w, and the
- * part of k is min(flow / w(k), U / sum of the w of all that are left); then x / w must ascend. weight NULL: 1 each.
+ * With weights x is x / w, and the part of k is min(flow / w(k), U / sum of the w of all that are left); then x / w
+ * must ascend. weight NULL: 1 each.
+ * Example: {100, 400, 900}, U 10: flow 5 -> {30, 90, 190}; flow 100 -> {30, 90, 140}.
  * Errors: MIGBUF_E_INVALID also for values that fall. O(n).
+ * Test: test_planner, finish_examples
  */
 MIGBUF_API int migbuf_planner_finish(const double *send, const double *weight, size_t n,
                                      const struct migbuf_planner_link *link, double *done);
 
 /**
- * The caps R of step 3, for files in order of finish (`finish_s` never falls, > 0).
- * Nobody is expected to come (newcomers 0).
- * Example: Ω 1000, files {200, 100, 300}, finish times {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}. `front` 1 applies
- * the factor 1 + 1/n: {53.33, 16, 4.667}; other values scale it. O(n).
+ * The caps R of step 3, for files in order of finish (`finish_s` never falls, > 0). Nobody is expected to come
+ * (newcomers 0). `front` 1 applies the factor 1 + 1/n; other values scale it. O(n).
+ *
+ * Example: Ω 1000, files {200, 100, 300}, finish times {10, 50, 200}, floor 0, front 0 -> {40, 12, 3.5}; front 1 ->
+ * {53.33, 16, 4.667}.
+ * Test: test_planner, lines_examples
  */
 MIGBUF_API int migbuf_planner_caps(double capacity_bytes, const double *file_bytes, const double *finish_s, size_t n,
                                     double floor, double front, double *cap);
@@ -185,8 +235,12 @@ MIGBUF_API int migbuf_planner_caps(double capacity_bytes, const double *file_byt
  *
  * By weight: the level is g / w. weight NULL: 1 each. `scratch` holds n slots. R may be INFINITY, h not. g may be h.
  * O(n log n).
- * Examples: h {30, 4, 20}, R {40, 12, 3.5} -> {30, 4, 3.5}; h {50, 4, 20} -> {32.5, 4, 3.5}; h {50, 10, 20}, R {6,
- * 12, 3.5} -> {2, 2, 2}; h {4, 16, 1}, R {10, 1e9, 1e9}, weights {2, 4, 1} -> {3, 6, 1}.
+ *
+ *   h {30, 4, 20}   R {40, 12, 3.5}                     -> {30, 4, 3.5}
+ *   h {50, 4, 20}   R {40, 12, 3.5}                     -> {32.5, 4, 3.5}
+ *   h {50, 10, 20}  R {6, 12, 3.5}                      -> {2, 2, 2}
+ *   h {4, 16, 1}    R {10, 1e9, 1e9}, weights {2, 4, 1} -> {3, 6, 1}
+ * Test: test_planner, chain_examples; test_planner, chain_is_max_min_fair
  */
 MIGBUF_API int migbuf_planner_chain(const double *demand, const double *cap, const double *weight, size_t n,
                                     struct migbuf_planner_slot *scratch, double *growth);

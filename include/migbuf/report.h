@@ -5,23 +5,27 @@
  * @file report.h
  * What QEMU's answers and events say, as plain records.
  *
- * Every reader takes the JSON text of a "return" value or of an event's "data" (a migbuf_qmp_message's text, or what
- * the host's own monitor code holds; it need not end in NUL) and fills one record. Members that QEMU may leave out are
- * 0, "" or marked by a has_ field; members it must send are checked.
+ * - Every reader takes the JSON text of a "return" value or of an event's "data", and fills one record. The text is a
+ *   migbuf_qmp_message's, or what the host's own monitor code holds; it need not end in NUL.
+ * - Members that QEMU may leave out are 0, "" or marked by a has_ field. Members it must send are checked.
+ * - Integers beyond INT64_MAX read as INT64_MAX. Strings are NUL-terminated UTF-8; one with a NUL inside counts as
+ *   mistyped.
  *
  * Shared errors, with *out untouched and the member's name in the error's text:
- *   MIGBUF_E_INVALID    a pointer is NULL
- *   MIGBUF_E_PROTOCOL   not JSON, not the expected shape, a member is missing or of the wrong type
- *   MIGBUF_E_RANGE      a number is negative where none can be, or beyond double
- *   MIGBUF_E_TOO_BIG    a string does not fit its field; or the text is nested deeper than 256 levels, or holds more
- *                       values than 16384 and one for each 16 bytes. So no text takes more memory than 10 MB and 40 times
- *                       its length while it is read. (QEMU's densest answer, query-qmp-schema, has 13 bytes for each.)
- *   MIGBUF_E_NOTFOUND   no such node, device or job in it
- *   MIGBUF_E_NOMEM      from malloc or jansson: a reader has no handle, so it takes a copy of the text from malloc, and
- *                       jansson uses its own process-wide allocator (which is the host's to set, not ours). Both are
- *                       given back before it returns
- * Integers beyond INT64_MAX read as INT64_MAX. Strings are NUL-terminated UTF-8; one with a NUL inside counts as
- * mistyped.
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_INVALID | a pointer is NULL |
+ * | MIGBUF_E_PROTOCOL | not JSON, not the expected shape, a member is missing or of the wrong type |
+ * | MIGBUF_E_RANGE | a number is negative where none can be, or beyond double |
+ * | MIGBUF_E_TOO_BIG | a string does not fit its field; or the text is nested deeper than 256 levels, or holds more values than 16384 and one for each 16 bytes |
+ * | MIGBUF_E_NOTFOUND | no such node, device or job in it |
+ * | MIGBUF_E_NOMEM | from malloc or jansson |
+ *
+ * - The bound on values: no text takes more memory than 10 MB and 40 times its length while it is read. QEMU's densest
+ *   answer, query-qmp-schema, has 13 bytes for each value.
+ * - Memory: a reader has no handle, so it takes a copy of the text from malloc. jansson uses its own process-wide
+ *   allocator, which is the host's to set, not ours. Both are given back before the reader returns.
  *
  * No state, nothing kept, nothing to free. Any thread. Source: qapi of QEMU, and answers of QEMU 7.2.22.
  */
@@ -48,6 +52,7 @@ struct migbuf_block_report {
  * Example: [{"qdev": "dev-x", "inserted": {"node-name": "n0", "bps_wr": 1000000, "group": "g1", …}}] and "n0" ->
  * qdev "dev-x", throttle.bps_wr 1000000, throttle.group "g1".
  * Must be there: qdev, inserted.bps, .bps_rd, .bps_wr, .iops, .iops_rd, .iops_wr.
+ * Test: test_report, a_disk_by_its_node
  */
 MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const char *node_name,
                                    struct migbuf_block_report *out, struct migbuf_error *error);
@@ -62,23 +67,26 @@ MIGBUF_API int migbuf_report_block(const char *text, uint64_t text_bytes, const 
  * | MIGBUF_E_PEER | QEMU refused it | not looked at | MIGBUF_OUTCOME_REFUSED |
  * | anything else | nobody knows: a time-out, a lost connection | not looked at | MIGBUF_OUTCOME_UNKNOWN |
  *
- * What it says: for MIGBUF_DISK_QUERY every entry of query-block that is a guest's disk goes to migbuf_disk_found(),
- * for MIGBUF_DISK_STATUS the status to migbuf_disk_status(). An answer that cannot be read is an unknown outcome; after
- * MIGBUF_E_NOMEM the disk waits for it as before: say it again, or send the command again.
+ * What it says: for MIGBUF_DISK_QUERY every entry of query-block that is a guest's disk goes to migbuf_disk_found().
+ * For MIGBUF_DISK_STATUS the status goes to migbuf_disk_status(). An answer that cannot be read is an unknown outcome.
+ * After MIGBUF_E_NOMEM the disk waits for it as before: say it again, or send the command again.
  *
  * Example: while (migbuf_disk_next(disk, &command) == 1) {
  *     rc = migbuf_qmp_socket_call(socket, command.name, command.arguments, 5000, &answer, NULL);
  *     rc = migbuf_report_to_disk(disk, command.kind, rc, answer.text, answer.text_bytes, &error); }
  * Returns what migbuf_disk_answered() says, or the error of reading the answer.
+ * Test: test_report, answers_reach_a_disk
  */
 MIGBUF_API int migbuf_report_to_disk(struct migbuf_disk *disk, int32_t command_kind, int result, const char *text,
                                      uint64_t text_bytes, struct migbuf_error *error);
 
 /**
- * What a guest wrote, by query-blockstats. Its file is the last of the children: below the format (qcow2), and below every
- * filter on top of that (throttle, copy-on-read, a mirror with a filter-node-name), where offsets are still the guest's. An
- * overlay with an external data file (data_file) has that for its file. The guest's bytes lie there where the guest wrote
- * them: then only migbuf_report_node() tells what both files take.
+ * What a guest wrote, by query-blockstats. Its file is the last of the children: below the format (qcow2), and below
+ * every filter on top of that (throttle, copy-on-read, a mirror with a filter-node-name), where offsets are still the
+ * guest's.
+ *
+ * An overlay with an external data file (data_file) has that for its file. The guest's bytes lie there where the guest
+ * wrote them: then only migbuf_report_node() tells what both files take.
  */
 struct migbuf_write_report {
     char node_name[64];           /**< the disk's top node, "" when unnamed */
@@ -91,12 +99,13 @@ struct migbuf_write_report {
 };
 
 /**
- * One guest disk out of what query-blockstats returned, by `qdev` or by `node_name`; either may be NULL, with both
- * given both must fit. A node under filters counts as its disk's: an overlay is found by its own name while a mirror with
- * a filter-node-name runs.
+ * One guest disk out of what query-blockstats returned, by `qdev` or by `node_name`. Either may be NULL; with both
+ * given both must fit. A node under filters counts as its disk's: an overlay is found by its own name while a mirror
+ * with a filter-node-name runs.
  *
  * Example: [{"qdev": "dev-x", "node-name": "n0", "stats": {"wr_bytes": 4096, "wr_operations": 1, …}}] and "dev-x", NULL
  * -> write_bytes 4096, write_operations 1, has_parent 0.
+ * Test: test_report, what_a_guest_wrote; test_report, a_file_under_filters
  */
 MIGBUF_API int migbuf_report_writes(const char *text, uint64_t text_bytes, const char *qdev, const char *node_name,
                                     struct migbuf_write_report *out, struct migbuf_error *error);
@@ -108,13 +117,17 @@ struct migbuf_node_report {
     uint64_t virtual_bytes; /**< image.virtual-size */
 };
 
-/** One node out of what query-named-block-nodes returned (ask with "flat": true: the answer is shorter). */
+/**
+ * One node out of what query-named-block-nodes returned (ask with "flat": true: the answer is shorter).
+ * Test: test_report, the_size_of_a_file
+ */
 MIGBUF_API int migbuf_report_node(const char *text, uint64_t text_bytes, const char *node_name,
                                   struct migbuf_node_report *out, struct migbuf_error *error);
 
 /**
  * All nodes that are looked for, out of one answer of query-named-block-nodes and in one pass: the names stand in
  * nodes[].node_name. A node that is not there gets 0 in all other fields. Returns how many are there.
+ * Test: test_report, many_nodes_in_one_pass
  */
 MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct migbuf_node_report *nodes,
                                    size_t count, struct migbuf_error *error);
@@ -123,6 +136,7 @@ MIGBUF_API int migbuf_report_nodes(const char *text, uint64_t text_bytes, struct
  * The same for guests' disks out of one answer of query-blockstats, by the name of their top node in
  * writes[].node_name. file_highest_offset is an overlay's size where its file is a block device, which allocates
  * nothing.
+ * Test: test_report, many_nodes_in_one_pass
  */
 MIGBUF_API int migbuf_report_all_writes(const char *text, uint64_t text_bytes, struct migbuf_write_report *writes,
                                         size_t count, struct migbuf_error *error);
@@ -138,7 +152,10 @@ struct migbuf_job_report {
     int32_t stopped;  /**< 1: a failed read or write has stopped it (io-status is not "ok"); it does not end */
 };
 
-/** One job out of what query-block-jobs returned. MIGBUF_E_NOTFOUND: it has ended, or never was. */
+/**
+ * One job out of what query-block-jobs returned. MIGBUF_E_NOTFOUND: it has ended, or never was.
+ * Test: test_report, a_block_job
+ */
 MIGBUF_API int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device,
                                  struct migbuf_job_report *out, struct migbuf_error *error);
 
@@ -149,7 +166,12 @@ struct migbuf_status_report {
     int32_t reserved; /**< 0 */
 };
 
-/** Example: {"status": "prelaunch", "singlestep": false, "running": false} -> status "prelaunch", running 0. */
+/**
+ * What query-status returned.
+ *
+ * Example: {"status": "prelaunch", "singlestep": false, "running": false} -> status "prelaunch", running 0.
+ * Test: test_report, a_status
+ */
 MIGBUF_API int migbuf_report_status(const char *text, uint64_t text_bytes, struct migbuf_status_report *out,
                                     struct migbuf_error *error);
 
@@ -168,15 +190,19 @@ struct migbuf_migrate_report {
     int32_t reserved; /**< 0 */
 };
 
-/** Example: {} -> status "", has_ram 0. */
+/**
+ * What query-migrate returned. Example: {} -> status "", has_ram 0.
+ * Test: test_report, a_migration
+ */
 MIGBUF_API int migbuf_report_migrate(const char *text, uint64_t text_bytes, struct migbuf_migrate_report *out,
                                      struct migbuf_error *error);
 
 /**
- * Why this VM cannot be migrated, by query-migrate before any migration: 1 and QEMU's reasons with "; " between them,
- * cut where they do not fit `reasons_bytes` (2 or more); 0 and "" when there is none.
+ * Why this VM cannot be migrated, by query-migrate before any migration. Returns 1 and QEMU's reasons with "; " between
+ * them, cut where they do not fit `reasons_bytes` (2 or more). Returns 0 and "" when there is none.
  *
  * Example: {"blocked-reasons": ["non-migratable device: 0000:00:01.0/nvme"]} -> 1, {} -> 0. Source: QEMU 6.0 and newer.
+ * Test: test_report, reasons_against_a_migration
  */
 MIGBUF_API int migbuf_report_blocked(const char *text, uint64_t text_bytes, char *reasons, size_t reasons_bytes,
                                      struct migbuf_error *error);
@@ -187,7 +213,10 @@ struct migbuf_fdset_report {
     uint64_t fd;       /**< its number inside QEMU */
 };
 
-/** Example: {"fd": 20, "fdset-id": 0} -> fdset_id 0, fd 20. */
+/**
+ * What add-fd returned. Example: {"fd": 20, "fdset-id": 0} -> fdset_id 0, fd 20.
+ * Test: test_report, a_descriptor_set
+ */
 MIGBUF_API int migbuf_report_fdset(const char *text, uint64_t text_bytes, struct migbuf_fdset_report *out,
                                    struct migbuf_error *error);
 
@@ -200,12 +229,19 @@ struct migbuf_io_error_report {
     int32_t reserved; /**< 0 */
 };
 
-/** Example: {"device": "", "nospace": true, "node-name": "o", "operation": "write", "action": "stop", …} -> nospace 1.
+/**
+ * The data of BLOCK_IO_ERROR.
+ *
+ * Example: {"device": "", "nospace": true, "node-name": "o", "operation": "write", "action": "stop", …} -> nospace 1.
+ * Test: test_report, events
  */
 MIGBUF_API int migbuf_report_io_error(const char *text, uint64_t text_bytes, struct migbuf_io_error_report *out,
                                       struct migbuf_error *error);
 
-/** Event MIGRATION: the new status, into a buffer of `status_bytes` (32 are enough). {"status": "active"} -> "active".
+/**
+ * The data of event MIGRATION: the new status, into a buffer of `status_bytes` (32 are enough). Example: {"status":
+ * "active"} -> "active".
+ * Test: test_report, events
  */
 MIGBUF_API int migbuf_report_migration_status(const char *text, uint64_t text_bytes, char *status,
                                               size_t status_bytes, struct migbuf_error *error);
@@ -219,7 +255,11 @@ struct migbuf_job_event_report {
     uint64_t offset; /**< equal to length when everything was done */
 };
 
-/** Example: {"device": "j", "len": 8, "offset": 4, "speed": 0, "type": "mirror"} -> length 8, offset 4, error "". */
+/**
+ * The data of a job's event. Example: {"device": "j", "len": 8, "offset": 4, "speed": 0, "type": "mirror"} -> length 8,
+ * offset 4, error "".
+ * Test: test_report, events
+ */
 MIGBUF_API int migbuf_report_job_event(const char *text, uint64_t text_bytes, struct migbuf_job_event_report *out,
                                        struct migbuf_error *error);
 
@@ -231,12 +271,14 @@ struct migbuf_job_error_report {
 };
 
 /**
- * Example: {"device": "j", "operation": "write", "action": "stop"} -> operation "write", action "stop".
+ * The data of BLOCK_JOB_ERROR. Example: {"device": "j", "operation": "write", "action": "stop"} -> operation "write",
+ * action "stop".
  *
- * A mirror with copy-mode write-blocking is best started with on-target-error "stop". Ended by QEMU itself ("report",
- * the default) while a write of the guest is on its way to the target, it frees memory that this write still uses
- * (mirror_run() against active_write_settle() in block/mirror.c), and QEMU may crash with its guest. Stopped, it is
+ * Start a mirror with copy-mode write-blocking with on-target-error "stop". With "report", the default, QEMU ends it by
+ * itself. If a write of the guest is then on its way to the target, the mirror frees memory that this write still uses,
+ * and QEMU may crash with its guest (mirror_run() against active_write_settle() in block/mirror.c). Stopped, it is
  * cancelled once the guest stands still.
+ * Test: test_report, events
  */
 MIGBUF_API int migbuf_report_job_error(const char *text, uint64_t text_bytes, struct migbuf_job_error_report *out,
                                        struct migbuf_error *error);
@@ -248,7 +290,12 @@ struct migbuf_threshold_report {
     uint64_t exceeded_bytes;  /**< how far the write went past it */
 };
 
-/** Example: {"node-name": "f", "amount-exceeded": 512, "write-threshold": 4096} -> threshold 4096, exceeded 512. */
+/**
+ * The data of BLOCK_WRITE_THRESHOLD.
+ *
+ * Example: {"node-name": "f", "amount-exceeded": 512, "write-threshold": 4096} -> threshold 4096, exceeded 512.
+ * Test: test_report, events
+ */
 MIGBUF_API int migbuf_report_threshold(const char *text, uint64_t text_bytes, struct migbuf_threshold_report *out,
                                        struct migbuf_error *error);
 

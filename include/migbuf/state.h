@@ -3,21 +3,24 @@
 #define MIGBUF_STATE_H
 /**
  * @file state.h
- * How large a VM's memory dump can become, so that the volume it goes to (size.state of an LXD or Incus VM) can be made
- * large enough before, and its old size again after. Pure.
+ * How large a VM's memory dump can become. Then the volume it goes to (size.state of an LXD or Incus VM) can be made
+ * large enough before, and get its old size again after. Pure.
  *
- *   raw  = pages * (page + 8) + cpus * 64 KiB + 2 MiB + ram / 4096        ram = memory + device RAM + resent
- *   gzip = raw + raw / 4096 + raw / 16384 + raw / 2^25 + 64               pages = ram / page, rounded up
+ *   raw  = pages * (page + 8) + cpus * 64 KiB + 2 MiB + ram / 4096
+ *   gzip = raw + raw / 4096 + raw / 16384 + raw / 2^25 + 64
+ *     ram    memory + device RAM + resent
+ *     pages  ram / page, rounded up
  *
- * In QEMU's stream every page is sent whole behind 8 bytes of address and flags, or as 9 bytes when it is all zeroes
- * (migration/ram.c); the same page twice only when the guest wrote to it meanwhile. ram / 4096 pays for the section
- * frames around each 50 ms of sending, 18 bytes each, down to 2 MB/s. 64 KiB a CPU and 2 MiB for all devices are ours:
- * measured were 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) and less than 0.9 MB for the devices of such a VM,
- * their ROMs included. The gzip bound is zlib's own (deflateBound, deflate.c) for what cannot be compressed; LXD's,
- * Go's compress/gzip, stores such data with less overhead (measured: 80 bytes a MiB, where zlib's bound has 320).
+ * | term | pays for | source |
+ * |---|---|---|
+ * | pages * (page + 8) | Every page is sent whole behind 8 bytes of address and flags, or as 9 bytes when it is all zeroes. The same page comes twice only when the guest wrote to it meanwhile. | migration/ram.c of QEMU |
+ * | ram / 4096 | the section frames around each 50 ms of sending, 18 bytes each, down to 2 MB/s | QEMU's stream |
+ * | 64 KiB a CPU | measured: 10 KiB a CPU (TCG; KVM may add 11 KiB of AMX state) | ours |
+ * | 2 MiB | all devices, their ROMs included; measured: less than 0.9 MB for such a VM | ours |
+ * | gzip | what cannot be compressed. LXD's, Go's compress/gzip, stores such data with less overhead: measured 80 bytes a MiB, where zlib's bound has 320. | zlib (deflateBound, deflate.c) |
  *
- * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState):
- * what the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the
+ * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState).
+ * What the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the
  * guest first, or count `resent_bytes`.
  */
 #include "migbuf/error.h"
@@ -40,7 +43,10 @@ struct migbuf_state {
     uint32_t page_bytes;       /**< of the guest's architecture as QEMU migrates it; 4096; a power of two up to 65536 */
 };
 
-/** Defaults as said above, memory_bytes 0. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * Defaults as said above, memory_bytes 0. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
+ * Test: test_state, nonsense_is_refused
+ */
 MIGBUF_API int migbuf_state_init(struct migbuf_state *s, uint64_t size);
 
 /**
@@ -49,6 +55,7 @@ MIGBUF_API int migbuf_state_init(struct migbuf_state *s, uint64_t size);
  * Example: 1 GiB, 4 CPUs, device RAM 16 MiB -> pages 266'240; raw 266'240 * 4104 + 262'144 + 2'097'152 + 266'240 =
  * 1'095'274'496; gzip 1'095'608'845.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT; results untouched then. Any thread.
+ * Test: test_state, example; test_state_qemu, bounds_hold
  */
 MIGBUF_API int migbuf_state_bound(const struct migbuf_state *s, uint64_t *raw_bytes, uint64_t *gzip_bytes);
 

@@ -7,6 +7,7 @@ function close_block() { if (block) print "@endverbatim"; block = 0 }
 /^ \* @file migbuf\.h/ { print " * @mainpage migbuf"; next } # it speaks of all
 comment && /^ \*  ?([-*]|[0-9]+\.) / { list = 1 }
 comment && /^ \* ?[^ *]/ { list = 0 }
+comment && /^ \* Test: / { print " *" } # a paragraph of its own
 comment && /^ \*$/ { close_block(); list = 0 }
 comment && /^ \*    *[^ ]/ && !list { if (!block) print " * @verbatim"; block = 1 }
 comment && block && !/^ \*    *[^ ]/ { close_block() }

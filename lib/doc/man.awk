@@ -106,11 +106,36 @@ function print_declaration(s,   n, i, part, line, head, comment, column) {
         else fill(head spaces(column - columns(head)) "/* ", comment, column + 3)
     }
 }
-# Comments: text is filled, what stands indented keeps its lines, items of a list are paragraphs.
+# A table of Markdown, rows[1 .. row_count], becomes lines in columns, which print_kept() folds where they are too wide.
+function keep_table(   i, k, n, line, cell, wide) {
+    for (i = 1; i <= row_count; i++) {
+        sub(/^\| */, "", rows[i]); sub(/ *\| *$/, "", rows[i])
+        n = split(rows[i], cell, / *\| */)
+        for (k = 1; k <= n; k++) if (rows[i] !~ /^[-|: ]*$/ && columns(cell[k]) > wide[k]) wide[k] = columns(cell[k])
+    }
+    for (i = 1; i <= row_count; i++) {
+        if (rows[i] ~ /^[-|: ]*$/) continue
+        n = split(rows[i], cell, / *\| */)
+        line = " "
+        for (k = 1; k <= n; k++) line = line " " cell[k] (k < n ? spaces(wide[k] - columns(cell[k]) + 2) : "")
+        sub(/ +$/, "", line)
+        kept[++kept_count] = line
+    }
+    row_count = 0
+}
+# Comments: text is filled, what stands indented or in a table keeps its lines, items of a list are paragraphs.
 function text(s,   n, i, line, part, fixed) {
     n = split(s, part, "\n")
     for (i = 1; i <= n; i++) {
         line = plain(part[i])
+        if (line ~ /^\|/) {
+            if (!fixed) print headed ? ".nf" : ".sp\n.nf"
+            fixed = 1; gap = item = headed = 0
+            rows[++row_count] = line
+            continue
+        }
+        if (row_count) keep_table()
+        if (line ~ /^Test: /) gap = 1
         if (line ~ /^ *$/) { if (fixed) { print_kept(); print ".fi" } fixed = 0; if (i < n) gap = 1; continue }
         if (line ~ /^## /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = 0; headed = 1; print ".SS \"" quote(substr(line, 4)) "\""; continue }
         if (line ~ /^ ? ?([-*]|[0-9]+\.) /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = headed = 0; item = 1; sub(/^ */, "", line); sub(/^[-*] /, "", line); print ".IP \\(bu 2"; print quote(line); continue }
@@ -124,6 +149,7 @@ function text(s,   n, i, line, part, fixed) {
         sub(/^ */, "", line)
         print quote(line)
     }
+    if (row_count) keep_table()
     if (fixed) { print_kept(); print ".fi" }
     gap = item = headed = 0
 }
