@@ -5,32 +5,60 @@
  * @file convergence.h
  * Will this guest's memory ever be over there, when, and with how long a stop? And what to do when not.
  *
- * QEMU sends memory in rounds. A round ends with a sync: it looks which pages were written meanwhile, and the next round
- * sends these. What a guest dirties in a time is not a rate times that time, for most pages are written again and again.
- * Two figures describe it:
+ * QEMU sends memory in rounds. A round ends with a sync: QEMU looks which pages were written meanwhile. The next round
+ * sends these.
  *
- *   W  set_bytes          the writable working set: bytes of the pages that are written again and again
- *   r  rate_bytes_per_s   page touches per second times the page size
+ * What a guest dirties in a time is not a rate times that time, because most pages are written again and again. Two
+ * figures describe it: W and r. Symbols on this page:
  *
- *   d(t) = W (1 - exp(-(1 - p) r t / W))      dirtied in t seconds under a CPU throttle p; W = INFINITY: (1 - p) r t
+ *   W    bytes     writable working set (set_bytes): bytes of the pages that are written again and again
+ *   r    bytes/s   page touches per second times the page size (rate_bytes_per_s)
+ *   N    bytes     what a round begins with (left_bytes)
+ *   B    bytes/s   what this migration gets of its link (link_bytes_per_s)
+ *   e              bytes sent per dirty byte (encoding); 1 without xbzrle
+ *   p              CPU throttle, 0 to 0.99 in formulas (throttle_percent / 100)
+ *   fix  ms        what every stop costs beside memory (fix_ms)
+ *   d(t) bytes     dirtied in t seconds
+ *   rho            (1 - p) r e / B: dirtied, as a part of what is sent
+ *   f              part of W that every round finds dirty again
  *
- * A round that starts with N bytes takes e N / B (B the link's bytes/s, e bytes sent per dirty byte) and leaves
- * d(e N / B) for the next. With rho = (1 - p) r e / B: rho <= 1 shrinks to nothing, rho > 1 settles at W f with
- * f = 1 - exp(-rho f).
+ *   d(t) = W (1 - exp(-(1 - p) r t / W));   W = INFINITY: (1 - p) r t
+ *   f    = 1 - exp(-rho f)
  *
- * | N 4000 MB, B 100 MB/s | rounds 1 to 5, MB |
+ * A round that starts with N bytes takes e N / B and leaves d(e N / B) for the next.
+ *
+ * | rho | rounds |
+ * |---|---|
+ * | at most 1 | shrink to nothing |
+ * | above 1 | settle at W f |
+ *
+ * | N 4000 MB, B 100 MB/s, p 0, e 1 | rounds 1 to 5, MB |
  * |---|---|
  * | W INFINITY, r 60 | 2400 1440 864 518.4 311.0 |
  * | W 500, r 60 | 495.9 224.2 118.0 66.0 38.1 |
  * | W 500, r 200 | 500.0 432.3 411.3 403.5 400.5 |
  *
- * The order of use: migbuf_rounds_update with each answer of query-migrate, migbuf_convergence_rounds for W and r,
- * migbuf_convergence_decide when a round has ended. The room `ram` (ram.h) does all of it; these functions are for hosts
- * that drive QEMU by themselves, for forecasts and for pictures.
+ * The order of use:
  *
- * Pure: no memory, no clock. NaN gives MIGBUF_E_INVALID, a number outside its range MIGBUF_E_RANGE, and then nothing
- * has changed. Any thread. Source of the model: ours, after the writable working set of Clark and others (NSDI 2005),
- * and compared with recorded migrations of QEMU 7.2 and 10.0.
+ * | when | call |
+ * |---|---|
+ * | each answer of query-migrate | migbuf_rounds_update |
+ * | a round has ended | migbuf_convergence_rounds for W and r |
+ * | then | migbuf_convergence_decide |
+ *
+ * The room `ram` (ram.h) does all of it. These functions are for hosts that drive QEMU by themselves, for forecasts and
+ * for pictures.
+ *
+ * Shared errors. After each of them nothing has changed:
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_INVALID | a pointer is NULL, a number is NaN |
+ * | MIGBUF_E_RANGE | a number is outside its range |
+ * | MIGBUF_E_STRUCT | `size` is none that this library knows, or a reserved field is not 0 |
+ *
+ * Pure: no memory, no clock. Any thread. Source of the model: ours, after the writable working set of Clark and others
+ * (NSDI 2005). It was compared with recorded migrations of QEMU 7.2 and 10.0.
  */
 #include "migbuf/error.h"
 
@@ -125,47 +153,68 @@ struct migbuf_rounds {
 /**
  * Takes an answer of query-migrate that was given at now_ms. Returns 1 when a round has ended with it, else 0.
  *
- *   span  = now - when the sync before was seen     dirty = dirty_pages_per_s * page_bytes * span
+ *   span  = now - when the sync before was seen
+ *   dirty = dirty_pages_per_s * page_bytes * span
  *
- * Ask right after each MIGRATION_PASS event, or often. QEMU keeps its dirty-pages-rate when a sync comes within 1 s of
- * the last: such a span is merged into the next. A count that falls begins anew: another migration. A round whose
- * beginning was not seen tells nothing. QEMU's own clock, total_ms, is the best now_ms: no answer is late by it.
+ * - Ask right after each MIGRATION_PASS event, or often.
+ * - QEMU keeps its dirty-pages-rate when a sync comes within 1 s of the last. Such a span is merged into the next.
+ * - A count that falls begins anew: it is another migration.
+ * - A round whose beginning was not seen tells nothing.
+ * - QEMU's own clock, total_ms, is the best now_ms: no answer is late by it.
  *
- * Example: sync count 1 at 0 ms, 2 at 5000 ms, 3 at 8850 ms with 4081 pages/s of 4096 -> 0, 1, 1; the newest round has
+ * Example: sync count 1 at 0 ms, 2 at 5000 ms, 3 at 8850 ms with 4081 pages/s of 4096 -> 0, 1, 1. The newest round has
  * span 3.85 and dirty 64'355'737.6.
- * Errors: MIGBUF_E_CLOCK when now_ms is before the last one's and the count is not, MIGBUF_E_INVALID.
+ * Errors: MIGBUF_E_INVALID; MIGBUF_E_CLOCK when now_ms is before the last one's and the count is not.
+ * Test: test_convergence, rounds_are_counted_from_syncs; test_convergence, time_does_not_go_back_within_a_migration
  */
 MIGBUF_API int migbuf_rounds_update(struct migbuf_rounds *rounds, uint64_t now_ms, const struct migbuf_ram_report *report);
 
 /**
- * The part of the working set that every round finds dirty again: f = 1 - exp(-rho f), by bisection; 0 for rho <= 1.
+ * The part of the working set that every round finds dirty again: f = 1 - exp(-rho f), by bisection. It is 0 for rho <= 1.
  *
- * Example: 1.1 -> 0.176134144; 2 -> 0.796812130; 10 -> 0.999954579; 1 -> 0. Errors: MIGBUF_E_INVALID, _RANGE below 0.
+ * Example: 1.1 -> 0.176134144; 2 -> 0.796812130; 10 -> 0.999954579; 1 -> 0.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE below 0.
+ * Test: test_convergence, what_is_dirty_again_in_every_round
  */
 MIGBUF_API int migbuf_convergence_stationary(double rho, double *part);
 
 /**
- * W and r from two spans of different length, t (1 - p) each: what was dirty after the shorter and after the longer.
+ * W and r from two spans of different length, t1 the shorter. Each is time times (1 - p). d1 and d2 are what was dirty
+ * after them.
  *
- *   q = (d1/t1) / (d2/t2), s = t1/t2
- *   s > 0.8 or q <= 1.05: dirtied as fast in both: W = INFINITY, r = the larger of d1/t1 and d2/t2
- *   else z from (1 - exp(-s z)) / (s (1 - exp(-z))) = min(q, 0.98/s), W = d2 / (1 - exp(-z)), r = z W / t2
+ *   q = (d1/t1) / (d2/t2),  s = t1/t2
  *
- * Example: 90e6 in 1 s and 400e6 in 10 s -> W 447'313'695, r 100'487'247. 100e6 in 2 s and in 20 s -> W 100'000'000,
- * r 195'601'150. 50e6 in 1 s and 500e6 in 10 s -> W INFINITY, r 50'000'000.
- * A guest that sweeps over its set, and one that idles, gets an r that is too high: the safe side.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE for a span of 0 or a negative number.
+ *   s > 0.8 or q <= 1.05   dirtied as fast in both:
+ *                          W = INFINITY, r = the larger of d1/t1 and d2/t2
+ *   else                   z from (1 - exp(-s z)) / (s (1 - exp(-z))) = min(q, 0.98/s)
+ *                          W = d2 / (1 - exp(-z)),  r = z W / t2
+ *
+ * | d1 in t1 | d2 in t2 | W | r |
+ * |---|---|---|---|
+ * | 90e6 in 1 s | 400e6 in 10 s | 447'313'695 | 100'487'247 |
+ * | 100e6 in 2 s | 100e6 in 20 s | 100'000'000 | 195'601'150 |
+ * | 50e6 in 1 s | 500e6 in 10 s | INFINITY | 50'000'000 |
+ *
+ * A guest that sweeps over its set gets an r that is too high, and so does one that idles. That is the safe side.
+ * Errors: MIGBUF_E_INVALID; MIGBUF_E_RANGE for a span of 0 or a negative number.
+ * Test: test_convergence, two_spans_tell_the_working_set
  */
 MIGBUF_API int migbuf_convergence_estimate(double t1_s, double d1_bytes, double t2_s, double d2_bytes,
                                            double *set_bytes, double *rate_bytes_per_s);
 
 /**
- * W and r from the rounds: the newest, and the one whose t (1 - p) differs most from it. Returns 1 when it is known; 0
- * when no two differ by a quarter: then W = INFINITY and r is the newest round's own rate. Round 1 is long and round 2
- * nearly always shorter; later a throttle makes the difference.
+ * W and r from two rounds: the newest, and the one whose t (1 - p) differs most from it.
+ *
+ * | returns | when | W, r |
+ * |---|---|---|
+ * | 1 | two of them differ by a quarter | as migbuf_convergence_estimate says |
+ * | 0 | no two do | INFINITY, and the newest round's own rate |
+ *
+ * Round 1 is long and round 2 nearly always shorter. Later a throttle makes the difference.
  *
  * Example: rounds of 10 s with 400e6 and of 1 s with 90e6 -> 1, W 447'313'695, r 100'487'247.
  * Errors: MIGBUF_E_STATE without a round, MIGBUF_E_INVALID.
+ * Test: test_convergence, rounds_tell_the_guest
  */
 MIGBUF_API int migbuf_convergence_rounds(const struct migbuf_rounds *rounds, double *set_bytes,
                                          double *rate_bytes_per_s);
@@ -193,15 +242,18 @@ struct migbuf_convergence {
 };
 
 /**
- * A guest of which nothing is known: W INFINITY, e 1, fix 50 ms, everything else 0; link_bytes_per_s must be set.
+ * A guest of which nothing is known: W INFINITY, e 1, fix 50 ms, everything else 0. link_bytes_per_s must be set then.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT.
+ * Test: test_convergence, what_makes_no_sense_changes_nothing; test_convergence, the_shortest_stop
  */
 MIGBUF_API int migbuf_convergence_init(struct migbuf_convergence *c, uint64_t size);
 
 /** The largest downtime-limit QEMU takes, ms: what FORCE sets. */
 #define MIGBUF_RAM_LIMIT_MOST_MS 2000000u
 
-/** What was agreed beforehand, with whoever owns the guest. Nothing beyond it is ever decided, nothing in it guessed. */
+/**
+ * What was agreed beforehand, with whoever owns the guest. Nothing beyond it is ever decided, and nothing in it is guessed.
+ */
 struct migbuf_agreement {
     uint64_t size;                  /**< sizeof, set by init */
     uint64_t deadline_ms;           /**< for the RAM phase, since `migrate`; 0: max(60 s, 6 times memory in use / link) */
@@ -214,48 +266,80 @@ struct migbuf_agreement {
 };
 
 /**
- * want 100 ms, most 500 ms, throttle 80 %, no post-copy, no force, deadline 0.
+ * The usual agreement: want 100 ms, most 500 ms, throttle 80 %, no post-copy, no force, deadline 0.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT.
+ * Test: test_convergence, an_agreement_is_checked
  */
 MIGBUF_API int migbuf_agreement_init(struct migbuf_agreement *a, uint64_t size);
 
-/** 0, or MIGBUF_E_STRUCT, MIGBUF_E_RANGE, MIGBUF_E_INVALID (want above most; postcopy or force neither 0 nor 1). */
+/**
+ * Whether an agreement is one. Returns 0, or the error:
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_RANGE | a number is outside its range |
+ * | MIGBUF_E_INVALID | want is above most; postcopy or force is neither 0 nor 1; NULL |
+ * | MIGBUF_E_STRUCT | an unknown `size`, or `reserved` is not 0 |
+ *
+ * Test: test_convergence, an_agreement_is_checked
+ */
 MIGBUF_API int migbuf_agreement_check(const struct migbuf_agreement *a);
 
 /**
  * The shortest stop that pre-copy reaches with the throttle in force.
  *
- *   rho <= 1: fix;  else W e f(rho) / B * 1000 + fix, INFINITY where W is
+ *   rho <= 1: fix
+ *   else      W e f(rho) / B * 1000 + fix;  INFINITY where W is
  *
- * Example (B 117e6, fix 50): W 1e9, r 200e6, p 0 -> 5993.384 ms; W 64e6, p 50 -> 50 ms; W 1e9, r 80e6 -> 50 ms.
- * Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT.
+ * Example (B 117e6, fix 50): W 1e9, r 200e6, p 0 -> 5993.384 ms; W 64e6, p 50 % -> 50 ms; W 1e9, r 80e6 -> 50 ms.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT.
+ * Test: test_convergence, the_shortest_stop
  */
 MIGBUF_API int migbuf_convergence_least(const struct migbuf_convergence *c, double *ms);
 
 /**
- * The smallest CPU throttle with which a stop of most_ms, fix included, is reached; 101: none does.
+ * The smallest CPU throttle, in percent, with which a stop of most_ms is reached, fix included. 101: none does.
  *
- *   f = (most - fix)/1000 B / (W e);  f >= 1: 0;  rho = -ln(1 - f)/f, 1 for f = 0 or W = INFINITY
- *   p = max(0, ceil(100 (1 - rho B / (r e))))
+ *   F   = (most - fix)/1000 B / (W e);   F >= 1: no throttle, 0
+ *   rho = -ln(1 - F)/F;                  1 for F = 0 or W = INFINITY
+ *   percent = max(0, ceil(100 (1 - rho B / (r e))))
+ *
+ * F is the part of W that may be dirty at the stop.
  *
  * Example (B 117e6, fix 50, most 500): W 1e9, r 200e6 -> 40; r 800e6 -> 85; W INFINITY, r 200e6 -> 42; W 64e6 -> 0.
- * Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT.
+ * Test: test_convergence, the_throttle_that_is_needed
  */
 MIGBUF_API int migbuf_convergence_throttle(const struct migbuf_convergence *c, double most_ms, uint32_t *percent);
 
 /**
  * Seconds until it is over, and how long the guest then stands, with this downtime-limit and all else as it is. Both
- * INFINITY: never. QEMU switches over inside a round, as soon as what is left and what was dirtied meanwhile fit into
- * the limit: hence the stop is most of the limit wherever pre-copy converges. A high limit from the start only costs.
+ * INFINITY: never.
  *
- *   th = limit/1000 B;  L = e N
- *   L <= th: over after L/B + fix, which is the stop, too
- *   else dt = (L - th)/B, left = th/e, M = left + d(dt) - left d(dt)/W;  M e <= 1.02 th: over after dt + th/B + fix, stop
- *   limit + fix;  M >= 0.999 N with (1 - p) r e >= B: never;  else the same with N = M, at most 200 times
+ * QEMU switches over inside a round, as soon as what is left and what was dirtied meanwhile fit into the limit. So the
+ * stop is most of the limit wherever pre-copy converges. A high limit from the start only costs.
  *
- * Example (B 117e6, fix 50): N 4e9, r 58.5e6, limit 300 -> 68.118 s, 350 ms; W 1e9, r 80e6 -> 51.501 s, 350 ms; W 1e9,
- * r 200e6, limit 500 -> never; with p 60 -> 50.598 s, 550 ms; N 20e6, r 0 -> 0.221 s, 220.940 ms.
- * Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT.
+ *   th = limit/1000 B     what the limit lets through
+ *   L  = e N              what is to be sent
+ *
+ *   L <= th:              over after L/B + fix, and that is the stop, too
+ *   else                  dt = (L - th)/B, left = th/e, M = left + d(dt) - left d(dt)/W
+ *     M e <= 1.02 th:     over after dt + th/B + fix, stop limit + fix
+ *     M >= 0.999 N with (1 - p) r e >= B: never
+ *     else                the same with N = M, at most 200 times
+ *
+ * Example (B 117e6, fix 50):
+ *
+ * | guest | limit | over after | stop |
+ * |---|---|---|---|
+ * | N 4e9, r 58.5e6 | 300 ms | 68.118 s | 350 ms |
+ * | N 4e9, W 1e9, r 80e6 | 300 ms | 51.501 s | 350 ms |
+ * | N 4e9, W 1e9, r 200e6 | 500 ms | never | never |
+ * | the same with p 60 % | 500 ms | 50.598 s | 550 ms |
+ * | N 20e6, r 0 | 300 ms | 0.221 s | 220.940 ms |
+ *
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT.
+ * Test: test_convergence, when_it_will_be_over
  */
 MIGBUF_API int migbuf_convergence_finish(const struct migbuf_convergence *c, double limit_ms, double *seconds,
                                          double *downtime_ms);
@@ -278,10 +362,16 @@ MIGBUF_API int migbuf_convergence_finish(const struct migbuf_convergence *c, dou
 #define MIGBUF_RAM_REASON_SATURATED 5 /**< the guest dirties its working set in every round: it does not converge */
 #define MIGBUF_RAM_REASON_LATE 6      /**< the deadline has passed */
 
-/** "keep", "raise the downtime", … of MIGBUF_RAM_KEEP … MIGBUF_RAM_STOP, else "unknown". Static, never NULL. */
+/**
+ * "keep", "raise the downtime", … of MIGBUF_RAM_KEEP … MIGBUF_RAM_STOP, else "unknown". Static, never NULL.
+ * Test: test_convergence, actions_and_reasons_have_names
+ */
 MIGBUF_API const char *migbuf_ram_action_text(int32_t action);
 
-/** "in time", "too few rounds yet", … of MIGBUF_RAM_REASON_…, else "unknown". Static, never NULL. */
+/**
+ * "in time", "too few rounds yet", … of MIGBUF_RAM_REASON_…, else "unknown". Static, never NULL.
+ * Test: test_convergence, actions_and_reasons_have_names
+ */
 MIGBUF_API const char *migbuf_ram_reason_text(int32_t reason);
 
 /** A decision. A record. */
@@ -295,27 +385,49 @@ struct migbuf_ram_decision {
 };
 
 /**
- * What to do, once per round that has ended and when it is late. The first rule that applies, t being elapsed_s:
+ * What to do. Ask once per round that has ended, and when it is late. Words of the rules:
  *
- *  1. no round has ended; or none since the last decision, and not late: WAIT.
- *  2. t + finish(limit in force) <= deadline: KEEP, bad = 0.
+ *   t           elapsed_s
+ *   late        t is past the deadline
+ *   limit       downtime-limit in force
+ *   want, most, throttle_most   of the agreement
+ *   finish(x)   seconds until it is over with limit x (migbuf_convergence_finish)
+ *   least       shortest stop (migbuf_convergence_least)
+ *   exact       exact_bytes
+ *   bad         bad_rounds
+ *
+ * The first rule that applies:
+ *
+ *  1. No round has ended; or none since the last decision, and not late: WAIT.
+ *  2. t + finish(limit) <= deadline: KEEP, bad = 0.
  *  3. Not late. For x = ceil(1.15 (least - fix)), at least want, then for x = most: 1.05 limit < x <= most and
  *     t + finish(x) <= deadline: DOWNTIME x, bad = 0.
- *  4. Not late, a throttle agreed and not yet asked for. q = throttle for 0.85 most, fix 0. W and r not known, or q + 3
- *     <= throttle_most: THROTTLE throttle_most at once, limit = most, bad = 0.
+ *  4. Not late, a throttle is agreed and not yet asked for. q = throttle for a stop of 0.85 most, fix 0. W and r are not
+ *     known, or q + 3 <= throttle_most: THROTTLE throttle_most at once, limit = most, bad = 0.
  *  5. A throttle was asked for, is not yet in force, not late: WAIT.
- *  6. bad += 1 for a new round, and limit = at least most. Post-copy agreed, and bad >= 2 or late: POSTCOPY.
- *  7. Force agreed, and bad >= 3 or t + 1.2 (e exact / B + fix) > deadline: FORCE.
- *  8. late, or bad >= 4 without force: ABORT, but never before the second round has ended.
+ *  6. bad += 1 for a new round, and limit = at least most. Post-copy is agreed, and bad >= 2 or late: POSTCOPY.
+ *  7. Force is agreed, and bad >= 3 or t + 1.2 (e exact / B + fix) > deadline: FORCE.
+ *  8. Late, or bad >= 4 without force: ABORT, but never before the second round has ended.
  *  9. WAIT.
  *
- * Why the highest throttle at once: a throttle is a slow pause. What the guest loses, p times how long p lasts, falls as
- * p rises (N 3000 MB, B 100, r 150 MB/s: 40 % 120 s, 60 % 45 s, 80 % 34 s of guest time). Why none where q is above what
- * was agreed: where W is dirtied whole in each round it changes nothing.
+ * Why the highest throttle at once: a throttle is a slow pause. The guest loses p times how long p lasts, and that falls
+ * as p rises. Guest time lost with N 3000 MB, B 100 MB/s, r 150 MB/s:
  *
- * Example (B 117e6, e 1, fix 50, want 100, most 500, throttle 80; limit in force 100): t 36, deadline 216, W 30e6,
- * r 200e6, N 30e6 -> DOWNTIME 206. W 400e6, r 300e6, N 380e6 -> THROTTLE 80, limit 500.
- * Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT; *d is unchanged then.
+ * | throttle | 40 % | 60 % | 80 % |
+ * |---|---|---|---|
+ * | lost | 120 s | 45 s | 34 s |
+ *
+ * Why no throttle where q is above what was agreed: where W is dirtied whole in each round it changes nothing.
+ *
+ * Example (B 117e6, e 1, fix 50, want 100, most 500, throttle 80, deadline 216; limit in force 100; t 36):
+ *
+ * | W | r | N | decision |
+ * |---|---|---|---|
+ * | 30e6 | 200e6 | 30e6 | DOWNTIME 206 |
+ * | 400e6 | 300e6 | 380e6 | THROTTLE 80, limit 500 |
+ *
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT; *d is unchanged then.
+ * Test: test_convergence, decisions_of_the_golden_table
  */
 MIGBUF_API int migbuf_convergence_decide(const struct migbuf_convergence *c, const struct migbuf_agreement *a,
                                          struct migbuf_ram_decision *d);
@@ -341,13 +453,19 @@ struct migbuf_ram_forecast {
 };
 
 /**
- * When it will be over, with bars. verdict YES: finish keeps the deadline. NO: W and r are known, and the least stop at the
- * highest throttle is more than 5 % above most. Repeat it each round.
+ * When it will be over, with bars. Repeat it each round.
+ *
+ * | verdict | when |
+ * |---|---|
+ * | YES | migbuf_convergence_finish keeps the deadline |
+ * | NO | W and r are known, and the least stop at the highest throttle is more than 5 % above most |
+ * | UNKNOWN | neither |
  *
  * Example: N 4e9, r 58.5e6, B 117e6, fix 50, limit 300, t 0, most 500, memory in use 4e9 -> deadline 205.128 s, end
  * 68.118 s (61.306 .. 88.553), stop 350 ms, at most 550, YES.
  * The bars are the 10th and 90th percentile of what came true in a model with two seeds and two links (0.93 and 1.31).
- * Errors: MIGBUF_E_INVALID, _RANGE, _STRUCT; *f is unchanged then.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE, MIGBUF_E_STRUCT; *f is unchanged then.
+ * Test: test_convergence, a_forecast_has_bars_and_a_verdict; test_convergence, the_usual_deadline_follows_memory_and_link
  */
 MIGBUF_API int migbuf_convergence_forecast(const struct migbuf_convergence *c, const struct migbuf_agreement *a,
                                            struct migbuf_ram_forecast *f);
@@ -362,13 +480,17 @@ struct migbuf_ram_turn {
 };
 
 /**
- * In which order memory goes over one link, one VM at a time. order gets the n indices: those that are ready first, among
- * them largest held_bytes / seconds first (Smith's rule: the sum of held bytes times how long they are held is least),
- * ties by id. Returns how many are ready.
+ * In which order memory goes over one link, one VM at a time. `order` gets the n indices. Returns how many are ready.
  *
- * Why one at a time: rho counts the link. r 60 with B 100 converges alone, and never in two halves.
+ * - Those that are ready come first.
+ * - Among them the largest held_bytes / seconds is first (Smith's rule). So the sum of held bytes times how long they are
+ *   held is least.
+ * - Ties go by id.
+ *
+ * Why one at a time: rho counts the link. A guest with r 60 and B 100 converges alone, and never in two halves.
  * Example (s, GB held): a (40, 2), b (10, 1), c (20, 4), d (5, 0.2) -> c b a d: 265 GB s. Shortest first would be 306.
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE; *order is unchanged then.
+ * Test: test_convergence, what_frees_most_is_first; test_convergence, the_order_is_sorted
  */
 MIGBUF_API int migbuf_convergence_order(const struct migbuf_ram_turn *turns, size_t n, uint32_t *order);
 

@@ -6,22 +6,32 @@
  * What became of a VM's earlier migrations: a text that travels with the VM. Without it the 24th attempt fails and
  * nobody knows of the other 23.
  *
- * One line an attempt, whether it moved or not, on whatever host. Printable ASCII, key=value, a checksum at its end:
+ * Each attempt is one line, whether it moved or not, on whatever host. A line is printable ASCII: key=value, and a
+ * checksum at its end:
  *
- *   migbuf-history 1 id=… n=24 at=1795897656 out=failed phase=ram why=no-convergence moved=23 from=h1 to=h2 … crc=8hex
+ *   migbuf-history 1 id=… n=24 at=1795897656 out=failed phase=ram
+ *       why=no-convergence moved=23 from=h1 to=h2 … crc=8hex
  *
- * n counts this VM's attempts. Each line also tells how the earlier ones ended, so that nothing is lost when the oldest
- * lines are dropped: a text holds the newest 32 lines, each at most 512 bytes with its newline: 16 KiB (an LXD or Incus
- * host keeps it in `user.migbuf.history`). What is not known, or no longer fits a line, is not written. Lines of other
- * programs' making may have more keys: they are kept and not looked at. A line that was cut or edited, or is too long, is
- * left out and counted; it never spoils the others. Nothing secret is in it; names of hosts are the host's choice.
+ * (It is one line; here it is folded.) n counts this VM's attempts.
  *
- * Two hosts that did not know of each other merge their texts: whichever way they do so, in any order, as often as they
- * like, the result is the same.
+ * | what | how |
+ * |---|---|
+ * | bound | The newest 32 lines, each at most 512 bytes with its newline: 16 KiB. |
+ * | place | An LXD or Incus host keeps the text in `user.migbuf.history`. |
+ * | dropped lines | Each line also tells how the earlier ones ended. So nothing is lost when the oldest lines are dropped. |
+ * | not known, or no longer fits | It is not written. |
+ * | keys of other programs | They are kept and not looked at. |
+ * | a broken line: cut, edited, too long | It is left out and counted. It never spoils the others. |
+ * | secrets | There are none. Names of hosts are the host's choice. |
  *
- * Texts need not end in NUL, and may be empty or NULL with length 0. *out_length is the length of the result (no NUL
- * counted), also when `capacity` was too small for it and its NUL: then MIGBUF_E_TOO_BIG, so that capacity 0 asks. `out`
- * must not overlap a text given. Allocates nothing, keeps nothing. Any thread.
+ * Two hosts that did not know of each other merge their texts. The result is the same whichever way they do so, in any
+ * order, as often as they like.
+ *
+ * Texts need not end in NUL. They may be empty, or NULL with length 0. *out_length is the length of the result, NUL not
+ * counted. It is set also when `capacity` was too small for the result and its NUL. The call returns MIGBUF_E_TOO_BIG then,
+ * so a capacity of 0 asks for the length. `out` must not overlap a text given.
+ *
+ * Allocates nothing, keeps nothing. Any thread.
  */
 #include "migbuf/error.h"
 
@@ -64,11 +74,20 @@ extern "C" {
 #define MIGBUF_ATTEMPT_BLOCKED 9         /**< a device of the VM cannot be migrated */
 #define MIGBUF_ATTEMPT_NOBODY_KNOWS 10   /**< another reason, or none that is known */
 
-/** "moved", "back", "failed", "lost", "refused"; else "unknown". Static, never NULL. */
+/**
+ * "moved", "back", "failed", "lost", "refused"; else "unknown". Static, never NULL.
+ * Test: test_history, names_of_all_constants
+ */
 MIGBUF_API const char *migbuf_attempt_outcome_text(int32_t outcome);
-/** "admission", "base", "mirror", "ram", "switch", "target"; else "unknown". Static, never NULL. */
+/**
+ * "admission", "base", "mirror", "ram", "switch", "target"; else "unknown". Static, never NULL.
+ * Test: test_history, names_of_all_constants
+ */
 MIGBUF_API const char *migbuf_attempt_phase_text(int32_t phase);
-/** "done", "deadline", "no-convergence", … "refused-by-qemu", "blocked"; else "unknown". Static, never NULL. */
+/**
+ * "done", "deadline", "no-convergence", … "refused-by-qemu", "blocked"; else "unknown". Static, never NULL.
+ * Test: test_history, names_of_all_constants
+ */
 MIGBUF_API const char *migbuf_attempt_why_text(int32_t why);
 
 /** One attempt. A record; fill with migbuf_attempt_init. Numbers that are not known are MIGBUF_ATTEMPT_UNKNOWN. */
@@ -108,44 +127,62 @@ struct migbuf_attempt {
     uint64_t peak_bytes;        /**< the overlay at its largest */
 };
 
-/** An attempt of which nothing is known. Errors: MIGBUF_E_INVALID. */
+/**
+ * An attempt of which nothing is known. Errors: MIGBUF_E_INVALID.
+ * Test: test_history, every_field_comes_back; test_history, what_makes_no_sense_is_not_written
+ */
 MIGBUF_API int migbuf_attempt_init(struct migbuf_attempt *a);
 
 /**
  * The text with one attempt more. n and the earlier_… fields of *a are not looked at: the 24th gets 24, whatever became of
  * the other 23. Returns how many broken lines were left out.
  *
- * Example: an empty text and an attempt of "vm1" that moved -> one line with n=1; the same again -> n=2 and moved=1.
- * Errors: MIGBUF_E_INVALID (no id, no at_s, an outcome, phase or why that is none, a string without an end),
- * MIGBUF_E_TOO_BIG.
+ * Example: an empty text and an attempt of "vm1" that moved -> one line with n=1. The same again -> n=2 and moved=1.
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_INVALID | no id, no at_s; an outcome, phase or why that is none; a string without an end |
+ * | MIGBUF_E_TOO_BIG | `capacity` is too small |
+ *
+ * Test: test_history, the_24th_knows_that_it_is_the_24th; test_history, what_makes_no_sense_is_not_written
  */
 MIGBUF_API int migbuf_history_append(const char *text, size_t length, const struct migbuf_attempt *a, char *out,
                                      size_t capacity, size_t *out_length);
 
 /**
- * Both texts as one: each attempt once (by id, at, from and n; of two lines of one attempt the longer, then the bytewise
- * larger), oldest first, the newest 32. Returns how many broken lines were left out.
+ * Both texts as one: each attempt once, oldest first, the newest 32. Returns how many broken lines were left out.
+ *
+ * Two lines are of one attempt when id, at, from and n are the same. Of these the longer stays, then the bytewise larger.
  *
  * Example: merge(a, a) -> a. merge(a, b) -> the same as merge(b, a). Errors: MIGBUF_E_INVALID, MIGBUF_E_TOO_BIG.
+ * Test: test_history, merging_has_no_order; test_history, of_two_lines_of_one_attempt_the_one_that_says_more
  */
 MIGBUF_API int migbuf_history_merge(const char *a, size_t a_length, const char *b, size_t b_length, char *out,
                                     size_t capacity, size_t *out_length);
 
-/** One attempt, index 0 the newest. Returns 1, or 0 when there are not so many. Errors: MIGBUF_E_INVALID. */
+/**
+ * One attempt out of the text; index 0 is the newest. Returns 1, or 0 when there are not so many. Errors:
+ * MIGBUF_E_INVALID.
+ * Test: test_history, every_field_comes_back
+ */
 MIGBUF_API int migbuf_history_read(const char *text, size_t length, size_t index, struct migbuf_attempt *a);
 
 /**
- * The whole of it in one sentence for people; `name` is what they call the VM. Returns the last attempt's n, 0: none is
- * known.
+ * The whole of it in one sentence for people. `name` is what they call the VM. Returns the last attempt's n; 0: none is
+ * known. An n beyond INT32_MAX is told as INT32_MAX.
  *
  * Example: 23 attempts that moved and one that did not -> "attempt 24 of vm1: 23 moved, the last failed in ram, no
- * convergence". An empty text -> "no attempt of vm1 is known". n beyond INT32_MAX is told as that.
+ * convergence". An empty text -> "no attempt of vm1 is known".
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_TOO_BIG.
+ * Test: test_history, the_24th_knows_that_it_is_the_24th
  */
 MIGBUF_API int migbuf_history_describe(const char *text, size_t length, const char *name, char *out, size_t capacity,
                                        size_t *out_length);
 
-/** What is believed of a VM before it starts. Fill with migbuf_prior_init. Each figure has the bound below which nine in ten are. */
+/**
+ * What is believed of a VM before it starts. Fill with migbuf_prior_init. Each figure has its bound: nine in ten are below
+ * it.
+ */
 struct migbuf_prior {
     uint64_t size;            /**< sizeof, set by init */
     double write_bytes_per_s; /**< disk writes, for migbuf_migration.rate_bytes_per_s */
@@ -166,25 +203,49 @@ struct migbuf_prior {
 };
 
 /**
- * A VM with ram_bytes of memory of which nothing is known: disk writes 20e6 bytes/s, growth 1, r 0.01 ram_bytes per s, W
- * 0.05 ram_bytes, e 1, success 0.9, and the bounds of no attempt at all.
+ * A VM with ram_bytes of memory of which nothing is known. W, r and e are those of convergence.h.
+ *
+ * | figure | value |
+ * |---|---|
+ * | disk writes | 20e6 bytes/s |
+ * | growth | 1 |
+ * | r | 0.01 ram_bytes per s |
+ * | W | 0.05 ram_bytes |
+ * | e | 1 |
+ * | success | 0.9 |
+ * | bounds | those of no attempt at all |
  *
  * Example: write_most 65'338'333. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT.
+ * Test: test_history, beliefs_have_a_beginning
  */
 MIGBUF_API int migbuf_prior_init(struct migbuf_prior *p, uint64_t size, uint64_t ram_bytes);
 
 /**
- * What the history says of the next attempt, from `beliefs` (NULL: migbuf_prior_init of 1 GiB), which count like three
- * attempts. Each figure m0 of them moves to
+ * What the history says of the next attempt. It starts from `beliefs` (NULL: migbuf_prior_init of 1 GiB), which count like
+ * three attempts. Each figure m0 of them moves to:
  *
- *   value = exp((k ln m0 + sum w ln x) / (k + n))      k 3, w = 2^(-age / 30 days), n = sum w, x what was measured
- *   bound = value exp(1.2816 s sqrt(1 + 1/(k + n))),   s^2 = (k 0.8^2 + sum w (ln x - ln value)^2) / (k + n)
+ *   value   = exp((k ln m0 + sum w ln x) / (k + n))
+ *   bound   = value exp(1.2816 s sqrt(1 + 1/(k + n)))
  *   success = (9 + moved) / (10 + moved + back + failed + lost)
  *
- * Example (m0 20e6): 80e6 once, today -> 28'284'271, bound 97'843'925; three times -> 40'000'000, 112'725'394; 30 and 60
- * days ago -> 26'390'158, 92'640'891. 23 of 24 moved -> success 0.9412.
+ *   x    what an attempt measured
+ *   w    its weight: 2^(-age / 30 days)
+ *   n    sum of w
+ *   k    3
+ *   s^2  (k 0.8^2 + sum w (ln x - ln value)^2) / (k + n)
+ *
  * An attempt in the future counts as one of today. Returns how many broken lines were left out.
+ *
+ * Example (m0 20e6): 23 of 24 moved -> success 0.9412.
+ *
+ * | 80e6 was measured | value | bound |
+ * |---|---|---|
+ * | once, today | 28'284'271 | 97'843'925 |
+ * | three times, today | 40'000'000 | 112'725'394 |
+ * | 30 and 60 days ago | 26'390'158 | 92'640'891 |
+ *
  * Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT, MIGBUF_E_RANGE for a belief of 0 or below; *p is unchanged then.
+ * Test: test_history, what_is_believed_of_the_next; test_history, how_likely_it_moves
  */
 MIGBUF_API int migbuf_history_prior(const char *text, size_t length, uint64_t now_s, const struct migbuf_prior *beliefs,
                                     struct migbuf_prior *p);

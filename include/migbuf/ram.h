@@ -4,7 +4,7 @@
 /**
  * @file ram.h
  * The memory phase of one VM's migration, without I/O, as disk.h is for its disks. It says which QMP command comes next at
- * the source or at the target; the host sends it by whatever monitor it has, and says what came back.
+ * the source or at the target. The host sends that command by whatever monitor it has, and says what came back.
  *
  *   migbuf_ram_new(&agreement, NULL, NULL, &ram);
  *   migbuf_ram_learn(ram);                        then pump, then save: what the host itself had set
@@ -24,11 +24,13 @@
  *
  * ## What is armed, and why before it starts
  *
- * QEMU takes no capability while a migration runs. So whatever was agreed is armed before `migrate`:
+ * QEMU takes no capability while a migration runs. So whatever was agreed is armed before `migrate`. To arm is to switch a
+ * capability on:
  *
  * | capability | where | when |
  * |---|---|---|
- * | events, pause-before-switchover | both, source | always; without the second nothing starts |
+ * | events | both | always |
+ * | pause-before-switchover | source | always; without it nothing starts |
  * | auto-converge | source | a throttle is agreed; else it is switched off, as dirty-limit is, for they would throttle |
  * | postcopy-ram, postcopy-blocktime | both, target | post-copy is agreed, both know it, and the stream is not one_way |
  * | postcopy-preempt | both | with it, where requests go past what is queued: QEMU 9.2 and later, by a parameter it has |
@@ -36,37 +38,47 @@
  * | multifd | both | options.multifd_channels, no post-copy, not one_way |
  *
  * What there is says query-migrate-capabilities, never a version. A means that QEMU refuses is left out (`armed_…` in
- * migbuf_ram_info), and nothing is decided then that would need it. auto-converge is armed at 1 % and told the whole
- * throttle later in one command, so that it bites when it is wanted and not before.
+ * migbuf_ram_info). Nothing is decided then that would need it.
+ *
+ * auto-converge is armed at 1 %, and told the whole throttle later in one command. So it bites when it is wanted and not
+ * before.
  *
  * ## Three outcomes
  *
- * As in disk.h: done, refused, unknown. After an unknown outcome nothing is sent before migbuf_ram_look (or another call);
- * then QEMU is asked first. `migrate` and migrate-start-postcopy are not repeated before that.
+ * As in disk.h a command was carried out, or QEMU refused it, or nobody knows. After an unknown outcome nothing is sent
+ * before migbuf_ram_look (or another call). Then QEMU is asked first. `migrate` and migrate-start-postcopy are not repeated
+ * before that.
  *
  * ## Where the guest is
  *
- * It runs in one place, never in two. migrate_cancel is sent only while the target cannot have the guest: in setup, active
- * and pre-switchover, before migrate-continue was sent and never once post-copy may have begun. (QEMU 7.2 takes a cancel
- * in a broken post-copy, and the guest is gone.) When a migration ends without having moved, the source's status is asked.
- * A guest that QEMU left standing there (postmigrate, finish-migrate), and which ran before, is let run again: at once
- * where migrate-continue was never sent, else when the target is known not to run it. While that is not known the state
- * is UNCLEAR: the host ends the target's QEMU, and says so (migbuf_ram_gone).
+ * It runs in one place, never in two.
  *
- * A broken link in post-copy is mended by migrate-recover at the target and migrate with resume at the source, for ever,
- * after 1, 2, 4, … 60 s. A target whose guest waits for pages may answer nothing but commands out of band: send those
- * marked so by exec-oob, where the monitor can (a monitor on which "oob" was enabled).
+ * - migrate_cancel is sent only while the target cannot have the guest: in setup, active and pre-switchover, before
+ *   migrate-continue was sent. It is never sent once post-copy may have begun. (QEMU 7.2 takes a cancel in a broken
+ *   post-copy, and the guest is gone.)
+ * - When a migration ends without having moved, the source's status is asked.
+ * - QEMU may have left a guest standing there that ran before (postmigrate, finish-migrate). It is let run again at once
+ *   where migrate-continue was never sent. Else it is let run when the target is known not to run it.
+ * - While that is not known the state is UNCLEAR. The host ends the target's QEMU, and says so (migbuf_ram_gone).
+ *
+ * A broken link in post-copy is mended by migrate-recover at the target and migrate with resume at the source. It is tried
+ * for ever, after 1, 2, 4, … 60 s. A target whose guest waits for pages may answer nothing but commands out of band. Send
+ * those marked so by exec-oob, where the monitor can (a monitor on which "oob" was enabled).
  *
  * ## Whose settings are whose
  *
  * What the host had set, capabilities and parameters of both sides, is saved by learn and comes back by restore. A
- * parameter that another hand has set meanwhile stays as he set it (`taken_over`).
+ * parameter that another hand has set meanwhile stays as that hand set it (`taken_over`).
  *
- * A host that holds one side only (source and target are two daemons) says so in options.sides: then one machine runs on
- * each. Make the target's first, and agree on post-copy at the source only if it is armed there. A host that sends
- * `migrate` by itself gives no uri to start: it sends its own when info says ARMED.
+ * ## Hosts that hold one side only
  *
- * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
+ * Source and target may be two daemons. Such a host says so in options.sides. Then one machine runs on each. Make the
+ * target's first, and agree on post-copy at the source only if it is armed there.
+ *
+ * A host that sends `migrate` by itself gives no uri to start. It sends its own when info says ARMED.
+ *
+ * Strings given are copied; those returned live until the next call on the handle. A NULL handle gives MIGBUF_E_INVALID.
+ * One thread at a time per handle.
  */
 #include "migbuf/convergence.h"
 #include "migbuf/history.h"
@@ -121,19 +133,26 @@ struct migbuf_ram_options {
     int32_t reserved;                   /**< 0 */
 };
 
-/** As said above; no xbzrle, no multifd. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT. */
+/**
+ * The usual options: as the fields say, no xbzrle, no multifd. Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT.
+ * Test: test_ram, options_are_chosen_by_what_is_known
+ */
 MIGBUF_API int migbuf_ram_options_init(struct migbuf_ram_options *o, uint64_t size);
 
 /**
- * Sets xbzrle_cache_bytes and multifd_channels where they help, else to 0:
+ * Sets xbzrle_cache_bytes and multifd_channels where they help, else to 0. W and encoding are those of convergence.h.
  *
- *   xbzrle   encoding <= 0.7 was seen before, verdict is not MIGBUF_RAM_YES, and a cache of 1.1 W, rounded up to a power of
- *            two, is at most a tenth of the host's memory
- *   multifd  the link is faster than 1.2e9 bytes/s, where one TCP stream is the bound; not with xbzrle, post-copy, one_way
+ * | means | when, all of it |
+ * |---|---|
+ * | xbzrle | an encoding of at most 0.7 was seen before; verdict is not MIGBUF_RAM_YES; the cache is at most a tenth of the host's memory |
+ * | multifd | the link is faster than 1.2e9 bytes/s, where one TCP stream is the bound; no xbzrle, no post-copy, not one_way |
+ *
+ * The cache is 1.1 W, rounded up to a power of two.
  *
  * Example: prior encoding 0.05, W 100e6, verdict UNKNOWN, host 64 GiB -> cache 134'217'728. Link 5e9 -> 5 channels.
  * Source: measured on 7.2 and 10.0: a guest that changes a word in each page needs 5 bytes a page.
- * Errors: MIGBUF_E_INVALID, _STRUCT, _RANGE; *o is unchanged then.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_STRUCT, MIGBUF_E_RANGE; *o is unchanged then.
+ * Test: test_ram, options_are_chosen_by_what_is_known
  */
 MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const struct migbuf_agreement *a,
                                          const struct migbuf_prior *prior, int32_t verdict, double link_bytes_per_s,
@@ -155,10 +174,16 @@ MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const str
 #define MIGBUF_RAM_STATE_LOST 12     /**< over: a QEMU died that had what nobody else has. End the other one */
 #define MIGBUF_RAM_STATE_REFUSED 13  /**< over: QEMU refused to begin, the guest is at the source */
 
-/** "idle", "arming", … of MIGBUF_RAM_STATE_…, else "unknown". Static, never NULL. */
+/**
+ * "idle", "arming", … of MIGBUF_RAM_STATE_…, else "unknown". Static, never NULL.
+ * Test: test_ram, phases_and_states_have_names
+ */
 MIGBUF_API const char *migbuf_ram_state_text(int32_t state);
 
-/** What is known of it. The caller sets `size` (sizeof). */
+/**
+ * Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
+ * Test: test_ram, what_the_guest_has_lost; test_ram, calls_out_of_place_change_nothing
+ */
 struct migbuf_ram_info {
     uint64_t size;          /**< sizeof, set by the caller */
     uint64_t text_revision; /**< changes with the text of migbuf_ram_save: save it before the next command */
@@ -190,38 +215,64 @@ struct migbuf_ram_info {
 };
 
 /**
- * A machine. The agreement is checked and copied; options NULL: migbuf_ram_options_init.
- * Errors: MIGBUF_E_NOMEM, those of migbuf_agreement_check; MIGBUF_E_INVALID for sides other than 1, 2, 3, a cache that is no
- * power of two; MIGBUF_E_RANGE for more than 255 channels.
+ * Makes a machine for one migration. The agreement is checked and copied. options NULL: migbuf_ram_options_init.
+ *
+ * | error | when |
+ * |---|---|
+ * | those of migbuf_agreement_check | the agreement is none |
+ * | MIGBUF_E_INVALID | `sides` is not 1, 2 or 3; a cache is no power of two; NULL |
+ * | MIGBUF_E_STRUCT | an unknown `size` of the options |
+ * | MIGBUF_E_RANGE | more than 255 channels |
+ * | MIGBUF_E_NOMEM | no memory |
+ *
+ * Test: test_ram, bad_options_make_no_machine; test_ram, it_moves_and_everything_is_as_it_was
  */
 MIGBUF_API int migbuf_ram_new(const struct migbuf_agreement *agreement, const struct migbuf_ram_options *options,
                               const struct migbuf_allocator *allocator, struct migbuf_ram **out);
 
-/** NULL is fine. Sends nothing: restore first. */
+/**
+ * Frees the machine. NULL is fine. Sends nothing: restore first.
+ */
 MIGBUF_API void migbuf_ram_free(struct migbuf_ram *r);
 
 /**
- * Asks both sides what is set, and how the guest is. To be done before start, and saved. Errors: MIGBUF_E_STATE once it
- * was started.
+ * Asks both sides what is set, and how the guest is. Do it before start, and save.
+ * Errors: MIGBUF_E_STATE once it was started.
+ * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, calls_out_of_place_change_nothing
  */
 MIGBUF_API int migbuf_ram_learn(struct migbuf_ram *r);
 
 /**
- * Arms both sides and starts. The uris are QEMU's ("tcp:…", "unix:…", "fd:…"), that of the source to connect to, that of the
- * target to listen on; at most 511 bytes. NULL: the host sends migrate-incoming, or migrate, itself.
+ * Arms both sides and starts.
  *
- * Errors: MIGBUF_E_STATE before everything is learnt, when it was started before, when a side is gone, or when the source
- * migrates already or its guest is not there any more (postmigrate); MIGBUF_E_UNSUPPORTED where the source knows no pause-before-switchover;
- * MIGBUF_E_TOO_BIG.
+ * | uri | is | NULL |
+ * |---|---|---|
+ * | source_uri | where the source connects to | the host sends migrate itself |
+ * | target_uri | where the target listens | the host sends migrate-incoming itself |
+ *
+ * Uris are QEMU's ("tcp:…", "unix:…", "fd:…"), at most 511 bytes.
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_STATE | not everything is learnt yet; it was started before; a side is gone |
+ * | MIGBUF_E_STATE | the source migrates already, or its guest is not there any more (postmigrate) |
+ * | MIGBUF_E_UNSUPPORTED | the source knows no pause-before-switchover |
+ * | MIGBUF_E_TOO_BIG | a uri is too long |
+ *
+ * Test: test_ram, everything_that_was_agreed_is_armed_before_migrate; test_ram, a_guest_that_migrates_or_has_left_is_not_started
  */
 MIGBUF_API int migbuf_ram_start(struct migbuf_ram *r, const char *source_uri, const char *target_uri);
 
-/** Other uris, for the next try to mend a broken post-copy. NULL keeps one. Errors: MIGBUF_E_INVALID, _TOO_BIG. */
+/**
+ * Other uris, for the next try to mend a broken post-copy. NULL keeps one. Errors: MIGBUF_E_INVALID, MIGBUF_E_TOO_BIG.
+ * Test: test_ram, a_broken_postcopy_is_mended
+ */
 MIGBUF_API int migbuf_ram_uri(struct migbuf_ram *r, const char *source_uri, const char *target_uri);
 
 /**
- * Time has passed: asks how it stands, and decides. now_ms is any clock that does not go back; it times the tries to mend a
+ * Time has passed: asks how it stands, and decides. now_ms is any clock that does not go back. It times the tries to mend a
  * broken post-copy, nothing else. Errors: MIGBUF_E_CLOCK.
+ * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, calls_out_of_place_change_nothing
  */
 MIGBUF_API int migbuf_ram_look(struct migbuf_ram *r, uint64_t now_ms);
 
@@ -232,86 +283,142 @@ MIGBUF_API int migbuf_ram_look(struct migbuf_ram *r, uint64_t now_ms);
 #define MIGBUF_RAM_EVENT_RESUME 4    /**< RESUME */
 
 /**
- * An event of QEMU's. It makes the next pump ask; what it says of post-copy is believed at once. `phase` is
- * migbuf_ram_phase() of a MIGRATION event's status, else 0. Events may be missing: then looks do. Errors: MIGBUF_E_INVALID,
- * MIGBUF_E_CLOCK.
+ * An event of QEMU's. It makes the next pump ask. What it says of post-copy is believed at once. Events may be missing:
+ * looks do without. `phase` is migbuf_ram_phase() of a MIGRATION event's status, else 0.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_CLOCK.
+ * Test: test_ram, after_postcopy_was_asked_for_nothing_is_cancelled; test_ram, a_source_that_has_not_noticed_is_told
  */
 MIGBUF_API int migbuf_ram_event(struct migbuf_ram *r, int32_t side, int32_t event, int32_t phase, uint64_t now_ms);
 
-/** The phase of a status: "active" -> MIGBUF_RAM_PHASE_ACTIVE, NULL or "" -> _NONE, one that is not known -> _OTHER. */
+/**
+ * The phase of a status: "active" -> MIGBUF_RAM_PHASE_ACTIVE. NULL or "" -> MIGBUF_RAM_PHASE_NONE. One that is not known ->
+ * MIGBUF_RAM_PHASE_OTHER.
+ * Test: test_ram, phases_and_states_have_names
+ */
 MIGBUF_API int32_t migbuf_ram_phase(const char *status);
 
 /**
  * What this migration gets of its link, where the host knows it better: link.h, less what a ready mirror sends. Without
- * it, and with 0, what the last round got. Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE.
+ * this call, and with 0, it is what the last round got. Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE.
+ * Test: test_ram, calls_out_of_place_change_nothing
  */
 MIGBUF_API int migbuf_ram_link(struct migbuf_ram *r, double bytes_per_s);
 
-/** The guest stands because of the host (disk.h stops guests): at the target it is let run. 0: it does not. */
+/**
+ * Whether the guest stands because of the host (disk.h stops guests). 1: it does, and at the target it is let run. 0: it
+ * does not.
+ * Test: test_ram, a_guest_that_the_host_has_stopped_runs_at_the_target
+ */
 MIGBUF_API int migbuf_ram_stands(struct migbuf_ram *r, int32_t stands);
 
 /**
- * Guest and link as convergence.h wants them, for forecasts, and for hosts that decide themselves. Errors: MIGBUF_E_STATE
- * before a round has ended, or while the link's rate is not known; MIGBUF_E_STRUCT.
+ * Guest and link as convergence.h wants them, for forecasts, and for hosts that decide themselves.
+ * Errors: MIGBUF_E_STATE before a round has ended, or while the link's rate is not known; MIGBUF_E_STRUCT.
+ * Test: test_ram, a_host_may_decide_within_what_was_agreed
  */
 MIGBUF_API int migbuf_ram_convergence(const struct migbuf_ram *r, struct migbuf_convergence *c);
 
 /**
- * Does what a decision says (options.host_decides, or a person): DOWNTIME, THROTTLE, POSTCOPY, FORCE, ABORT; KEEP and WAIT
- * only set limit_ms, 0: as it is. Errors: MIGBUF_E_RANGE for what was not agreed, MIGBUF_E_UNSUPPORTED for a means that is not
- * armed and for STOP, MIGBUF_E_STATE while nothing runs at the source, MIGBUF_E_INVALID.
+ * Does what a decision says: the host's (options.host_decides), or a person's.
+ *
+ * | action | does |
+ * |---|---|
+ * | DOWNTIME, THROTTLE, POSTCOPY, FORCE, ABORT | that |
+ * | KEEP, WAIT | only sets limit_ms; 0: as it is |
+ * | STOP | refused |
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_RANGE | it was not agreed |
+ * | MIGBUF_E_UNSUPPORTED | a means that is not armed; STOP |
+ * | MIGBUF_E_STATE | nothing runs at the source |
+ * | MIGBUF_E_INVALID | no action, NULL |
+ *
+ * Test: test_ram, a_host_may_decide_within_what_was_agreed
  */
 MIGBUF_API int migbuf_ram_apply(struct migbuf_ram *r, const struct migbuf_ram_decision *decision);
 
-/** The mirrors have ended, or there are none: migrate-continue may go. May be said at any time. Errors: MIGBUF_E_INVALID. */
+/**
+ * The mirrors have ended, or there are none: migrate-continue may go. May be said at any time. Errors: MIGBUF_E_INVALID.
+ * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, a_mirror_that_has_ended_early_is_not_waited_for
+ */
 MIGBUF_API int migbuf_ram_switch(struct migbuf_ram *r);
 
 /**
- * Gives up: the guest stays at the source. Errors: MIGBUF_E_STATE once it can no longer be given up without risk to the
- * guest (migrate-continue was sent, post-copy may have begun), or when it is over.
+ * Gives up: the guest stays at the source.
+ * Errors: MIGBUF_E_STATE when it is over, or can no longer be given up without risk to the guest (migrate-continue was
+ * sent, post-copy may have begun).
+ * Test: test_ram, after_postcopy_was_asked_for_nothing_is_cancelled; test_ram, a_cancel_that_hangs_is_helped
  */
 MIGBUF_API int migbuf_ram_cancel(struct migbuf_ram *r);
 
 /**
  * That side's QEMU is certainly gone: it has exited, or the host has ended it. Also of a side that this machine does not
  * speak to. Errors: MIGBUF_E_INVALID.
+ * Test: test_ram, a_dead_target_ends_it; test_ram, a_death_in_postcopy_is_a_loss
  */
 MIGBUF_API int migbuf_ram_gone(struct migbuf_ram *r, int32_t side);
 
 /**
  * Wants the host's own capabilities and parameters back on every side that is there. It asks what is in force first. Fine
- * when nothing was set. Errors: MIGBUF_E_STATE while the migration runs, or may run (look first), and before anything is
- * learnt.
+ * when nothing was set.
+ * Errors: MIGBUF_E_STATE while the migration runs, or may run (look first), and before anything is learnt.
+ * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, what_another_hand_has_set_stays
  */
 MIGBUF_API int migbuf_ram_restore(struct migbuf_ram *r);
 
-/** The next command: 1 and *command, or 0 when there is none. The same one until its outcome is said. Errors: MIGBUF_E_INVALID. */
+/**
+ * The next command: 1 and *command, or 0 when there is none. It is the same one until its outcome is said.
+ * Errors: MIGBUF_E_INVALID.
+ * Test: test_ram, everything_that_was_agreed_is_armed_before_migrate; test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_next(struct migbuf_ram *r, struct migbuf_ram_command *command);
 
-/** Part of an answer to GET_CAPABILITIES: one entry. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID. */
+/**
+ * Part of an answer to GET_CAPABILITIES: one entry. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID.
+ * Test: test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_found_capability(struct migbuf_ram *r, const char *name, int32_t state);
 
-/** Part of an answer to GET_PARAMETERS: one number, booleans as 0 and 1. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID. */
+/**
+ * Part of an answer to GET_PARAMETERS: one number, booleans as 0 and 1. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID.
+ * Test: test_ram, preempt_where_requests_go_past_the_queue; test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_found_parameter(struct migbuf_ram *r, const char *name, uint64_t value);
 
-/** The answer to GET_MIGRATION. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID. */
+/**
+ * The answer to GET_MIGRATION. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID.
+ * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_found(struct migbuf_ram *r, const struct migbuf_ram_report *report);
 
-/** The answer to GET_STATUS. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID. */
+/**
+ * The answer to GET_STATUS. Errors: MIGBUF_E_STATE, MIGBUF_E_INVALID.
+ * Test: test_ram, a_guest_that_qemu_left_standing_is_let_run; test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_status(struct migbuf_ram *r, const char *status, int32_t running);
 
 /**
- * What became of the command under way: MIGBUF_OUTCOME_DONE, _REFUSED when QEMU answered with an error, _UNKNOWN in every
- * other case.
+ * What became of the command under way: MIGBUF_OUTCOME_DONE, MIGBUF_OUTCOME_REFUSED when QEMU answered with an error,
+ * MIGBUF_OUTCOME_UNKNOWN in every other case.
  *
- * Returns 0 when the pump goes on, MIGBUF_E_PEER when QEMU refused it and there is no other way, MIGBUF_E_UNKNOWN after an
- * unknown outcome. MIGBUF_E_STATE when no command was under way, or one was DONE whose answer was not told first.
+ * | returns | when |
+ * |---|---|
+ * | 0 | the pump goes on |
+ * | MIGBUF_E_PEER | QEMU refused it and there is no other way |
+ * | MIGBUF_E_UNKNOWN | the outcome is unknown |
+ * | MIGBUF_E_STATE | no command was under way, or one was DONE whose answer was not told first |
+ * | MIGBUF_E_INVALID | that is no outcome, NULL |
+ *
+ * Test: test_ram, a_migrate_that_may_have_been_carried_out_is_asked_for; test_ram, calls_out_of_place_change_nothing
  */
 MIGBUF_API int migbuf_ram_answered(struct migbuf_ram *r, int32_t outcome);
 
 /**
- * What became of the last learn, start, apply, cancel or restore: MIGBUF_OUTCOME_DONE, _REFUSED, _UNKNOWN, 0 while commands
- * are left to send. Where the migration itself stands says migbuf_ram_info. NULL gives MIGBUF_E_INVALID.
+ * What became of the last learn, start, apply, cancel or restore: MIGBUF_OUTCOME_DONE, MIGBUF_OUTCOME_REFUSED or
+ * MIGBUF_OUTCOME_UNKNOWN; 0 while commands are left to send. Where the migration itself stands says migbuf_ram_info. NULL
+ * gives MIGBUF_E_INVALID.
+ * Test: test_ram, a_host_may_decide_within_what_was_agreed; test_ram, one_by_one_where_qemu_refuses_one
  */
 MIGBUF_API int migbuf_ram_outcome(const struct migbuf_ram *r);
 
@@ -319,23 +426,35 @@ MIGBUF_API int migbuf_ram_outcome(const struct migbuf_ram *r);
 MIGBUF_API int migbuf_ram_info(const struct migbuf_ram *r, struct migbuf_ram_info *info);
 
 /**
- * What the memory phase tells the history: outcome, phase, why, post_copy, ram_ms, downtime_ms, set_bytes, dirty_bytes_per_s,
- * encoding_ppm, link_bytes_per_s, throttle_percent, limit_ms, rounds, ram_bytes, sent_bytes. The other fields stay as they
- * are. Errors: MIGBUF_E_STATE before it is over, MIGBUF_E_INVALID.
+ * What the memory phase tells the history. It fills outcome, phase, why, post_copy, ram_ms, downtime_ms, set_bytes,
+ * dirty_bytes_per_s, encoding_ppm, link_bytes_per_s, throttle_percent, limit_ms, rounds, ram_bytes, sent_bytes. The other
+ * fields stay as they are. Errors: MIGBUF_E_STATE before it is over, MIGBUF_E_INVALID.
+ * Test: test_ram, the_attempt_is_told_to_the_history
  */
 MIGBUF_API int migbuf_ram_attempt(const struct migbuf_ram *r, struct migbuf_attempt *a);
 
 /**
- * All a restarted host needs, as text: the host's own settings, what was agreed, how far it has come. Save when text_revision
- * has changed, before the next command is sent. As migbuf_disk_save: *length also when capacity was too small, then
- * MIGBUF_E_TOO_BIG. Printable ASCII, at most 8 KiB, with version and checksum. Errors: MIGBUF_E_INVALID.
+ * All a restarted host needs, as text: the host's own settings, what was agreed, how far it has come. Save when
+ * text_revision has changed, before the next command is sent.
+ *
+ * The text is printable ASCII, at most 8 KiB, with version and checksum. As with migbuf_disk_save *length is set also when
+ * capacity was too small; MIGBUF_E_TOO_BIG then. Errors: MIGBUF_E_INVALID.
+ * Test: test_ram, texts_are_checked; test_ram, another_process_goes_on
  */
 MIGBUF_API int migbuf_ram_save(const struct migbuf_ram *r, char *text, size_t capacity, size_t *length);
 
 /**
- * A machine from a saved text. Pump first: it asks both sides. Then info tells where the migration stands; it goes on with
- * looks, or may be cancelled; one that had not begun is IDLE: start again, or restore. Errors: MIGBUF_E_PROTOCOL (cut, edited,
- * another version), MIGBUF_E_TOO_BIG, _NOMEM, _INVALID.
+ * A machine from a saved text. Pump first: it asks both sides. Then info tells where the migration stands. It goes on with
+ * looks, or may be cancelled. One that had not begun is IDLE: start again, or restore.
+ *
+ * | error | when |
+ * |---|---|
+ * | MIGBUF_E_PROTOCOL | the text was cut or edited, or is of another version |
+ * | MIGBUF_E_TOO_BIG | it is longer than 8 KiB |
+ * | MIGBUF_E_NOMEM | no memory |
+ * | MIGBUF_E_INVALID | NULL |
+ *
+ * Test: test_ram, texts_are_checked; test_ram, another_process_goes_on
  */
 MIGBUF_API int migbuf_ram_load(const char *text, size_t length, const struct migbuf_allocator *allocator,
                                struct migbuf_ram **out);

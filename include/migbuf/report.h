@@ -304,29 +304,32 @@ MIGBUF_API int migbuf_report_threshold(const char *text, uint64_t text_bytes, st
  * MIGBUF_RAM_PHASE_OTHER, no error. Errors as above.
  *
  * Example: {"status": "active", "expected-downtime": 300, "total-time": 205, "ram": {"dirty-sync-count": 1, "remaining":
- * 4096, …}} -> phase MIGBUF_RAM_PHASE_ACTIVE, total_ms 205, sync_count 1, expected_downtime_ms 0 (not known yet); {} -> phase
- * MIGBUF_RAM_PHASE_NONE.
+ * 4096, …}} -> phase MIGBUF_RAM_PHASE_ACTIVE, total_ms 205, sync_count 1, expected_downtime_ms 0 (not known yet). {} ->
+ * phase MIGBUF_RAM_PHASE_NONE.
+ * Test: test_report, a_migration_in_full; test_ram_replay, replay_of_10_0
  */
 MIGBUF_API int migbuf_report_ram(const char *text, uint64_t text_bytes, struct migbuf_ram_report *out,
                                  struct migbuf_error *error);
 
 /**
- * Carries what became of a command of migbuf_ram_next() to its machine; `result` as in migbuf_report_to_disk(). An answer that
- * cannot be read is an unknown outcome; after MIGBUF_E_NOMEM it may be said again, or the command sent again.
+ * Carries what became of a command of migbuf_ram_next() to its machine. `result` is as in migbuf_report_to_disk(). An
+ * answer that cannot be read is an unknown outcome. After MIGBUF_E_NOMEM say it again, or send the command again.
  *
  * Example: while (migbuf_ram_next(ram, &command) == 1) {
  *     rc = migbuf_qmp_socket_call(socket[command.side], command.name, command.arguments, 5000, &answer, NULL);
  *     rc = migbuf_report_to_ram(ram, command.kind, rc, answer.text, answer.text_bytes, &error); }
  * Returns what migbuf_ram_answered() says, or the error of reading the answer.
+ * Test: test_ram_replay, replay_of_7_2; test_ram_qemu, a_guest_moves_with_the_defaults
  */
 MIGBUF_API int migbuf_report_to_ram(struct migbuf_ram *ram, int32_t command_kind, int result, const char *text,
                                     uint64_t text_bytes, struct migbuf_error *error);
 
 /**
- * Carries an event of one side to its machine: MIGRATION, MIGRATION_PASS, STOP, RESUME; all others are not for it. `name` as
- * QEMU says it, `text` its "data" or NULL without any. Returns 1 when it was for it, else 0.
+ * Carries an event of one side to its machine: MIGRATION, MIGRATION_PASS, STOP, RESUME. All others are not for it. `name` is
+ * as QEMU says it, `text` its "data" or NULL without any. Returns 1 when it was for the machine, else 0.
  *
  * Example: "MIGRATION", {"status": "active"} -> 1; "SHUTDOWN", {…} -> 0.
+ * Test: test_report, events_reach_a_machine; test_ram_replay, replay_of_7_2
  */
 MIGBUF_API int migbuf_report_event_to_ram(struct migbuf_ram *ram, int32_t side, const char *name, const char *text,
                                           uint64_t text_bytes, uint64_t now_ms, struct migbuf_error *error);
