@@ -426,6 +426,18 @@ START_TEST(g17)
 }
 END_TEST
 
+/* A set empties the bucket, so that a tick of T seconds passes T + b: the value for QEMU whose mean over T is 20. */
+START_TEST(g23)
+{
+    double value;
+
+    ck_assert_int_eq(migbuf_throttle_hard_cap(20 * 1, 1, 1, 0.1, 0, &value), 0);
+    ck_near(value, 18.1818182);
+    ck_assert_int_eq(migbuf_throttle_hard_cap(20 * 0.1, 1, 0.1, 0.1, 0, &value), 0);
+    ck_near(value, 10);
+}
+END_TEST
+
 START_TEST(e_g1)
 {
     struct pair p;
@@ -489,7 +501,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { g1,  g2,  g3,  g4,  g5,  g6,  g7,   g8,   g9,   g10, g11,
-                                   g12, g13, g14, g15, g16, g17, e_g1, e_g2, e_g3, NULL };
+                                   g12, g13, g14, g15, g16, g17, g23, e_g1, e_g2, e_g3, NULL };
 
     return unit_run("golden", tests, 60);
 }

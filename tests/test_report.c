@@ -312,6 +312,57 @@ START_TEST(a_descriptor_set)
 }
 END_TEST
 
+START_TEST(a_migration_in_full)
+{
+    struct migbuf_ram_report r;
+    static const char first[] = "{\"status\": \"active\", \"expected-downtime\": 300, \"total-time\": 205, "
+                                "\"ram\": {\"dirty-sync-count\": 1, \"remaining\": 4096}}";
+    static const char second[] = "{\"status\": \"active\", \"expected-downtime\": 300, \"total-time\": 305, "
+                                 "\"ram\": {\"dirty-sync-count\": 2, \"remaining\": 8192}}";
+
+    ck_assert_int_eq(migbuf_report_ram(BYTES(first), &r, NULL), 0);
+    ck_assert_int_eq(r.phase, MIGBUF_RAM_PHASE_ACTIVE);
+    ck_assert(r.total_ms == 205 && r.sync_count == 1 && r.ram_remaining_bytes == 4096 && r.has_ram == 1);
+    ck_assert_uint_eq(r.expected_downtime_ms, 0); /* before the second sync QEMU says its limit */
+    ck_assert_int_eq(migbuf_report_ram(BYTES(second), &r, NULL), 0);
+    ck_assert_uint_eq(r.expected_downtime_ms, 300);
+    ck_assert_int_eq(migbuf_report_ram(BYTES("{\"status\": \"colo\"}"), &r, NULL), 0);
+    ck_assert(r.phase == MIGBUF_RAM_PHASE_OTHER && !r.has_ram);
+    ck_assert_int_eq(migbuf_report_ram("{}", 2, &r, NULL), 0);
+    ck_assert(r.phase == MIGBUF_RAM_PHASE_NONE && !r.status[0]);
+    r.phase = 77;
+    ck_assert_int_eq(migbuf_report_ram(BYTES("{\"ram\": 1}"), &r, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_ram(NULL, 2, &r, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(r.phase, 77);
+}
+END_TEST
+
+START_TEST(events_reach_a_machine)
+{
+    struct migbuf_agreement agreed;
+    struct migbuf_ram_info info = { .size = sizeof info };
+    struct migbuf_error e;
+    struct migbuf_ram *ram;
+    static const char active[] = "{\"status\": \"active\"}";
+
+    ck_assert_int_eq(migbuf_agreement_init(&agreed, sizeof agreed), 0);
+    ck_assert_int_eq(migbuf_ram_new(&agreed, NULL, NULL, &ram), 0);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "MIGRATION", BYTES(active), 5, &e), 1);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "MIGRATION_PASS", BYTES("{\"pass\": 2}"), 6, &e), 1);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "STOP", NULL, 0, 7, &e), 1);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_TARGET, "RESUME", NULL, 0, 8, &e), 1);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "SHUTDOWN", BYTES("{\"guest\": true}"), 9, &e), 0);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "MIGRATION", NULL, 0, 9, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "MIGRATION", "{}", 2, 9, &e), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, 2, "STOP", NULL, 0, 9, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_event_to_ram(ram, MIGBUF_RAM_SOURCE, "STOP", NULL, 0, 7, &e), MIGBUF_E_CLOCK);
+    ck_assert_int_eq(migbuf_report_event_to_ram(NULL, MIGBUF_RAM_SOURCE, "STOP", NULL, 0, 9, &e), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_ram_info(ram, &info), 0);
+    ck_assert_int_eq(info.state, MIGBUF_RAM_STATE_IDLE);
+    migbuf_ram_free(ram);
+}
+END_TEST
+
 START_TEST(reasons_against_a_migration)
 {
     char why[40] = "as it was";
@@ -645,6 +696,8 @@ int main(void)
         a_block_job,
         a_status,
         a_migration,
+        a_migration_in_full,
+        events_reach_a_machine,
         reasons_against_a_migration,
         a_descriptor_set,
         events,
