@@ -2,6 +2,7 @@
 # docs.sh SOURCE BUILD: the reference made from the headers: HTML by doxygen without a warning, every public name in it,
 # formulas in their lines; manual pages that mandoc and man can read, and what is installed. A name without words is told, and
 # so is a function without the test that shows it at work. TAP.
+# shellcheck disable=SC2016 # the backticks are Markdown's
 set -u
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 . "$source/tests/abi/lib.sh"
@@ -60,6 +61,90 @@ named "$source"/include/migbuf/*.h | while read -r name test case; do
 done >"$work/log"
 [ "$(named "$source"/include/migbuf/*.h | wc -l)" -gt 150 ] && [ ! -s "$work/log" ]
 result $? "every function names a test, and there is one"
+
+# lib/README.md: each file stands in the map of the rooms, once, and the map names no other.
+unmapped() { # SOURCE
+    sed -n '/^## 1\. Map/,/^## 2\./p' "$1/lib/README.md" | grep -oE '`[a-z_]+\.(c|h|map)`' | tr -d '`' | sort >"$work/mapped"
+    (cd "$1/lib" && ls ./*.c ./*.h ./*.map) | sed 's|^\./||' | sort | comm -3 - "$work/mapped" | sed "s|^\t|in the map, and no such file, or twice: |"
+}
+unmapped "$source" >"$work/log"
+[ "$(wc -l <"$work/mapped")" -gt 70 ] && [ ! -s "$work/log" ]
+result $? "each of the $(wc -l <"$work/mapped") files of lib/ stands in its map, once"
+
+pages_of="README.md lib/README.md tests/README.md examples/README.md examples/go/README.md"
+anchors() { sed -nE 's/^#+ +//p' "$1" | sed 's/[^[:alnum:] _-]//g; s/ /-/g; s/.*/\L&/'; } # PAGE: as a browser names its headings
+broken_links() { # SOURCE: links to what is not there
+    for p in $pages_of; do
+        [ -f "$1/$p" ] || continue
+        grep -oE '\]\([^) ]+' "$1/$p" | sed 's/^](//' | grep -vE '^[a-z]+:' | while read -r link; do
+            echo link >>"$work/links"
+            to=$1/$(dirname "$p")/${link%%#*}
+            [ -n "${link%%#*}" ] || to=$1/$p
+            [ -e "$to" ] || { echo "$p: $link" && continue; }
+            case $link in *'#'*) anchors "$to" | grep -qxF "${link#*#}" || echo "$p: $link" ;; esac
+        done
+    done
+}
+: >"$work/links"
+broken_links "$source" >"$work/log"
+[ "$(wc -l <"$work/links")" -gt 20 ] && [ ! -s "$work/log" ]
+result $? "the $(wc -l <"$work/links") relative links of the pages lead somewhere"
+
+# A page names a program (test_NAME), cases of it ("`test_NAME`: case, case", "test_NAME, case", "`case` and `case` in
+# `tests/test_NAME.c`"), or the cases of a table below "**`tests/test_NAME.c`**".
+cases_of() { # PAGE: test and case, each on a line
+    tr -s '\n ' '  ' <"$1" >"$work/one"
+    grep -oE '`?test_[a-z0-9_]+`?(:|,) [a-z0-9_]+(, [a-z0-9_]+)*' "$work/one" | grep -E '`: |^test_[a-z0-9_]+, ' | tr -d '`:,' |
+        awk '{ for (i = 2; i <= NF; i++) print $1, $i }'
+    grep -oE '`[a-z0-9_]+`((,| and) `[a-z0-9_]+`)* in `tests/test_[a-z0-9_]+\.c`' "$work/one" |
+        sed 's/ in / /; s/ and / /g; s|tests/||; s/\.c`$//' | tr -d '`,' | awk '{ for (i = 1; i < NF; i++) print $NF, $i }'
+    awk '/^\*\*`tests\/test_[a-z0-9_]+\.c`\*\*$/ { test = $0; gsub(/.*\/|\.c.*/, "", test) }
+        test && /^\| [a-z0-9_]+ \|/ && $2 != "test" { print test, $2; rows = 1 }
+        rows && !/^\|/ { test = rows = "" }' "$1"
+}
+untested() { # SOURCE: tests that are named, and are not there
+    for p in $pages_of; do
+        [ -f "$1/$p" ] || continue
+        { # programs and scripts, wherever they stand
+            grep -oE '\btests/[A-Za-z0-9_./-]*[A-Za-z0-9_]' "$1/$p" | grep -v NAME
+            grep -oE '\btest_[a-z0-9_]+' "$1/$p" | sed 's|^|tests/|'
+        } | sort -u | while read -r test; do
+            [ -e "$1/$test" ] || [ -f "$1/$test.c" ] || [ -f "$1/$test.sh" ] || echo "$p: no $test"
+        done
+        cases_of "$1/$p" | tee -a "$work/cases" | while read -r test case; do
+            grep -q "^START_TEST($case)" "$1/tests/$test.c" 2>/dev/null || echo "$p: no case $case in $test"
+        done
+    done
+}
+: >"$work/cases"
+untested "$source" >"$work/log"
+[ "$(wc -l <"$work/cases")" -gt 40 ] && [ ! -s "$work/log" ]
+result $? "the pages name $(wc -l <"$work/cases") cases of tests, and there they are"
+
+mkdir -p "$work/lie/tests" "$work/lie/lib"
+cp "$source"/lib/*.[ch] "$source"/lib/*.map "$work/lie/lib/"
+cp "$source"/tests/test_*.c "$work/lie/tests/"
+touch "$work/lie/lib/nowhere.c"
+{
+    cat "$source/lib/README.md"
+    echo '[a](none.h), [b](#no-heading), [c](README.md#5-glossary). `test_laws`: no_such_case. `tests/none.sh`. `none_either` in'
+    echo '`tests/test_laws.c`. test_none.'
+} >"$work/lie/lib/README.md"
+{
+    unmapped "$work/lie"
+    broken_links "$work/lie"
+    untested "$work/lie"
+} | grep -E 'nowhere|none|no-heading|such_case' | sort >"$work/told"
+diff - "$work/told" >"$work/log" <<'END'
+lib/README.md: #no-heading
+lib/README.md: no case no_such_case in test_laws
+lib/README.md: no case none_either in test_laws
+lib/README.md: no tests/none.sh
+lib/README.md: no tests/test_none
+lib/README.md: none.h
+nowhere.c
+END
+result $? "a file outside the map is told, and a link to nowhere, and a test that is not there"
 
 mkdir -p "$work/broken/lib"
 cp -r "$source/include" "$work/broken/"

@@ -98,6 +98,14 @@ MIGBUF_API int migbuf_downtime_nova_action(uint64_t timeout_s, double elapsed_s,
 
 /* CloudStack */
 
+/** agent.properties. A record; 0 switches each of them off. */
+struct migbuf_downtime_cloudstack {
+    uint32_t downtime_ms;   /**< vm.migrate.downtime */
+    uint32_t pauseafter_ms; /**< vm.migrate.pauseafter */
+    uint32_t wait_s;        /**< vm.migrate.wait; the server's migratewait, 3600 */
+    uint32_t reserved;      /**< 0 */
+};
+
 /**
  * One turn of CloudStack's loop, every 100 ms. `running`: the guest runs. limit_set: DOWNTIME was returned before.
  *
@@ -111,21 +119,6 @@ MIGBUF_API int migbuf_downtime_nova_action(uint64_t timeout_s, double elapsed_s,
  * Example: downtime 250: at 900 ms -> 0, at 1000 ms -> DOWNTIME. pauseafter 120'000, wait 3600: at 120'100 ms -> STOP.
  * Once the guest stands -> 0, at 3'600'100 ms, too. Errors: MIGBUF_E_INVALID.
  * Test: test_downtime, cloudstack_sets_once_pauses_and_aborts
- */
-struct migbuf_downtime_cloudstack {
-    uint32_t downtime_ms;   /**< vm.migrate.downtime */
-    uint32_t pauseafter_ms; /**< vm.migrate.pauseafter */
-    uint32_t wait_s;        /**< vm.migrate.wait; the server's migratewait, 3600 */
-    uint32_t reserved;      /**< 0 */
-};
-
-/**
- * One turn of its loop, every 100 ms: 0 nothing, MIGBUF_RAM_DOWNTIME (once, from 1 s on), MIGBUF_RAM_ABORT after wait,
- * MIGBUF_RAM_STOP after pauseafter. `running`: the guest runs; one that stands is never aborted. limit_set: DOWNTIME was
- * returned before.
- *
- * Example: downtime 250: at 900 ms -> 0, at 1000 ms -> DOWNTIME. pauseafter 120'000, wait 3600: at 120'100 ms -> STOP,
- * and 0 once the guest stands, at 3'600'100 ms, too. Errors: MIGBUF_E_INVALID.
  */
 MIGBUF_API int migbuf_downtime_cloudstack(const struct migbuf_downtime_cloudstack *c, uint64_t at_ms, int32_t running,
                                           int32_t limit_set);
@@ -259,15 +252,7 @@ MIGBUF_API int migbuf_downtime_clark(double dirty_mbit_per_s, double least, doub
 MIGBUF_API int migbuf_downtime_qemu(double bytes_per_s, uint32_t limit_ms, uint64_t avail_bytes_per_s,
                                     uint64_t *threshold_bytes);
 
-/**
- * At each sync at least 1 s after the last: takes the bytes dirtied and sent since. A sync counts when dirty is more than
- * threshold % of what was sent. Every second count raises the throttle. Returns the throttle, in percent.
- *
- * Example (50, 20, 10, 99): (60, 100) four times -> 0 20 20 30. (60, 100) (10, 100) (60, 100) -> 0 0 20: a good sync does
- * not start the count again.
- * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE for parameters QEMU does not take.
- * Test: test_downtime, qemu_throttles_every_second_time
- */
+/** auto-converge: QEMU's parameters, and where it stands. A record; the first four are the host's to fill. */
 struct migbuf_downtime_trigger {
     uint32_t threshold;        /**< throttle-trigger-threshold, 1 .. 100 */
     uint32_t initial;          /**< cpu-throttle-initial, 1 .. 99 */
@@ -278,11 +263,13 @@ struct migbuf_downtime_trigger {
 };
 
 /**
- * At each sync at least 1 s after the last: bytes dirtied and sent since. Dirty more than threshold % of what was sent
- * counts, and every second count raises the throttle. Returns it, in percent.
+ * At each sync at least 1 s after the last: takes the bytes dirtied and sent since. A sync counts when dirty is more than
+ * threshold % of what was sent. Every second count raises the throttle. Returns the throttle, in percent.
  *
- * Example (50, 20, 10, 99): (60, 100) four times -> 0 20 20 30; (60, 100) (10, 100) (60, 100) -> 0 0 20: a good one does
- * not start the count again. Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE for parameters QEMU does not take.
+ * Example (50, 20, 10, 99): (60, 100) four times -> 0 20 20 30. (60, 100) (10, 100) (60, 100) -> 0 0 20: a good sync does
+ * not start the count again.
+ * Errors: MIGBUF_E_INVALID, MIGBUF_E_RANGE for parameters QEMU does not take.
+ * Test: test_downtime, qemu_throttles_every_second_time
  */
 MIGBUF_API int migbuf_downtime_trigger(struct migbuf_downtime_trigger *s, uint64_t dirty_bytes, uint64_t sent_bytes);
 

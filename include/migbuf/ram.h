@@ -180,10 +180,7 @@ MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const str
  */
 MIGBUF_API const char *migbuf_ram_state_text(int32_t state);
 
-/**
- * Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
- * Test: test_ram, what_the_guest_has_lost; test_ram, calls_out_of_place_change_nothing
- */
+/** What is known of it. The caller sets `size` (sizeof). */
 struct migbuf_ram_info {
     uint64_t size;          /**< sizeof, set by the caller */
     uint64_t text_revision; /**< changes with the text of migbuf_ram_save: save it before the next command */
@@ -422,7 +419,10 @@ MIGBUF_API int migbuf_ram_answered(struct migbuf_ram *r, int32_t outcome);
  */
 MIGBUF_API int migbuf_ram_outcome(const struct migbuf_ram *r);
 
-/** Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID. */
+/**
+ * Where it stands. Errors: MIGBUF_E_STRUCT, MIGBUF_E_INVALID.
+ * Test: test_ram, what_the_guest_has_lost; test_ram, calls_out_of_place_change_nothing
+ */
 MIGBUF_API int migbuf_ram_info(const struct migbuf_ram *r, struct migbuf_ram_info *info);
 
 /**
