@@ -8,7 +8,8 @@
 
 int migbuf__ram_runs(int32_t phase)
 {
-    return (phase >= MIGBUF_RAM_PHASE_SETUP && phase <= MIGBUF_RAM_PHASE_RECOVER) || phase == MIGBUF_RAM_PHASE_CANCELLING;
+    return (phase >= MIGBUF_RAM_PHASE_SETUP && phase <= MIGBUF_RAM_PHASE_RECOVER) || phase == MIGBUF_RAM_PHASE_CANCELLING ||
+           phase == MIGBUF_RAM_PHASE_OTHER; /* who knows what that is: another status follows */
 }
 
 static int is_postcopy(int32_t phase)
@@ -33,7 +34,9 @@ int32_t migbuf_ram_phase(const char *status)
             return k;
     if (!strcmp(status, "postcopy-recover-setup"))
         return MIGBUF_RAM_PHASE_RECOVER;
-    return !strcmp(status, "failing") ? MIGBUF_RAM_PHASE_FAILED : MIGBUF_RAM_PHASE_OTHER;
+    if (!strcmp(status, "postcopy-device")) /* the target does not run yet: a failure lets the source go on, as in "device" */
+        return MIGBUF_RAM_PHASE_DEVICE;
+    return MIGBUF_RAM_PHASE_OTHER; /* "failing" too: QEMU still cleans up, and "failed" follows */
 }
 
 /* Where the guest is */

@@ -137,6 +137,8 @@ MUTANTS = [
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
     ("what has no room is given away", "space.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
     # Memory
+    ("a status nobody knows is none", "ram_answer.c", " ||\n           phase == MIGBUF_RAM_PHASE_OTHER;", ";", [RAM]),
+    ("who loads device state has begun nothing", "ram_answer.c", '        return MIGBUF_RAM_PHASE_DEVICE;\n', '        return MIGBUF_RAM_PHASE_OTHER;\n', [RAM]),
     ("a cancel goes into post-copy", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->continued ||", [RAM, RAM_MODEL]),
     ("a cancel goes after post-copy was asked for", "ram.c", "phase == MIGBUF_RAM_PHASE_ACTIVE) && !r->post_sent;",
      "phase == MIGBUF_RAM_PHASE_ACTIVE);", [RAM_MODEL, RAM]),

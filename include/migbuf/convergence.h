@@ -71,15 +71,15 @@ extern "C" {
 #define MIGBUF_RAM_PHASE_SETUP 1          /**< setup: connecting */
 #define MIGBUF_RAM_PHASE_ACTIVE 2         /**< active: pre-copy, the guest runs */
 #define MIGBUF_RAM_PHASE_PRE_SWITCHOVER 3 /**< pre-switchover: the guest stands and QEMU waits for migrate-continue */
-#define MIGBUF_RAM_PHASE_DEVICE 4         /**< device: the last bytes are under way */
+#define MIGBUF_RAM_PHASE_DEVICE 4         /**< device; postcopy-device of QEMU 10.2 and later: the last bytes are under way, the target does not run yet */
 #define MIGBUF_RAM_PHASE_POSTCOPY 5       /**< postcopy-active: the guest runs at the target */
 #define MIGBUF_RAM_PHASE_PAUSED 6         /**< postcopy-paused: the link broke in post-copy */
 #define MIGBUF_RAM_PHASE_RECOVER 7        /**< postcopy-recover, postcopy-recover-setup */
 #define MIGBUF_RAM_PHASE_COMPLETED 8      /**< completed */
 #define MIGBUF_RAM_PHASE_CANCELLING 9     /**< cancelling */
 #define MIGBUF_RAM_PHASE_CANCELLED 10     /**< cancelled: the guest is where it was */
-#define MIGBUF_RAM_PHASE_FAILED 11        /**< failed, failing */
-#define MIGBUF_RAM_PHASE_OTHER 12         /**< a status this library does not know: it is waited for another */
+#define MIGBUF_RAM_PHASE_FAILED 11        /**< failed */
+#define MIGBUF_RAM_PHASE_OTHER 12         /**< failing, wait-unplug, or a status this library does not know: it runs, and another follows */
 
 /**
  * One answer of query-migrate. A record; what QEMU leaves out, which it does by status, is 0. report.h fills it
