@@ -263,6 +263,7 @@ START_TEST(a_drain_waits_for_its_room)
     size_is(b, 2000, 1, 65536);
     ck_assert(tick1(b, 2000).action == MIGBUF_ACTION_CANNOT_FIT);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 20), 1); /* a tick makes no room where there is none */
+    ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 19), 1); /* one less, and still too many */
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 1), 0);
     size_is(b, 9000, 1, 65536);
     ck_assert(tick1(b, 9000).action == MIGBUF_ACTION_RESUME); /* and what had none was not poured */

@@ -56,6 +56,7 @@ struct guest {
     double safe_until_s;     /* what is in force was counted with until then */
     int unknown;             /* the host has said that it does not know what is in force */
     int wants_drain;         /* a drain that the buffer has not made room for yet */
+    int asks;                /* those that were said have no room now: it asks again before each */
 };
 
 static struct life {
@@ -513,9 +514,12 @@ static void end_one(struct guest *g)
 static void drain(struct guest *g)
 {
     int32_t phase = draw(2) ? MIGBUF_PHASE_BASE : MIGBUF_PHASE_MIRROR;
+    int rc;
 
+    if (g->asks && migbuf_buffer_phase(life.buffer, g->id, phase, g->drains))
+        return;
     if (g->wants_drain || draw(4) == 0) { /* one more than was said */
-        int rc = migbuf_buffer_phase(life.buffer, g->id, phase, g->drains + 1);
+        rc = migbuf_buffer_phase(life.buffer, g->id, phase, g->drains + 1);
 
         ck_life(rc == 0 || rc == 1, "phase: %d", rc);
         g->wants_drain = rc == 1;
@@ -530,7 +534,10 @@ static void drain(struct guest *g)
         pour(g);
     g->drains--;
     check_omega("a drain");
-    ck_assert_int_eq(migbuf_buffer_phase(life.buffer, g->id, phase, g->drains), 0);
+    rc = migbuf_buffer_phase(life.buffer, g->id, phase, g->drains);
+    /* Where a tick was short of room the others have none either; but then it was told to stand. */
+    ck_life(rc == 0 || (rc == 1 && (g->stands || g->command.pauses)), "a drain is over, and the buffer says %d", rc);
+    g->asks = rc == 1;
 }
 
 static void measure(int all)

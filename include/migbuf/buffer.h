@@ -402,8 +402,9 @@ MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_mi
 /**
  * Where a migration is now, and how many drains are still ahead; from the next tick on.
  *
- * Returns 0. Returns 1 when no fewer drains are ahead than before and there is no room for them yet: do not drain,
- * tick, and ask again by the same call. Errors: MIGBUF_E_NOTFOUND, _INVALID.
+ * Returns 0 when they have their room: the last tick kept it, or it is free now. Returns 1 otherwise, also where fewer are
+ * ahead than before and even those had none: do not drain, tick, and ask again by the same call. What was said counts in
+ * both cases. Errors: MIGBUF_E_NOTFOUND, _INVALID.
  * Test: test_buffer, a_drain_waits_for_its_room
  */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
