@@ -292,9 +292,8 @@ func (b *Buffer) Add(m Migration, disks []Geometry) error {
 	return b.failedWith("buffer_add", rc, &e)
 }
 
-// Phase tells where a migration is now, and how many drains are still ahead, from the next tick on. wait is true when no
-// fewer drains are ahead than before and there is no room for them yet: do not drain, tick, and ask again by the same
-// call. Errors: ErrNotFound, ErrInvalid.
+// Phase tells where a migration is now, and how many drains are still ahead, from the next tick on. wait is true while
+// they have no room, also where fewer are ahead than before: do not drain, tick, and ask again by the same call. Errors: ErrNotFound, ErrInvalid.
 func (b *Buffer) Phase(id uint64, phase Phase, drainsAhead uint32) (wait bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
