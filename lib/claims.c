@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* claims: the terms of the proof that the files never outgrow Ω, for one migration. The proof stands in migbuf/buffer.h, and
+/* claims: the terms of the proof that the files never outgrow Ω, for one migration. The proof stands in README.md, and
  * the terms have the same names here; that all of them together fit is kept in space.c. Only reckons: changes no migration.
  *
  * What must stay true: no term is less than QEMU can let grow in its time, and together they are never more than what is

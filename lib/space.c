@@ -5,7 +5,7 @@
  *
  * migbuf__space_clamp keeps it: it cuts all budgets to one level, at which the claims fit beside the rest. Where the rest
  * alone is too much (Ω was made smaller, or another hand has written), there is no such level, and all are to stop. The
- * terms are claims.c's, the proof stands in migbuf/buffer.h. Where a budget comes from is not asked here. */
+ * terms are claims.c's, the proof stands in README.md. Where a budget comes from is not asked here. */
 #include "space.h"
 #include "claims.h"
 #include "learn.h"

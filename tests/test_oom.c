@@ -427,7 +427,7 @@ static int buffer_outcome(void)
 {
     return migbuf_buffer_outcome(buffer, 3, MIGBUF_OUTCOME_UNKNOWN);
 }
-static int buffer_found(void)
+static int buffer_resync(void)
 {
     const struct migbuf_limits limits = { .iops_wr = 10, .iops_size = 131072 };
 
@@ -513,7 +513,7 @@ static const struct step buffer_steps[] = {
     { "migbuf_admission_turns", buffer_turns }, { "migbuf_outlook_running", buffer_outlook },
     { "migbuf_outlook_waiting", buffer_outlook_waiting },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_outcome", buffer_outcome },
-    { "migbuf_buffer_resync", buffer_found },   { "migbuf_buffer_resize", buffer_resize },
+    { "migbuf_buffer_resync", buffer_resync },   { "migbuf_buffer_resize", buffer_resize },
     { "migbuf_buffer_load", buffer_load },     { "migbuf_buffer_tick", buffer_tick },
     { "migbuf_buffer_remove", buffer_remove }, { "migbuf_buffer_tick", buffer_tick },
 };
@@ -525,7 +525,7 @@ static const struct step plan_steps[] = {
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_sample", buffer_sample },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_sample", buffer_sample_more },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_outcome", buffer_outcome },
-    { "migbuf_buffer_resync", buffer_found },   { "migbuf_buffer_load", buffer_load },
+    { "migbuf_buffer_resync", buffer_resync },   { "migbuf_buffer_load", buffer_load },
     { "migbuf_buffer_tick", buffer_tick },     { "migbuf_buffer_remove", buffer_remove },
     { "migbuf_buffer_tick", buffer_tick },
 };
@@ -602,7 +602,7 @@ static int disk_failed(void)
 {
     return migbuf_disk_answered(disk, MIGBUF_OUTCOME_REFUSED);
 }
-static int disk_tell_host(void)
+static int disk_tell_host_limits(void)
 {
     const struct migbuf_throttle_config host = { .iops_wr = 600, .group = "" };
 
@@ -647,7 +647,7 @@ static int disk_load(void)
     }
     return rc;
 }
-static int disk_typed(void)
+static int disk_six_rates(void)
 {
     return migbuf_disk_six_rates(disk);
 }
@@ -671,15 +671,15 @@ static const struct story disk_story = { disk_steps, sizeof disk_steps / sizeof 
 static const struct step stop_steps[] = {
     { "migbuf_disk_new", disk_new },     { "migbuf_disk_watch", disk_watch0 },      { "migbuf_disk_watch", disk_watch1 },
     { "migbuf_disk_learn", disk_learn }, { "migbuf_disk_next", disk_next },         { "migbuf_disk_found", disk_found0 },
-    { "migbuf_disk_found", disk_found1 }, { "migbuf_disk_answered", disk_done },    { "migbuf_disk_tell_host_limits", disk_tell_host },
+    { "migbuf_disk_found", disk_found1 }, { "migbuf_disk_answered", disk_done },    { "migbuf_disk_tell_host_limits", disk_tell_host_limits },
     { "migbuf_disk_apply", disk_pause }, { "migbuf_disk_next", disk_next },         { "migbuf_disk_status", disk_status },
     { "migbuf_disk_answered", disk_done }, { "migbuf_disk_next", disk_next },       { "migbuf_disk_answered", disk_done },
     { "migbuf_disk_load", disk_load },   { "migbuf_disk_next", disk_next },
 };
 static const struct story stop_story = { stop_steps, sizeof stop_steps / sizeof *stop_steps, look_disk, nothing, free_disk };
 
-static const struct step typed_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_six_rates", disk_typed } };
-static const struct story typed_story = { typed_steps, sizeof typed_steps / sizeof *typed_steps, look_disk, nothing, free_disk };
+static const struct step six_rates_steps[] = { { "migbuf_disk_new", disk_new }, { "migbuf_disk_six_rates", disk_six_rates } };
+static const struct story typed_story = { six_rates_steps, sizeof six_rates_steps / sizeof *six_rates_steps, look_disk, nothing, free_disk };
 
 /* The memory phase: one block, made with it. */
 static struct migbuf_ram *ram;

@@ -162,7 +162,7 @@ func (d *Disk) failed(op string, rc C.int) error {
 // a bucket of its own and an equal part of the limits. Nothing in QEMU tells these limits from another hand's, so Restore
 // after LoadDisk always sends the host's own. Give the disks' [Geometry] the flag [GeometryNoIopsSize]. Errors: ErrState.
 func (d *Disk) SixRates() error {
-	return d.call("disk_typed", func() C.int { return C.migbuf_disk_six_rates(d.d) })
+	return d.call("disk_six_rates", func() C.int { return C.migbuf_disk_six_rates(d.d) })
 }
 
 // Close frees the throttle. It sends nothing: Restore first. It returns nil, also the second time.
@@ -244,7 +244,7 @@ func (d *Disk) Pump(ctx context.Context, m Monitor) error {
 // while ours are in force, and so knows what query-block cannot tell. Restore brings these back. Set nothing in QEMU then.
 // Errors: ErrNotFound, ErrRange for a rate above 10^15, ErrTooBig, ErrState before everything is learnt.
 func (d *Disk) TellHostLimits(ctx context.Context, node string, config ThrottleConfig) error {
-	const op = "disk_tell_host"
+	const op = "disk_tell_host_limits"
 	var c C.struct_migbuf_throttle_config
 	if !config.toC(&c) {
 		return longGroup(op)
@@ -597,7 +597,7 @@ func (d *Disk) Host(node string) (ThrottleConfig, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var c C.struct_migbuf_throttle_config
-	err := withText("disk_host", node, func(n *C.char) C.int { return C.migbuf_disk_host_limits(d.d, n, &c) })
+	err := withText("disk_host_limits", node, func(n *C.char) C.int { return C.migbuf_disk_host_limits(d.d, n, &c) })
 	return configOf(&c), ofHandle(d.d != nil, "NewDisk", err)
 }
 
