@@ -27,6 +27,13 @@ static uint64_t unit_of(const struct migbuf_geometry *g)
     return block > g->subcluster_bytes ? block : g->subcluster_bytes;
 }
 
+/* A file takes whole blocks. Its units count as such; where a block is larger than a cluster, what tables add to the file's
+ * end may begin one more. */
+static uint64_t last_block(const struct migbuf_geometry *g)
+{
+    return g->block_bytes > g->cluster_bytes ? g->block_bytes : 0;
+}
+
 int migbuf_geometry_check(const struct migbuf_geometry *g)
 {
     const uint32_t known = MIGBUF_GEOMETRY_ALIGNED | MIGBUF_GEOMETRY_NO_IOPS_SIZE | MIGBUF_GEOMETRY_NO_WHOLE;
@@ -171,20 +178,25 @@ static uint64_t drain_of(const struct migbuf_geometry *g, uint64_t in_flight, ui
     uint64_t c = g->cluster_bytes, growth = growth_of(g, request_bytes);
     uint64_t all = in_flight * (growth + tables_of_one(g, growth) * c);
 
-    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;
+    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c + last_block(g) : 0;
+}
+
+static uint64_t all_tables(const struct migbuf_geometry *g)
+{
+    struct tables t = tables_of(g);
+
+    return (t.fixed + t.blocks + t.refcount_table) * g->cluster_bytes;
 }
 
 int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t *bytes)
 {
-    struct tables t;
     int rc = migbuf_geometry_check(g);
 
     if (rc)
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    t = tables_of(g);
-    *bytes = (t.fixed + t.blocks + t.refcount_table) * g->cluster_bytes;
+    *bytes = all_tables(g) + last_block(g);
     return 0;
 }
 
@@ -200,7 +212,8 @@ int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64_t data_byt
     if (data_bytes > UINT64_C(1) << 50)
         return MIGBUF_E_RANGE;
     c = g->cluster_bytes;
-    *bytes = (divide_up(data_bytes, reach_of(g)) + divide_up(data_bytes, c * c / 2) + 2 + tables_of(g).refcount_table) * c;
+    *bytes = (divide_up(data_bytes, reach_of(g)) + divide_up(data_bytes, c * c / 2) + 2 + tables_of(g).refcount_table) * c +
+             last_block(g);
     return 0;
 }
 
@@ -224,15 +237,17 @@ int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double uni
 
 int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes)
 {
-    uint64_t metadata;
-    int rc = migbuf_limits_metadata(g, &metadata);
+    uint64_t block;
+    int rc = migbuf_geometry_check(g);
 
     if (rc)
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
-    *bytes = divide_up(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + metadata +
+    block = g->block_bytes ? g->block_bytes : g->cluster_bytes;
+    *bytes = divide_up(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + all_tables(g) +
              migbuf__geometry_known(g).extra_bytes;
+    *bytes = divide_up(*bytes, block) * block;
     if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE || *bytes > UINT64_C(1) << 60)
         *bytes = UINT64_C(1) << 60;
     return 0;

@@ -136,6 +136,8 @@ MUTANTS = [
     ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf_forecast_remaining(f, (double)migbuf__files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
     ("what has no room is given away", "space.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
+    ("a file ends in half a block", "limits.c", "    *bytes = divide_up(*bytes, block) * block;\n", "    (void)block;\n", [LIMITS, BUFFER]),
+    ("tables begin no block", "limits.c", "    return g->block_bytes > g->cluster_bytes ? g->block_bytes : 0;", "    return g->block_bytes * 0;", [LIMITS]),
     # Memory
     ("a status nobody knows is none", "ram_answer.c", " ||\n           phase == MIGBUF_RAM_PHASE_OTHER;", ";", [RAM]),
     ("who loads device state has begun nothing", "ram_answer.c", '        return MIGBUF_RAM_PHASE_DEVICE;\n', '        return MIGBUF_RAM_PHASE_OTHER;\n', [RAM]),

@@ -149,18 +149,29 @@ static struct tables tables_of(const struct migbuf_geometry *g)
     }
 }
 
-uint64_t reference_metadata(const struct migbuf_geometry *g)
+static uint64_t tables_alone(const struct migbuf_geometry *g)
 {
     struct tables t = tables_of(g);
 
     return (t.rest + t.blocks + t.table) * g->cluster_bytes;
 }
 
+/* Of a file system's blocks the last may hold a cluster alone. */
+static uint64_t end_of_file(const struct migbuf_geometry *g)
+{
+    return g->block_bytes > g->cluster_bytes ? g->block_bytes : 0;
+}
+
+uint64_t reference_metadata(const struct migbuf_geometry *g)
+{
+    return tables_alone(g) + end_of_file(g);
+}
+
 uint64_t reference_metadata_of(const struct migbuf_geometry *g, uint64_t data)
 {
     uint64_t c = g->cluster_bytes;
 
-    return (ceil_div(data, entries_of(g) * c) + ceil_div(data, counts_of(g) * c) + 2 + tables_of(g).table) * c;
+    return (ceil_div(data, entries_of(g) * c) + ceil_div(data, counts_of(g) * c) + 2 + tables_of(g).table) * c + end_of_file(g);
 }
 
 double reference_scattered(const struct migbuf_geometry *g, double units)
@@ -179,7 +190,7 @@ uint64_t reference_drain(const struct migbuf_geometry *g, uint64_t in_flight, ui
         return 0;
     all = ceil_div(growth, entries_of(g) * c) + (g->flags & MIGBUF_GEOMETRY_ALIGNED ? 0 : 1);
     all = in_flight * (growth + all * c);
-    return all + (ceil_div(all, counts_of(g) * c) + 1 + tables_of(g).table) * c;
+    return all + (ceil_div(all, counts_of(g) * c) + 1 + tables_of(g).table) * c + end_of_file(g);
 }
 
 uint64_t reference_request(const struct migbuf_geometry *g)
@@ -205,12 +216,12 @@ uint64_t reference_extra(const struct migbuf_geometry *g)
 
 uint64_t reference_whole_disk(const struct migbuf_geometry *g)
 {
-    uint64_t most = UINT64_C(1) << 60;
+    uint64_t most = UINT64_C(1) << 60, block = g->block_bytes > 0 ? g->block_bytes : g->cluster_bytes, bytes;
 
     if (g->flags & MIGBUF_GEOMETRY_NO_WHOLE)
         return most;
-    return least(most, ceil_div(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + reference_metadata(g) +
-                           reference_extra(g));
+    bytes = ceil_div(g->virtual_bytes, g->cluster_bytes) * g->cluster_bytes + tables_alone(g) + reference_extra(g);
+    return least(most, ceil_div(bytes, block) * block);
 }
 
 /* The ledger. */

@@ -61,6 +61,24 @@ START_TEST(metadata_and_whole_disk)
     g.virtual_bytes = UINT64_C(1) << 60;
     g.cluster_bytes = g.subcluster_bytes = 512;
     ck_assert_int_eq(migbuf_limits_metadata(&g, &bytes), 0);
+    /* The file's last block is a whole one. */
+    g.virtual_bytes = 783872;
+    g.block_bytes = 512;
+    ck_assert_int_eq(migbuf_limits_whole_disk(&g, &bytes), 0);
+    ck_assert_uint_eq(bytes, 801280);
+    g.block_bytes = 4096;
+    ck_assert_int_eq(migbuf_limits_whole_disk(&g, &bytes), 0);
+    ck_assert_uint_eq(bytes, 802816);
+    ck_assert_int_eq(migbuf_limits_metadata(&g, &ext), 0);
+    ck_assert_uint_eq(ext, 801280 - 783872 + 4096); /* of which a part is a block's end */
+    ck_assert_int_eq(migbuf_limits_drain(&g, 1, 512, &ext), 0);
+    g.block_bytes = 512;
+    ck_assert_int_eq(migbuf_limits_drain(&g, 1, 512, &bytes), 0);
+    ck_assert_uint_eq(ext - bytes, 2 * (4096 - 512) + 4096); /* units of a block, on both sides of its boundary */
+    g = plain(0);
+    g.block_bytes = 16 << 20;
+    ck_assert_int_eq(migbuf_limits_whole_disk(&g, &bytes), 0);
+    ck_assert_uint_eq(bytes, (UINT64_C(1) << 30) + (16 << 20));
 }
 END_TEST
 
@@ -73,7 +91,7 @@ START_TEST(metadata_of_some_data)
     ck_assert(bytes == 327680);
     g.cluster_bytes = g.subcluster_bytes = 512; /* small clusters have small tables: 8 MiB touch 256 of them */
     ck_assert_int_eq(migbuf_limits_metadata_of(&g, 8 << 20, &bytes), 0);
-    ck_assert(bytes == (256 + 64 + 2 + 591) * 512); /* 8357 refcount blocks fill 131 clusters of their table: 4.5 times */
+    ck_assert(bytes == (256 + 64 + 2 + 591) * 512 + 4096); /* 8357 refcount blocks fill 131 clusters of their table: 4.5 times. And a block for the end */
     ck_assert_int_eq(migbuf_limits_metadata_of(&g, UINT64_MAX, &bytes), MIGBUF_E_RANGE);
 }
 END_TEST
@@ -186,7 +204,7 @@ START_TEST(what_is_not_known_counts_at_its_worst)
     ck_assert(unknown - known > 41943040); /* 32 requests of 1.25 MiB, merged into one */
     g.extra_bytes = 1000;
     ck_assert_int_eq(migbuf_limits_whole_disk(&g, &whole), 0);
-    ck_assert_uint_eq(whole - bare, 1000);
+    ck_assert_uint_eq(whole - bare, 65536); /* of whole blocks */
     g.flags = MIGBUF_GEOMETRY_NO_WHOLE; /* internal snapshots: no size is its last */
     ck_assert_int_eq(migbuf_limits_whole_disk(&g, &whole), 0);
     ck_assert_uint_eq(whole, UINT64_C(1) << 60);

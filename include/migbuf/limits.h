@@ -168,6 +168,7 @@ MIGBUF_API int migbuf_limits_amplification(const struct migbuf_geometry *g, doub
  * clusters, refcount table and blocks.
  *
  * - Entries are 8 bytes, 16 with extended_l2. Refcounts are 2 bytes.
+ * - Where a block of Ω's file system is larger than a cluster, one block more: the last table may begin one.
  * - A refcount table that is full is moved to a place half as large again, and the old one's clusters may stay unused
  *   (block/qcow2-refcount.c, qcow2_refcount_area). So a table of more than one cluster counts 4.5 times.
  *
@@ -182,9 +183,10 @@ MIGBUF_API int migbuf_limits_metadata(const struct migbuf_geometry *g, uint64_t 
  * Metadata that `data_bytes` of new data can bring along at most, where they lie next to each other. That is the L2
  * tables and refcount blocks they touch, one of each cut at either end, and all that the refcount table can take.
  *
- *   (ceil(data / table's reach) + ceil(data / block's reach) + 2 + refcount table) * cluster
+ *   (ceil(data / table's reach) + ceil(data / block's reach) + 2 + refcount table) * cluster + last block
  *     a table reaches over cluster / 8 clusters (/ 16 with extended_l2), a refcount block over cluster / 2 clusters;
- *     the refcount table is one cluster where the whole disk needs no more, else as migbuf_limits_metadata counts it
+ *     the refcount table is one cluster where the whole disk needs no more, else as migbuf_limits_metadata counts it;
+ *     the last block is block_bytes where that is more than a cluster, else 0: tables at the file's end may begin one
  *
  * Example: 64 KiB of data in 64 KiB clusters: (1 + 1 + 2 + 1) * 65536 = 327680.
  * The result may be more than the metadata of the whole disk (migbuf_limits_metadata): the smaller one is the caller's
@@ -206,8 +208,11 @@ MIGBUF_API int migbuf_limits_metadata_of(const struct migbuf_geometry *g, uint64
 MIGBUF_API int migbuf_limits_metadata_scattered(const struct migbuf_geometry *g, double units, double *bytes);
 
 /**
- * The most an overlay can ever weigh: the virtual size in whole clusters, migbuf_limits_metadata and extra_bytes. 2^60
- * with MIGBUF_GEOMETRY_NO_WHOLE. Errors: those of migbuf_geometry_check. Any thread.
+ * The most an overlay can ever weigh: the virtual size in whole clusters, migbuf_limits_metadata and extra_bytes, in whole
+ * blocks of Ω's file system (block_bytes 0: in whole clusters). 2^60 with MIGBUF_GEOMETRY_NO_WHOLE.
+ *
+ * Example: 783'872 bytes in clusters of 512 need 801'280; in blocks of 4096 the file takes 802'816.
+ * Errors: those of migbuf_geometry_check. Any thread.
  * Test: test_limits, metadata_and_whole_disk
  */
 MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_t *bytes);
@@ -218,7 +223,7 @@ MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_
  * (block/block-backend.c, blk_root_drained_begin).
  *
  *   all  = in_flight * (growth + (ceil(growth / table's reach) + cut) * cluster)      growth = request_growth(request_bytes)
- *   all + (ceil(all / block's reach) + 1 + refcount table) * cluster                  cut = 1, 0 when aligned
+ *   all + (ceil(all / block's reach) + 1 + refcount table) * cluster + last block     cut = 1, 0 when aligned
  *
  * `in_flight`: the device's queue depth, or what the host knows to be the most in flight; 0 gives 0. A request in the
  * middle of two tables' reach makes both, hence `cut`.
