@@ -44,7 +44,7 @@
  * | all disks of the VM | join one throttle-group object of our own | They share one bucket and one budget. |
  * | a lower limit | is set on the object (qom-set) | The bucket is emptied, but nobody is woken. |
  * | a higher limit | is set with block_set_io_throttle | A request that waits for the old rate would not notice qom-set. |
- * | | on every disk | A group has one timer, and nobody knows whose request it is for (block/throttle-groups.c). Each of these empties the bucket and wakes one request of that disk. |
+ * | the same | on every disk | A group has one timer, and nobody knows whose request it is for (block/throttle-groups.c). Each of these empties the bucket and wakes one request of that disk. |
  * | a limit in force already | is never sent again | Each set empties the bucket. |
  *
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info). A host that

@@ -320,8 +320,8 @@ MIGBUF_API uint32_t migbuf_limits_host_flags(const struct migbuf_throttle_config
  * - Units larger than the host's own iops_size would count the host's reads too seldom. Its request rates are divided
  *   by the ratio, rounded down, at least 1.
  *
- * Example: disk A has bps 1000, disk B bps_rd 300 and bps_wr 900, ours is iops_wr 15 -> bps_rd 300, bps_wr 500, iops_wr
- * 15. The result's group is "". Errors: MIGBUF_E_INVALID, also for no disks. Any thread.
+ * Example: disk A has bps 1000, disk B bps_rd 300 and bps_wr 900, ours is iops_wr 15 -> bps_rd 300, bps_wr 500 and
+ * iops_wr 15. The result's group is "". Errors: MIGBUF_E_INVALID, also for no disks. Any thread.
  * Test: test_limits, several_disks_are_merged_so_that_qemu_takes_it
  */
 MIGBUF_API int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count,

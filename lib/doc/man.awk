@@ -12,7 +12,11 @@ function quote(s) {
     if (s ~ /^\./) s = "\\&" s
     return s
 }
-function plain(s) { gsub(/\*\*/, "", s); gsub(/\\\\/, "\\", s); return s }
+function plain(s) { gsub(/\*\*/, "", s); while (match(s, /(^|[ (])\*[^* ]([^*]*[^* ])?\*([ .,;:)]|$)/)) s = without_stars(s); gsub(/\\\\/, "\\", s); return s }
+function without_stars(s,   part) { # the first *emphasis*
+    part = substr(s, RSTART, RLENGTH); gsub(/\*/, "", part)
+    return substr(s, 1, RSTART - 1) part substr(s, RSTART + RLENGTH)
+}
 BEGIN {
     width = 71; bytes = length("Ω") > 1 # some count bytes; others do not even read this range
     more_of_letter = "[\200-\277]"
@@ -106,22 +110,38 @@ function print_declaration(s,   n, i, part, line, head, comment, column) {
         else fill(head spaces(column - columns(head)) "/* ", comment, column + 3)
     }
 }
-# A table of Markdown, rows[1 .. row_count], becomes lines in columns, which print_kept() folds where they are too wide.
-function keep_table(   i, k, n, line, cell, wide) {
+# A table of Markdown, rows[1 .. row_count]. Where all columns but the last leave it room, it stands in columns; else each row is a
+# paragraph: its first cell, and below it the others behind their headings.
+function print_table(   i, k, n, line, cell, wide, heading, columns_of, before) {
     for (i = 1; i <= row_count; i++) {
         sub(/^\| */, "", rows[i]); sub(/ *\| *$/, "", rows[i])
         n = split(rows[i], cell, / *\| */)
+        if (i == 1) columns_of = n
         for (k = 1; k <= n; k++) if (rows[i] !~ /^[-|: ]*$/ && columns(cell[k]) > wide[k]) wide[k] = columns(cell[k])
     }
+    before = 2
+    for (k = 1; k < columns_of; k++) before += wide[k] + 2
+    split(rows[1], heading, / *\| */)
     for (i = 1; i <= row_count; i++) {
         if (rows[i] ~ /^[-|: ]*$/) continue
         n = split(rows[i], cell, / *\| */)
-        line = " "
-        for (k = 1; k <= n; k++) line = line " " cell[k] (k < n ? spaces(wide[k] - columns(cell[k]) + 2) : "")
-        sub(/ +$/, "", line)
-        kept[++kept_count] = line
+        if (before + 24 <= width || before + wide[columns_of] <= width) {
+            line = "  "
+            for (k = 1; k < n; k++) line = line cell[k] spaces(wide[k] - columns(cell[k]) + 2)
+            fill(line, cell[n], before)
+            continue
+        }
+        if (i == 1) continue
+        fill("  ", cell[1], 4)
+        for (k = 2; k <= n; k++) if (cell[k] != "") fill("      " heading[k] ": ", cell[k], 8)
     }
     row_count = 0
+}
+function print_item(line,   number) {
+    if (match(line, /^[0-9]+\. /)) { number = substr(line, 1, RLENGTH - 1); line = substr(line, RLENGTH + 1) }
+    else sub(/^[-*] /, "", line)
+    print number ? ".IP " number " 4" : ".IP \\(bu 2"
+    print quote(line)
 }
 # Comments: text is filled, what stands indented or in a table keeps its lines, items of a list are paragraphs.
 function text(s,   n, i, line, part, fixed) {
@@ -131,14 +151,15 @@ function text(s,   n, i, line, part, fixed) {
         if (line ~ /^\|/) {
             if (!fixed) print headed ? ".nf" : ".sp\n.nf"
             fixed = 1; gap = item = headed = 0
+            if (!row_count) print_kept()
             rows[++row_count] = line
             continue
         }
-        if (row_count) keep_table()
-        if (line ~ /^Test: /) gap = 1
+        if (row_count) print_table()
+        if (line ~ /^Test: /) { if (fixed) { print_kept(); print ".fi" } fixed = 0; gap = 1 }
         if (line ~ /^ *$/) { if (fixed) { print_kept(); print ".fi" } fixed = 0; if (i < n) gap = 1; continue }
         if (line ~ /^## /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = 0; headed = 1; print ".SS \"" quote(substr(line, 4)) "\""; continue }
-        if (line ~ /^ ? ?([-*]|[0-9]+\.) /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = headed = 0; item = 1; sub(/^ */, "", line); sub(/^[-*] /, "", line); print ".IP \\(bu 2"; print quote(line); continue }
+        if (line ~ /^ ? ?([-*]|[0-9]+\.) /) { if (fixed) { print_kept(); print ".fi" } fixed = gap = headed = 0; item = 1; sub(/^ */, "", line); print_item(line); continue }
         if (item && line ~ /^[^ ]/ && !gap) gap = 1 # text right behind a list
         if (gap) item = 0
         indented = line ~ /^   *[^ ]/ && !item
@@ -149,7 +170,7 @@ function text(s,   n, i, line, part, fixed) {
         sub(/^ */, "", line)
         print quote(line)
     }
-    if (row_count) keep_table()
+    if (row_count) print_table()
     if (fixed) { print_kept(); print ".fi" }
     gap = item = headed = 0
 }
@@ -239,5 +260,6 @@ END {
         }
     }
     print ".SH SEE ALSO"
+    gsub(/-/, "\\-", see)
     print page == "migbuf" ? see : ".BR migbuf (3)"
 }
