@@ -64,7 +64,7 @@ static int tick(void)
         return -1;
     outcome = pump();
     migbuf_buffer_outcome(buffer, ID, outcome);
-    printf("%s: %" PRIu64 " bytes/s of growth, because of %s\n", migbuf_action_text(d.action), d.growth_bytes_per_s,
+    printf("%s: %" PRIu64 " bytes/s of growth: %s\n", migbuf_action_text(d.action), d.growth_bytes_per_s,
            migbuf_reason_text(d.reason));
     return outcome == MIGBUF_OUTCOME_DONE ? d.action : -1;
 }

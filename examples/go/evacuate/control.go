@@ -176,11 +176,13 @@ func (c *Control) carryOut(ctx context.Context, m *Member, d migbuf.Decision) bo
 		return false
 	}
 	outcome := migbuf.OutcomeOf(err)
-	if outcome == migbuf.OutcomeRefused {
+	// A question that nobody answered is refused to the buffer, for nothing was sent; but it is not QEMU that refused.
+	if errors.Is(err, migbuf.ErrUnknown) {
+		if atomic.AddInt32(&c.unknown, 1) == 1 {
+			say("vm%d: %v", m.id, err)
+		}
+	} else if outcome == migbuf.OutcomeRefused {
 		atomic.AddInt32(&c.refused, 1)
-		say("vm%d: %v", m.id, err)
-	}
-	if outcome == migbuf.OutcomeUnknown && atomic.AddInt32(&c.unknown, 1) == 1 {
 		say("vm%d: %v", m.id, err)
 	}
 	tickNow, err := c.buffer.Outcome(m.id, outcome)
