@@ -61,6 +61,10 @@ static void load(const char *release)
     struct recording *rec = NULL;
 
     snprintf(path, sizeof path, "%s/qemu-%s.txt", MIGBUF_DATA, release);
+    free(file_text); /* of another release */
+    json_decref(first_capabilities);
+    json_decref(first_parameters);
+    first_capabilities = first_parameters = NULL;
     f = fopen(path, "r");
     ck_assert_msg(f != NULL, "%s", path);
     file_text = calloc(1, 400000);
@@ -517,8 +521,7 @@ static void cut(const char *release)
     for (int r = 0; r < count; r++) {
         int every = recordings[r].lines > 300 ? recordings[r].lines / 100 : 1; /* one line says the same for a minute */
 
-        if (unit_rounds(100) < 100)
-            every *= 7;
+        every *= 100 / unit_rounds(100); /* fewer of them where each takes thirty times as long */
         for (int k = 0; k <= recordings[r].lines; k += every) {
             host_dies(&recordings[r], k);
             target_dies(&recordings[r], k);
