@@ -179,7 +179,8 @@ func (m *Monitor) expectNoMore(id uint32) {
 	delete(m.waiting, id)
 }
 
-// send writes one line, all of it: with a part of one on the wire the connection would be of no use.
+// send writes one line, all of it: with a part of one on the wire the connection would be of no use. One of which nothing was
+// written, because its time was over, has done no harm.
 func (m *Monitor) send(ctx context.Context, id uint32, command string, args any, file *os.File) error {
 	line, err := json.Marshal(struct {
 		ID        uint32 `json:"id"`
@@ -189,13 +190,18 @@ func (m *Monitor) send(ctx context.Context, id uint32, command string, args any,
 	if err != nil {
 		return err
 	}
+	line = append(line, '\n')
 	var rights []byte
 	if file != nil {
 		rights = syscall.UnixRights(int(file.Fd()))
 	}
 	deadline, _ := ctx.Deadline()
 	_ = m.conn.SetWriteDeadline(deadline)
-	if _, _, err = m.conn.WriteMsgUnix(append(line, '\n'), rights, nil); err != nil {
+	sent, _, err := m.conn.WriteMsgUnix(line, rights, nil)
+	if err == nil && sent < len(line) { // a message may be taken in part, a Write never is
+		_, err = m.conn.Write(line[sent:])
+	}
+	if err != nil && sent > 0 {
 		m.conn.Close()
 	}
 	return err

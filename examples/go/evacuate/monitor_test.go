@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -142,6 +143,20 @@ func TestMonitorLateAnswers(t *testing.T) {
 		return map[string]time.Duration{"query-block": time.Millisecond}[command]
 	}
 	if err := m.Run(background, "query-block", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// A time that is over before a byte was written costs one command, not the connection: it is needed to undo what was done.
+func TestMonitorTooLateToSend(t *testing.T) {
+	m, p := newPeer(t)
+	p.serve(func(asked) string { return `"return": {}` })
+	over, end := context.WithDeadline(background, time.Now().Add(-time.Second))
+	defer end()
+	if err := m.send(over, 1000, "stop", nil, nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := m.Run(background, "cont", nil, nil); err != nil {
 		t.Error(err)
 	}
 }
