@@ -100,18 +100,6 @@ MIGBUF_API int migbuf_link_flow_init(struct migbuf_link_flow *f);
 MIGBUF_API int migbuf_link_flow_update(struct migbuf_link_flow *f, uint64_t now_ms, uint64_t bytes,
                                        double *bytes_per_s);
 
-/**
- * A counter of bytes as LXD and Incus write it in an operation's metadata: "1234", "110.5MiB", "1.2GB (110MB/s)", or with
- * a description before it, "vm1: 1.20GB (110.00MB/s)" -> 1'200'000'000. Decimal units are powers of 1000, those with an i
- * of 1024. Rounded down. The description ends with the text's last ": ".
- *
- * MIGBUF_E_PROTOCOL for anything else, so for texts that have no counter: "vm1: 45% (110.00MB/s)", "vm1: 110.00MB/s", and
- * "Live migration: 3.00MB remaining (110.00MB/s)", which counts what is left. Source: SetProgressMetadata of both servers
- * (LXD 5.21 shared/util.go, Incus internal/server/operations/util.go), buildProgressData (LXD shared/ioprogress/tracker.go).
- * Other errors: MIGBUF_E_RANGE beyond 2^62, MIGBUF_E_INVALID.
- */
-MIGBUF_API int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes);
-
 /** What the kernel knows about a TCP connection. A record. */
 struct migbuf_link_tcp {
     uint64_t acked_bytes; /**< tcpi_bytes_acked: a counter for migbuf_link_flow_update */

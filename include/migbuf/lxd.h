@@ -349,6 +349,18 @@ struct migbuf_lxd_migration {
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
                                      size_t capacity, struct migbuf_error *error);
 
+/**
+ * A counter of bytes as LXD and Incus write it in an operation's metadata: "1234", "110.5MiB", "1.2GB (110MB/s)", or with
+ * a description before it, "vm1: 1.20GB (110.00MB/s)" -> 1'200'000'000. Decimal units are powers of 1000, those with an i
+ * of 1024. Rounded down. The description ends with the text's last ": ".
+ *
+ * MIGBUF_E_PROTOCOL for anything else, so for texts that have no counter: "vm1: 45% (110.00MB/s)", "vm1: 110.00MB/s", and
+ * "Live migration: 3.00MB remaining (110.00MB/s)", which counts what is left. Source: SetProgressMetadata of both servers
+ * (LXD 5.21 shared/util.go, Incus internal/server/operations/util.go), buildProgressData (LXD shared/ioprogress/tracker.go).
+ * Other errors: MIGBUF_E_RANGE beyond 2^62, MIGBUF_E_INVALID. Any thread.
+ */
+MIGBUF_API int migbuf_lxd_processed(const char *text, size_t length, uint64_t *bytes);
+
 /** Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
  * ones. */
 MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_t timeout_ms,
