@@ -16,6 +16,8 @@
  * queue alone.
  *
  * Functions of a handle: one thread at a time. Amounts are bytes and s.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/buffer.h"
 #include "migbuf/planner.h"

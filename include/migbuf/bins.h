@@ -27,6 +27,8 @@
  *
  * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time. Every operation costs
  * O((N + S) log (N + S)) for N migrations and S shards, memory is O(N + S).
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

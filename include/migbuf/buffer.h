@@ -113,6 +113,8 @@
  *
  * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
  * clock. Costs O((N + S) log (N + S)) a tick; a tick allocates only when the number of shards reached a new high.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/bins.h"
 #include "migbuf/limits.h"

@@ -13,6 +13,8 @@
  *                                                          what it says beyond their sum is not ours, or not counted
  *
  * System calls, no state. Any thread.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -70,6 +70,8 @@
  * completing the commit of a running guest pours its queue again and again (limits.h, migbuf_limits_drain). Then restore.
  *
  * One thread at a time per handle. Strings given are copied; those returned live until the next call on the handle.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/buffer.h"
 

@@ -32,6 +32,8 @@
  * included.
  *
  * Times are ms of any monotonic clock. Records are plain: copy, store. Any thread.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

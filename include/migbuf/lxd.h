@@ -56,6 +56,8 @@
  *
  * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
  * the server's default.
+ *
+ * Link with -lmigbuf-lxd.
  */
 #include "migbuf/error.h"
 

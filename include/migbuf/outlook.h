@@ -7,6 +7,8 @@
  * write-through would serve its guest better.
  *
  * Functions of a handle: one thread at a time. Nothing in here changes a buffer. Amounts are bytes and s.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/admission.h"
 

@@ -4,6 +4,8 @@
 /**
  * @file placement.h
  * How Ω is cut into bins, and where bytes that do not fit their own bin go. Pure.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

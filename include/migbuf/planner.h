@@ -73,6 +73,8 @@
  * (forecast.h). NaN gives MIGBUF_E_INVALID, a number out of its range MIGBUF_E_RANGE; outputs are untouched then. The
  * order of the guests in the arrays does not matter: ties are broken by id. Nothing is kept. Any thread.
  * Costs O(N log N) for N guests. Source: ours; measured against the paper's rule in examples/simulate.
+ *
+ * Link with -lmigbuf. Experimental (MIGBUF_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

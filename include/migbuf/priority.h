@@ -4,6 +4,8 @@
 /**
  * @file priority.h
  * The paper's priority: where a migration's shards lie in the stacks of the bins. Pure.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

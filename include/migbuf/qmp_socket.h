@@ -23,6 +23,8 @@
  * no more bytes, which is noticed when something is sent; what it had said by then can still be taken); MIGBUF_E_SYSTEM
  * with os_errno; MIGBUF_E_NOMEM (nothing is lost: call again); MIGBUF_E_PROTOCOL and MIGBUF_E_TOO_BIG (the engine is
  * broken, see migbuf/qmp.h). Closed and broken are for ever: free the handle and open another.
+ *
+ * Link with -lmigbuf-qmp.
  */
 #include "migbuf/qmp.h"
 

@@ -24,6 +24,8 @@
  * mistyped.
  *
  * No state, nothing kept, nothing to free. Any thread. Source: qapi of QEMU, and answers of QEMU 7.2.22.
+ *
+ * Link with -lmigbuf-qmp.
  */
 #include "migbuf/disk.h"
 #include "migbuf/limits.h"

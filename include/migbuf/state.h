@@ -19,6 +19,8 @@
  * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState):
  * what the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the
  * guest first, or count `resent_bytes`.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

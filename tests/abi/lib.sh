@@ -1,5 +1,16 @@
 # Sourced by the scripts of this folder: what the interface of a built migbuf is, read three ways.
 
+# Headers of folder $1 that say they are of library $2, and those of the files after $1 that say they are experimental.
+headers_of() { (cd "$1" && grep -lE "^ \* Link with -l$2\.( |$)" ./*.h | sed 's|^\./||'); }
+experimental() {
+    local dir=$1
+    shift
+    (cd "$dir" && grep -lE '^ \* Link with .* Experimental ' "$@")
+}
+
+# Libraries that shared library $1 asks for, without their versions.
+needed() { readelf -dW "$1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\.so.*\]$/\1/p' | sort; }
+
 # Functions that the headers of folder $1 export (MIGBUF_API), of the rooms that the files after it name.
 declared() {
     local dir=$1
