@@ -2,7 +2,6 @@
 /* link: what a link carries, from counters. No system calls here: they are in link_linux.c. Shares nothing out: planner.c and
  * admission_queue.c do. */
 #include "migbuf/link.h"
-#include "migbuf/bins.h"
 #include "number.h"
 #include <string.h>
 
@@ -78,23 +77,6 @@ int migbuf_link_flow_update(struct migbuf_link_flow *f, uint64_t now_ms, uint64_
     return counts;
 }
 
-/* "", "B", "kB", "MiB", …: the factor, 0 for anything else. */
-static double unit_of(const char *text, size_t length)
-{
-    static const char letters[] = "kMGTPE";
-    const char *letter;
-    double factor = 1;
-
-    if (length == 0 || (length == 1 && *text == 'B'))
-        return 1;
-    letter = memchr(letters, *text == 'K' ? 'k' : *text, sizeof letters - 1);
-    if (!letter || !((length == 2 && text[1] == 'B') || (length == 3 && text[1] == 'i' && text[2] == 'B')))
-        return 0;
-    for (const char *k = letters; k <= letter; k++)
-        factor *= length == 3 ? 1024 : 1000;
-    return factor;
-}
-
 int migbuf_link_tcp_flow_init(struct migbuf_link_tcp_flow *f)
 {
     if (!f)
@@ -126,42 +108,4 @@ int migbuf_link_tcp_update(struct migbuf_link_tcp_flow *f, uint64_t now_ms, cons
     if (rc == 1 && (double)busy_us < 0.9 * 1000 * (double)(now_ms - before.at_ms))
         *flags |= MIGBUF_LINK_AT_LEAST;
     return rc;
-}
-
-/* Where what a description is of begins: behind the last ": ". */
-static size_t skip_description(const char *text, size_t length)
-{
-    size_t at = 0;
-
-    for (size_t i = 2; i <= length; i++)
-        if (text[i - 2] == ':' && text[i - 1] == ' ')
-            at = i;
-    return at;
-}
-
-int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes)
-{
-    size_t at, digits = 0, end;
-    double value = 0, place = 1, factor;
-
-    if (!text || !bytes)
-        return MIGBUF_E_INVALID;
-    end = at = skip_description(text, length);
-    while (end < length && text[end] != ' ')
-        end++;
-    if (end < length && (length - end < 2 || text[end + 1] != '(')) /* "3MB remaining" is no counter */
-        return MIGBUF_E_PROTOCOL;
-    for (; at < end && text[at] >= '0' && text[at] <= '9'; at++, digits++)
-        value = 10 * value + (text[at] - '0');
-    if (at < end && text[at] == '.')
-        for (at++; at < end && text[at] >= '0' && text[at] <= '9'; at++, digits++)
-            value += (text[at] - '0') * (place /= 10);
-    factor = unit_of(text + at, end - at);
-    if (!digits || !(factor > 0))
-        return MIGBUF_E_PROTOCOL;
-    value = floor(value * factor + 1e-3); /* 1.1 kB is 1100, not 1099.99… */
-    if (value > (double)MIGBUF_BYTES_MAX)
-        return MIGBUF_E_RANGE;
-    *bytes = (uint64_t)value;
-    return 0;
 }

@@ -5,7 +5,6 @@
  */
 #include "lxd.h"
 #include "memory.h"
-#include "migbuf/link.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -95,7 +94,7 @@ uint64_t migbuf__lxd_size(const char *text)
 {
     uint64_t bytes = 0;
 
-    if (strchr(text, ' ') || migbuf_link_processed(text, strlen(text), &bytes))
+    if (strchr(text, ' ') || migbuf_lxd_processed(text, strlen(text), &bytes))
         return 0;
     return bytes;
 }

@@ -2,7 +2,6 @@
 /* lxd_calls: what a host manager asks: pools, volumes, VMs, migrations. Requests are made in lxd.c. */
 #include "lxd.h"
 #include "memory.h"
-#include "migbuf/link.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -698,7 +697,7 @@ static void read_percent(const char *text, struct migbuf_lxd_migration *m)
 /* "110.00MB/s": false for anything else. */
 static bool read_speed(const char *text, size_t length, uint64_t *bytes_per_s)
 {
-    return length > 2 && !memcmp(text + length - 2, "/s", 2) && !migbuf_link_processed(text, length - 2, bytes_per_s);
+    return length > 2 && !memcmp(text + length - 2, "/s", 2) && !migbuf_lxd_processed(text, length - 2, bytes_per_s);
 }
 
 /*
@@ -714,7 +713,7 @@ static void read_progress_text(const char *stage, size_t length, const char *tex
     char percent[8];
     size_t word;
 
-    if (!migbuf_link_processed(text, strlen(text), &here.processed_bytes))
+    if (!migbuf_lxd_processed(text, strlen(text), &here.processed_bytes))
         m->flags |= MIGBUF_LXD_HAS_PROCESSED;
     m->processed_bytes += here.processed_bytes;
     if (here.processed_bytes < *most)

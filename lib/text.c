@@ -2,7 +2,6 @@
 /* text: the writer that never writes past its end and still counts, and the reader that takes nothing but what a writer
  * wrote. What a line means is its caller's business. */
 #include "text.h"
-#include "migbuf/error.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,8 +45,7 @@ void migbuf__write_json_string(struct migbuf__writer *w, const char *s)
 
 /* ---- characters ---- */
 
-/* The length of the UTF-8 character that `text` begins with, or 0 when it begins with none; *point is which one. */
-static size_t character(const char *text, uint32_t *point)
+size_t migbuf__character(const char *text, uint32_t *point)
 {
     static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
     const unsigned char *u = (const unsigned char *)text;
@@ -68,7 +66,7 @@ bool migbuf__is_utf8(const char *text)
     size_t n = 1;
 
     for (; *text && n; text += n)
-        n = character(text, &point);
+        n = migbuf__character(text, &point);
     return n != 0;
 }
 
@@ -81,42 +79,6 @@ void migbuf__copy_cut(char *out, size_t size, const char *text)
             n--;
     memcpy(out, text, n);
     out[n] = 0;
-}
-
-/* Moves a cursor, changes a colour or the order of what is read, or ends a line. */
-static bool controls(uint32_t point)
-{
-    return point < 0x20 || (point >= 0x7F && point < 0xA0) || point == 0x061C || (point >= 0x200B && point <= 0x200F) ||
-           (point >= 0x2028 && point <= 0x202E) || (point >= 0x2060 && point <= 0x206F) || point == 0xFEFF;
-}
-
-size_t migbuf_printable(const char *text, char *out, size_t out_bytes)
-{
-    size_t whole = 0, kept = 0;
-
-    for (text = text ? text : ""; *text;) {
-        uint32_t point;
-        size_t n = character(text, &point), length = n;
-        char piece[4 * 4 + 1];
-
-        if (n && !controls(point)) {
-            memcpy(piece, text, n);
-        } else {
-            n = n ? n : 1;
-            length = 4 * n;
-            for (size_t i = 0; i < n; i++)
-                snprintf(piece + 4 * i, 5, "\\x%02x", (unsigned char)text[i]);
-        }
-        if (kept == whole && out && whole + length < out_bytes) { /* none after one that did not fit */
-            memcpy(out + kept, piece, length);
-            kept += length;
-        }
-        whole += length;
-        text += n;
-    }
-    if (out && out_bytes)
-        out[kept] = 0;
-    return whole;
 }
 
 /* FNV-1a: it is to notice a text that was cut or edited by hand, not a forger. */

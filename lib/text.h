@@ -22,6 +22,8 @@ void migbuf__write_json_string(struct migbuf__writer *w, const char *s);
 void migbuf__write_end(struct migbuf__writer *w, const char *keyword);
 
 /* UTF-8. */
+/* The length of the character that `text` begins with, or 0 when it begins with none; *point is which one. */
+size_t migbuf__character(const char *text, uint32_t *point);
 bool migbuf__is_utf8(const char *text);
 /* What fits, cut between two characters and NUL-terminated. `size` is at least 1. */
 void migbuf__copy_cut(char *out, size_t size, const char *text);

@@ -64,7 +64,7 @@ result $? "every function names a test, and there is one"
 
 # lib/README.md: each file stands in the map of the rooms, once, and the map names no other.
 unmapped() { # SOURCE
-    sed -n '/^## 1\. Map/,/^## 2\./p' "$1/lib/README.md" | grep -oE '`[a-z_]+\.(c|h|map)`' | tr -d '`' | sort >"$work/mapped"
+    sed -n '/^## 1\. Map/,/^## 2\./p' "$1/lib/README.md" | grep -oE '`[a-z_-]+\.(c|h|map)`' | tr -d '`' | sort >"$work/mapped"
     (cd "$1/lib" && ls ./*.c ./*.h ./*.map) | sed 's|^\./||' | sort | comm -3 - "$work/mapped" | sed "s|^\t|in the map, and no such file, or twice: |"
 }
 unmapped "$source" >"$work/log"
@@ -210,12 +210,14 @@ for p in $(echo "$pages" | grep '/migbuf.*\.3$'); do
     } >"$work/synopsis.c"
     gcc -std=c11 -Werror -Wredundant-decls -Wno-error=redundant-decls -w -I"$source/include" -fsyntax-only "$work/synopsis.c" \
         2>>"$work/log" || echo "$p: SYNOPSIS does not compile" >>"$work/log"
+    library=$(sed -nE 's/^ \* Link with -l([a-z-]+)\..*/\1/p' "$source/include/migbuf/$header.h")
+    section "$p" SYNOPSIS | grep -qF "cc ... \$(pkg-config --cflags --libs $library)" || echo "$p: SYNOPSIS does not link $library" >>"$work/log"
     for name in $(declared "$source/include/migbuf" "$header.h"); do
         grep -q "[ *]$name(" "$work/synopsis.c" || echo "$p: no $name in SYNOPSIS" >>"$work/log"
     done
 done
 [ ! -s "$work/log" ]
-result $? "NAME is a whole sentence, and SYNOPSIS has every function of the header as it is"
+result $? "NAME is a whole sentence, and SYNOPSIS has every function of the header as it is, and its library"
 
 # What --help says a page says, and nothing else.
 for program in "$guard" "$volume"; do

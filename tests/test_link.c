@@ -83,53 +83,6 @@ START_TEST(a_flow_is_its_differences)
 }
 END_TEST
 
-START_TEST(processed_texts)
-{
-    static const struct {
-        const char *text;
-        int rc;
-        uint64_t bytes;
-    } given[] = {
-        { "1234", 0, 1234 },
-        { "0", 0, 0 },
-        { "1.2GB (110MB/s)", 0, 1200000000 },
-        { "110.5MiB", 0, 115867648 },
-        { "vm1: 1.20GB (110.00MB/s)", 0, 1200000000 },
-        { "vm1: 7B", 0, 7 },
-        { "a: b (c): 1.00kB (0B/s)", 0, 1000 },
-        { "vm1: 45% (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
-        { "vm1: 110.00MB/s", MIGBUF_E_PROTOCOL, 0 },
-        { "Live migration: 3.00MB remaining (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
-        { "3.00MB remaining", MIGBUF_E_PROTOCOL, 0 },
-        { "3.00MB ", MIGBUF_E_PROTOCOL, 0 },
-        { "vm1: ", MIGBUF_E_PROTOCOL, 0 },
-        { "vm1:7B", MIGBUF_E_PROTOCOL, 0 },
-        { "1.1kB", 0, 1100 },
-        { "1.1KB", 0, 1100 },
-        { "7B", 0, 7 },
-        { "4611686018427387904", 0, UINT64_C(1) << 62 },
-        { "", MIGBUF_E_PROTOCOL, 0 },
-        { ".", MIGBUF_E_PROTOCOL, 0 },
-        { "GB", MIGBUF_E_PROTOCOL, 0 },
-        { "-1", MIGBUF_E_PROTOCOL, 0 },
-        { "1.2.3", MIGBUF_E_PROTOCOL, 0 },
-        { "1Gi", MIGBUF_E_PROTOCOL, 0 },
-        { "1XB", MIGBUF_E_PROTOCOL, 0 },
-        { "5EB", MIGBUF_E_RANGE, 0 },
-        { "1e9", MIGBUF_E_PROTOCOL, 0 },
-    };
-
-    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
-        uint64_t bytes = 42;
-
-        ck_assert_msg(migbuf_link_processed(given[k].text, strlen(given[k].text), &bytes) == given[k].rc, "%s",
-                      given[k].text);
-        ck_assert_msg(bytes == (given[k].rc ? 42 : given[k].bytes), "%s is %llu", given[k].text,
-                      (unsigned long long)bytes);
-    }
-}
-END_TEST
-
 /* A pair of connected TCP sockets on this machine. */
 static void connect_pair(int pair[2])
 {
@@ -433,7 +386,6 @@ int main(void)
                                    silence_and_lower_bounds_never_lower_it,
                                    a_dip_passes,
                                    a_flow_is_its_differences,
-                                   processed_texts,
                                    a_real_connection,
                                    pauses_are_lower_bounds,
                                    a_connection_of_another_process,

@@ -895,6 +895,56 @@ START_TEST(progress_texts)
 }
 END_TEST
 
+START_TEST(processed_texts)
+{
+    static const struct {
+        const char *text;
+        int rc;
+        uint64_t bytes;
+    } given[] = {
+        { "1234", 0, 1234 },
+        { "0", 0, 0 },
+        { "1.2GB (110MB/s)", 0, 1200000000 },
+        { "110.5MiB", 0, 115867648 },
+        { "vm1: 1.20GB (110.00MB/s)", 0, 1200000000 },
+        { "vm1: 7B", 0, 7 },
+        { "a: b (c): 1.00kB (0B/s)", 0, 1000 },
+        { "vm1: 45% (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: 110.00MB/s", MIGBUF_E_PROTOCOL, 0 },
+        { "Live migration: 3.00MB remaining (110.00MB/s)", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB remaining", MIGBUF_E_PROTOCOL, 0 },
+        { "3.00MB ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1: ", MIGBUF_E_PROTOCOL, 0 },
+        { "vm1:7B", MIGBUF_E_PROTOCOL, 0 },
+        { "1.1kB", 0, 1100 },
+        { "1.1KB", 0, 1100 },
+        { "7B", 0, 7 },
+        { "4611686018427387904", 0, UINT64_C(1) << 62 },
+        { "", MIGBUF_E_PROTOCOL, 0 },
+        { ".", MIGBUF_E_PROTOCOL, 0 },
+        { "GB", MIGBUF_E_PROTOCOL, 0 },
+        { "-1", MIGBUF_E_PROTOCOL, 0 },
+        { "1.2.3", MIGBUF_E_PROTOCOL, 0 },
+        { "1Gi", MIGBUF_E_PROTOCOL, 0 },
+        { "1XB", MIGBUF_E_PROTOCOL, 0 },
+        { "5EB", MIGBUF_E_RANGE, 0 },
+        { "1e9", MIGBUF_E_PROTOCOL, 0 },
+        { ": 7", 0, 7 },
+    };
+
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+        uint64_t bytes = 42;
+
+        ck_assert_msg(migbuf_lxd_processed(given[k].text, strlen(given[k].text), &bytes) == given[k].rc, "%s",
+                      given[k].text);
+        ck_assert_msg(bytes == (given[k].rc ? 42 : given[k].bytes), "%s is %llu", given[k].text,
+                      (unsigned long long)bytes);
+    }
+    ck_assert_int_eq(migbuf_lxd_processed(NULL, 0, &(uint64_t){ 0 }), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_lxd_processed("7", 1, NULL), MIGBUF_E_INVALID);
+}
+END_TEST
+
 /* Texts that would be another name than the server's. */
 START_TEST(names_that_are_cut)
 {
@@ -1184,6 +1234,7 @@ int main(void)
                                    nothing_becomes_another_request,
                                    names_in_qemu,
                                    progress_texts,
+                                   processed_texts,
                                    names_that_are_cut,
                                    wrong_arguments,
                                    no_memory,

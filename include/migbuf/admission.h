@@ -20,6 +20,8 @@
  *   policy `literal`, which refuses nobody.
  *
  * Functions of a handle: one thread at a time. Amounts are bytes and s.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/buffer.h"
 #include "migbuf/planner.h"

@@ -46,6 +46,8 @@
  * log (N + S)), memory is O(N + S).
  *
  * Test: test_laws, ledger_follows_the_reference
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

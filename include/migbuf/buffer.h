@@ -182,6 +182,8 @@
  * clock. A tick costs O((N + S) log (N + S)). It allocates only when the number of shards reached a new high.
  *
  * Test: test_laws, files_never_outgrow_the_buffer; test_buffer_model, files_never_outgrow_omega
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/bins.h"
 #include "migbuf/limits.h"

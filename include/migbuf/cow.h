@@ -16,6 +16,8 @@
  * for an overlay on a block device, migbuf_report_all_writes (wr_highest_offset).
  *
  * System calls, no state. Any thread.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -84,6 +84,8 @@
  * 3. Then restore.
  *
  * One thread at a time per handle. Strings given are copied. Those returned live until the next call on the handle.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/buffer.h"
 

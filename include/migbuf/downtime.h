@@ -24,6 +24,8 @@
  * | MIGBUF_E_RANGE | a number is outside its range |
  *
  * Pure: no memory, no clock. Any thread.
+ *
+ * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/convergence.h"
 

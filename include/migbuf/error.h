@@ -8,6 +8,8 @@
  * - Every function that can fail returns an `int`: 0 or a count on success, one of the negative codes below on failure.
  * - After a failure the handle and every output are as they were before the call.
  * - A `struct migbuf_error *`, where a function takes one, comes last and may be NULL. It is written on failure only.
+ *
+ * Link with -lmigbuf.
  */
 #include <stddef.h>
 #include <stdint.h>

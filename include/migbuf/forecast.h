@@ -24,6 +24,8 @@
  *
  * All amounts are bytes and bytes/s, but any other unit works as long as it is one: the examples use MB. NaN gives
  * MIGBUF_E_INVALID, a negative number MIGBUF_E_RANGE; after an error nothing has changed. Nothing is kept. Any thread.
+ *
+ * Link with -lmigbuf. Experimental (MIGBUF_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

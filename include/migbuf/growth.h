@@ -42,6 +42,8 @@
  * - Counting it in every sample would believe a merging guest that a second's growth of 16 units came from 49, and let
  *   it write three times its budget.
  * - Not counting it would hold a single request of more units than a sample allows for growth beyond the worst case.
+ *
+ * Link with -lmigbuf. Experimental (MIGBUF_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

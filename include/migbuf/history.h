@@ -32,6 +32,8 @@
  * so a capacity of 0 asks for the length. `out` must not overlap a text given.
  *
  * Allocates nothing, keeps nothing. Any thread.
+ *
+ * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

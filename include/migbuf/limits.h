@@ -13,6 +13,8 @@
  *
  * With iops_wr = n and iops_size = unit, QEMU counts a request as max(1, length / unit) units and lets n of them
  * through per second. So small and large requests are bounded alike.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

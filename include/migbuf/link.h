@@ -40,6 +40,8 @@
  * U is then what was seen on the wire, overheads included.
  *
  * Times are ms of any monotonic clock. Records are plain: copy, store. Any thread.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 
@@ -122,24 +124,6 @@ MIGBUF_API int migbuf_link_flow_init(struct migbuf_link_flow *f);
  */
 MIGBUF_API int migbuf_link_flow_update(struct migbuf_link_flow *f, uint64_t now_ms, uint64_t bytes,
                                        double *bytes_per_s);
-
-/**
- * A counter of bytes as LXD and Incus write it in an operation's metadata. Decimal units are powers of 1000, those with
- * an i of 1024. Rounded down.
- *
- * | text | result |
- * |---|---|
- * | "1234", "110.5MiB", "1.2GB (110MB/s)" | the bytes |
- * | "vm1: 1.20GB (110.00MB/s)" | 1'200'000'000: a description ends with the text's last ": " |
- * | "vm1: 45% (110.00MB/s)", "vm1: 110.00MB/s" | MIGBUF_E_PROTOCOL: no counter |
- * | "Live migration: 3.00MB remaining (110.00MB/s)" | MIGBUF_E_PROTOCOL: counts what is left |
- * | anything else | MIGBUF_E_PROTOCOL |
- *
- * Source: SetProgressMetadata of both servers (LXD 5.21 shared/util.go, Incus internal/server/operations/util.go),
- * buildProgressData (LXD shared/ioprogress/tracker.go). Other errors: MIGBUF_E_RANGE beyond 2^62, MIGBUF_E_INVALID.
- * Test: test_link, processed_texts
- */
-MIGBUF_API int migbuf_link_processed(const char *text, size_t length, uint64_t *bytes);
 
 /** What the kernel knows about a TCP connection. A record. */
 struct migbuf_link_tcp {

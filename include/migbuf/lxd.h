@@ -75,6 +75,8 @@
  *
  * A handle belongs to one thread at a time. Strings given are copied. `project` NULL means the handle's, and that NULL
  * the server's default.
+ *
+ * Link with -lmigbuf-lxd.
  */
 #include "migbuf/error.h"
 
@@ -427,6 +429,24 @@ struct migbuf_lxd_migration {
  */
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
                                      size_t capacity, struct migbuf_error *error);
+
+/**
+ * A counter of bytes as LXD and Incus write it in an operation's metadata. Decimal units are powers of 1000, those with
+ * an i of 1024. Rounded down.
+ *
+ * | text | result |
+ * |---|---|
+ * | "1234", "110.5MiB", "1.2GB (110MB/s)" | the bytes |
+ * | "vm1: 1.20GB (110.00MB/s)" | 1'200'000'000: a description ends with the text's last ": " |
+ * | "vm1: 45% (110.00MB/s)", "vm1: 110.00MB/s" | MIGBUF_E_PROTOCOL: no counter |
+ * | "Live migration: 3.00MB remaining (110.00MB/s)" | MIGBUF_E_PROTOCOL: counts what is left |
+ * | anything else | MIGBUF_E_PROTOCOL |
+ *
+ * Source: SetProgressMetadata of both servers (LXD 5.21 shared/util.go, Incus internal/server/operations/util.go),
+ * buildProgressData (LXD shared/ioprogress/tracker.go). Other errors: MIGBUF_E_RANGE beyond 2^62, MIGBUF_E_INVALID.
+ * Test: test_lxd, processed_texts
+ */
+MIGBUF_API int migbuf_lxd_processed(const char *text, size_t length, uint64_t *bytes);
 
 /**
  * Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared

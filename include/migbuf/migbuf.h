@@ -4,8 +4,23 @@
 /**
  * @file migbuf.h
  * migbuf keeps live migrations of VMs with local disks from filling the volume their writes pile up in, and from
- * starving a guest. This header brings all rooms of the core; the adapters (qmp.h, qmp_socket.h, report.h, lxd.h) are
- * included by name. Begin with buffer.h and disk.h.
+ * starving a guest. This header brings all of libmigbuf, in two tiers:
+ *
+ *   what a host needs for its loop
+ *     buffer, disk, admission, outlook, limits, cow, link, state. Begin with buffer.h and disk.h
+ *   formulas that stand alone
+ *     throttle, priority, placement, bins: the paper's; stable
+ *     forecast, growth, planner: experimental, they may change with any release (MIGBUF_EXPERIMENTAL_0)
+ *
+ * Two libraries stand beside it, and their headers are included by name. A host's own monitor or REST client does as well.
+ *
+ *   libmigbuf-qmp
+ *     qmp, qmp_socket, report: QMP and what QEMU's replies say
+ *     convergence, downtime, history, ram: the memory phase; experimental (MIGBUF_QMP_EXPERIMENTAL_0)
+ *   libmigbuf-lxd
+ *     lxd: REST of LXD and Incus
+ *
+ * Link with -lmigbuf.
  *
  * Conventions, the same everywhere:
  *
@@ -29,23 +44,22 @@
  */
 #include "migbuf/error.h"
 #include "migbuf/version.h"
+/* The loop. */
+#include "migbuf/buffer.h"
+#include "migbuf/disk.h"
+#include "migbuf/admission.h"
+#include "migbuf/outlook.h"
+#include "migbuf/limits.h"
+#include "migbuf/cow.h"
+#include "migbuf/link.h"
+#include "migbuf/state.h"
+/* The paper's formulas. */
 #include "migbuf/throttle.h"
 #include "migbuf/priority.h"
 #include "migbuf/placement.h"
 #include "migbuf/bins.h"
-#include "migbuf/limits.h"
-#include "migbuf/growth.h"
+/* Experimental. */
 #include "migbuf/forecast.h"
+#include "migbuf/growth.h"
 #include "migbuf/planner.h"
-#include "migbuf/link.h"
-#include "migbuf/buffer.h"
-#include "migbuf/admission.h"
-#include "migbuf/outlook.h"
-#include "migbuf/disk.h"
-#include "migbuf/cow.h"
-#include "migbuf/state.h"
-#include "migbuf/convergence.h"
-#include "migbuf/downtime.h"
-#include "migbuf/history.h"
-#include "migbuf/ram.h"
 #endif

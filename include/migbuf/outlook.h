@@ -10,6 +10,8 @@
  * demand of planner.h. Write-through is mirroring without an overlay; see migbuf_outlook_waiting.
  *
  * Functions of a handle: one thread at a time. Nothing in here changes a buffer. Amounts are bytes and s.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/admission.h"
 

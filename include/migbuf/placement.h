@@ -5,6 +5,8 @@
  * @file placement.h
  * How Ω is cut into bins, and where bytes that do not fit their own bin go. Pure. Ω is the volume of the overlays, Π
  * the size of a bin, N the number of migrations, Δ an amount to place. The LX066 paper is cited in full in throttle.h.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -115,6 +115,8 @@
  * order of the guests in the arrays does not matter: ties are broken by id. Nothing is kept. Any thread.
  *
  * Costs O(N log N) for N guests. Source: ours; measured against the paper's rule in examples/simulate.
+ *
+ * Link with -lmigbuf. Experimental (MIGBUF_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

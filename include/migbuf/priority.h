@@ -5,6 +5,8 @@
  * @file priority.h
  * The LX066 paper's priority: where a migration's shards lie in the stacks of the bins. Pure. A bin is a migration's
  * part of Ω on paper, a shard its bytes in one bin (bins.h). The paper is cited in full in throttle.h.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -35,6 +35,8 @@
  * | MIGBUF_E_PROTOCOL, MIGBUF_E_TOO_BIG | the engine is broken, see migbuf/qmp.h |
  *
  * Closed and broken are for ever: free the handle and open another.
+ *
+ * Link with -lmigbuf-qmp.
  */
 #include "migbuf/qmp.h"
 

@@ -28,6 +28,8 @@
  *   allocator, which is the host's to set, not ours. Both are given back before the reader returns.
  *
  * No state, nothing kept, nothing to free. Any thread. Source: qapi of QEMU, and answers of QEMU 7.2.22.
+ *
+ * Link with -lmigbuf-qmp.
  */
 #include "migbuf/disk.h"
 #include "migbuf/limits.h"
@@ -300,12 +302,13 @@ MIGBUF_API int migbuf_report_threshold(const char *text, uint64_t text_bytes, st
                                        struct migbuf_error *error);
 
 /**
- * query-migrate in full, for the room `ram`: all that QEMU 7.2 to 10.0 say of memory. An unknown status is phase
+ * query-migrate in full, for the room `ram`: all that QEMU 7.2 to 11.1 say of memory. An unknown status is phase
  * MIGBUF_RAM_PHASE_OTHER, no error. Errors as above.
  *
  * Example: {"status": "active", "expected-downtime": 300, "total-time": 205, "ram": {"dirty-sync-count": 1, "remaining":
  * 4096, …}} -> phase MIGBUF_RAM_PHASE_ACTIVE, total_ms 205, sync_count 1, expected_downtime_ms 0 (not known yet). {} ->
  * phase MIGBUF_RAM_PHASE_NONE.
+ * Experimental (MIGBUF_QMP_EXPERIMENTAL_0).
  * Test: test_report, a_migration_in_full; test_ram_replay, replay_of_10_0
  */
 MIGBUF_API int migbuf_report_ram(const char *text, uint64_t text_bytes, struct migbuf_ram_report *out,
@@ -319,6 +322,7 @@ MIGBUF_API int migbuf_report_ram(const char *text, uint64_t text_bytes, struct m
  *     rc = migbuf_qmp_socket_call(socket[command.side], command.name, command.arguments, 5000, &answer, NULL);
  *     rc = migbuf_report_to_ram(ram, command.kind, rc, answer.text, answer.text_bytes, &error); }
  * Returns what migbuf_ram_answered() says, or the error of reading the answer.
+ * Experimental (MIGBUF_QMP_EXPERIMENTAL_0).
  * Test: test_ram_replay, replay_of_7_2; test_ram_qemu, a_guest_moves_with_the_defaults
  */
 MIGBUF_API int migbuf_report_to_ram(struct migbuf_ram *ram, int32_t command_kind, int result, const char *text,
@@ -329,6 +333,7 @@ MIGBUF_API int migbuf_report_to_ram(struct migbuf_ram *ram, int32_t command_kind
  * as QEMU says it, `text` its "data" or NULL without any. Returns 1 when it was for the machine, else 0.
  *
  * Example: "MIGRATION", {"status": "active"} -> 1; "SHUTDOWN", {…} -> 0.
+ * Experimental (MIGBUF_QMP_EXPERIMENTAL_0).
  * Test: test_report, events_reach_a_machine; test_ram_replay, replay_of_7_2
  */
 MIGBUF_API int migbuf_report_event_to_ram(struct migbuf_ram *ram, int32_t side, const char *name, const char *text,

@@ -22,6 +22,8 @@
  * **LXD and Incus dump a VM while it runs** (`lxc stop --stateful`, stateful snapshots; driver_qemu.go, saveState).
  * What the guest writes during the dump is sent again, and no bound holds for that but the writer's speed. Stop the
  * guest first, or count `resent_bytes`.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -25,6 +25,8 @@
  * Units are the caller's, as long as they agree: bytes and bytes/s here; the examples use MB and MB/s, as the paper
  * does. NaN anywhere gives MIGBUF_E_INVALID, a negative number or one beyond 10^50 MIGBUF_E_RANGE (migbuf.h), and
  * outputs are untouched then. INFINITY is fine where a line says so. Nothing is kept. Any thread.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

@@ -4,6 +4,8 @@
 /**
  * @file version.h
  * Which migbuf this is: the header's version at compile time, the library's at run time.
+ *
+ * Link with -lmigbuf.
  */
 #include "migbuf/error.h"
 

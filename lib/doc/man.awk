@@ -207,6 +207,7 @@ reading {
     sub(/ *\*\/ *$/, "", now)
     if (now ~ /^@file/) { file = 1; comment = ""; now = "" }
     else comment = comment now "\n"
+    if (file && match(now, /^Link with -l[a-z-]+/)) library = substr(now, 13, RLENGTH - 12)
     if (ends) { reading = 0; if (file) { description = comment; comment = ""; file = 0 } else sub(/\n+$/, "", comment) }
     next
 }
@@ -243,7 +244,7 @@ END {
         print_call(what[i])
     }
     if (shown) print ".ft"
-    print ".fi\n.PP\ncc ... $(pkg\\-config \\-\\-cflags \\-\\-libs migbuf)"
+    print ".fi\n.PP\ncc ... $(pkg\\-config \\-\\-cflags \\-\\-libs " quote(library) ")"
     print ".SH DESCRIPTION"
     text(description)
     split("MIGBUF_ struct. [a-z]", kind, " ")

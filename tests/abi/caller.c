@@ -5,21 +5,18 @@
  * with both libraries. What it prints has to be the same in all four.
  */
 #include "migbuf/migbuf.h"
-#ifdef WITH_QMP
-#include "migbuf/qmp.h"
-#endif
-#ifdef WITH_LXD
 #include "migbuf/lxd.h"
+#include "migbuf/qmp.h"
+#include "migbuf/ram.h"
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#endif
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define FENCE 0xA5
 
@@ -234,7 +231,6 @@ static void memory(void)
 
 static void monitor(void)
 {
-#ifdef WITH_QMP
     struct migbuf_qmp *q = NULL;
     FENCED(struct migbuf_qmp_options, o);
 
@@ -246,10 +242,8 @@ static void monitor(void)
     REQUIRE(migbuf_qmp_new(&o.it, NULL, &q) == 0);
     printf("qmp %" PRIu64 "\n", o.it.max_events);
     migbuf_qmp_free(q);
-#endif
 }
 
-#ifdef WITH_LXD
 /* A server that says what it is, and nothing else, until its parent leaves. */
 static void serve(int listener)
 {
@@ -303,7 +297,6 @@ static void server(void)
     unlink(a.sun_path);
     rmdir(directory);
 }
-#endif
 
 int main(int argc, char **argv)
 {
@@ -320,8 +313,6 @@ int main(int argc, char **argv)
     throttle();
     memory();
     monitor();
-#ifdef WITH_LXD
     server();
-#endif
     return 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # consumers.sh SOURCE BUILD: everybody who may link migbuf does so here, with README's first program: headers alone in every
 # dialect, installed and found by pkg-config (shared, static), as a meson subproject, loaded and unloaded, with link-time
-# optimisation, on musl. Reports how large the core is. TAP.
+# optimisation, on musl. Measures libmigbuf. TAP.
 set -u
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 work=$(mktemp -d)
@@ -54,24 +54,92 @@ result $? "meson install"
 prefix=$work/root$(meson introspect "$build" --buildoptions | tr '{' '\n' | sed -nE 's/.*"name": "prefix", "value": "([^"]*)".*/\1/p')
 pc=$(find "$work/root" -name migbuf.pc)
 libdir=${pc%/pkgconfig/migbuf.pc}
-config() { PKG_CONFIG_PATH=${pc%/*} pkg-config --define-variable=prefix="$prefix" "$@" migbuf; }
+config() { PKG_CONFIG_PATH=${pc%/*} pkg-config --define-variable=prefix="$prefix" "$@"; }
+{ ls "$source/include/migbuf" && ls "$prefix/include/migbuf"; } | sort | uniq -u >log
+[ ! -s log ]
+result $? "every header is installed"
+
+# What a program is linked with by its own wish, and all that it brings when it starts.
+asks() { readelf -dW "$1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\.so.*/\1/p' | grep -vE '^(libc|libm|ld-.*)$' | sort | tr '\n' ' '; }
+brings() { LD_LIBRARY_PATH=$libdir ldd "$1" | grep -oE '(libmigbuf[a-z-]*|libjansson|libcurl)\.so' | sort -u | tr '\n' ' '; }
+all_lines() { config --static --libs "$@" | tr ' ' '\n' | grep -E '^-l' | sort -u | tr '\n' ' '; }
 
 # shellcheck disable=SC2046
-cc -Wall -Werror -o shared host.c $(config --cflags --libs) >log 2>&1 && LD_LIBRARY_PATH=$libdir works ./shared &&
-    readelf -d shared | grep -q 'NEEDED.*libmigbuf.so.0' && ! readelf -d shared | grep -q 'NEEDED.*jansson'
-result $? "pkg-config, shared: bound to libmigbuf.so.0 and nothing of its own needs"
+cc -Wall -Werror -o shared host.c $(config --cflags --libs migbuf) >log 2>&1 && LD_LIBRARY_PATH=$libdir works ./shared &&
+    [ "$(asks shared)" = "libmigbuf " ] && [ "$(brings shared)" = "libmigbuf.so " ]
+result $? "pkg-config migbuf, shared: libmigbuf.so.0 and nothing that the other libraries need"
 
-# The archive of migbuf, the system's own libraries as they are.
+# The archives of migbuf, the system's own libraries as they are.
+archives() { config --static --cflags --libs "$@" | sed -E 's/-l(migbuf[a-z-]*)/-Wl,-Bstatic -l\1 -Wl,-Bdynamic/g'; }
+[ "$(all_lines migbuf)" = "-lm -lmigbuf " ]
+result $? "pkg-config --static migbuf: -lmigbuf -lm, whatever else was built"
 # shellcheck disable=SC2046
-cc -Wall -Werror -o static host.c $(config --static --cflags --libs | sed 's/-lmigbuf/-Wl,-Bstatic -lmigbuf -Wl,-Bdynamic/') \
-    >log 2>&1 && works ./static && ! readelf -d static | grep -q 'NEEDED.*migbuf'
-result $? "pkg-config --static: the archive"
+cc -Wall -Werror -o static host.c $(archives migbuf) >log 2>&1 && works ./static && [ -z "$(asks static)$(brings static)" ]
+result $? "pkg-config --static migbuf: the archive alone"
+
+cat >qmp.c <<'C'
+#include <migbuf/qmp.h>
+#include <migbuf/report.h>
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    static const char reply[] = "{\"running\": true, \"status\": \"running\"}";
+    struct migbuf_status_report status;
+    struct migbuf_qmp *qmp;
+    uint64_t id;
+    if (migbuf_qmp_new(NULL, NULL, &qmp) || migbuf_qmp_command(qmp, "query-status", NULL, &id) ||
+        migbuf_report_status(reply, strlen(reply), &status, NULL))
+        return 1;
+    migbuf_qmp_free(qmp);
+    return status.running ? puts("running") < 0 : 1;
+}
+C
+cat >lxd.c <<'C'
+#include <migbuf/lxd.h>
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    struct migbuf_lxd *lxd;
+    uint64_t bytes;
+    if (migbuf_lxd_processed("vm1: 1.20GB", 11, &bytes) || bytes != 1200000000 ||
+        migbuf_lxd_open("/nobody/is/there", NULL, NULL, 1000, &lxd, NULL) != MIGBUF_E_SYSTEM)
+        return 1;
+    return puts("nobody") < 0;
+}
+C
+grep -vh '^int main' qmp.c lxd.c host.c | grep '^#include' >three.c # one program of all three
+sed -n '/^int main/,$p' qmp.c | sed 's/^int main/static int qmp_main/' >>three.c
+sed -n '/^int main/,$p' lxd.c | sed 's/^int main/static int lxd_main/' >>three.c
+sed -n '/^int main/,$p' host.c | sed 's/^int main/static int host_main/' >>three.c
+printf 'int main(void)\n{\n    return qmp_main() || lxd_main() || host_main();\n}\n' >>three.c
+for name in qmp lxd; do
+    case $name in
+    qmp) needs="libjansson.so libmigbuf-qmp.so libmigbuf.so " lines="-ljansson -lm -lmigbuf -lmigbuf-qmp " says=running ;;
+    lxd) needs="libcurl.so libjansson.so libmigbuf-lxd.so libmigbuf.so " lines="-lcurl -ljansson -lm -lmigbuf -lmigbuf-lxd " says=nobody ;;
+    esac
+    # shellcheck disable=SC2046
+    cc -Wall -Werror -o $name $name.c $(config --cflags --libs migbuf-$name) >log 2>&1 &&
+        [ "$(LD_LIBRARY_PATH=$libdir ./$name 2>>log)" = $says ] && asks $name | grep -q "libmigbuf-$name " &&
+        [ "$(brings $name)" = "$needs" ]
+    result $? "pkg-config migbuf-$name, shared: $needs"
+    [ "$(all_lines migbuf-$name)" = "$lines" ]
+    result $? "pkg-config --static migbuf-$name: $lines"
+    # shellcheck disable=SC2046
+    cc -Wall -Werror -o $name-static $name.c $(archives migbuf-$name) >log 2>&1 && [ "$(./$name-static 2>>log)" = $says ] &&
+        ! asks $name-static | grep migbuf >>log
+    result $? "pkg-config --static migbuf-$name: the archives"
+done
+# shellcheck disable=SC2046
+cc -Wall -Werror -o three three.c $(archives migbuf-qmp migbuf-lxd) >log 2>&1 && ./three >out 2>>log && ! asks three | grep migbuf >>log
+result $? "one program of all three archives"
 
 # shellcheck disable=SC2046
-cc -Wall -Werror -o uninstalled host.c \
-    $(PKG_CONFIG_PATH=$build/lib pkg-config --cflags --libs migbuf 2>log) >>log 2>&1 &&
-    LD_LIBRARY_PATH=$build/lib works ./uninstalled
-result $? "pkg-config, the build tree"
+cc -Wall -Werror -o uninstalled three.c \
+    $(PKG_CONFIG_PATH=$build/lib pkg-config --cflags --libs migbuf-qmp migbuf-lxd 2>log) >>log 2>&1 &&
+    LD_LIBRARY_PATH=$build/lib ./uninstalled >out 2>>log
+result $? "pkg-config, the build tree: all three"
 
 # Loaded and unloaded
 
@@ -122,25 +190,45 @@ C
 cc -Wall -o load load.c -ldl >log 2>&1 && ./load "$libdir/libmigbuf.so.0" >>log 2>&1
 result $? "dlopen and dlclose 200 times: nothing stays"
 # gcc calls STB_GNU_UNIQUE, NODELETE and a constructor what would stay or run by itself.
-! readelf -dW "$libdir/libmigbuf.so.0" | grep -E 'NODELETE|TEXTREL|RPATH|RUNPATH' >log &&
-    readelf -lW "$libdir/libmigbuf.so.0" | grep -q 'GNU_STACK.* RW '
+for name in migbuf migbuf-qmp migbuf-lxd; do
+    readelf -dW "$libdir/lib$name.so.0" | grep -E 'NODELETE|TEXTREL|RPATH|RUNPATH'
+    readelf -lW "$libdir/lib$name.so.0" | grep 'GNU_STACK' | grep -v ' RW '
+done >log
+[ ! -s log ]
 result $? "no text relocations, no run path, no executable stack"
 
 # As a subproject
 
 mkdir -p sub/subprojects
 ln -s "$source" sub/subprojects/migbuf
-cp host.c sub/
+cp host.c three.c sub/
 cat >sub/meson.build <<'M'
-project('host', 'c', default_options: ['default_library=static'])
+project('host', 'c', default_options: ['warning_level=0'])
 migbuf = dependency('migbuf', fallback: ['migbuf', 'migbuf_dep'])
-test('host', executable('host', 'host.c', dependencies: migbuf))
+executable('host', 'host.c', dependencies: migbuf)
+qmp = dependency('migbuf-qmp', fallback: ['migbuf', 'migbuf_qmp_dep'], required: get_option('beside'))
+lxd = dependency('migbuf-lxd', fallback: ['migbuf', 'migbuf_lxd_dep'], required: get_option('beside'))
+if qmp.found() != get_option('beside') or lxd.found() != get_option('beside')
+  error('found what was not built, or not what was')
+endif
+if qmp.found()
+  executable('three', 'three.c', dependencies: [qmp, lxd])
+endif
 M
-meson setup sub/build sub -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dmigbuf:qmp=disabled -Doptimization=0 \
-    --wrap-mode=forcefallback >log 2>&1 && meson compile -C sub/build >>log 2>&1 && works sub/build/host
-result $? "meson subproject"
+echo "option('beside', type: 'boolean', value: true)" >sub/meson_options.txt
+for kind in shared static; do
+    : >log
+    meson setup sub/$kind sub -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dauto_features=enabled -Doptimization=0 \
+        -Ddefault_library=$kind --wrap-mode=nofallback --force-fallback-for=migbuf,migbuf-qmp,migbuf-lxd >log 2>&1 &&
+        meson compile -C sub/$kind >>log 2>&1 && works sub/$kind/host && sub/$kind/three >out 2>>log
+    result $? "meson subproject, $kind: all three"
+done
+meson setup sub/alone sub -Dbeside=false -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dmigbuf:qmp=disabled \
+    -Dmigbuf:lxd=disabled -Doptimization=0 --wrap-mode=forcefallback >log 2>&1 && meson compile -C sub/alone >>log 2>&1 &&
+    works sub/alone/host
+result $? "meson subproject, libmigbuf alone: the others are not found"
 
-# Link-time optimisation; the core of a release, measured
+# Link-time optimisation; libmigbuf of a release, measured
 
 meson setup lto "$source" -Dtests=disabled -Dexamples=disabled -Dauto_features=disabled -Doptimization=2 -Db_lto=true \
     -Ddefault_library=both -Dwerror=true >log 2>&1 && meson compile -C lto >>log 2>&1 &&
@@ -148,15 +236,13 @@ meson setup lto "$source" -Dtests=disabled -Dexamples=disabled -Dauto_features=d
     cc -O2 -Wall -Werror -I"$source/include" -o host-so host.c lto/lib/libmigbuf.so -lm >>log 2>&1 &&
     LD_LIBRARY_PATH=lto/lib works ./host-so
 result $? "link-time optimisation, shared and static"
-report_size() { # LIBRARY WHAT
-    { size -A "$1" | awk '$1 == ".text" || $1 == ".rodata" { print $2 }' && size -B "$1" | awk 'NR == 2 { print $1 }'; } 2>/dev/null |
-        awk -v what="$2" '{ n[NR] = $1 } END { if (NR == 3) printf "# %s: %.1f KiB of code and constants, %.1f KiB of text as size(1) " \
-            "counts it, with unwind and symbol tables\n", what, (n[1] + n[2]) / 1024, n[3] / 1024 }'
-}
-report_size lto/lib/libmigbuf.so "the core as distributions build it (-O2; aim: 100 KiB)"
-report_size "$(readlink -f "$libdir/libmigbuf.so")" "this build, all rooms"
+meson setup release "$source" -Dtests=disabled -Dexamples=disabled -Dauto_features=disabled -Dbuildtype=release \
+    -Doptimization=2 >log 2>&1 && meson compile -C release >>log 2>&1 && size -A release/lib/libmigbuf.so >>log 2>&1
+code=$(size -A release/lib/libmigbuf.so 2>/dev/null | awk '$1 == ".text" { print $2 }')
+[ "${code:-999999}" -le $((100 * 1024)) ]
+result $? "libmigbuf is at most 100 KiB of code (-O2): ${code:-?} bytes"
 
-# musl: the core rooms. Its compiler knows no kernel headers; a distribution made of musl ships them. Its ioctl takes an int.
+# musl: libmigbuf. Its compiler knows no kernel headers; a distribution made of musl ships them. Its ioctl takes an int.
 
 mkdir -p kernel
 for d in linux asm-generic; do ln -s "/usr/include/$d" kernel/; done

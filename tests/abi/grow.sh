@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# grow.sh SOURCE: structs with a size field grow without harm. Builds the library of today and one of tomorrow, in which
+# grow.sh SOURCE: structs with a size field grow without harm. Builds the libraries of today and those of tomorrow, in which
 # each of them has one more field, and runs a host compiled with either against either. TAP.
 set -u
 source=$(cd "$1" && pwd)
@@ -16,23 +16,10 @@ sized() {
     awk '/^struct migbuf_[a-z_]+ \{/ { name = $2; next } name != "" { if ($0 ~ /^ *uint64_t size;/) print name; name = "" }' "$@"
 }
 
-mkdir "$work/today" "$work/tomorrow"
-for d in today tomorrow; do cp -r "$source/lib" "$source/include" "$work/$d/"; done
-core=$(sed -n '/^sources = files(/,/^)/p' "$source/lib/meson.build" | grep -oE "'[a-z_]+\.c'" | tr -d "'")
-qmp=$(sed -n '/^if with_qmp/,/^endif/p' "$source/lib/meson.build" | grep -oE "'[a-z_]+\.c'" | tr -d "'")
-flags="-std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -O0 -Wall -Werror"
-with='' libs='-lm'
-if pkg-config --exists jansson; then
-    core="$core $qmp" with=-DWITH_QMP libs="$(pkg-config --libs jansson) -lm"
-else
-    echo "# without jansson: the core only"
-fi
-if [ -n "$with" ] && pkg-config --exists libcurl; then
-    core="$core $(sed -n '/^if with_lxd/,/^endif/p' "$source/lib/meson.build" | grep -oE "'[a-z_]+\.c'" | tr -d "'")"
-    with="$with -DWITH_LXD" libs="$libs $(pkg-config --libs libcurl)"
-else
-    echo "# without libcurl: not the room lxd"
-fi
+for d in today tomorrow; do
+    mkdir "$work/$d"
+    cp -r "$source"/{include,lib,meson.build,meson_options.txt,migbuf.pc.in} "$work/$d/"
+done
 
 structs=$(sized "$source"/include/migbuf/*.h)
 for s in $structs; do
@@ -44,17 +31,19 @@ result $? "every struct that may grow is tried: $(echo $structs | wc -w) of them
 for s in $structs; do
     sed -i "/^struct $s {/,/^};/s/^};/    uint64_t tomorrow;\n};/" "$work"/tomorrow/include/migbuf/*.h
 done
-# shellcheck disable=SC2086
+# shellcheck disable=SC2046
 for d in today tomorrow; do
-    (cd "$work/$d/lib" && printf '%s\n' $core | xargs -P 2 -I{} cc $flags -I../include -c {} &&
-        cc -shared -Wl,--version-script=migbuf.map -Wl,-soname,libmigbuf.so.0 -o libmigbuf.so.0 ./*.o $libs) 2>&1 |
-        sed 's/^/# /'
-    cc -std=c11 -D_GNU_SOURCE -Wall -Werror $with $([ $d = today ] || echo -DTOMORROW) -I"$work/$d/include" \
-        -o "$work/caller-$d" "$source/tests/abi/caller.c" "$work/$d/lib/libmigbuf.so.0" $libs 2>&1 | sed 's/^/# /'
+    {
+        meson setup "$work/$d/build" "$work/$d" -Dtests=disabled -Dexamples=disabled -Doptimization=0 -Dwerror=true \
+            -Dauto_features=enabled -Ddefault_library=shared >"$work/log" && meson compile -C "$work/$d/build" >>"$work/log" &&
+            cc -std=c11 -D_GNU_SOURCE -Wall -Werror $([ $d = today ] || echo -DTOMORROW) -o "$work/caller-$d" \
+                "$source/tests/abi/caller.c" \
+                $(PKG_CONFIG_PATH=$work/$d/build/lib pkg-config --cflags --libs migbuf-qmp migbuf-lxd) || cat "$work/log"
+    } 2>&1 | sed 's/^/# /'
 done
 
 run() { # CALLER LIBRARY
-    LD_LIBRARY_PATH=$work/$2/lib "$work/caller-$1" "library-of-$2" >"$work/$1-$2" 2>&1
+    LD_LIBRARY_PATH=$work/$2/build/lib "$work/caller-$1" "library-of-$2" >"$work/$1-$2" 2>&1
     local status=$?
     [ $status = 0 ] && cmp -s "$work/$1-$2" "$work/today-today"
     status=$((status | $?))

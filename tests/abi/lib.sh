@@ -1,5 +1,19 @@
 # Sourced by the scripts of this folder: what the interface of a built migbuf is, read three ways.
 
+# Headers of folder $1 that say they are of library $2.
+headers_of() { (cd "$1" && grep -lE "^ \* Link with -l$2\.( |$)" ./*.h | sed 's|^\./||'); }
+
+# Functions of those headers, the arguments after folder $1, that are experimental: their header says so, or they do.
+experimental() {
+    local dir=$1
+    shift
+    (cd "$dir" && awk '/^\/\*\*/ { own = 0 } /^ \* Link with .* Experimental \(/ { all = FILENAME } /^ \* Experimental \(/ { own = 1 }
+        /^MIGBUF_API / && (own || all == FILENAME) { sub(/\(.*/, ""); sub(/.*[ *]/, ""); print }' "$@") | sort -u
+}
+
+# Libraries that shared library $1 asks for, without their versions.
+needed() { readelf -dW "$1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\.so.*\]$/\1/p' | sort; }
+
 # Functions that the headers of folder $1 export (MIGBUF_API), of the rooms that the files after it name.
 declared() {
     local dir=$1

@@ -196,8 +196,8 @@ func ExampleThrottleRate() {
 	// Output: 51.357416
 }
 
-func ExampleLinkProcessed() {
-	bytes, err := migbuf.LinkProcessed("1.2GB (110MB/s)")
+func ExampleLXDProcessed() {
+	bytes, err := migbuf.LXDProcessed("1.2GB (110MB/s)")
 	fmt.Println(bytes, err)
 	// Output: 1200000000 <nil>
 }

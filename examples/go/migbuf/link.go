@@ -77,16 +77,6 @@ func (f *LinkFlow) Update(now time.Duration, bytes uint64) (bytesPerS float64, o
 	return float64(rate), rc == 1, failed("link_flow_update", rc)
 }
 
-// LinkProcessed reads a counter of bytes as LXD and Incus write it in an operation's metadata, with a description before it or
-// without one: "vm1: 1.20GB (110.00MB/s)". Errors: ErrProtocol for a text without a counter ("vm1: 45% (…)"), ErrRange beyond
-// 2^62.
-func LinkProcessed(text string) (uint64, error) {
-	var bytes C.uint64_t
-	t := []byte(text + "\x00")
-	rc := C.migbuf_link_processed((*C.char)(at(t)), C.size_t(len(text)), &bytes)
-	return uint64(bytes), failed("link_processed", rc)
-}
-
 // TCP is what the kernel knows about a connection.
 type TCP struct {
 	AckedBytes        uint64 // a counter for LinkFlow.Update

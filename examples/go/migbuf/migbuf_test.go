@@ -700,11 +700,6 @@ func TestLinkAndSizes(t *testing.T) {
 		t.Error("no rate")
 	}
 	f.Reset()
-	processed, err := LinkProcessed("vm1: 1.2GB (110MB/s)")
-	near(t, "processed", float64(processed), err, 1.2e9)
-	if _, err := LinkProcessed("vm1: 45% (110MB/s)"); !errors.Is(err, ErrProtocol) {
-		t.Error(err)
-	}
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -796,6 +791,50 @@ func TestBins(t *testing.T) {
 }
 
 // The worked examples of the header, and those where a name is just not hashed and just is.
+// The same texts as those of the library's own test.
+func TestLXDProcessed(t *testing.T) {
+	for _, k := range []struct {
+		text  string
+		code  Code
+		bytes uint64
+	}{
+		{"1234", 0, 1234},
+		{"0", 0, 0},
+		{"1.2GB (110MB/s)", 0, 1200000000},
+		{"110.5MiB", 0, 115867648},
+		{"vm1: 1.20GB (110.00MB/s)", 0, 1200000000},
+		{"vm1: 7B", 0, 7},
+		{"a: b (c): 1.00kB (0B/s)", 0, 1000},
+		{"vm1: 45% (110.00MB/s)", ErrProtocol, 0},
+		{"vm1: 110.00MB/s", ErrProtocol, 0},
+		{"Live migration: 3.00MB remaining (110.00MB/s)", ErrProtocol, 0},
+		{"3.00MB remaining", ErrProtocol, 0},
+		{"3.00MB ", ErrProtocol, 0},
+		{"vm1: ", ErrProtocol, 0},
+		{"vm1:7B", ErrProtocol, 0},
+		{"1.1kB", 0, 1100},
+		{"1.1KB", 0, 1100},
+		{"7B", 0, 7},
+		{"4611686018427387904", 0, 1 << 62},
+		{"", ErrProtocol, 0},
+		{".", ErrProtocol, 0},
+		{"GB", ErrProtocol, 0},
+		{"-1", ErrProtocol, 0},
+		{"1.2.3", ErrProtocol, 0},
+		{"1Gi", ErrProtocol, 0},
+		{"1XB", ErrProtocol, 0},
+		{"5EB", ErrRange, 0},
+		{"1e9", ErrProtocol, 0},
+		{": 7", 0, 7},
+		{strings.Repeat("9", 400), ErrRange, 0},
+	} {
+		bytes, err := LXDProcessed(k.text)
+		if bytes != k.bytes || (k.code == 0) != (err == nil) || (err != nil && !errors.Is(err, k.code)) {
+			t.Errorf("%q: %d, %v", k.text, bytes, err)
+		}
+	}
+}
+
 func TestDeviceNames(t *testing.T) {
 	for _, k := range []struct{ device, lxd, incus string }{
 		{"root", "lxd_root", "incus_root"},
