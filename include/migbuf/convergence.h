@@ -60,7 +60,7 @@
  * Pure: no memory, no clock. Any thread. Source of the model: ours, after the writable working set of Clark and others
  * (NSDI 2005). It was compared with recorded migrations of QEMU 7.2 and 10.0.
  *
- * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
+ * Link with -lmigbuf-ram. Experimental (MIGBUF_RAM_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

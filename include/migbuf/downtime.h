@@ -25,7 +25,7 @@
  *
  * Pure: no memory, no clock. Any thread.
  *
- * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
+ * Link with -lmigbuf-ram. Experimental (MIGBUF_RAM_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/convergence.h"
 

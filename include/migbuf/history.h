@@ -33,7 +33,7 @@
  *
  * Allocates nothing, keeps nothing. Any thread.
  *
- * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
+ * Link with -lmigbuf-ram. Experimental (MIGBUF_RAM_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/error.h"
 

@@ -12,11 +12,12 @@
  *     throttle, priority, placement, bins: the paper's; stable
  *     forecast, growth, planner: experimental, they may change with any release (MIGBUF_EXPERIMENTAL_0)
  *
- * Two libraries stand beside it, and their headers are included by name. A host's own monitor or REST client does as well.
+ * Three libraries stand beside it, and their headers are included by name. A host's own monitor or REST client does as well.
  *
+ *   libmigbuf-ram
+ *     convergence, downtime, history, ram: the memory phase; experimental (MIGBUF_RAM_EXPERIMENTAL_0)
  *   libmigbuf-qmp
  *     qmp, qmp_socket, report: QMP and what QEMU's replies say
- *     convergence, downtime, history, ram: the memory phase; experimental (MIGBUF_QMP_EXPERIMENTAL_0)
  *   libmigbuf-lxd
  *     lxd: REST of LXD and Incus
  *

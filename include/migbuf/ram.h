@@ -80,7 +80,7 @@
  * Strings given are copied; those returned live until the next call on the handle. A NULL handle gives MIGBUF_E_INVALID.
  * One thread at a time per handle.
  *
- * Link with -lmigbuf-qmp. Experimental (MIGBUF_QMP_EXPERIMENTAL_0): it may change with any release.
+ * Link with -lmigbuf-ram. Experimental (MIGBUF_RAM_EXPERIMENTAL_0): it may change with any release.
  */
 #include "migbuf/convergence.h"
 #include "migbuf/history.h"

@@ -25,8 +25,8 @@ missing() {
 # What a library may need beside the C library, its mathematics and its loader.
 may_need() {
     case $1 in
-    migbuf) ;;
-    migbuf-qmp) printf '%s\n' libjansson libmigbuf ;;
+    migbuf | migbuf-ram) ;;
+    migbuf-qmp) printf '%s\n' libjansson libmigbuf libmigbuf-ram ;;
     migbuf-lxd) printf '%s\n' libcurl libjansson libmigbuf ;;
     *) echo "nothing: it is not known" ;;
     esac
@@ -57,7 +57,7 @@ check_library() {
 
     # shellcheck disable=SC2086
     experimental "$include" $headers >"$work/experimental"
-    sed -nE 's/@MIGBUF_(QMP_)?EXPERIMENTAL_0$//p' "$work/versioned" >"$work/marked"
+    sed -nE 's/@MIGBUF_([A-Z]+_)?EXPERIMENTAL_0$//p' "$work/versioned" >"$work/marked"
     bad=0
     missing "$work/experimental" "$work/marked" "experimental by its header, not by its version" || bad=1
     missing "$work/marked" "$work/experimental" "experimental by its version, not by its header" || bad=1

@@ -109,14 +109,29 @@ int main(void)
     return puts("nobody") < 0;
 }
 C
-grep -vh '^int main' qmp.c lxd.c host.c | grep '^#include' >three.c # one program of all three
-sed -n '/^int main/,$p' qmp.c | sed 's/^int main/static int qmp_main/' >>three.c
-sed -n '/^int main/,$p' lxd.c | sed 's/^int main/static int lxd_main/' >>three.c
-sed -n '/^int main/,$p' host.c | sed 's/^int main/static int host_main/' >>three.c
-printf 'int main(void)\n{\n    return qmp_main() || lxd_main() || host_main();\n}\n' >>three.c
-for name in qmp lxd; do
+cat >ram.c <<'C'
+#include <migbuf/ram.h>
+#include <stdio.h>
+int main(void)
+{
+    struct migbuf_agreement agreed;
+    struct migbuf_ram *ram;
+    if (migbuf_agreement_init(&agreed, sizeof agreed) || migbuf_ram_new(&agreed, NULL, NULL, &ram))
+        return 1;
+    migbuf_ram_free(ram);
+    return puts(migbuf_ram_state_text(MIGBUF_RAM_STATE_SWITCH)) < 0;
+}
+C
+grep -vh '^int main' ram.c qmp.c lxd.c host.c | grep '^#include' >four.c # one program of all
+sed -n '/^int main/,$p' ram.c | sed 's/^int main/static int ram_main/' >>four.c
+sed -n '/^int main/,$p' qmp.c | sed 's/^int main/static int qmp_main/' >>four.c
+sed -n '/^int main/,$p' lxd.c | sed 's/^int main/static int lxd_main/' >>four.c
+sed -n '/^int main/,$p' host.c | sed 's/^int main/static int host_main/' >>four.c
+printf 'int main(void)\n{\n    return ram_main() || qmp_main() || lxd_main() || host_main();\n}\n' >>four.c
+for name in ram qmp lxd; do
     case $name in
-    qmp) needs="libjansson.so libmigbuf-qmp.so libmigbuf.so " lines="-ljansson -lm -lmigbuf -lmigbuf-qmp " says=running ;;
+    ram) needs="libmigbuf-ram.so " lines="-lm -lmigbuf-ram " says=switch ;;
+    qmp) needs="libjansson.so libmigbuf-qmp.so libmigbuf-ram.so libmigbuf.so " lines="-ljansson -lm -lmigbuf -lmigbuf-qmp -lmigbuf-ram " says=running ;;
     lxd) needs="libcurl.so libjansson.so libmigbuf-lxd.so libmigbuf.so " lines="-lcurl -ljansson -lm -lmigbuf -lmigbuf-lxd " says=nobody ;;
     esac
     # shellcheck disable=SC2046
@@ -132,14 +147,14 @@ for name in qmp lxd; do
     result $? "pkg-config --static migbuf-$name: the archives"
 done
 # shellcheck disable=SC2046
-cc -Wall -Werror -o three three.c $(archives migbuf-qmp migbuf-lxd) >log 2>&1 && ./three >out 2>>log && ! asks three | grep migbuf >>log
-result $? "one program of all three archives"
+cc -Wall -Werror -o four four.c $(archives migbuf-qmp migbuf-lxd) >log 2>&1 && ./four >out 2>>log && ! asks four | grep migbuf >>log
+result $? "one program of all archives"
 
 # shellcheck disable=SC2046
-cc -Wall -Werror -o uninstalled three.c \
+cc -Wall -Werror -o uninstalled four.c \
     $(PKG_CONFIG_PATH=$build/lib pkg-config --cflags --libs migbuf-qmp migbuf-lxd 2>log) >>log 2>&1 &&
     LD_LIBRARY_PATH=$build/lib ./uninstalled >out 2>>log
-result $? "pkg-config, the build tree: all three"
+result $? "pkg-config, the build tree: all of them"
 
 # Loaded and unloaded
 
@@ -190,7 +205,7 @@ C
 cc -Wall -o load load.c -ldl >log 2>&1 && ./load "$libdir/libmigbuf.so.0" >>log 2>&1
 result $? "dlopen and dlclose 200 times: nothing stays"
 # gcc calls STB_GNU_UNIQUE, NODELETE and a constructor what would stay or run by itself.
-for name in migbuf migbuf-qmp migbuf-lxd; do
+for name in migbuf migbuf-ram migbuf-qmp migbuf-lxd; do
     readelf -dW "$libdir/lib$name.so.0" | grep -E 'NODELETE|TEXTREL|RPATH|RUNPATH'
     readelf -lW "$libdir/lib$name.so.0" | grep 'GNU_STACK' | grep -v ' RW '
 done >log
@@ -201,27 +216,28 @@ result $? "no text relocations, no run path, no executable stack"
 
 mkdir -p sub/subprojects
 ln -s "$source" sub/subprojects/migbuf
-cp host.c three.c sub/
+cp host.c four.c sub/
 cat >sub/meson.build <<'M'
 project('host', 'c', default_options: ['warning_level=0'])
 migbuf = dependency('migbuf', fallback: ['migbuf', 'migbuf_dep'])
 executable('host', 'host.c', dependencies: migbuf)
 qmp = dependency('migbuf-qmp', fallback: ['migbuf', 'migbuf_qmp_dep'], required: get_option('beside'))
+ram = dependency('migbuf-ram', fallback: ['migbuf', 'migbuf_ram_dep'])
 lxd = dependency('migbuf-lxd', fallback: ['migbuf', 'migbuf_lxd_dep'], required: get_option('beside'))
 if qmp.found() != get_option('beside') or lxd.found() != get_option('beside')
   error('found what was not built, or not what was')
 endif
 if qmp.found()
-  executable('three', 'three.c', dependencies: [qmp, lxd])
+  executable('four', 'four.c', dependencies: [ram, qmp, lxd])
 endif
 M
 echo "option('beside', type: 'boolean', value: true)" >sub/meson_options.txt
 for kind in shared static; do
     : >log
     meson setup sub/$kind sub -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dauto_features=enabled -Doptimization=0 \
-        -Ddefault_library=$kind --wrap-mode=nofallback --force-fallback-for=migbuf,migbuf-qmp,migbuf-lxd >log 2>&1 &&
-        meson compile -C sub/$kind >>log 2>&1 && works sub/$kind/host && sub/$kind/three >out 2>>log
-    result $? "meson subproject, $kind: all three"
+        -Ddefault_library=$kind --wrap-mode=nofallback --force-fallback-for=migbuf,migbuf-ram,migbuf-qmp,migbuf-lxd >log 2>&1 &&
+        meson compile -C sub/$kind >>log 2>&1 && works sub/$kind/host && sub/$kind/four >out 2>>log
+    result $? "meson subproject, $kind: all of them"
 done
 meson setup sub/alone sub -Dbeside=false -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dmigbuf:qmp=disabled \
     -Dmigbuf:lxd=disabled -Doptimization=0 --wrap-mode=forcefallback >log 2>&1 && meson compile -C sub/alone >>log 2>&1 &&

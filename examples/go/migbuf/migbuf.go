@@ -63,7 +63,7 @@
 // sources are in the C headers beside the library.
 package migbuf
 
-// #cgo pkg-config: migbuf
+// #cgo pkg-config: migbuf migbuf-ram
 // #include <stdlib.h>
 // #include <time.h>
 // #include <migbuf/migbuf.h>
