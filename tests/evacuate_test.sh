@@ -11,7 +11,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 n=0
 here="--work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
-small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB $here"
+small="--policy paper --admission off --disk 16MiB --buffer 64MiB --link 24MB $here"
 
 report() { # RESULT TEXT: 0 is good; what the program said follows a failure
     n=$((n + 1))
@@ -272,7 +272,7 @@ run 0 $small --link 12MB --links 2 --trace "$dir/trace" && whole && "$evacuate" 
     carried 0 33554432 && carried 1 16777216
 report $? "over two links each VM has its own, and each link is measured by itself"
 
-run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value overflows)" -gt 0 ] &&
+run 1 --policy none --admission off --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value overflows)" -gt 0 ] &&
     [ "$(value writes_lost)" = 0 ] && [ "$(value moved)" = 3 ]
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
 
@@ -358,7 +358,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"
 
-    "$evacuate" --policy none --volume "$quota/omega" $here >"$dir/said" 2>&1
+    "$evacuate" --policy none --admission off --volume "$quota/omega" $here >"$dir/said" 2>&1
     [ $? = 2 ] && grep -q "bounded by a quota" "$dir/said"
     report $? "a quota without a throttle is refused"
 
@@ -400,7 +400,7 @@ wait $pid
 report $? "a merge is completed under a guest that stands: $(value buffer_peak_bytes) bytes at most in the buffer"
 
 # Too large for the buffer, so that guests are paused. On the way back they run before their descriptors go: QEMU would keep them.
-begin --policy paper --disk 48MiB --buffer 32MiB --link 6MB --work-dir "$dir" --json="$dir/summary"
+begin --policy paper --admission off --disk 48MiB --buffer 32MiB --link 6MB --work-dir "$dir" --json="$dir/summary"
 said ", paused"
 kill -INT $pid
 wait $pid

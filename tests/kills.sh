@@ -153,6 +153,7 @@ def evacuation(number, parent):
     disk = "12MiB" if "--disks" in variant else "24MiB"
     load = ["--state", directory, "--keep-dir", "--disk", disk, "--buffer", "40MiB", "--link", "24MB", "--tick", "500",
             "--seed", str(chance.randrange(1, 10000)), "--json=" + summary]
+    load += chance.choice(["--policy paper --admission off", "--admission off", ""]).split() # else one after the other
     load += variant.split() + (["--qemu", qemu] if qemu else [])
     interrupt = chance.uniform(2.5, 4.5) if kind == "way back" else 0.0
     if kind == "any time":

@@ -44,7 +44,8 @@ static int make_loads(struct run *r)
 static int make_record(struct run *r)
 {
     const char *names[OPTIONS_VMS_MAX];
-    char policy[40];
+    static const char *const turns[] = { "all at once", "shortest first", "first come first" };
+    char policy[40], way[64];
     struct record_setup setup = {
         .omega_bytes = r->omega_bytes,
         .link_bytes_per_s = r->options->link_bytes_per_s * r->options->links,
@@ -52,9 +53,11 @@ static int make_record(struct run *r)
         .vm_count = r->vms,
         .tick_ms = r->options->tick_ms,
         .names = names,
-        .policy = options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy),
+        .policy = way,
     };
 
+    options_policy_text(r->policy, r->options->fixed_bytes_per_s, policy);
+    snprintf(way, sizeof way, "%s, %s", policy, turns[r->admission]);
     for (uint32_t i = 0; i < r->vms; i++)
         names[i] = r->load[i].name;
     r->record = record_new(&setup);
@@ -102,7 +105,7 @@ static int make_site(struct run *r, const char *kernel)
     if (make_record(r) || control_new(&r->control, r->policy, o->fixed_bytes_per_s, r->omega_bytes, o->tick_ms, r->vms,
                                       r->site.link, r->site.links, r->error))
         return -1;
-    control_admit(&r->control, o->admission);
+    control_admit(&r->control, r->admission);
     r->control.recorded = r->site.recorded;
     r->control.fails_when_full = r->volume.fails;
     r->site.record = r->record;
@@ -140,6 +143,7 @@ static void run_init(struct run *r, const struct options *options, enum policy p
     *r = (struct run){ .options = options,
                        .state = state,
                        .policy = policy,
+                       .admission = options->admission,
                        .picture = picture,
                        .signals = signals,
                        .vms = options->vms,
@@ -154,6 +158,8 @@ int run_begin(struct run *r, const struct options *options, enum policy policy, 
 
     run_init(r, options, policy, directory, picture, signals, state, now);
     r->contrast = contrast;
+    if (contrast)
+        r->admission = 0;
     r->begun_ns = now;
     extension_run(r);
     if (make_loads(r))

@@ -14,7 +14,8 @@ struct run {
     const struct options *options;
     struct state *state; /* NULL: nothing is kept for a program after this one */
     enum policy policy;
-    bool contrast; /* ends a second after the first overflow */
+    int32_t admission;
+    bool contrast; /* ends a second after the first overflow; nobody waits for a turn */
     char directory[256];
     struct volume volume;
     struct control control;

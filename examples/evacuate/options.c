@@ -260,11 +260,11 @@ static void help(FILE *out)
             "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
             "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
             "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-            "  --policy P       paper; planner (grows into the time when files are deleted); none (no throttle).\n"
-            "                   Without this option the load first runs with none, for the contrast, then with\n"
-            "                   paper\n"
-            "  --admission A    off: all start at once; sjf: one after the other as a link gets idle, smallest\n"
-            "                   disks first; fifo: in order (off)\n"
+            "  --policy P       planner (grows into the time when files are deleted); paper; none (no throttle).\n"
+            "                   Without this option the load first runs with none and all start at once, for the\n"
+            "                   contrast, then with planner\n"
+            "  --admission A    sjf: one after the other as a link gets idle, smallest disks first; fifo: in\n"
+            "                   order; off: all start at once (sjf)\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
             "  --json [FILE]    the summary as one JSON object, on standard output without FILE\n"
@@ -274,7 +274,7 @@ static void help(FILE *out)
             "                   limits; the same command, or just --state DIR, comes back to them and finishes\n"
             "                   the run. Other options of a run cannot change then, those of its reports can. A\n"
             "                   run that is over stays in DIR as its summary, and is told again, not begun again.\n"
-            "                   Implies --policy paper\n"
+            "                   There is no contrast then\n"
             "  --end DIR        ends the QEMUs of a run that was killed; removes what is left in DIR of any run\n"
             "  --keep-dir       leaves the disks and QEMU's messages there\n"
             "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one\n"
@@ -298,7 +298,8 @@ int options_read(struct options *o, int argc, char *const argv[], char error[FAI
     int rc;
 
     list_options(all);
-    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PAPER };
+    *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PLANNER,
+                            .admission = MIGBUF_ADMISSION_SHORTEST };
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;

@@ -63,13 +63,13 @@ struct record_setup {
     uint32_t vm_count; /* at least 1 */
     uint32_t tick_ms;
     const char *const *names; /* vm_count of them, or NULL: vm0, vm1, … */
-    const char *policy;       /* "paper", "literal", "none"; NULL: nothing is said */
+    const char *policy;       /* "planner, shortest first"; NULL: nothing is said */
 };
 
 struct record {
     uint64_t omega_bytes, link_bytes_per_s, seed;
     uint32_t vm_count, tick_ms;
-    char policy[RECORD_NAME_SIZE];
+    char policy[64];
     char (*names)[RECORD_NAME_SIZE];
     struct frame *frames;
     size_t frame_count, frame_room;

@@ -238,7 +238,7 @@ static json_t *run_object(const struct run *r)
 
     for (uint32_t i = 0; i < r->vms; i++)
         json_array_append_new(array, vm_object(r, i));
-    json_object_set_new(o, "admission", json_string(options_admission_text(r->options->admission)));
+    json_object_set_new(o, "admission", json_string(options_admission_text(r->admission)));
     json_object_set_new(o, "vm", array);
     extension_summary(r, NULL, o);
     json_object_set_new(o, "warnings", warnings(r));
@@ -374,10 +374,10 @@ void summary_throttle(const struct run *r, FILE *out)
 
     if (policy_throttles(r->policy))
         fprintf(out,
-                "Held: up to %s kept free for drains, %s at most came through one; %llu pauses; slowest lower limit "
-                "in force after %llu ms\n",
+                "Held: up to %s kept free for drains, %s at most came through one; %llu pauses; no write took longer "
+                "than %.1f s; slowest lower limit in force after %llu ms\n",
                 human_bytes(largest_reserve(r), reserve), human_bytes(t.leak_bytes, leak), (unsigned long long)t.pauses,
-                (unsigned long long)(t.slowest_ns / 1000000));
+                (double)t.longest_stall_ms / 1000, (unsigned long long)(t.slowest_ns / 1000000));
 }
 
 bool summary_blocked(const struct run *r)

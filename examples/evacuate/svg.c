@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define WIDTH 830 /* of a README on GitHub: one unit is one pixel there */
-#define LEFT 108
+#define LEFT 132
 #define RIGHT 806
 #define PALETTE 16
 
@@ -221,7 +221,7 @@ static uint64_t time_step(uint64_t duration_ms)
 
     while (i + 1 < sizeof steps / sizeof *steps && duration_ms / steps[i] > 10)
         i++;
-    return duration_ms / steps[i] > 10 ? duration_ms / 8 : steps[i]; /* many days: longer words */
+    return duration_ms / steps[i] > 10 ? duration_ms / 7 : steps[i]; /* many days: longer words */
 }
 
 static void time_label(uint64_t t_ms, uint64_t step, char text[HUMAN_SIZE])
@@ -676,10 +676,10 @@ static void band_label(FILE *out, const struct record *record, uint32_t vm, doub
     put_attribute(out, "x", 23);
     put_attribute(out, "y", y + height / 2 + 3.5);
     fprintf(out, ">%c</text></g>\n", vm_letter(vm));
-    /* 11 letters fit; cut whole UTF-8 characters. */
+    /* 15 letters fit; cut whole UTF-8 characters. */
     snprintf(text, sizeof text, "%s", record->names[vm]);
-    if (strlen(text) > 11) {
-        size_t cut = 10;
+    if (strlen(text) > 15) {
+        size_t cut = 14;
 
         while (cut && ((unsigned char)text[cut] & 0xc0) == 0x80)
             cut--;
@@ -1088,7 +1088,7 @@ static void contrast_panel(FILE *out, const struct plot *p, const struct record 
                  human_time((int64_t)failure->t_ms, when), result);
     else
         snprintf(text, sizeof text, "%s", result);
-    panel_title(out, p, "The same guests without throttle", failure ? INK_ALARM : INK_SOFT, text);
+    panel_title(out, p, "The same guests at once, without throttle", failure ? INK_ALARM : INK_SOFT, text);
     stack_panel(out, p, &c);
     for (double last = -16; failure;) {
         double x = plot_x(p, (double)failure->t_ms);
@@ -1127,7 +1127,8 @@ static int timeline(const struct record *record, const struct record *other, FIL
     }
     p.height = 220;
     outcome(record, text, sizeof text);
-    snprintf(text + strlen(text), sizeof text - strlen(text), "; peak %.0f %% of Ω", used_percent(record));
+    snprintf(text + strlen(text), sizeof text - strlen(text), "; peak %.0f %% of Ω; grey: kept free for drains",
+             used_percent(record));
     panel_title(out, &p, "Overlays in Ω", INK_SOFT, text);
     stack_panel(out, &p, &c);
     peak_mark(out, &p, record);
@@ -1140,7 +1141,7 @@ static int timeline(const struct record *record, const struct record *other, FIL
     p.height = 130;
     limit_range(record, &p);
     panel_title(out, &p, "Growth limit of each guest", INK_SOFT,
-                "file bytes per second, logarithmic; none while it is paused");
+                "file bytes per second, logarithmic; none while a guest is paused");
     limit_panel(out, &p, &c);
     p.y += p.height + 4;
     p.height = pause_height;
@@ -1284,6 +1285,9 @@ static void curve_key(FILE *out, double x, double y)
     }
     line(out, "u", "stroke=\"#0072b2\" stroke-width=\"2\" stroke-dasharray=\"6 4\"", x, y - 4, x + 22, y - 4);
     label(out, INK_TEXT, "start", 12, x + 30, y, "U/N, its share of the link");
+    y += 19;
+    line(out, "", "stroke=\"#d55e00\" stroke-opacity=\".22\" stroke-width=\"9\"", x, y - 4, x + 22, y - 4);
+    label(out, INK_TEXT, "start", 12, x + 30, y, "priority 1 gets the lower of both");
 }
 
 static void share_line(FILE *out, const struct plot *p)
