@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The whole loop of migbuf on one page: one running QEMU, one disk, one buffer. Puts an overlay on top of a guest's disk, holds
- * its growth for some seconds as a migration would, then commits it and gives everything back.
- *
- *   loop MONITOR NODE DIRECTORY SECONDS     e.g. loop /run/vm1.qmp root /var/lib/omega 10
- * MONITOR is a QMP socket, NODE the name of the disk's node, DIRECTORY the shared volume Ω. Status 0: all is as it was before.
+ * The loop of migbuf on one page, for one running QEMU with one disk: an overlay on top of it is held for some seconds, as in a
+ * migration, then merged, and everything is given back. Status 0: all is as it was before.
+ *   loop MONITOR NODE DIRECTORY SECONDS [REQUEST DEPTH]     e.g. loop /run/vm1.qmp root /var/lib/omega 10 4096 4
+ * A QMP socket, the name of the disk's node, the shared volume Ω. REQUEST and DEPTH: the guest's largest write in bytes, and how
+ * many of them are in flight at most; left out, they count at their worst.
  */
 #include <migbuf/migbuf.h>
 #include <migbuf/qmp_socket.h>
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CALL_MS = 5000, ID = 1 /* of the one migration in this buffer */ };
+enum { CALL_MS = 60000 /* where 0 is said */, LAG_MS = 2000 /* for a decision to land, or be unknown */, ID = 1 /* anything */ };
 static struct migbuf_qmp_socket *monitor;
 static struct migbuf_qmp_message answer;
 static struct migbuf_error error;
@@ -27,28 +27,26 @@ static struct migbuf_disk *disk;
 static uint64_t now_ms(void)
 {
     struct timespec t;
-
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static int call(const char *name, const char *arguments)
+static int call(const char *name, const char *arguments, uint64_t until_ms)
 {
-    int rc = migbuf_qmp_socket_call(monitor, name, arguments, CALL_MS, &answer, &error);
-
+    uint64_t now = now_ms(), left = !until_ms ? CALL_MS : until_ms > now ? until_ms - now : 1;
+    int rc = migbuf_qmp_socket_call(monitor, name, arguments, (uint32_t)left, &answer, &error);
     if (rc)
-        fprintf(stderr, "%s: %s%s%s\n", name, migbuf_strerror(rc), error.text ? ": " : "", error.text ? error.text : "");
+        fprintf(stderr, "%s: %s\n", name, rc == MIGBUF_E_PEER ? answer.text : migbuf_strerror(rc));
     return rc;
 }
 
 /* The disk machine says what QEMU has to be asked or told next. Done, refused or unknown: it is told what came back. */
-static int pump(void)
+static int pump(uint64_t until_ms)
 {
     struct migbuf_disk_command c;
 
     while (migbuf_disk_next(disk, &c) == 1) {
-        int rc = call(c.name, c.arguments);
-
+        int rc = call(c.name, c.arguments, until_ms);
         migbuf_report_to_disk(disk, c.kind, rc, answer.text, answer.text_bytes, &error);
     }
     return migbuf_disk_outcome(disk);
@@ -58,93 +56,95 @@ static int pump(void)
 static int tick(void)
 {
     struct migbuf_decision d;
-    int outcome;
+    int outcome = 0, more = 1;
 
-    if (migbuf_buffer_tick(buffer, now_ms(), &d, 1) < 0 || migbuf_disk_apply(disk, &d) < 0)
-        return -1;
-    outcome = pump();
-    migbuf_buffer_outcome(buffer, ID, outcome);
-    printf("%s: %" PRIu64 " bytes/s of growth: %s\n", migbuf_action_text(d.action), d.growth_bytes_per_s,
-           migbuf_reason_text(d.reason));
+    for (int tries = 0; more == 1 && tries < 2; tries++) { /* 1: more may be in force than was decided. Again at once */
+        if (migbuf_buffer_tick(buffer, now_ms(), &d, 1) < 0 || migbuf_disk_apply(disk, &d) < 0)
+            return -1;
+        outcome = pump(now_ms() + LAG_MS / 2);
+        more = migbuf_buffer_outcome(buffer, ID, outcome);
+        printf("%s: %" PRIu64 " bytes/s: %s\n", migbuf_action_text(d.action), d.growth_bytes_per_s, migbuf_reason_text(d.reason));
+    }
     return outcome == MIGBUF_OUTCOME_DONE ? d.action : -1;
 }
 
-/* What the overlay takes of Ω, and what the guest has written since it started. */
-static int measure(int overlay)
+/* Every second: has another hand changed the limits? What does the overlay take of Ω, what has the guest written? Then a tick. */
+static void second(int overlay)
 {
     struct migbuf_sample s = { .id = ID };
     struct migbuf_write_report w;
+    uint64_t until = now_ms() + 500;
 
-    if (migbuf_cow_file_bytes(overlay, &s.file_bytes, &error) || call("query-blockstats", NULL) ||
-        migbuf_report_writes(answer.text, answer.text_bytes, NULL, "migbuf-overlay", &w, &error))
-        return -1;
-    s.writes = w.write_operations;
-    s.written_bytes = w.write_bytes;
-    return migbuf_buffer_sample(buffer, now_ms(), &s, 1);
+    if (!migbuf_disk_learn(disk) && pump(until) >= 0 && !migbuf_cow_file_bytes(overlay, &s.file_bytes, &error) &&
+        !call("query-blockstats", NULL, until) &&
+        !migbuf_report_writes(answer.text, answer.text_bytes, NULL, "migbuf-overlay", &w, &error)) {
+        s.writes = w.write_operations, s.written_bytes = w.write_bytes;
+        migbuf_buffer_sample(buffer, now_ms(), &s, 1);
+    } /* else the tick reckons with the worst since the last sample */
+    tick(); /* where it fails, the limits in force stay, and the next second is another try */
 }
 
-static int wait_for(const char *event)
+/* Until the job has come so far. Seconds go on while the guest writes to its overlay; -1: it stands. */
+static int wait_for(const char *event, int overlay)
 {
-    for (uint64_t until = now_ms() + 60000; now_ms() < until;)
-        if (migbuf_qmp_socket_event(monitor, 1000, &answer, &error) == 1 && !strcmp(answer.name, event))
-            return 0;
-    return fprintf(stderr, "no %s within a minute\n", event);
-}
-
-/* The way back. Limits stay until the overlay is gone; the guest stands while the job is completed, else its queue would pour. */
-static int commit(void)
-{
-    return call("block-commit", "{\"job-id\": \"commit\", \"device\": \"migbuf-overlay\"}") || wait_for("BLOCK_JOB_READY") ||
-           call("stop", NULL) || call("block-job-complete", "{\"device\": \"commit\"}") || wait_for("BLOCK_JOB_COMPLETED") ||
-           call("cont", NULL);
+    for (int came = 0; came >= 0; came = migbuf_qmp_socket_event(monitor, 1000, &answer, &error))
+        if (came == 0 && overlay >= 0)
+            second(overlay);
+        else if (came == 1 && (!strcmp(answer.name, event) || !strcmp(answer.name, "BLOCK_JOB_COMPLETED")))
+            return strcmp(answer.name, event); /* not 0: it has ended too early */
+    return -1;
 }
 
 int main(int argc, char **argv)
 {
+    struct migbuf_buffer_options options;
     struct migbuf_volume volume;
     struct migbuf_geometry geometry;
     struct migbuf_migration migration;
     struct migbuf_node_report node;
     char snapshot[8192], path[4096];
-    int directory = argc == 5 ? open(argv[3], O_RDONLY | O_DIRECTORY) : -1, overlay, action = MIGBUF_ACTION_WAIT, rc;
+    int directory = argc == 5 || argc == 7 ? open(argv[3], O_RDONLY | O_DIRECTORY) : -1, overlay = -1, action = MIGBUF_ACTION_WAIT;
 
     if (directory < 0)
-        return fprintf(stderr, "usage: loop MONITOR NODE DIRECTORY SECONDS\n"), 2;
+        return fprintf(stderr, "usage: loop MONITOR NODE DIRECTORY SECONDS [REQUEST DEPTH]\n"), 2;
     snprintf(path, sizeof path, "%s/migbuf-overlay.qcow2", argv[3]);
     snprintf(snapshot, sizeof snapshot, "{\"node-name\": \"%s\", \"snapshot-file\": \"%s\", \"snapshot-node-name\": "
              "\"migbuf-overlay\", \"format\": \"qcow2\"}", argv[2], path);
 
     /* learn: the volume, the disk, the host's own limits */
-    if (migbuf_cow_volume(directory, &volume, &error) || migbuf_buffer_new(volume.free_bytes, NULL, NULL, &buffer) ||
+    migbuf_buffer_options_init(&options, sizeof options), options.lag_ms = LAG_MS;
+    setlinebuf(stdout); /* a pipe gets each second as it comes, too */
+    if (migbuf_cow_volume(directory, &volume, &error) || migbuf_buffer_new(volume.free_bytes, &options, NULL, &buffer) ||
         migbuf_qmp_socket_open(argv[1], NULL, NULL, CALL_MS, &monitor, &error) || migbuf_disk_new("migbuf-loop", NULL, &disk) ||
-        migbuf_disk_watch(disk, argv[2]) || migbuf_disk_learn(disk))
-        return fprintf(stderr, "not begun: %s\n", error.text ? error.text : "no memory"), 1;
-    pump();
-    if (call("query-named-block-nodes", "{\"flat\": true}") ||
-        migbuf_report_node(answer.text, answer.text_bytes, argv[2], &node, &error) ||
+        migbuf_disk_watch(disk, argv[2]) || migbuf_disk_learn(disk) || pump(0) < 0 ||
+        call("query-named-block-nodes", NULL, 0) || migbuf_report_node(answer.text, answer.text_bytes, argv[2], &node, &error) ||
         migbuf_geometry_init(&geometry, node.virtual_bytes) || migbuf_migration_init(&migration, sizeof migration))
-        return fprintf(stderr, "no node %s\n", argv[2]), 1;
+        return fprintf(stderr, "not begun: %s\n", error.text ? error.text : "see above"), 1;
 
     /* admit: room for the worst that this guest can do. The first limit comes before the overlay */
     migration.id = ID;
+    geometry.extra_bytes = MIGBUF_NONE; /* QEMU makes the file, as qemu-img would */
+    geometry.request_bytes = argc == 7 ? strtoull(argv[5], NULL, 0) : 0;
+    migbuf_limits_drain(&geometry, argc == 7 ? strtoull(argv[6], NULL, 0) : 0, geometry.request_bytes, &geometry.queue_bytes);
     if (migbuf_buffer_add(buffer, &migration, &geometry, 1, &error))
         return fprintf(stderr, "not now: %s (%" PRIu64 " needed, %" PRIu64 " there)\n", error.text, error.need, error.have), 1;
     while (action == MIGBUF_ACTION_WAIT && (action = tick()) == MIGBUF_ACTION_WAIT)
         sleep(1);
-    rc = action < 0 || call("blockdev-snapshot-sync", snapshot);
-    overlay = rc ? -1 : open(path, O_RDONLY);
-
-    /* the loop: verify, measure, decide, carry out. Meanwhile a migration copies the base, then the overlay */
-    for (long seconds = atol(argv[4]); overlay >= 0 && seconds > 0; seconds--) {
-        sleep(1);
-        migbuf_disk_learn(disk), pump();
-        if (measure(overlay) || tick() < 0) /* the limits in force stay; the next second is another try */
-            fprintf(stderr, "a second without a decision\n");
-    }
-    if (!rc && !(rc = commit()))
+    if (action >= 0 && !call("blockdev-snapshot-sync", snapshot, 0))
+        overlay = open(path, O_RDONLY);
+    /* the loop. Meanwhile a migration copies the base, then the overlay */
+    for (long seconds = atol(argv[4]); overlay >= 0 && seconds > 0; seconds--)
+        sleep(1), second(overlay);
+    /* the way back. The guest stands while the job is completed, else its queue would pour */
+    if (overlay >= 0 && (call("block-commit", "{\"job-id\": \"commit\", \"device\": \"migbuf-overlay\"}", 0) ||
+                         wait_for("BLOCK_JOB_READY", overlay) || call("stop", NULL, 0) ||
+                         call("block-job-complete", "{\"device\": \"commit\"}", 0) || wait_for("BLOCK_JOB_COMPLETED", -1) ||
+                         call("cont", NULL, 0)))
+        return fprintf(stderr, "%s is still in use, and held by the last limits\n", path), 1;
+    if (overlay >= 0)
         unlink(path); /* all that was in it is in the base */
     migbuf_disk_restore(disk); /* the host's own limits are back, the guest runs if it ran */
-    rc = pump() != MIGBUF_OUTCOME_DONE || rc;
+    action = pump(0);
     migbuf_disk_free(disk), migbuf_buffer_free(buffer), migbuf_qmp_socket_free(monitor);
-    return rc;
+    return overlay < 0 || action != MIGBUF_OUTCOME_DONE;
 }

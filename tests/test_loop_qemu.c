@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* examples/loop.c at work, as README shows it: a real guest that writes, with limits of its host's own. */
 #include "qemu_lab.h"
+#include "process.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +60,51 @@ START_TEST(one_guest_one_disk_one_buffer)
 }
 END_TEST
 
+static int lines_of(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    int lines = 0, c;
+
+    ck_assert(f != NULL);
+    while ((c = getc(f)) != EOF)
+        lines += c == '\n';
+    fclose(f);
+    return lines;
+}
+
+static bool commits(struct lab_vm *v)
+{
+    lab_call(v, "query-block-jobs", NULL);
+    return strstr(v->answer.text, "\"device\": \"commit\"") != NULL;
+}
+
+/* The guest writes to its overlay until that is merged, however long it takes. */
+START_TEST(seconds_go_on_while_the_overlay_is_merged)
+{
+    char monitor[192], said[192], error[FAIL_SIZE];
+    const char *const argv[] = { LOOP, monitor, VM_DISK_NODE, lab_directory(), "2", "4096", "4", NULL };
+    struct process loop;
+    struct lab_vm v;
+    int out, lines;
+
+    snprintf(monitor, sizeof monitor, "%s/fourth.qmp", lab_directory());
+    snprintf(said, sizeof said, "%s/said", lab_directory());
+    begin(&v, "third", monitor);
+    out = open(said, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    ck_assert_msg(!process_start(&loop, argv, out, error), "%s", error);
+    lab_wait_until(&v, commits(&v));
+    lab_call(&v, "block-job-set-speed", "{\"device\": \"commit\", \"speed\": 65536}");
+    lines = lines_of(said);
+    lab_wait_until(&v, lines_of(said) > lines + 3);
+    ck_assert(commits(&v)); /* still */
+    lab_call(&v, "block-job-set-speed", "{\"device\": \"commit\", \"speed\": 0}");
+    lab_wait_until(&v, !process_runs(&loop));
+    ck_assert_int_eq(loop.status, 0);
+    close(out);
+    lab_end(&v);
+}
+END_TEST
+
 START_TEST(what_is_not_there_changes_nothing)
 {
     char monitor[192], error[FAIL_SIZE] = "";
@@ -77,7 +124,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = { one_guest_one_disk_one_buffer, what_is_not_there_changes_nothing, NULL };
+    const TTest *const tests[] = { one_guest_one_disk_one_buffer, seconds_go_on_while_the_overlay_is_merged,
+                                   what_is_not_there_changes_nothing, NULL };
 
     return lab_run("loop", tests, 0);
 }
