@@ -181,7 +181,8 @@
  * One thread at a time per handle. Same build, same calls: same decisions. Time is an argument, in ms of any monotonic
  * clock. A tick costs O((N + S) log (N + S)). It allocates only when the number of shards reached a new high.
  *
- * Test: test_laws, files_never_outgrow_the_buffer; test_buffer_model, files_never_outgrow_omega
+ * Test: test_laws, files_never_outgrow_the_buffer; test_laws, nor_does_a_plan
+ * Test: test_buffer_model, files_never_outgrow_omega; test_drain_qemu, files_stay_within_a_small_buffer
  *
  * Link with -lmigbuf.
  */
@@ -206,7 +207,7 @@ struct migbuf_buffer;
 /** The overlay is being mirrored, then RAM: what the guest writes has to be sent. */
 #define MIGBUF_PHASE_MIRROR 2
 
-/* What to do with one migration. */
+/* What to do with one migration. Test: test_buffer, a_full_buffer_pauses_and_room_resumes */
 #define MIGBUF_ACTION_KEEP 1       /**< nothing. Do not send the limit again: each set empties QEMU's bucket */
 #define MIGBUF_ACTION_LOWER 2      /**< set the new, lower limits (or the first ones) */
 #define MIGBUF_ACTION_RAISE 3      /**< set the new, higher limits so that a waiting write feels them */
@@ -407,9 +408,19 @@ MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_mi
 /**
  * Where a migration is now, and how many drains are still ahead; from the next tick on.
  *
- * Returns 0 when they have their room: the last tick kept it, or it is free now. Returns 1 otherwise, also where fewer are
- * ahead than before and even those had none: do not drain, tick, and ask again by the same call. What was said counts in
- * both cases. Errors: MIGBUF_E_NOTFOUND, _INVALID.
+ * | done so far | phase | drains ahead |
+ * |---|---|---|
+ * | nothing | BASE | 4: snapshot, start of the mirror, its end, stop |
+ * | the snapshot | BASE | 3 |
+ * | the mirror has begun | MIRROR | 2 |
+ * | the guest is stopped for the switch-over | MIRROR | 1 |
+ * | the mirror has ended | MIRROR | 0 |
+ * | way back, before the merge begins | MIRROR | 1: its start. The guest stands when it is completed |
+ * | an overlay that is made and merged, without a mirror | BASE | 3: snapshot, start of the merge, stop |
+ *
+ * Returns 0 when they have their room: the last tick kept it, or it is free now. Returns 1 otherwise: do not drain, tick,
+ * and ask again by the same call. Fewer drains than before can get 1, too, where those before had no room. What was said
+ * counts in both cases. Errors: MIGBUF_E_NOTFOUND, _INVALID.
  * Test: test_buffer, a_drain_waits_for_its_room
  */
 MIGBUF_API int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uint32_t drains_ahead);
@@ -520,8 +531,8 @@ MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, siz
  *
  * | the new clock | is taken for | time without a process |
  * |---|---|---|
- * | has not fallen behind the saved one | the same clock: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes | counts |
- * | has fallen behind | one that began anew | is lost: pauses start again, and nothing is learnt from the first samples |
+ * | is at or after the time in the text | the same clock: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on between processes | counts |
+ * | is before it | one that began anew | is lost: pauses start again, and nothing is learnt from the first samples |
  *
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
  * Test: test_buffer, time_passes_without_a_process; test_buffer, a_damaged_text_is_refused

@@ -51,6 +51,7 @@
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info). A host that
  * can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so: migbuf_disk_six_rates.
  * Test: test_growth_qemu, a_rate_decided_again_each_second_is_the_same_rate; test_growth_qemu, a_raise_is_felt_at_once
+ * Test: test_drain_qemu, two_disks_are_one_bucket_and_both_feel_a_raise
  *
  * ## Whose limits are whose
  *
@@ -219,7 +220,7 @@ MIGBUF_API int migbuf_disk_rearm(struct migbuf_disk *d);
 /**
  * Wants the host's own limits back, the group gone, and the guest running if it stands because of us. It asks what is
  * in force first. Fine when nothing was ever set. Errors: MIGBUF_E_STATE before everything is learnt.
- * Test: test_disk, a_life_with_a_throttle; test_disk_model, the_hosts_limits_always_come_back
+ * Test: test_disk_model, the_hosts_limits_always_come_back; test_drain_qemu, limits_changed_by_another_hand_come_back
  */
 MIGBUF_API int migbuf_disk_restore(struct migbuf_disk *d);
 

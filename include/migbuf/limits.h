@@ -57,7 +57,7 @@ extern "C" {
 struct migbuf_geometry {
     uint64_t virtual_bytes;    /**< size of the guest's disk, 1 .. 2^60 */
     uint64_t cluster_bytes;    /**< qcow2 cluster, a power of two, 512 .. 2 MiB (LXD's default: 65536) */
-    uint64_t subcluster_bytes; /**< the cluster; with extended_l2, which needs clusters of 16 KiB: cluster / 32 */
+    uint64_t subcluster_bytes; /**< the cluster; with extended_l2, for clusters of 16 KiB or more: cluster / 32 */
     uint64_t block_bytes;      /**< least that Ω's file system allocates, a power of two up to 16 MiB (migbuf_filesystem,
                                     cow.h); 0: not known */
     uint64_t request_bytes;    /**< largest request the throttle can see. virtio-blk merges adjacent queued writes:
@@ -285,7 +285,8 @@ MIGBUF_API int migbuf_limits_from_budget(const struct migbuf_geometry *disks, si
  * Example: aligned, 64 KiB, 1 TiB disk, iops_wr 16, 1 s, request 4 KiB: 65536 * 17.6 * (2 + 2 / 32767) + 65536 +
  * 327680.
  * Errors: those of migbuf_geometry_check, MIGBUF_E_INVALID, MIGBUF_E_RANGE for a negative interval. Any thread.
- * Test: test_limits, limits_to_worst_growth; test_growth_qemu, a_hostile_guest_stays_within_the_worst_case
+ * Test: test_limits, limits_to_worst_growth; test_growth_qemu, growth_follows_the_budget
+ * Test: test_growth_qemu, a_hostile_guest_stays_within_the_worst_case
  */
 MIGBUF_API int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits,
                                           double interval_s, double *bytes);

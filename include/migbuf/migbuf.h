@@ -26,6 +26,7 @@
  * Conventions, the same everywhere:
  *
  * - **Results.** 0 or a count on success, a negative MIGBUF_E_… on failure. After a failure nothing has changed.
+ *   Test: test_buffer, what_is_refused_changes_nothing; test_oom, nothing_is_left_out
  * - **Time** is an argument. Nothing here reads a clock, a random source, the environment or a file unless its name
  *   says so.
  * - **Numbers.** Pure functions take and give double. Sizes and decisions are integers, rounded down. A double is 0 to

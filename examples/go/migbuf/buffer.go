@@ -41,8 +41,8 @@ const (
 	PhaseMirror Phase = C.MIGBUF_PHASE_MIRROR // the overlay is mirrored, then RAM: what the guest writes has to be sent
 )
 
-// String is "base" or "drain".
-func (p Phase) String() string { return text([]string{"unknown", "base", "drain"}, int(p)) }
+// String is "base" or "mirror".
+func (p Phase) String() string { return text([]string{"unknown", "base", "mirror"}, int(p)) }
 
 // Action is what to do with one migration.
 type Action int32

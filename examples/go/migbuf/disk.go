@@ -72,7 +72,7 @@ type DiskInfo struct {
 // # Errors
 //
 // An error says what became of the call ([OutcomeOf]): refused where nothing of it is in force, unknown otherwise. After
-// an unknown outcome nothing more is sent until the next Learn, Set, Apply, Again or Restore. That call asks QEMU what is
+// an unknown outcome nothing more is sent until the next Learn, Set, Apply, Rearm or Restore. That call asks QEMU what is
 // in force before it believes anything, and whatever was ever sent is recognised: none of our limits can become the
 // host's.
 //
@@ -513,7 +513,7 @@ func (d *Disk) Next() (Command, bool, error) {
 	return command, true, nil
 }
 
-// Resync is part of the answer to CommandQuery: one entry of query-block. Give all of them, also those of disks that do not
+// Found is part of the answer to CommandQuery: one entry of query-block. Give all of them, also those of disks that do not
 // migrate, as they may share a group with one that does. It tells whether it is one of ours. Errors: ErrState when no
 // query is under way, ErrTooBig, ErrRange for a rate above 10^15, ErrUnsupported when two devices write to one node.
 func (d *Disk) Found(node, qdev string, config ThrottleConfig) (bool, error) {
@@ -553,7 +553,7 @@ func (d *Disk) Answered(outcome Outcome) error {
 	return d.call("disk_answered", func() C.int { return C.migbuf_disk_answered(d.d, C.int32_t(outcome)) })
 }
 
-// Outcome is what became of the last Apply, Set, Again or Restore, for [Buffer.Outcome]: OutcomeRefused when nothing of it
+// Outcome is what became of the last Apply, Set, Rearm or Restore, for [Buffer.Outcome]: OutcomeRefused when nothing of it
 // is in force, OutcomeUnknown also when a part of it is, 0 while commands are left to send. For a host that sends commands
 // by itself; with a Monitor, [OutcomeOf] the method's error says it.
 func (d *Disk) Outcome() Outcome {

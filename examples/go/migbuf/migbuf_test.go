@@ -253,7 +253,7 @@ func TestClosed(t *testing.T) {
 func TestNames(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"paper": PolicyPaper, "literal": PolicyLiteral, "planner": PolicyPlanner, "unknown": Policy(9),
-		"base": PhaseBase, "drain": PhaseMirror, "keep": ActionKeep, "cannot fit": ActionCannotFit, "wait": ActionWait,
+		"base": PhaseBase, "mirror": PhaseMirror, "keep": ActionKeep, "cannot fit": ActionCannotFit, "wait": ActionWait,
 		"its room is not free yet": ReasonAdmission, "done": OutcomeDone, "refused": OutcomeRefused, "open": Outcome(0),
 		"query": CommandQuery, "set disk": CommandSetDisk, "delete group": CommandDeleteGroup, "cont": CommandCont, "none": CommandKind(0),
 		"shortest": OrderShortest, "fifo": OrderFIFO, "start": VerdictStart, "stops": FullStops, "fails": FullFails,

@@ -12,8 +12,8 @@ import (
 
 // Monitor is a host's own QMP connection: one command, its answer.
 //
-// Run sends the command and waits for the answer. resp, where it is not nil, gets the whole reply, the value under
-// "return", as encoding/json decodes it. What Run returns tells the three outcomes apart:
+// Run sends the command and waits for the answer. resp, where it is not nil, gets the whole reply, an object with the
+// member "return", as encoding/json decodes it. What Run returns tells the three outcomes apart:
 //
 //	nil                        QEMU carried it out
 //	an error matching ErrPeer  QEMU answered with an error: it refused. See [Refused]
