@@ -3,17 +3,19 @@
 #ifndef MIGBUF_LIB_SCRATCH_H
 #define MIGBUF_LIB_SCRATCH_H
 #include "buffer.h"
+#include "sort.h"
 
 /* One of each per migration where nothing else is said. */
 struct scratch {
     struct migbuf_bins_view *views;
     double *clamped, *below_lenders; /* paper: what its lenders have to stay above, and what they leave */
-    double *amount, *weight;         /* what migbuf_throttle_shave takes */
+    double *amount, *weight;         /* what migbuf__shave takes */
     size_t *first, *order;           /* edges of the lenders: one more than there are migrations; twice as many */
     struct migbuf_planner_guest *guest;
     struct migbuf_planner_plan *plan;
     struct migbuf_planner_slot *slot; /* one per migration and one per link, of which there are no more */
     struct migbuf_planner_link *link;
+    struct migbuf__key *keys; /* twice as many; where the slots are: the plan is made when a level is sought */
     uint32_t *looks_at;
 };
 

@@ -9,6 +9,7 @@
 #include "space.h"
 #include "claims.h"
 #include "learn.h"
+#include "throttle.h"
 #include <math.h>
 
 /* What is there */
@@ -90,7 +91,7 @@ static void free_for_growth(struct migbuf_buffer *b)
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `cut` if that is less. */
 static double level_at(struct migbuf_buffer *b, const struct scratch *s, double cut)
 {
-    double total = b->grantable, level;
+    double total = b->grantable;
 
     for (uint32_t i = 0; i < b->count; i++) {
         struct entry *e = &b->entries[i];
@@ -106,8 +107,7 @@ static double level_at(struct migbuf_buffer *b, const struct scratch *s, double 
     }
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
-    migbuf_throttle_shave(s->amount, s->weight, b->count, total, s->order, &level);
-    return level;
+    return migbuf__shave(s->amount, s->weight, b->count, total, s->order, s->keys);
 }
 
 /* The last clamp: one level for all, so that what can be written fits into what is free. Which bound of the metadata is
