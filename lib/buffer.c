@@ -172,15 +172,25 @@ static void count_writes(struct entry *e, struct measured *m, const struct migbu
     e->observed.told |= disk;
 }
 
+/* Samples mostly come in order of start: who follows is looked at before it is searched for. */
+static uint32_t find_next(const struct migbuf_buffer *b, uint64_t id, uint32_t last)
+{
+    for (uint32_t i = last; i < b->count && i - last < 2; i++)
+        if (b->entries[i].id == id)
+            return i;
+    return migbuf__bins_find(b->bins, id);
+}
+
 int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
 {
+    uint32_t i = 0;
+
     if (!b || (count && !samples))
         return MIGBUF_E_INVALID;
     if (now_ms == MIGBUF__NEVER)
         return MIGBUF_E_RANGE;
     for (size_t k = 0; k < count; k++) {
-        uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
-
+        i = find_next(b, samples[k].id, i);
         if (i == MIGBUF__NONE || samples[k].disk >= b->entries[i].disk_count)
             return MIGBUF_E_NOTFOUND;
         if (samples[k].reserved)
@@ -188,13 +198,17 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
         if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)
             return MIGBUF_E_RANGE;
     }
+    i = 0;
     for (size_t k = 0; k < count; k++) {
         const struct migbuf_sample *s = &samples[k];
-        struct entry *e = &b->entries[migbuf__bins_find(b->bins, s->id)];
+        struct entry *e;
+        struct measured *m;
 
-        struct measured *m = &e->measured[s->disk];
-
+        i = find_next(b, s->id, i);
+        e = &b->entries[i];
+        m = &e->measured[s->disk];
         m->at_ms = now_ms;
+        e->file_bytes = e->file_bytes - m->file_bytes + s->file_bytes;
         m->file_bytes = s->file_bytes;
         if (s->remaining_bytes)
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
@@ -210,7 +224,7 @@ void migbuf__buffer_update_ledger(struct migbuf_buffer *b)
 {
     for (int growing = 0; growing < 2; growing++)
         for (uint32_t i = 0; i < b->count; i++) {
-            uint64_t bytes = migbuf__files_of(&b->entries[i]);
+            uint64_t bytes = b->entries[i].file_bytes;
 
             if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
                 migbuf__bins_set(b->bins, i, bytes);

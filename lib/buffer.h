@@ -65,12 +65,14 @@ struct entry {
     uint64_t id, link;
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
+    uint64_t file_bytes;              /* of all disks, as they were measured last */
     uint32_t disk_count, weight, drains_ahead;
     uint32_t drains_fit;              /* of those ahead: so many had their reserve at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
     uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
+    uint64_t smallest_unit;                   /* of its disks */
     double per_unit;                          /* metadata of one unit, alone where it is */
     double amplification;                     /* A */
     double request, of_request;               /* one whole request of each disk, and the metadata of those */

@@ -105,6 +105,7 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
     e->set_request *= (double)disk_count;
     e->set_of_request *= (double)disk_count;
     e->set_s = MIGBUF__THROTTLE_BURST_S * (double)disk_count;
+    e->smallest_unit = smallest;
     e->least_units = least_units(longest, smallest, migbuf__max_stall_ms(o));
     migbuf_growth_init(&e->growth);
     migbuf_forecast_init(&e->observed.forecast, (double)m->rate_bytes_per_s);
@@ -255,7 +256,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
         rc = migbuf__buffer_keep_disks(b, &e, disks);
     if (rc)
         return migbuf__fail(error, rc, "no memory");
-    e.measured[0].file_bytes = m->file_bytes;
+    e.file_bytes = e.measured[0].file_bytes = m->file_bytes;
     e.observed.at_ms = b->now_ms;
     for (size_t k = 0; k < disk_count; k++)
         e.measured[k].at_ms = b->now_ms;

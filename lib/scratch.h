@@ -2,8 +2,17 @@
 /* scratch: the memory of a tick. Nothing in it outlives the tick. */
 #ifndef MIGBUF_LIB_SCRATCH_H
 #define MIGBUF_LIB_SCRATCH_H
-#include "buffer.h"
+#include "claims.h"
 #include "sort.h"
+
+/* What the last clamp needs of one migration. */
+struct migbuf__growing {
+    struct claim claim;
+    double ratio, most, least;               /* of its limit: bytes/s of growth for one of units; the most and the least */
+    double left_bytes, least_bytes;          /* what it may still claim, and must be able to */
+    double fixed;                            /* of its claim at the level that was tried last */
+    uint8_t joining;
+};
 
 /* One of each per migration where nothing else is said. */
 struct scratch {
@@ -15,6 +24,7 @@ struct scratch {
     struct migbuf_planner_plan *plan;
     struct migbuf_planner_slot *slot; /* one per migration and one per link, of which there are no more */
     struct migbuf_planner_link *link;
+    struct migbuf__growing *growing;
     struct migbuf__key *keys; /* twice as many; where the slots are: the plan is made when a level is sought */
     uint32_t *looks_at;
 };
