@@ -114,8 +114,13 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
     uint32_t node = b->allocated + i;
 
     b->tree[node] = free_in(&b->migrations[i]) ? i : NONE;
-    while (node /= 2)
-        b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+    while (node /= 2) {
+        uint32_t least = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+
+        if (least == b->tree[node] && least != i) /* another one is, as before: above nothing changes */
+            return;
+        b->tree[node] = least;
+    }
 }
 
 static void tree_build(struct migbuf_bins *b)

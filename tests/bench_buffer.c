@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define GIB (UINT64_C(1) << 30)
-#define BATCHES 5 /* the quickest counts: whatever else runs on the machine only makes one slower */
+#define BATCHES 9 /* the quickest counts: whatever else runs on the machine only makes one slower */
 
 static uint64_t allocations, bytes_held;
 
@@ -39,21 +39,16 @@ static uint32_t next_random(uint32_t *state)
     return *state >> 8;
 }
 
-/* Seconds of one exp(). */
+/* Seconds of one exp(), now: a machine does not keep one speed. */
 static double measure_exp(void)
 {
-    volatile double sum = 0;
-    double best = INFINITY;
+    static volatile double sum;
+    double start = seconds(), all = 0;
 
-    for (int batch = 0; batch < BATCHES; batch++) {
-        double start = seconds(), all = 0;
-
-        for (int i = 0; i < 1000000; i++)
-            all += exp(-(double)i * 1e-5);
-        sum = sum + all;
-        best = fmin(best, (seconds() - start) / 1000000);
-    }
-    return best;
+    for (int i = 0; i < 200000; i++)
+        all += exp(-(double)i * 5e-5);
+    sum = all;
+    return (seconds() - start) / 200000;
 }
 
 /* A host with n migrations; one in 16 is a hog whose file is many bins large, so that there are shards. */
@@ -74,6 +69,8 @@ static const struct migbuf_geometry disk = { .virtual_bytes = 100 * GIB, .cluste
 
 struct cost {
     double add, add_full, sample, tick, remove; /* s, of one migration; add_full: while files are there */
+    double tick_exps;                           /* how many exp() a tick costs */
+    double exp;                                 /* s of one */
     double bytes;                               /* of memory */
     unsigned long long allocations;             /* in the ticks that were measured */
     int shards;
@@ -89,8 +86,8 @@ static int measure(size_t n, int32_t policy, struct cost *c)
     struct migbuf_buffer *b;
     uint32_t seed = 1;
     uint64_t before;
-    double start;
-    int round = 0, rounds = n < 50000 ? (int)(100000 / n) : 2;
+    double start, exps = 0, ticks = 0;
+    int round = 0, rounds = n < 50000 ? (int)(50000 / n) : 2;
 
     migbuf_migration_init(&m, sizeof m);
     migbuf_buffer_options_init(&o, sizeof o);
@@ -105,7 +102,7 @@ static int measure(size_t n, int32_t policy, struct cost *c)
     }
     c->add = (seconds() - start) / (double)n;
 
-    c->sample = c->tick = INFINITY;
+    c->sample = c->tick = c->exp = INFINITY;
     for (int batch = -1; batch < BATCHES; batch++) { /* the first one until it is steady */
         double sampled = 0, ticked = 0;
 
@@ -122,10 +119,16 @@ static int measure(size_t n, int32_t policy, struct cost *c)
             ticked += seconds() - start;
         }
         if (batch >= 0) {
+            double one = measure_exp();
+
+            exps += one;
+            ticks += ticked / rounds / (double)n;
+            c->exp = fmin(c->exp, one);
             c->sample = fmin(c->sample, sampled / rounds / (double)n);
             c->tick = fmin(c->tick, ticked / rounds / (double)n);
         }
     }
+    c->tick_exps = ticks / exps;
     c->allocations = allocations - before;
     c->bytes = (double)bytes_held / (double)n;
     c->shards = migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0);
@@ -153,12 +156,11 @@ static int measure(size_t n, int32_t policy, struct cost *c)
 int main(int argc, char **argv)
 {
     size_t sizes[8] = { 10, 100, 1000, 10000, 100000 }, count = 5;
-    double exp_s = measure_exp();
 
     for (count = argc > 1 ? 0 : count; argc > 1 && count < 8 && (int)count + 1 < argc; count++)
         sizes[count] = strtoul(argv[count + 1], NULL, 10);
-    printf("exp(): %.1f ns. Times are ns of one migration; exponent: of tick, from the N before\n", exp_s * 1e9);
-    printf("policy        N    shards     add  sample    tick  tick/exp  exponent  remove  add beside files  bytes  allocs\n");
+    printf("ns of one migration, the least; tick/exp is a mean; exponent: of tick/exp, from the N before\n"
+           "policy        N    shards     add  sample    tick   exp  tick/exp  exponent  remove  add beside files  bytes  allocs\n");
     for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
         double first = 0, last = 0;
 
@@ -170,12 +172,12 @@ int main(int argc, char **argv)
                 printf("a steady tick allocated, something leaked, or a call failed\n");
                 return 1;
             }
-            exponent = k ? 1 + log(c.tick / last) / log((double)sizes[k] / (double)sizes[k - 1]) : 1;
-            first = k ? first : c.tick;
-            last = c.tick;
-            printf("%-7s %7zu %9d %7.0f %7.1f %7.1f %9.1f %9.2f %7.0f %17.0f %6.0f %7llu\n",
+            exponent = k ? 1 + log(c.tick_exps / last) / log((double)sizes[k] / (double)sizes[k - 1]) : 1;
+            first = k ? first : c.tick_exps;
+            last = c.tick_exps;
+            printf("%-7s %7zu %9d %7.0f %7.1f %7.1f %5.1f %9.1f %9.2f %7.0f %17.0f %6.0f %7llu\n",
                    policy == MIGBUF_POLICY_PAPER ? "paper" : "planner", sizes[k], c.shards, c.add * 1e9, c.sample * 1e9,
-                   c.tick * 1e9, c.tick / exp_s, exponent, c.remove * 1e9, c.add_full * 1e9, c.bytes, c.allocations);
+                   c.tick * 1e9, c.exp * 1e9, c.tick_exps, exponent, c.remove * 1e9, c.add_full * 1e9, c.bytes, c.allocations);
             fflush(stdout);
         }
         if (count > 1)
