@@ -118,7 +118,7 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_MIRROR))
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -146,7 +146,7 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
 
     if (!b)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     rc = migbuf__bins_weight(b->bins, i, weight);
@@ -189,6 +189,8 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
         return MIGBUF_E_INVALID;
     if (now_ms == MIGBUF__NEVER)
         return MIGBUF_E_RANGE;
+    migbuf__buffer_settle(b);
+    b->counted = 0;
     for (size_t k = 0; k < count; k++) {
         i = find_next(b, samples[k].id, i);
         if (i == MIGBUF__NONE || samples[k].disk >= b->entries[i].disk_count)
@@ -238,6 +240,8 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 
     if (!b)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
+    migbuf__buffer_settle(b);
+    b->counted = 0;
     for (uint32_t i = 0; i < b->count; i++)
         need += migbuf__most_of(&b->entries[i]) + migbuf__reserve_of(&b->entries[i], migbuf__most_of(&b->entries[i]));
     if (need > (double)capacity_bytes)
@@ -262,7 +266,7 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
 
     if (!b || !view)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -294,6 +298,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
 
     if (!b || !stats)
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     s = (struct migbuf_buffer_stats){
         .capacity_bytes = migbuf__bins_capacity(b->bins),
         .used_bytes = migbuf_bins_used(b->bins),

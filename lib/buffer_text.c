@@ -94,6 +94,7 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
 
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     o = &b->options;
     migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,

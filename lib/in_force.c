@@ -135,7 +135,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
 
     if (!b || outcome < 0 || outcome > MIGBUF_OUTCOME_UNKNOWN)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -169,7 +169,7 @@ int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migb
 
     if (!b)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     if (limits)

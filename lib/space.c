@@ -17,9 +17,9 @@
 /* What could be cut to: the others' files, what may be written until it is cut, reserves and smallest limits. */
 double migbuf__space_free(const struct migbuf_buffer *b)
 {
-    double have = (double)migbuf__bins_capacity(b->bins);
+    double have = b->counted ? b->free_bytes : (double)migbuf__bins_capacity(b->bins);
 
-    for (uint32_t i = 0; i < b->count; i++) {
+    for (uint32_t i = b->counted; i < b->count; i++) {
         const struct entry *e = &b->entries[i];
         double files = migbuf__most_of(e);
 

@@ -59,6 +59,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
 
     if (!b)
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     n = b->count;
     if (n && !out)
         return MIGBUF_E_INVALID;
@@ -72,6 +73,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (rc)
         return rc;
 
+    b->counted = 0;
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->options.interval_ms * b->options.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {

@@ -42,13 +42,11 @@ static uint32_t next_random(uint32_t *state)
 /* Seconds of one exp(), now: a machine does not keep one speed. */
 static double measure_exp(void)
 {
-    static volatile double sum;
     double start = seconds(), all = 0;
 
     for (int i = 0; i < 200000; i++)
         all += exp(-(double)i * 5e-5);
-    sum = all;
-    return (seconds() - start) / 200000;
+    return (seconds() - start) / 200000 + (all > 0 ? 0 : 1); /* so that it is computed */
 }
 
 /* A host with n migrations; one in 16 is a hog whose file is many bins large, so that there are shards. */
