@@ -5,7 +5,10 @@
  *
  * Two double links run through every shard: up and down the stack of its bin, and along the list of its migration's
  * foreign shards. An owner's entry is at the bottom of its stack and in no list. A tournament tree over the bins knows the
- * least used open one. */
+ * least used open one.
+ *
+ * While all are at home and fit however the shares are rounded (`calm`), nothing moves when one more comes or one leaves. New
+ * shares, the tree, and the numbers of those behind the one that left can wait then until somebody looks: see settle. */
 #include "bins.h"
 #include "memory.h"
 #include "migbuf/placement.h"
@@ -42,6 +45,11 @@ struct migbuf_bins {
     uint32_t *weights;
     uint32_t count, allocated; /* migrations, and how many the arrays hold: a power of two, the tree's width */
     uint32_t queue_length;
+    uint64_t weights_sum; /* of those that are not gone */
+    uint64_t fullest;     /* while calm: no bin holds more for each of its weight */
+    uint32_t gone;        /* how many have ended and are still numbered; their weight is 0 */
+    uint8_t calm;         /* no foreign shards, and fullest <= capacity / weights_sum */
+    uint8_t due;          /* shares and tree are of other migrations than there are, or some are gone */
     struct shard *shards;
     uint32_t shards_allocated, free_shard, free_count; /* the first free one leads to the others */
 };
@@ -72,7 +80,7 @@ uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id)
 {
     size_t at = position_of(b, id);
 
-    return at < b->count && b->migrations[b->by_id[at]].id == id ? b->by_id[at] : NONE;
+    return at < b->count && b->migrations[b->by_id[at]].id == id && b->migrations[b->by_id[at]].weight ? b->by_id[at] : NONE;
 }
 
 uint64_t migbuf__bins_id(const struct migbuf_bins *b, uint32_t i)
@@ -114,8 +122,13 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
     uint32_t node = b->allocated + i;
 
     b->tree[node] = free_in(&b->migrations[i]) ? i : NONE;
-    while (node /= 2)
-        b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+    while (node /= 2) {
+        uint32_t least = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
+
+        if (least == b->tree[node] && least != i) /* another one is, as before: above nothing changes */
+            return;
+        b->tree[node] = least;
+    }
 }
 
 static void tree_build(struct migbuf_bins *b)
@@ -415,10 +428,92 @@ static void shrink(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
     pull(b);
 }
 
+/* Coming and leaving while nothing moves */
+
+static void set_shares(struct migbuf_bins *b)
+{
+    b->weights_sum = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        b->weights_sum += b->weights[i] = b->migrations[i].weight;
+    migbuf_placement_shares(b->capacity, b->weights, b->count, b->shares);
+    for (uint32_t i = 0; i < b->count; i++)
+        b->migrations[i].share = b->shares[i];
+}
+
+static uint64_t for_each_weight(uint64_t bytes, uint64_t weight)
+{
+    return (bytes + weight - 1) / weight;
+}
+
+/* Is all at home, and does it stay there? */
+static void look_for_calm(struct migbuf_bins *b)
+{
+    b->fullest = 0;
+    b->calm = b->shards_allocated - b->free_count == b->count;
+    for (uint32_t i = 0; i < b->count && b->calm; i++) {
+        uint64_t full = for_each_weight(b->migrations[i].used, b->migrations[i].weight);
+
+        b->fullest = full > b->fullest ? full : b->fullest;
+        b->calm = b->fullest <= b->capacity / b->weights_sum;
+    }
+}
+
+/* Those that are gone lose their numbers, and everybody's behind them fall: b->weights tells by how much. */
+static void forget_gone(struct migbuf_bins *b)
+{
+    uint32_t kept = 0, ids = 0;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->migrations[i].weight) {
+            for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above)
+                b->shards[k].bin = kept;
+            b->weights[i] = kept;
+            b->migrations[kept++] = b->migrations[i];
+        } else {
+            b->weights[i] = NONE;
+        }
+    for (uint32_t i = 0; i < kept; i++)
+        for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above)
+            b->shards[k].owner = b->weights[b->shards[k].owner];
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->weights[b->by_id[i]] != NONE)
+            b->by_id[ids++] = b->weights[b->by_id[i]];
+    b->count = kept;
+    b->gone = 0;
+}
+
+/* What waited is done. Nothing that can be looked at becomes another by it, so a ledger is looked at through this. */
+static void settle(const struct migbuf_bins *looked_at)
+{
+    struct migbuf_bins *b = (struct migbuf_bins *)looked_at;
+
+    if (!b->due)
+        return;
+    b->due = 0;
+    if (b->gone)
+        forget_gone(b);
+    if (!b->count)
+        return;
+    set_shares(b);
+    tree_build(b);
+}
+
+void migbuf__bins_settle(struct migbuf_bins *b)
+{
+    settle(b);
+}
+
+uint32_t migbuf__bins_gone(const struct migbuf_bins *b)
+{
+    return b->gone;
+}
+
 void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 {
     uint64_t old = b->migrations[i].bytes;
 
+    settle(b);
+    b->calm = 0;
     b->migrations[i].bytes = bytes;
     b->total = b->total - old + bytes;
     if (bytes > old)
@@ -443,17 +538,13 @@ static void cut(struct migbuf_bins *b, uint32_t i)
     }
 }
 
-static void set_shares(struct migbuf_bins *b)
-{
-    for (uint32_t i = 0; i < b->count; i++)
-        b->weights[i] = b->migrations[i].weight;
-    migbuf_placement_shares(b->capacity, b->weights, b->count, b->shares);
-    for (uint32_t i = 0; i < b->count; i++)
-        b->migrations[i].share = b->shares[i];
-}
-
 static void relayout(struct migbuf_bins *b)
 {
+    b->due = 0;
+    b->calm = !b->count;
+    b->fullest = 0;
+    if (b->gone)
+        forget_gone(b);
     if (!b->count)
         return;
     set_shares(b);
@@ -470,6 +561,7 @@ static void relayout(struct migbuf_bins *b)
         if (rest)
             place(b, i, rest);
     }
+    look_for_calm(b);
 }
 
 /* New shards that size changes of all migrations, or one relayout, can bring: each bin is filled at most once, and each
@@ -504,7 +596,7 @@ int migbuf_bins_new(uint64_t capacity_bytes, const struct migbuf_allocator *allo
     b = migbuf__resize(&a, NULL, 0, 1, sizeof *b);
     if (!b)
         return MIGBUF_E_NOMEM;
-    *b = (struct migbuf_bins){ .allocator = a, .capacity = capacity_bytes, .free_shard = NONE };
+    *b = (struct migbuf_bins){ .allocator = a, .capacity = capacity_bytes, .free_shard = NONE, .calm = 1 };
     *out = b;
     return 0;
 }
@@ -569,6 +661,7 @@ static int allocate_migrations(struct migbuf_bins *b, uint64_t wanted)
 
 int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint64_t bytes)
 {
+    uint64_t level;
     size_t at;
     uint32_t i;
     int rc;
@@ -579,6 +672,8 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
         return MIGBUF_E_RANGE;
     if (migbuf__bins_find(b, id) != NONE)
         return MIGBUF_E_EXISTS;
+    if (b->gone)
+        settle(b);
     rc = allocate_migrations(b, (uint64_t)b->count + 1);
     if (!rc)
         rc = allocate_shards(b, shards_for_all((uint64_t)b->count + 1));
@@ -594,8 +689,18 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
     };
     push_on_top(b, i, i, 0);
     b->total += bytes;
+    b->weights_sum += weight;
+    level = b->capacity / b->weights_sum;
+    if (b->calm && b->fullest <= level && for_each_weight(bytes, weight) <= level) {
+        if (for_each_weight(bytes, weight) > b->fullest)
+            b->fullest = for_each_weight(bytes, weight);
+        b->migrations[i].used = b->shards[b->migrations[i].home].bytes = bytes;
+        b->due = 1;
+        return 0;
+    }
     relayout(b);
     place(b, i, bytes);
+    look_for_calm(b);
     return 0;
 }
 
@@ -606,6 +711,7 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
 
     if (!b)
         return MIGBUF_E_INVALID;
+    settle(b);
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
@@ -615,23 +721,6 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
     if (!rc)
         migbuf__bins_set(b, i, bytes);
     return rc;
-}
-
-/* Everybody's numbers behind `gone` fall by one. */
-static void renumber(struct migbuf_bins *b, uint32_t gone)
-{
-    size_t at = position_of(b, b->migrations[gone].id);
-
-    memmove(b->by_id + at, b->by_id + at + 1, (b->count - at - 1) * sizeof *b->by_id);
-    memmove(b->migrations + gone, b->migrations + gone + 1, (b->count - gone - 1) * sizeof *b->migrations);
-    b->count--;
-    for (uint32_t i = 0; i < b->count; i++) {
-        b->by_id[i] -= b->by_id[i] > gone;
-        for (uint32_t k = b->migrations[i].home; k != NONE; k = b->shards[k].above) {
-            b->shards[k].bin = i;
-            b->shards[k].owner -= b->shards[k].owner > gone;
-        }
-    }
 }
 
 int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
@@ -653,8 +742,14 @@ int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
         take_from(b, m->top, b->shards[m->top].bytes);
     }
     shard_free(b, m->home);
-    renumber(b, i);
+    b->weights_sum -= m->weight;
+    *m = (struct migration){ .id = id, .home = NONE, .top = NONE, .foreign = NONE };
+    b->gone++;
+    b->due = 1;
+    if (b->calm)
+        return 0;
     /* Without memory for more shards place() books at home what it cannot put on top of others: on paper only. */
+    forget_gone(b);
     (void)migbuf__bins_grow_all(b, 1);
     relayout(b);
     return 0;
@@ -670,6 +765,7 @@ int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
         return MIGBUF_E_RANGE;
     if (capacity_bytes < b->total)
         return MIGBUF_E_IN_USE;
+    settle(b);
     rc = migbuf__bins_grow_all(b, 1);
     if (!rc)
         migbuf__bins_resize(b, capacity_bytes);
@@ -689,7 +785,7 @@ int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
 
 size_t migbuf_bins_count(const struct migbuf_bins *b)
 {
-    return b ? b->count : 0;
+    return b ? b->count - b->gone : 0;
 }
 
 uint64_t migbuf_bins_used(const struct migbuf_bins *b)
@@ -706,6 +802,7 @@ uint64_t migbuf_bins_excess(const struct migbuf_bins *b)
 
 void migbuf__bins_write(const struct migbuf_bins *b, struct migbuf__writer *w)
 {
+    settle(b);
     migbuf__write(w, "ledger %llu %u\n", (unsigned long long)b->capacity, b->count);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct migration *m = &b->migrations[i];
@@ -776,10 +873,9 @@ int migbuf__bins_read(struct migbuf_bins *b, struct migbuf__reader *r)
         if (r->bad || (i && b->migrations[b->by_id[i - 1]].id >= b->migrations[b->by_id[i]].id))
             return MIGBUF_E_PROTOCOL;
     }
-    if (b->count) {
-        set_shares(b);
-        tree_build(b);
-    }
+    b->calm = 0;
+    b->due = 1;
+    settle(b);
     return migbuf__bins_grow_all(b, 1);
 }
 
@@ -832,6 +928,7 @@ int migbuf_bins_view(const struct migbuf_bins *b, uint64_t id, struct migbuf_bin
 
     if (!b || !view)
         return MIGBUF_E_INVALID;
+    settle(b);
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
@@ -855,6 +952,7 @@ size_t migbuf__bins_edges(const struct migbuf_bins *b)
 void migbuf__bins_views(const struct migbuf_bins *b, struct migbuf_bins_view *views, uint32_t *looks_at, size_t *first,
                         size_t *guest)
 {
+    settle(b);
     for (uint32_t i = 0; i < b->count; i++) {
         views[i] = (struct migbuf_bins_view){ .size = sizeof *views };
         first[i + 1] = b->migrations[i].height - 1;
@@ -891,6 +989,7 @@ int migbuf_bins_list(const struct migbuf_bins *b, struct migbuf_bin *out, size_t
 {
     if (!b)
         return MIGBUF_E_INVALID;
+    settle(b);
     if (capacity < b->count)
         return (int)b->count;
     if (b->count && !out)
@@ -911,6 +1010,7 @@ int migbuf_bins_shards(const struct migbuf_bins *b, struct migbuf_shard *out, si
 
     if (!b)
         return MIGBUF_E_INVALID;
+    settle(b);
     if (capacity < b->shards_allocated - b->free_count)
         return (int)(b->shards_allocated - b->free_count);
     if (capacity && !out)

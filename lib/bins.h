@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bins, inside: what `buffer` needs of the ledger beyond the public calls. Migrations are numbered 0 .. count - 1 in order
- * of start here; the numbers of those behind it fall by one when a migration ends. */
+ * of start here. The numbers of those behind it fall by one when a migration ends: at once, or when the ledger is looked at
+ * or settled (migbuf__bins_gone tells). */
 #ifndef MIGBUF_LIB_BINS_H
 #define MIGBUF_LIB_BINS_H
 #include "migbuf/bins.h"
@@ -15,6 +16,10 @@ uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
+
+/* How many have ended and are still numbered; and what takes their numbers away. */
+uint32_t migbuf__bins_gone(const struct migbuf_bins *b);
+void migbuf__bins_settle(struct migbuf_bins *b);
 
 /* Memory for one size change of every migration, or one new layout, so many times: what follows cannot fail then. */
 int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times);

@@ -118,7 +118,7 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
 
     if (!b || (phase != MIGBUF_PHASE_BASE && phase != MIGBUF_PHASE_MIRROR))
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -146,7 +146,7 @@ int migbuf_buffer_weight(struct migbuf_buffer *b, uint64_t id, uint32_t weight)
 
     if (!b)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     rc = migbuf__bins_weight(b->bins, i, weight);
@@ -172,15 +172,27 @@ static void count_writes(struct entry *e, struct measured *m, const struct migbu
     e->observed.told |= disk;
 }
 
+/* Samples mostly come in order of start: who follows is looked at before it is searched for. */
+static uint32_t find_next(const struct migbuf_buffer *b, uint64_t id, uint32_t last)
+{
+    for (uint32_t i = last; i < b->count && i - last < 2; i++)
+        if (b->entries[i].id == id)
+            return i;
+    return migbuf__bins_find(b->bins, id);
+}
+
 int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct migbuf_sample *samples, size_t count)
 {
+    uint32_t i = 0;
+
     if (!b || (count && !samples))
         return MIGBUF_E_INVALID;
     if (now_ms == MIGBUF__NEVER)
         return MIGBUF_E_RANGE;
+    migbuf__buffer_settle(b);
+    b->counted = 0;
     for (size_t k = 0; k < count; k++) {
-        uint32_t i = migbuf__bins_find(b->bins, samples[k].id);
-
+        i = find_next(b, samples[k].id, i);
         if (i == MIGBUF__NONE || samples[k].disk >= b->entries[i].disk_count)
             return MIGBUF_E_NOTFOUND;
         if (samples[k].reserved)
@@ -188,13 +200,17 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
         if (samples[k].file_bytes > MIGBUF_BYTES_MAX / MIGBUF__MAX_DISKS)
             return MIGBUF_E_RANGE;
     }
+    i = 0;
     for (size_t k = 0; k < count; k++) {
         const struct migbuf_sample *s = &samples[k];
-        struct entry *e = &b->entries[migbuf__bins_find(b->bins, s->id)];
+        struct entry *e;
+        struct measured *m;
 
-        struct measured *m = &e->measured[s->disk];
-
+        i = find_next(b, s->id, i);
+        e = &b->entries[i];
+        m = &e->measured[s->disk];
         m->at_ms = now_ms;
+        e->file_bytes = e->file_bytes - m->file_bytes + s->file_bytes;
         m->file_bytes = s->file_bytes;
         if (s->remaining_bytes)
             m->remaining_bytes = s->remaining_bytes == MIGBUF_NONE ? 0 : s->remaining_bytes;
@@ -210,7 +226,7 @@ void migbuf__buffer_update_ledger(struct migbuf_buffer *b)
 {
     for (int growing = 0; growing < 2; growing++)
         for (uint32_t i = 0; i < b->count; i++) {
-            uint64_t bytes = migbuf__files_of(&b->entries[i]);
+            uint64_t bytes = b->entries[i].file_bytes;
 
             if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
                 migbuf__bins_set(b->bins, i, bytes);
@@ -224,6 +240,8 @@ int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struc
 
     if (!b)
         return migbuf__fail(error, MIGBUF_E_INVALID, "no buffer");
+    migbuf__buffer_settle(b);
+    b->counted = 0;
     for (uint32_t i = 0; i < b->count; i++)
         need += migbuf__most_of(&b->entries[i]) + migbuf__reserve_of(&b->entries[i], migbuf__most_of(&b->entries[i]));
     if (need > (double)capacity_bytes)
@@ -248,7 +266,7 @@ int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, struct migbuf
 
     if (!b || !view)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -280,6 +298,7 @@ int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stat
 
     if (!b || !stats)
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     s = (struct migbuf_buffer_stats){
         .capacity_bytes = migbuf__bins_capacity(b->bins),
         .used_bytes = migbuf_bins_used(b->bins),

@@ -65,12 +65,14 @@ struct entry {
     uint64_t id, link;
     struct migbuf_geometry *geometry; /* of each disk */
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
+    uint64_t file_bytes;              /* of all disks, as they were measured last */
     uint32_t disk_count, weight, drains_ahead;
     uint32_t drains_fit;              /* of those ahead: so many had their reserve at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
     double flow, device;                      /* bytes/s, INFINITY when not known */
     uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
+    uint64_t smallest_unit;                   /* of its disks */
     double per_unit;                          /* metadata of one unit, alone where it is */
     double amplification;                     /* A */
     double request, of_request;               /* one whole request of each disk, and the metadata of those */
@@ -112,6 +114,9 @@ struct migbuf_buffer {
     struct entry *entries;
     struct link *links;
     uint32_t count, allocated, links_count, links_allocated;
+    uint32_t gone;        /* of `count`: removed, and their places not closed yet; they have no disks */
+    uint32_t counted;     /* of how many the next is right: 0 as soon as anything about them changes */
+    double free_bytes;    /* migbuf__space_free of these */
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
     double reserve, pending, unseen, level; /* of the last tick */
@@ -140,6 +145,16 @@ int migbuf__buffer_check_migration(const struct migbuf_migration *migration, siz
 /* What a migration is to the proof, from what the host says of it. Owns nothing yet. */
 int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e, const struct migbuf_migration *m,
                          const struct migbuf_geometry *disks, size_t disk_count);
+
+/* Closes the places of those that were removed. Whoever looks at more than one migration, or asks the ledger for a number,
+ * calls this before; nothing that can be looked at becomes another by it. */
+void migbuf__buffer_settle(const struct migbuf_buffer *b);
+
+/* Number of a migration, or MIGBUF__NONE. */
+uint32_t migbuf__buffer_find(const struct migbuf_buffer *b, uint64_t id);
+
+/* The same, to change something that the space it takes hangs on. */
+uint32_t migbuf__buffer_find_to_change(struct migbuf_buffer *b, uint64_t id);
 
 /* Memory for `wanted` migrations and one more link. */
 int migbuf__buffer_allocate(struct migbuf_buffer *b, uint64_t wanted);

@@ -105,6 +105,7 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
     e->set_request *= (double)disk_count;
     e->set_of_request *= (double)disk_count;
     e->set_s = MIGBUF__THROTTLE_BURST_S * (double)disk_count;
+    e->smallest_unit = smallest;
     e->least_units = least_units(longest, smallest, migbuf__max_stall_ms(o));
     migbuf_growth_init(&e->growth);
     migbuf_forecast_init(&e->observed.forecast, (double)m->rate_bytes_per_s);
@@ -214,12 +215,14 @@ int migbuf__buffer_allocate(struct migbuf_buffer *b, uint64_t wanted)
 
 /* Coming and leaving */
 
-static int admit(const struct migbuf_buffer *b, const struct entry *e, uint64_t file_bytes, struct migbuf_error *error)
+/* What is free for the next one is kept: many come one after the other. */
+static int admit(struct migbuf_buffer *b, const struct entry *e, uint64_t file_bytes, struct migbuf_error *error)
 {
-    double need = migbuf__least_bytes(b, e, (double)file_bytes), have = migbuf__space_free(b);
+    double need = migbuf__least_bytes(b, e, (double)file_bytes), have = b->free_bytes = migbuf__space_free(b);
     double caution = fmin(e->caution * (e->drains_ahead + 1.0), need);
     const char *text = "its files, its reserve for drains and its smallest limit do not fit beside the others'";
 
+    b->counted = b->count;
     if (b->options.policy == MIGBUF_POLICY_LITERAL || need <= have)
         return 0;
     if (2 * caution > need)
@@ -242,7 +245,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
     rc = migbuf__buffer_check_migration(migration, disk_count, &given, error);
     if (rc)
         return rc;
-    if (migbuf__bins_find(b->bins, m->id) != MIGBUF__NONE)
+    if (migbuf__buffer_find(b, m->id) != MIGBUF__NONE)
         return migbuf__fail(error, MIGBUF_E_EXISTS, "a migration with this id is there already");
     rc = migbuf__buffer_entry(&b->options, &e, m, disks, disk_count);
     if (rc)
@@ -255,7 +258,7 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
         rc = migbuf__buffer_keep_disks(b, &e, disks);
     if (rc)
         return migbuf__fail(error, rc, "no memory");
-    e.measured[0].file_bytes = m->file_bytes;
+    e.file_bytes = e.measured[0].file_bytes = m->file_bytes;
     e.observed.at_ms = b->now_ms;
     for (size_t k = 0; k < disk_count; k++)
         e.measured[k].at_ms = b->now_ms;
@@ -270,19 +273,58 @@ int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_migration *mi
     return 0;
 }
 
+/* One that left takes its place along later, all such places at once, where the ledger does that too. */
 int migbuf_buffer_remove(struct migbuf_buffer *b, uint64_t id)
 {
+    struct entry *e;
     uint32_t i;
 
     if (!b)
         return MIGBUF_E_INVALID;
+    if (migbuf__bins_gone(b->bins) != b->gone) /* somebody has looked at the ledger */
+        migbuf__buffer_settle(b);
     i = migbuf__bins_find(b->bins, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
+    e = &b->entries[i];
     migbuf_bins_end(b->bins, id);
-    leave_link(b, &b->entries[i]);
-    migbuf__buffer_drop_disks(b, &b->entries[i]);
-    b->count--;
-    memmove(b->entries + i, b->entries + i + 1, (b->count - i) * sizeof *b->entries);
+    migbuf__buffer_drop_disks(b, e);
+    e->geometry = NULL;
+    e->disk_count = 0;
+    b->gone++;
+    b->counted = 0;
+    leave_link(b, e);
+    if (migbuf__bins_gone(b->bins) != b->gone)
+        migbuf__buffer_settle(b);
     return 0;
+}
+
+void migbuf__buffer_settle(const struct migbuf_buffer *looked_at)
+{
+    struct migbuf_buffer *b = (struct migbuf_buffer *)looked_at;
+    uint32_t kept = 0;
+
+    if (!b->gone)
+        return;
+    migbuf__bins_settle(b->bins);
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->entries[i].disk_count) {
+            if (kept != i)
+                b->entries[kept] = b->entries[i];
+            kept++;
+        }
+    b->count = kept;
+    b->gone = 0;
+}
+
+uint32_t migbuf__buffer_find(const struct migbuf_buffer *b, uint64_t id)
+{
+    migbuf__buffer_settle(b);
+    return migbuf__bins_find(b->bins, id);
+}
+
+uint32_t migbuf__buffer_find_to_change(struct migbuf_buffer *b, uint64_t id)
+{
+    b->counted = 0;
+    return migbuf__buffer_find(b, id);
 }

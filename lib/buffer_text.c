@@ -94,6 +94,7 @@ int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacit
 
     if (!b || !length || (capacity && !text))
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     o = &b->options;
     migbuf__write(&w, "migbuf-buffer 2\noptions %d %u %u %u %u %u %u %llu %llu %llu %llu\nticks %llu %llu %llu\n", o->policy,
                   o->interval_ms, o->late_factor_percent, o->lag_ms, o->hysteresis_percent, o->min_pause_ms, o->max_stall_ms,
@@ -263,10 +264,8 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
 static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t now_ms)
 {
     int writes = !e->now.none && !e->now.paused;
-    double files = 0;
+    double files = (double)e->file_bytes;
 
-    for (uint32_t k = 0; k < e->disk_count; k++)
-        files += (double)e->measured[k].file_bytes;
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
     for (uint32_t k = 0; k < e->olders; k++) {
         writes |= e->older[k].units > 0;
@@ -320,6 +319,8 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     if (migbuf__buffer_keep_disks(b, &e, disks))
         return MIGBUF_E_NOMEM;
     memcpy(e.measured, measured, count * sizeof *measured);
+    for (uint64_t k = 0; k < count; k++)
+        e.file_bytes += measured[k].file_bytes;
     if (e.open) /* saved before it was carried out, if it was */
         migbuf__in_force_doubt(&e);
     if (now_ms < b->now_ms)

@@ -8,33 +8,6 @@
 #include "in_force.h"
 #include <math.h>
 
-uint64_t migbuf__files_of(const struct entry *e)
-{
-    uint64_t bytes = 0;
-
-    for (uint32_t k = 0; k < e->disk_count; k++)
-        bytes += e->measured[k].file_bytes;
-    return bytes;
-}
-
-double migbuf__most_of(const struct entry *e)
-{
-    return (double)migbuf__files_of(e) + e->unseen;
-}
-
-double migbuf__missing(const struct entry *e)
-{
-    return fmax(0, e->whole - migbuf__most_of(e));
-}
-
-/* One more drain than those ahead: pausing is one. And those that are over may have poured since it was measured. */
-double migbuf__reserve_of(const struct entry *e, double file_bytes)
-{
-    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
-
-    return fmin(e->queue * drains, fmax(0, e->whole - file_bytes));
-}
-
 /* Growth under a limit of `rate` in so many seconds, with `sets` decisions landing meanwhile and `carried` requests that
  * pass a bucket as it is. Tables and refcounts included. */
 static double growth_of(const struct entry *e, double rate, double seconds, double sets, double carried)
@@ -43,20 +16,20 @@ static double growth_of(const struct entry *e, double rate, double seconds, doub
     double data = e->amplification * rate * window_s + carried * e->request + sets * e->set_request;
     double tables = e->amplification * rate * window_s / (double)e->unit * e->per_unit;
 
-    return data + fmin(e->metadata, tables + carried * e->of_request + sets * e->set_of_request);
+    return data + migbuf__least(e->metadata, tables + carried * e->of_request + sets * e->set_of_request);
 }
 
 /* As much as all limits allow that may have been in force since then. */
 double migbuf__unseen_of(const struct entry *e, uint64_t since_ms, uint64_t now_ms)
 {
     uint32_t sets;
-    double rate = migbuf__highest_rate(e, &sets), missing_bytes = fmax(0, e->whole - (double)migbuf__files_of(e));
+    double rate = migbuf__highest_rate(e, &sets), missing_bytes = migbuf__most(e->whole - (double)e->file_bytes, 0);
 
     if (rate <= 0 || since_ms == now_ms)
         return 0;
     if (since_ms == MIGBUF__NEVER)
         return missing_bytes;
-    return fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing_bytes);
+    return migbuf__least(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing_bytes);
 }
 
 /* Without a lag no time passes, but for files that were not measured. */
@@ -67,25 +40,18 @@ double migbuf__pending_of(const struct migbuf_buffer *b, const struct entry *e, 
 
     if ((!b->options.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
         return 0;
-    return fmin(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);
+    return migbuf__least(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);
 }
 
-/* Both ways to bound the metadata are right; the better one at this limit is taken. Whoever is paused needs its reserve for
- * the next pause back first. */
-double migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e, double limit_bytes_per_s, double missing_bytes,
-                        double *slope)
+/* Whoever is paused needs its reserve for the next pause back first. */
+struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e)
 {
-    double per_unit = e->amplification * e->per_unit / (double)e->unit;
-    double fixed = e->set_request + (e->now.paused ? e->queue : 0), window_s = b->late_interval_s + e->set_s;
+    struct claim c = { .fixed = e->set_request + (e->now.paused ? e->queue : 0), .window_s = b->late_interval_s + e->set_s,
+                       .per_unit = e->amplification * e->per_unit / (double)e->unit, .of_request = e->set_of_request,
+                       .metadata = e->metadata };
 
-    *slope = e->amplification * window_s;
-    if (e->metadata <= limit_bytes_per_s * window_s * per_unit + e->set_of_request) {
-        fixed += e->metadata;
-    } else {
-        *slope += per_unit * window_s;
-        fixed += e->set_of_request;
-    }
-    return fmin(fixed, missing_bytes);
+    c.slope = e->amplification * c.window_s;
+    return c;
 }
 
 /* Growth from when the last decision has landed until the next one has. While nobody has said that it has, it may be
@@ -110,16 +76,9 @@ double migbuf__reach_of(const struct migbuf_buffer *b, const struct entry *e)
     return fmax(files, fmin(e->whole, files + reserve + e->pending + claimed(b, e)));
 }
 
-/* A guest that was paused resumes at two units/s, lest it be paused again at once. */
-uint64_t migbuf__lowest_units(const struct entry *e)
-{
-    return e->least_units > 2 ? e->least_units : 2;
-}
-
 double migbuf__least_bytes(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
 {
-    double slope, missing_bytes = fmax(0, e->whole - file_bytes);
-    double least = (double)(migbuf__lowest_units(e) * e->step), fixed = migbuf__claim_of(b, e, least, missing_bytes, &slope);
+    struct claim c = migbuf__claim_of(b, e);
 
-    return file_bytes + fmin(missing_bytes, migbuf__reserve_of(e, file_bytes) + fixed + slope * least);
+    return migbuf__least_with(e, &c, file_bytes);
 }

@@ -3,15 +3,28 @@
 #ifndef MIGBUF_LIB_CLAIMS_H
 #define MIGBUF_LIB_CLAIMS_H
 #include "buffer.h"
+#include "number.h"
 
-/* Its files as they were measured; what they may weigh now, although nobody has measured that much; what is missing from
+/* What its files may weigh now, although nobody has measured that much; what is missing from
  * there to all that they can ever weigh. */
-uint64_t migbuf__files_of(const struct entry *e);
-double migbuf__most_of(const struct entry *e);
-double migbuf__missing(const struct entry *e);
+static inline double migbuf__most_of(const struct entry *e)
+{
+    return (double)e->file_bytes + e->unseen;
+}
 
-/* What is kept free for its drains when its files weigh so much. */
-double migbuf__reserve_of(const struct entry *e, double file_bytes);
+static inline double migbuf__missing(const struct entry *e)
+{
+    return migbuf__most(e->whole - migbuf__most_of(e), 0);
+}
+
+/* What is kept free for its drains when its files weigh so much: one more drain than those ahead, because pausing is one.
+ * And those that are over may have poured since it was measured. */
+static inline double migbuf__reserve_of(const struct entry *e, double file_bytes)
+{
+    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+
+    return migbuf__least(e->queue * drains, migbuf__most(e->whole - file_bytes, 0));
+}
 
 /* What its files can have grown by from their measurement (MIGBUF__NEVER: nobody knows when) until now. */
 double migbuf__unseen_of(const struct entry *e, uint64_t since_ms, uint64_t now_ms);
@@ -19,15 +32,43 @@ double migbuf__unseen_of(const struct entry *e, uint64_t since_ms, uint64_t now_
 /* What they can grow by from now until what is decided now has landed; at most `missing_bytes`. */
 double migbuf__pending_of(const struct migbuf_buffer *b, const struct entry *e, double missing_bytes);
 
-/* The claim of a limit, which is in bytes/s of units: its fixed part, and how much the rest grows with each byte/s. */
-double migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e, double limit_bytes_per_s, double missing_bytes,
-                        double *slope);
+/* What the claim of a limit is made of, beside the limit itself. */
+struct claim {
+    double fixed, slope;                   /* without metadata */
+    double window_s, per_unit, of_request; /* metadata: by what is let through, */
+    double metadata;                       /* or all there is */
+};
+
+struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e);
+
+/* The claim of a limit, which is in bytes/s of units: its fixed part, and how much the rest grows with each byte/s. Both ways
+ * to bound the metadata are right; the better one at this limit is taken. */
+static inline double migbuf__claim_at(const struct claim *c, double limit_bytes_per_s, double missing_bytes, double *slope)
+{
+    int all = c->metadata <= limit_bytes_per_s * c->window_s * c->per_unit + c->of_request;
+
+    *slope = all ? c->slope : c->slope + c->per_unit * c->window_s;
+    return migbuf__least(c->fixed + (all ? c->metadata : c->of_request), missing_bytes);
+}
 
 /* The most that its files can weigh before the next decisions have landed, drains included. */
 double migbuf__reach_of(const struct migbuf_buffer *b, const struct entry *e);
 
 /* The smallest limit it can run under, in units/s; and what must fit for it beside the others: files of so many bytes, its
  * reserve and that limit. */
-uint64_t migbuf__lowest_units(const struct entry *e);
+static inline uint64_t migbuf__lowest_units(const struct entry *e)
+{
+    return e->least_units > 2 ? e->least_units : 2; /* one that was paused resumes at two, lest it be paused again at once */
+}
+
+/* The same, with what the claim is made of. */
+static inline double migbuf__least_with(const struct entry *e, const struct claim *c, double file_bytes)
+{
+    double slope, missing_bytes = migbuf__most(e->whole - file_bytes, 0);
+    double least = (double)(migbuf__lowest_units(e) * e->step), fixed = migbuf__claim_at(c, least, missing_bytes, &slope);
+
+    return file_bytes + migbuf__least(missing_bytes, migbuf__reserve_of(e, file_bytes) + fixed + slope * least);
+}
+
 double migbuf__least_bytes(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);
 #endif

@@ -8,6 +8,7 @@
  * What was in force is `old`; `now` becomes what is wanted. */
 #include "decide.h"
 #include "claims.h"
+#include "geometry.h"
 #include "in_force.h"
 #include "learn.h"
 #include <math.h>
@@ -165,5 +166,5 @@ void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int is_short, stru
     if (literal)
         out->limits.bps_wr = e->now.units;
     else
-        migbuf_limits_from_budget(e->geometry, e->disk_count, out->growth_bytes_per_s, &out->limits);
+        migbuf__limits_of(e->unit, e->smallest_unit, e->step != e->unit, out->growth_bytes_per_s, &out->limits);
 }

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* geometry: one with what is not known at its worst, and what is known to be none as 0. Checked before. */
+/* geometry, checked before: one with what is not known at its worst, and what is known to be none as 0. */
 #ifndef MIGBUF_LIB_GEOMETRY_H
 #define MIGBUF_LIB_GEOMETRY_H
 #include "migbuf/limits.h"
 
 struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g);
+
+/* migbuf_limits_from_budget of disks that were checked: their largest and smallest unit, and whether one of them has no
+ * iops_size. */
+int migbuf__limits_of(uint64_t unit, uint64_t smallest, int no_iops_size, uint64_t growth_bytes_per_s,
+                      struct migbuf_limits *limits);
 #endif

@@ -5,6 +5,7 @@
  * What must stay true: between a decision and the word that it was carried out, no limit that may be in force is left out.
  * It is `now`, or one of `older`, or let through by no less than one of these. */
 #include "in_force.h"
+#include "number.h"
 #include <math.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ static double rate_of(const struct entry *e, uint64_t units)
 {
     double device = e->device < INFINITY ? e->device : UNKNOWN_DEVICE;
 
-    return units == MIGBUF__UNLIMITED_UNITS ? device : fmin((double)units * (double)e->step, e->device);
+    return units == MIGBUF__UNLIMITED_UNITS ? device : migbuf__least((double)units * (double)e->step, e->device);
 }
 
 static uint64_t units_of(const struct setting *s)
@@ -30,7 +31,7 @@ double migbuf__highest_rate(const struct entry *e, uint32_t *sets)
 
     *sets = e->found_sets;
     for (uint32_t k = 0; k < e->olders; k++) {
-        rate = fmax(rate, rate_of(e, e->older[k].units));
+        rate = migbuf__most(rate, rate_of(e, e->older[k].units));
         *sets += e->older[k].sets;
     }
     return rate;
@@ -134,7 +135,7 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
 
     if (!b || outcome < 0 || outcome > MIGBUF_OUTCOME_UNKNOWN)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     e = &b->entries[i];
@@ -168,7 +169,7 @@ int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migb
 
     if (!b)
         return MIGBUF_E_INVALID;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find_to_change(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     if (limits)

@@ -2,7 +2,7 @@
 /* learn: what a guest's measurements teach: growth per unit (paper), its forecast (planner), and how long QEMU's bucket lets
  * it wait for what grew no file. Learns nothing from counters that did not come, and says nothing of what a guest may do. */
 #include "learn.h"
-#include "claims.h"
+#include "number.h"
 #include <math.h>
 
 #define SHORTEST_S 0.05 /* a shorter interval shows bursts, not rates */
@@ -24,22 +24,14 @@ void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
     if (!is_told(e) || e->step != e->unit || interval_s < SHORTEST_S)
         return;
     for (uint32_t k = 0; k < e->disk_count; k++) {
-        sum.file_bytes += e->measured[k].file_bytes;
         sum.writes += e->measured[k].writes;
         sum.written_bytes += e->measured[k].written_bytes;
     }
     e->learnt_at_ms = b->now_ms;
     if (!sum.writes && !sum.written_bytes) /* not told yet */
         return;
-    migbuf_growth_sample(&e->growth, e->unit, interval_s, sum.file_bytes, sum.writes, sum.written_bytes, units_per_s,
+    migbuf_growth_sample(&e->growth, e->unit, interval_s, e->file_bytes, sum.writes, sum.written_bytes, units_per_s,
                          e->request / (double)e->unit);
-}
-
-/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
- * planner's rates are of what is written anyway: its ratio stays 1. */
-double migbuf__ratio_of(const struct entry *e)
-{
-    return e->phase == MIGBUF_PHASE_MIRROR ? 1 : e->growth.ratio;
 }
 
 /* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
@@ -51,15 +43,15 @@ void migbuf__learn_owed(const struct migbuf_buffer *b, struct entry *e)
 
     if (!is_told(e))
         return;
-    *o = (struct owed){ .file_bytes = migbuf__files_of(e), .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
+    *o = (struct owed){ .file_bytes = e->file_bytes, .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
     for (uint32_t k = 0; k < e->disk_count; k++)
         o->written_bytes += e->measured[k].written_bytes;
     if (!last.known || !last.written_bytes || o->written_bytes < last.written_bytes || !o->units)
         return;
     written = (double)(o->written_bytes - last.written_bytes);
     grown = o->file_bytes > last.file_bytes ? (double)(o->file_bytes - last.file_bytes) : 0;
-    o->seconds = fmax(0, before + (written - grown) / ((double)o->units * (double)e->unit) -
-                             (double)(o->at_ms - last.at_ms) / 1000);
+    o->seconds = migbuf__most(before + (written - grown) / ((double)o->units * (double)e->unit) -
+                             (double)(o->at_ms - last.at_ms) / 1000, 0);
 }
 
 int migbuf__waits_too_long(const struct migbuf_buffer *b, const struct entry *e)
@@ -97,12 +89,12 @@ void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e)
         return;
     d->units_bytes = 0;
     for (uint32_t k = 0; k < e->disk_count; k++)
-        d->units_bytes += fmax((double)e->measured[k].writes * (double)e->unit, (double)e->measured[k].written_bytes);
-    d->file_bytes = (double)migbuf__files_of(e);
+        d->units_bytes += migbuf__most((double)e->measured[k].writes * (double)e->unit, (double)e->measured[k].written_bytes);
+    d->file_bytes = (double)e->file_bytes;
     d->at_ms = b->now_ms;
     d->known = 1;
-    grown = fmax(0, d->file_bytes - last.file_bytes);
-    written = last.known ? fmax(d->units_bytes - last.units_bytes, grown) : grown;
+    grown = migbuf__most(d->file_bytes - last.file_bytes, 0);
+    written = last.known ? migbuf__most(d->units_bytes - last.units_bytes, grown) : grown;
     migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
     if (!last.known && !(last.forecast.rate > 0)) /* the first that is known of it, and no part of a mean */
         d->forecast.rate = d->forecast.peak;

@@ -6,7 +6,13 @@
 
 /* Growth per unit, and what of it counts now. */
 void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e);
-double migbuf__ratio_of(const struct entry *e);
+
+/* While the overlay is sent, a rewrite has to be sent again: what counts then is what is written, not what grows. The
+ * planner's rates are of what is written anyway: its ratio stays 1. */
+static inline double migbuf__ratio_of(const struct entry *e)
+{
+    return e->phase == MIGBUF_PHASE_MIRROR ? 1 : e->growth.ratio;
+}
 
 /* What was written and what grew since the last tick, for the planner. */
 void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e);

@@ -268,10 +268,26 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
     return 0;
 }
 
+int migbuf__limits_of(uint64_t unit, uint64_t smallest, int no_iops_size, uint64_t growth_bytes_per_s,
+                      struct migbuf_limits *limits)
+{
+    uint64_t bytes = no_iops_size ? growth_bytes_per_s / 2 : growth_bytes_per_s, units = bytes / unit;
+
+    *limits = (struct migbuf_limits){ 0 };
+    if (!units)
+        return 0;
+    limits->iops_wr = units < MIGBUF__THROTTLE_VALUE_MAX ? units : MIGBUF__THROTTLE_VALUE_MAX;
+    if (no_iops_size) /* two buckets side by side: bytes bound the large requests, requests bound the small ones */
+        limits->bps_wr = bytes < MIGBUF__THROTTLE_VALUE_MAX ? bytes : MIGBUF__THROTTLE_VALUE_MAX;
+    else
+        limits->iops_size = smallest;
+    return 1;
+}
+
 int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count, uint64_t growth_bytes_per_s,
                               struct migbuf_limits *limits)
 {
-    uint64_t unit = 0, smallest = UINT64_MAX, units;
+    uint64_t unit = 0, smallest = UINT64_MAX;
     uint32_t flags = 0;
 
     if (!disks || !count || !limits)
@@ -287,23 +303,7 @@ int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count,
             smallest = unit_of(&disks[i]);
         flags |= disks[i].flags;
     }
-    *limits = (struct migbuf_limits){ 0 };
-    if (flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE) {
-        /* Two buckets side by side: bytes bound the large requests, requests bound the small ones. */
-        growth_bytes_per_s /= 2;
-        units = growth_bytes_per_s / unit;
-        if (!units)
-            return 0;
-        limits->bps_wr = growth_bytes_per_s < MIGBUF__THROTTLE_VALUE_MAX ? growth_bytes_per_s : MIGBUF__THROTTLE_VALUE_MAX;
-        limits->iops_wr = units < MIGBUF__THROTTLE_VALUE_MAX ? units : MIGBUF__THROTTLE_VALUE_MAX;
-        return 1;
-    }
-    units = growth_bytes_per_s / unit;
-    if (!units)
-        return 0;
-    limits->iops_wr = units < MIGBUF__THROTTLE_VALUE_MAX ? units : MIGBUF__THROTTLE_VALUE_MAX;
-    limits->iops_size = smallest;
-    return 1;
+    return migbuf__limits_of(unit, smallest, !!(flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE), growth_bytes_per_s, limits);
 }
 
 int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits, double interval_s,

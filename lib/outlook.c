@@ -61,7 +61,7 @@ int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct mi
 
     if (rc)
         return rc;
-    i = migbuf__bins_find(b->bins, id);
+    i = migbuf__buffer_find(b, id);
     if (i == MIGBUF__NONE)
         return MIGBUF_E_NOTFOUND;
     rc = migbuf__trial_new(b, 0, &t);

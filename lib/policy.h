@@ -18,7 +18,7 @@ void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_plann
 /* The agreed minimum, and never less than what the guest needs to run at all. */
 static inline double migbuf__floor_of(const struct migbuf_buffer *b, const struct entry *e, double ratio)
 {
-    return fmax((double)b->options.floor_bytes_per_s, (double)(migbuf__lowest_units(e) * e->step) * ratio);
+    return migbuf__most((double)b->options.floor_bytes_per_s, (double)(migbuf__lowest_units(e) * e->step) * ratio);
 }
 
 static inline double migbuf__link_share(const struct migbuf_buffer *b, const struct entry *e)

@@ -5,8 +5,8 @@
 #include "policy.h"
 #include "claims.h"
 #include "learn.h"
-#include "migbuf/throttle.h"
 #include "space.h"
+#include "throttle.h"
 #include <math.h>
 
 /* h, c, the hard cap and x. */
@@ -16,7 +16,7 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
 
     e->share = migbuf__link_share(b, e);
     if (e->phase == MIGBUF_PHASE_MIRROR && e->share < INFINITY)
-        e->share = 0.5 * fmin(e->flow, e->share);
+        e->share = 0.5 * migbuf__least(e->flow, e->share);
     migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
     /* What is let through may grow the file by A / ratio of what is expected. */
     worst = e->amplification / migbuf__ratio_of(e);
@@ -56,10 +56,12 @@ void migbuf__paper_budgets(struct migbuf_buffer *b, const struct scratch *s)
         clamp_by_itself(b, &b->entries[i], &s->views[i]);
         s->clamped[i] = b->entries[i].clamped;
     }
-    migbuf_throttle_lenders(s->clamped, b->count, s->first, b->guest, s->order, s->below_lenders);
-    for (uint32_t i = 0; i < b->count; i++)
+    migbuf__lenders(s->clamped, b->count, s->first, b->guest, s->order, s->keys, s->below_lenders);
+    for (uint32_t i = 0; i < b->count; i++) {
         clamp_by_lenders(b, &b->entries[i], s->below_lenders[i], &s->views[i]);
-    migbuf__space_clamp(b, s);
+        migbuf__space_count(b, s, i);
+    }
+    migbuf__space_level(b, s);
 }
 
 void migbuf__literal_budgets(struct migbuf_buffer *b, const struct scratch *s)

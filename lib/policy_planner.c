@@ -12,9 +12,31 @@
 #define FIRST_PART 16      /* of what is free: most that a guest of which nothing is known gets until it is known */
 #define UNKNOWN_LINK 125e6 /* bytes/s: whoever cannot say better is planned as 1 Gbit/s */
 
-static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g)
+/* U to plan with: its mean, before the first tick what was told, before that what most links are. */
+static double planned_speed(const struct link *l)
+{
+    if (l->mean.mean > 0)
+        return migbuf_link_mean(&l->mean);
+    return l->bytes_per_s ? migbuf__most((double)l->bytes_per_s, MIGBUF_LINK_LEAST) : UNKNOWN_LINK;
+}
+
+static void describe_links(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
+                           struct migbuf_planner_link *links)
+{
+    migbuf_planner_options_init(o, sizeof *o);
+    o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
+    o->interval_s = b->options.interval_ms / 1000.0;
+    o->floor = (double)b->options.floor_bytes_per_s;
+    for (uint32_t k = 0; k < b->links_count; k++)
+        links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
+}
+
+/* One that runs: itself, its flow on its link, and what is kept free for it. */
+static void describe_guest(const struct entry *e, struct migbuf_planner_options *o, struct migbuf_planner_link *links,
+                           struct migbuf_planner_guest *g)
 {
     const struct migbuf_forecast *f = &e->observed.forecast;
+    struct migbuf_planner_link *l = &links[e->link_at];
 
     *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_MIRROR,
                                         .place = e->plan.place, .weight = e->weight, .file_bytes = migbuf__most_of(e),
@@ -23,33 +45,17 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_guest *g
     for (uint32_t k = 0; k < e->disk_count; k++)
         g->left_bytes += (double)e->measured[k].remaining_bytes;
     /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
-    migbuf_forecast_remaining(f, (double)migbuf__files_of(e), migbuf__missing(e), &g->remaining);
-}
-
-/* U to plan with: its mean, before the first tick what was told, before that what most links are. */
-static double planned_speed(const struct link *l)
-{
-    if (l->mean.mean > 0)
-        return migbuf_link_mean(&l->mean);
-    return l->bytes_per_s ? fmax((double)l->bytes_per_s, MIGBUF_LINK_LEAST) : UNKNOWN_LINK;
+    migbuf_forecast_remaining(f, (double)e->file_bytes, migbuf__missing(e), &g->remaining);
+    l->flow_bytes_per_s = migbuf__most(l->flow_bytes_per_s, e->flow);
+    o->capacity_bytes = migbuf__most(o->capacity_bytes - migbuf__reserve_of(e, g->file_bytes), 0);
 }
 
 void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,
                               struct migbuf_planner_link *links, struct migbuf_planner_guest *guests)
 {
-    migbuf_planner_options_init(o, sizeof *o);
-    o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
-    o->interval_s = b->options.interval_ms / 1000.0;
-    o->floor = (double)b->options.floor_bytes_per_s;
-    for (uint32_t k = 0; k < b->links_count; k++)
-        links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->entries[i];
-
-        describe_guest(e, &guests[i]);
-        links[e->link_at].flow_bytes_per_s = fmax(links[e->link_at].flow_bytes_per_s, e->flow);
-        o->capacity_bytes = fmax(0, o->capacity_bytes - migbuf__reserve_of(e, migbuf__most_of(e)));
-    }
+    describe_links(b, o, links);
+    for (uint32_t i = 0; i < b->count; i++)
+        describe_guest(&b->entries[i], o, links, &guests[i]);
 }
 
 /* A rate near to the limit in force leaves it in force: each set empties QEMU's bucket, and a plan corrects itself. No
@@ -59,7 +65,7 @@ void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_plann
 static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
 {
     double in_force = (double)(e->now.units * e->step), band = b->options.hysteresis_percent / 100.0;
-    double free_bytes = fmax(0, (double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins));
+    double free_bytes = migbuf__most((double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins), 0);
     double window_s = e->amplification * (b->late_interval_s + e->set_s), first = free_bytes / FIRST_PART / window_s;
 
     e->share = migbuf__link_share(b, e);
@@ -71,10 +77,10 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
     if ((!e->observed.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
-        e->budget = fmax(first, migbuf__floor_of(b, e, 1));
+        e->budget = migbuf__most(first, migbuf__floor_of(b, e, 1));
         e->reason = MIGBUF_REASON_FIRST;
     }
-    e->budget = fmin(e->budget, fmax(free_bytes / window_s, (double)(migbuf__lowest_units(e) * e->step)));
+    e->budget = migbuf__least(e->budget, migbuf__most(free_bytes / window_s, (double)(migbuf__lowest_units(e) * e->step)));
 }
 
 int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
@@ -82,16 +88,19 @@ int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
     struct migbuf_planner_options o;
     int rc;
 
-    for (uint32_t i = 0; i < b->count; i++)
+    describe_links(b, &o, s->link);
+    for (uint32_t i = 0; i < b->count; i++) {
         migbuf__learn_forecast(b, &b->entries[i]);
-    migbuf__planner_describe(b, &o, s->link, s->guest);
+        describe_guest(&b->entries[i], &o, s->link, &s->guest[i]);
+    }
     rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < b->count; i++) {
         b->entries[i].plan = s->plan[i];
         clamp_by_plan(b, &b->entries[i]);
+        migbuf__space_count(b, s, i);
     }
-    migbuf__space_clamp(b, s);
+    migbuf__space_level(b, s);
     return 0;
 }

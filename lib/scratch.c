@@ -5,7 +5,7 @@
 
 size_t migbuf__scratch_bytes(size_t count)
 {
-    return count * (sizeof(struct migbuf_bins_view) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t) +
+    return count * (sizeof(struct migbuf_bins_view) + sizeof(struct migbuf__growing) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t) +
                    sizeof(struct migbuf_planner_guest) + sizeof(struct migbuf_planner_plan) +
                    2 * sizeof(struct migbuf_planner_slot) + sizeof(struct migbuf_planner_link)) +
            sizeof(size_t);
@@ -16,7 +16,8 @@ struct scratch migbuf__scratch_of(const struct migbuf_buffer *b)
     struct scratch s;
 
     s.views = b->scratch;
-    s.clamped = (double *)(s.views + b->allocated);
+    s.growing = (struct migbuf__growing *)(s.views + b->allocated);
+    s.clamped = (double *)(s.growing + b->allocated);
     s.below_lenders = s.clamped + b->allocated;
     s.amount = s.below_lenders + b->allocated;
     s.weight = s.amount + b->allocated;
@@ -25,6 +26,7 @@ struct scratch migbuf__scratch_of(const struct migbuf_buffer *b)
     s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->allocated);
     s.plan = (struct migbuf_planner_plan *)(s.guest + b->allocated);
     s.slot = (struct migbuf_planner_slot *)(s.plan + b->allocated);
+    s.keys = (struct migbuf__key *)s.slot;
     s.link = (struct migbuf_planner_link *)(s.slot + 2 * (size_t)b->allocated);
     s.looks_at = (uint32_t *)(s.link + b->allocated);
     return s;

@@ -3,12 +3,13 @@
  *
  *   I1   sum of (files + unseen + reserve + pending + claim) <= Ω    after each tick, in each policy but `literal`
  *
- * migbuf__space_clamp keeps it: it cuts all budgets to one level, at which the claims fit beside the rest. Where the rest
+ * The last clamp keeps it: it cuts all budgets to one level, at which the claims fit beside the rest. Where the rest
  * alone is too much (Ω was made smaller, or another hand has written), there is no such level, and all are to stop. The
  * terms are claims.c's, the proof stands in README.md. Where a budget comes from is not asked here. */
 #include "space.h"
 #include "claims.h"
 #include "learn.h"
+#include "throttle.h"
 #include <math.h>
 
 /* What is there */
@@ -16,9 +17,9 @@
 /* What could be cut to: the others' files, what may be written until it is cut, reserves and smallest limits. */
 double migbuf__space_free(const struct migbuf_buffer *b)
 {
-    double have = (double)migbuf__bins_capacity(b->bins);
+    double have = b->counted ? b->free_bytes : (double)migbuf__bins_capacity(b->bins);
 
-    for (uint32_t i = 0; i < b->count; i++) {
+    for (uint32_t i = b->counted; i < b->count; i++) {
         const struct entry *e = &b->entries[i];
         double files = migbuf__most_of(e);
 
@@ -48,31 +49,50 @@ int migbuf__space_is_short(const struct migbuf_buffer *b)
 
 /* The last clamp */
 
+void migbuf__space_begin(struct migbuf_buffer *b)
+{
+    b->reserve = b->pending = b->unseen = 0;
+    b->grantable = (double)migbuf__bins_capacity(b->bins);
+}
+
+/* Its part of what is not free for growth; and what its claim needs to know, for which a level is sought several times. */
+void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
+{
+    struct entry *e = &b->entries[i];
+    struct migbuf__growing *g = &s->growing[i];
+    double files = migbuf__most_of(e), missing_bytes = migbuf__missing(e);
+
+    e->reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
+    e->pending = migbuf__pending_of(b, e, missing_bytes - e->reserve);
+    b->reserve += e->reserve;
+    b->pending += e->pending;
+    b->unseen += e->unseen;
+    b->grantable -= files + e->reserve + e->pending;
+    g->claim = migbuf__claim_of(b, e);
+    g->ratio = migbuf__ratio_of(e);
+    g->most = migbuf__least(e->budget, e->device * g->ratio);
+    g->least = (double)(migbuf__lowest_units(e) * e->step);
+    g->left_bytes = e->joining ? 0 : missing_bytes - e->reserve - e->pending;
+    g->least_bytes = e->joining ? 0 : migbuf__least_with(e, &g->claim, files) - files - e->reserve;
+    g->joining = e->joining;
+}
+
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
  * others' growth; where it is not free yet, it is kept from them until it is. */
-static void free_for_growth(struct migbuf_buffer *b)
+static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
-    double total = (double)migbuf__bins_capacity(b->bins), least = 0, waits = 0;
+    double total = b->grantable, least = 0, waits = 0;
 
+    for (uint32_t i = 0; i < b->count; i++)
+        if (!s->growing[i].joining)
+            least += s->growing[i].least_bytes;
     for (uint32_t i = 0; i < b->count; i++) {
         struct entry *e = &b->entries[i];
-        double files = migbuf__most_of(e);
+        double need;
 
-        e->reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
-        e->pending = migbuf__pending_of(b, e, migbuf__missing(e) - e->reserve);
-        b->reserve += e->reserve;
-        b->pending += e->pending;
-        b->unseen += e->unseen;
-        total -= files + e->reserve + e->pending;
-        if (!e->joining)
-            least += migbuf__least_bytes(b, e, files) - files - e->reserve;
-    }
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct entry *e = &b->entries[i];
-        double need = e->joining ? migbuf__least_bytes(b, e, 0) : 0;
-
-        if (!e->joining)
+        if (!s->growing[i].joining)
             continue;
+        need = migbuf__least_bytes(b, e, 0);
         if (need > total - least - waits) {
             waits += need;
             continue;
@@ -82,54 +102,53 @@ static void free_for_growth(struct migbuf_buffer *b)
         b->reserve += e->reserve;
         total -= e->reserve;
         least += need - e->reserve;
+        s->growing[i].left_bytes = migbuf__missing(e) - e->reserve - e->pending;
     }
     /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
-    b->grantable = fmin(total, fmax(total - waits, least * (1 + 1e-9)));
+    b->grantable = migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));
 }
 
 /* The level at which all claims fit, where each is bounded by the better way at its budget, or at `cut` if that is less. */
-static double level_at(struct migbuf_buffer *b, const struct scratch *s, double cut)
+static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
 {
-    double total = b->grantable, level;
+    double total = b->grantable;
 
     for (uint32_t i = 0; i < b->count; i++) {
-        struct entry *e = &b->entries[i];
-        double ratio = migbuf__ratio_of(e), most = fmin(e->budget, e->device * ratio);
-        double left = e->joining ? 0 : migbuf__missing(e) - e->reserve - e->pending;
-        double at = fmax(fmin(most, cut) / ratio, (double)(migbuf__lowest_units(e) * e->step));
-        double fixed = migbuf__claim_of(b, e, at, left, &s->weight[i]);
+        struct migbuf__growing *g = &s->growing[i];
+        double at = migbuf__most(migbuf__least(g->most, cut) / g->ratio, g->least);
 
-        s->weight[i] /= ratio;
-        s->amount[i] = fmin(s->weight[i] * most, left - fixed);
-        e->claim = fixed;
-        total -= fixed;
+        g->fixed = migbuf__claim_at(&g->claim, at, g->left_bytes, &s->weight[i]);
+        s->weight[i] /= g->ratio;
+        s->amount[i] = migbuf__least(s->weight[i] * g->most, g->left_bytes - g->fixed);
+        total -= g->fixed;
     }
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
-    migbuf_throttle_shave(s->amount, s->weight, b->count, total, s->order, &level);
-    return level;
+    return migbuf__shave(s->amount, s->weight, b->count, total, s->order, s->keys);
 }
 
-/* The last clamp: one level for all, so that what can be written fits into what is free. Which bound of the metadata is
- * the better one hangs on the level: at a low one another than at a high one. */
-void migbuf__space_clamp(struct migbuf_buffer *b, const struct scratch *s)
+/* One level for all, so that what can be written fits into what is free. Which bound of the metadata is the better one hangs
+ * on the level: at a low one another than at a high one. */
+void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s)
 {
     double high, low;
 
-    free_for_growth(b);
+    free_for_growth(b, s);
     b->level = high = level_at(b, s, INFINITY);
     if (high < INFINITY) {
         b->level = low = level_at(b, s, high);
         if (low < high)
             b->level = level_at(b, s, INFINITY);
     }
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct entry *e = &b->entries[i];
+}
 
-        if (e->budget > b->level && migbuf__missing(e) > 0) { /* a file that is whole cannot grow */
-            e->budget = b->level;
-            e->reason = MIGBUF_REASON_SPACE;
-        }
-        e->claim += fmin(s->amount[i], s->weight[i] * e->budget);
+void migbuf__space_clamp(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
+{
+    struct entry *e = &b->entries[i];
+
+    if (e->budget > b->level && migbuf__missing(e) > 0) { /* a file that is whole cannot grow */
+        e->budget = b->level;
+        e->reason = MIGBUF_REASON_SPACE;
     }
+    e->claim = s->growing[i].fixed + migbuf__least(s->amount[i], s->weight[i] * e->budget);
 }

@@ -4,8 +4,12 @@
 #define MIGBUF_LIB_SPACE_H
 #include "scratch.h"
 
-/* Cuts the budgets of this tick to one level, so that all claims fit (I1), and says what each claim is. */
-void migbuf__space_clamp(struct migbuf_buffer *b, const struct scratch *s);
+/* The last clamp, in steps: a tick goes through the migrations as seldom as it can. Begin; count each, when its budget of
+ * this tick is there; seek the level at which all claims fit (I1); cut each budget to it, which says what its claim is. */
+void migbuf__space_begin(struct migbuf_buffer *b);
+void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint32_t i);
+void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s);
+void migbuf__space_clamp(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i);
 
 /* Not even files and reserves fit, so no level can make them fit. Of the last tick. */
 int migbuf__space_is_short(const struct migbuf_buffer *b);

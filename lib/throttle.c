@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* throttle: the paper's rate and its clamps. Formulas and reasons stand in the header. Pure; when which clamp is used is
  * said in policy_paper.c and space.c. */
-#include "migbuf/throttle.h"
+#include "throttle.h"
 #include "number.h"
 #include "memory.h"
-#include "sort.h"
 #include <string.h>
 
 #define CONSTANTS_FIRST MIGBUF__FIRST(struct migbuf_throttle_constants, epsilon_bytes_per_s)
@@ -143,10 +142,29 @@ static double weights_from(const double *weight, const size_t *order, size_t k, 
     return sum;
 }
 
+/* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
+static double level_of(const double *amount, const double *weight, const size_t *order, size_t n, double left)
+{
+    double weights, summed;
+
+    weights = summed = weights_from(weight, order, 0, n);
+    for (size_t k = 0; k < n; k++) {
+        double w = weight ? weight[order[k]] : 1, a = amount[order[k]];
+
+        if (a * weights > left * w)
+            return left / weights;
+        left = fmax(0, left - a);
+        weights -= w;
+        if (weights < 1e-3 * summed) /* of a sum taken apart little is sure by then */
+            weights = summed = weights_from(weight, order, k + 1, n);
+    }
+    return INFINITY;
+}
+
 int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
                           double *level)
 {
-    double left = fmax(total, 0), weights, summed, sum = 0;
+    double left = fmax(total, 0), sum = 0;
     int rc = migbuf__number(total, -INFINITY, INFINITY);
 
     if ((n && (!amount || !scratch)) || !level)
@@ -163,31 +181,57 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
         *level = INFINITY;
         return 0;
     }
-
-    /* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
     migbuf__sort(amount, weight, scratch, n);
-    weights = summed = weights_from(weight, scratch, 0, n);
-    for (size_t k = 0; k < n; k++) {
-        double w = weight ? weight[scratch[k]] : 1, a = amount[scratch[k]];
-
-        if (a * weights > left * w) {
-            *level = left / weights;
-            return 0;
-        }
-        left = fmax(0, left - a);
-        weights -= w;
-        if (weights < 1e-3 * summed) /* of a sum taken apart little is sure by then */
-            weights = summed = weights_from(weight, scratch, k + 1, n);
-    }
-    *level = INFINITY;
+    *level = level_of(amount, weight, scratch, n, left);
     return 0;
+}
+
+double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *order,
+                     struct migbuf__key *keys)
+{
+    double left = migbuf__most(total, 0), sum = 0;
+    const struct migbuf__key *sorted;
+
+    for (size_t i = 0; i < n; i++)
+        sum += amount[i];
+    if (sum <= left)
+        return INFINITY;
+    for (size_t i = 0; i < n; i++)
+        keys[i] = (struct migbuf__key){ migbuf__key_bits(amount[i] / weight[i]), i };
+    sorted = migbuf__sort_keys(keys, n);
+    for (size_t k = 0; k < n; k++)
+        order[k] = sorted[k].index;
+    return level_of(amount, weight, order, n, left);
+}
+
+/* Lowest first: the rate of each binds all who are, through any chain, its borrowers, unless something lower did already.
+ * order[0 .. lenders) are those that lend; y begins as x. */
+static void bind_borrowers(const size_t *order, size_t lenders, const double *x, const size_t *first, const size_t *borrower,
+                           size_t *stack, double *y)
+{
+    for (size_t k = 0; k < lenders; k++) {
+        double rate = x[order[k]];
+        size_t height = 0;
+
+        if (y[order[k]] < rate)
+            continue;
+        stack[height++] = order[k];
+        while (height) {
+            size_t host = stack[--height];
+
+            for (size_t e = first[host]; e < first[host + 1]; e++) {
+                if (y[borrower[e]] <= rate)
+                    continue;
+                y[borrower[e]] = rate;
+                stack[height++] = borrower[e];
+            }
+        }
+    }
 }
 
 int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
                           double *y)
 {
-    size_t *order = scratch, *stack = scratch ? scratch + n : NULL;
-
     if (!n)
         return 0;
     if (!x || !first || !scratch || !y || first[0] != 0)
@@ -204,32 +248,26 @@ int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, cons
         if (borrower[e] >= n)
             return MIGBUF_E_RANGE;
 
-    if (!first[n]) {
-        memcpy(y, x, n * sizeof *y);
+    memmove(y, x, n * sizeof *y);
+    if (!first[n])
         return 0;
-    }
-    /* Lowest first: its rate binds all who are, through any chain, its borrowers, unless something lower did already. */
-    migbuf__sort(x, NULL, order, n);
-    for (size_t i = 0; i < n; i++)
-        y[i] = -1;
-    for (size_t k = 0; k < n; k++) {
-        size_t height = 0;
-        double rate = x[order[k]];
-
-        if (y[order[k]] >= 0)
-            continue;
-        y[order[k]] = rate;
-        stack[height++] = order[k];
-        while (height) {
-            size_t host = stack[--height];
-
-            for (size_t e = first[host]; e < first[host + 1]; e++) {
-                if (y[borrower[e]] >= 0)
-                    continue;
-                y[borrower[e]] = rate;
-                stack[height++] = borrower[e];
-            }
-        }
-    }
+    migbuf__sort(x, NULL, scratch, n);
+    bind_borrowers(scratch, n, x, first, borrower, scratch + n, y);
     return 0;
+}
+
+void migbuf__lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
+                     struct migbuf__key *keys, double *y)
+{
+    const struct migbuf__key *sorted;
+    size_t lenders = 0;
+
+    memcpy(y, x, n * sizeof *y);
+    for (size_t i = 0; i < n; i++)
+        if (first[i + 1] > first[i])
+            keys[lenders++] = (struct migbuf__key){ migbuf__key_bits(x[i]), i };
+    sorted = migbuf__sort_keys(keys, lenders);
+    for (size_t k = 0; k < lenders; k++)
+        scratch[k] = sorted[k].index;
+    bind_borrowers(scratch, lenders, x, first, borrower, scratch + n, y);
 }

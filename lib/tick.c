@@ -59,6 +59,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
 
     if (!b)
         return MIGBUF_E_INVALID;
+    migbuf__buffer_settle(b);
     n = b->count;
     if (n && !out)
         return MIGBUF_E_INVALID;
@@ -72,6 +73,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (rc)
         return rc;
 
+    b->counted = 0;
     if (b->ticks++ && (now_ms - b->now_ms) * 100 > (uint64_t)b->options.interval_ms * b->options.late_factor_percent)
         b->late_ticks++;
     for (uint32_t i = 0; i < n; i++) {
@@ -84,8 +86,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         }
     }
     b->now_ms = now_ms;
-    b->reserve = b->pending = b->unseen = 0;
-    b->grantable = (double)migbuf__bins_capacity(b->bins);
+    migbuf__space_begin(b);
     b->level = INFINITY;
     if (!n)
         return 0;
@@ -106,6 +107,8 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     }
     is_short = b->options.policy != MIGBUF_POLICY_LITERAL && migbuf__space_is_short(b);
     for (uint32_t i = 0; i < n; i++) {
+        if (b->options.policy != MIGBUF_POLICY_LITERAL)
+            migbuf__space_clamp(b, &s, i);
         migbuf__decide(b, &b->entries[i], is_short, &out[i]);
         b->entries[i].found_sets = 0;
         if (!is_short && !b->entries[i].joining)

@@ -19,9 +19,11 @@ static size_t carve(size_t *at, size_t count, size_t item)
 /* All of it in one block; every part holds doubles or 64-bit numbers. */
 int migbuf__trial_new(const struct migbuf_buffer *b, size_t more, struct trial *t)
 {
-    size_t n = b->count + more, links = b->links_count + more, at = 0, guest, plan, slot, link, flow;
+    size_t n, links = b->links_count + more, at = 0, guest, plan, slot, link, flow;
     char *block;
 
+    migbuf__buffer_settle(b);
+    n = b->count + more;
     guest = carve(&at, n, sizeof *t->guest);
     plan = carve(&at, n, sizeof *t->plan);
     slot = carve(&at, 2 * n + links, sizeof *t->slot);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* What one call of `buffer` costs at N migrations, N = 10 ... 100 000, and what one tick allocates once it is steady.
- * Ratios of one run count, not times: the last column is the cost against N log2 N, which should stay about level. */
+ * Times of one run count only beside each other: so the machine's own exp() runs beside them, and a cost is also told as
+ * so many of it. With arguments: only these N. */
 #include "migbuf/buffer.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define GIB (UINT64_C(1) << 30)
+#define BATCHES 9 /* the quickest counts: whatever else runs on the machine only makes one slower */
 
 static uint64_t allocations, bytes_held;
 
@@ -38,14 +39,25 @@ static uint32_t next_random(uint32_t *state)
     return *state >> 8;
 }
 
+/* Seconds of one exp(), now: a machine does not keep one speed. */
+static double measure_exp(void)
+{
+    double start = seconds(), all = 0;
+
+    for (int i = 0; i < 200000; i++)
+        all += exp(-(double)i * 5e-5);
+    return (seconds() - start) / 200000 + (all > 0 ? 0 : 1); /* so that it is computed */
+}
+
 /* A host with n migrations; one in 16 is a hog whose file is many bins large, so that there are shards. */
 static void sample_all(struct migbuf_sample *s, size_t n, uint64_t share, int round, uint32_t *seed)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t most = i % 16 ? share / 2 : share * 4;
 
-        s[i].id = i * 7919;
         s[i].file_bytes = most / 2 + next_random(seed) % 4096 + (uint64_t)round * 64;
+        s[i].written_bytes = s[i].file_bytes + (uint64_t)round * 65536; /* some of it are rewrites */
+        s[i].writes = s[i].written_bytes / 4096;
     }
 }
 
@@ -53,119 +65,122 @@ static const struct migbuf_geometry disk = { .virtual_bytes = 100 * GIB, .cluste
                                              .block_bytes = 4096, .request_bytes = 65536, .queue_bytes = 1 << 20,
                                              .extra_bytes = MIGBUF_NONE };
 
-/* A buffer with n migrations. One by one each costs O(N), which is minutes for 100 000; a saved text of one migration, its
- * lines repeated, is loaded at once. */
-static int fill(size_t n, int32_t policy, uint64_t capacity, const struct migbuf_allocator *a, struct migbuf_buffer **b)
-{
-    struct migbuf_buffer_options o;
-    uint64_t sum = UINT64_C(14695981039346656037);
-    struct migbuf_migration m;
-    struct migbuf_buffer *one;
-    char line[4096], *text = NULL, *ledger, *migration, *link, *end;
-    size_t length = 0;
-    FILE *f = open_memstream(&text, &length);
-    int rc;
+struct cost {
+    double add, add_full, sample, tick, remove; /* s, of one migration; add_full: while files are there */
+    double tick_exps;                           /* how many exp() a tick costs */
+    double exp;                                 /* s of one */
+    double bytes;                               /* of memory */
+    unsigned long long allocations;             /* in the ticks that were measured */
+    int shards;
+};
 
-    migbuf_migration_init(&m, sizeof m);
-    migbuf_buffer_options_init(&o, sizeof o);
-    o.policy = policy;
-    if (!f || migbuf_buffer_new(capacity, &o, NULL, &one) || migbuf_buffer_add(one, &m, &disk, 1, NULL) ||
-        migbuf_buffer_save(one, line, sizeof line, &length))
-        return 1;
-    migbuf_buffer_free(one);
-    ledger = strstr(line, "ledger");
-    migration = strstr(line, "migration ");
-    link = strstr(line, "link");
-    end = strstr(line, "end ");
-    fprintf(f, "%.*sledger %llu %zu\n", (int)(ledger - line), line, (unsigned long long)capacity, n);
-    for (size_t i = 0; i < n; i++)
-        fprintf(f, "bin %zu 100 1\n%zu 0\n", i * 7919, i);
-    fputs("ascending", f);
-    for (size_t i = 0; i < n; i++)
-        fprintf(f, " %zu", i);
-    fputs("\n", f);
-    for (size_t i = 0; i < n; i++)
-        fwrite(migration, 1, (size_t)(link - migration), f);
-    fwrite(link, 1, (size_t)(end - link), f);
-    fflush(f);
-    for (size_t i = 0; i < length; i++)
-        sum = (sum ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
-    fprintf(f, "end %016llx\n", (unsigned long long)sum);
-    fclose(f);
-    rc = migbuf_buffer_load(text, length, 0, a, b);
-    free(text);
-    return rc;
-}
-
-static int measure(size_t n, int32_t policy)
+static int measure(size_t n, int32_t policy, struct cost *c)
 {
     struct migbuf_allocator a = { .resize = counting };
-    struct migbuf_buffer_stats stats = { .size = sizeof stats };
-    uint64_t capacity = (uint64_t)n * GIB;
+    struct migbuf_buffer_options o;
     struct migbuf_sample *s = calloc(n, sizeof *s);
-    struct migbuf_decision *d = calloc(n, sizeof *d);
+    struct migbuf_decision *d = calloc(n + 1, sizeof *d);
     struct migbuf_migration m;
     struct migbuf_buffer *b;
     uint32_t seed = 1;
     uint64_t before;
-    double start, add, tick, remove;
-    int rounds = n >= 10000 ? 5 : 50, few = n >= 10000 ? 20 : 5;
+    double start, exps = 0, ticks = 0;
+    int round = 0, rounds = n < 50000 ? (int)(50000 / n) : 2;
 
-    if (!s || !d || fill(n - (size_t)few, policy, capacity, &a, &b))
-        return 1;
     migbuf_migration_init(&m, sizeof m);
-    n = migbuf_bins_count(migbuf_buffer_bins(b));
+    migbuf_buffer_options_init(&o, sizeof o);
+    o.policy = policy;
+    if (!s || !d || migbuf_buffer_new(n * GIB, &o, &a, &b))
+        return 1;
     start = seconds();
-    for (int i = 0; i < few; i++) {
-        m.id = (n + (size_t)i) * 7919;
+    for (size_t i = 0; i < n; i++) {
+        m.id = s[i].id = i * 7919;
         if (migbuf_buffer_add(b, &m, &disk, 1, NULL))
             return 1;
     }
-    add = (seconds() - start) / few;
-    n += (size_t)few;
+    c->add = (seconds() - start) / (double)n;
 
-    for (int round = 0; round < 3; round++) { /* until it is steady */
-        sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
-        if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) < 0)
+    c->sample = c->tick = c->exp = INFINITY;
+    for (int batch = -1; batch < BATCHES; batch++) { /* the first one until it is steady */
+        double sampled = 0, ticked = 0;
+
+        before = batch <= 0 ? allocations : before;
+        for (int k = 0; k < (batch < 0 ? 3 : rounds); k++, round++) {
+            sample_all(s, n, GIB, round, &seed);
+            start = seconds();
+            if (migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n))
+                return 1;
+            sampled += seconds() - start;
+            start = seconds();
+            if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) != (int)n)
+                return 1;
+            ticked += seconds() - start;
+        }
+        if (batch >= 0) {
+            double one = measure_exp();
+
+            exps += one;
+            ticks += ticked / rounds / (double)n;
+            c->exp = fmin(c->exp, one);
+            c->sample = fmin(c->sample, sampled / rounds / (double)n);
+            c->tick = fmin(c->tick, ticked / rounds / (double)n);
+        }
+    }
+    c->tick_exps = ticks / exps;
+    c->allocations = allocations - before;
+    c->bytes = (double)bytes_held / (double)n;
+    c->shards = migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0);
+
+    start = seconds();
+    m.id = n * 7919;
+    if (migbuf_buffer_add(b, &m, &disk, 1, NULL))
+        return 1;
+    c->add_full = seconds() - start;
+    for (size_t i = 0; i < n; i++) /* before they leave, all files are empty: no shards that come home one after the other */
+        s[i].file_bytes = s[i].writes = s[i].written_bytes = 0;
+    if (migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n) || migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n + 1) < 0)
+        return 1;
+    start = seconds();
+    for (size_t i = 0; i < n; i++)
+        if (migbuf_buffer_remove(b, s[(i * 7919 + 1) % n].id)) /* 7919 is a prime that divides no n: each once */
             return 1;
-    }
-    before = allocations;
-    start = seconds();
-    for (int round = 3; round < 3 + rounds; round++) {
-        sample_all(s, n, capacity / n, round, &seed);
-        migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n);
-        migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n);
-    }
-    tick = (seconds() - start) / rounds;
-    before = allocations - before;
-    migbuf_buffer_stats(b, &stats);
-
-    printf("%-7s %7zu %9d %12.3f %12.3f %10.1f %11.1f %9llu %8.2f", policy == MIGBUF_POLICY_PAPER ? "paper" : "planner", n,
-           migbuf_bins_shards(migbuf_buffer_bins(b), NULL, 0), add * 1e6, tick * 1e6, tick * 1e9 / (double)n,
-           (double)bytes_held / (double)n, (unsigned long long)before, tick * 1e9 / ((double)n * log2((double)n)));
-    start = seconds();
-    for (int i = 0; i < few; i++)
-        migbuf_buffer_remove(b, (uint64_t)i * 7919);
-    remove = (seconds() - start) / few;
-    printf(" %12.3f\n", remove * 1e6);
-    fflush(stdout);
+    c->remove = (seconds() - start) / (double)n;
     migbuf_buffer_free(b);
     free(s);
     free(d);
-    return before != 0 || bytes_held != 0;
+    return c->allocations != 0 || bytes_held != 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    static const size_t sizes[] = { 10, 100, 1000, 10000, 100000 };
+    size_t sizes[8] = { 10, 100, 1000, 10000, 100000 }, count = 5;
 
-    printf("policy        N    shards    us per add  us per tick  ns/N tick    bytes/N  allocs in tick  ns/(N log2 N)  us per remove\n");
-    for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2)
-        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-            if (measure(sizes[k], policy)) {
+    for (count = argc > 1 ? 0 : count; argc > 1 && count < 8 && (int)count + 1 < argc; count++)
+        sizes[count] = strtoul(argv[count + 1], NULL, 10);
+    printf("ns of one migration, the least; tick/exp is a mean; exponent: of tick/exp, from the N before\n"
+           "policy        N    shards     add  sample    tick   exp  tick/exp  exponent  remove  add beside files  bytes  allocs\n");
+    for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+        double first = 0, last = 0;
+
+        for (size_t k = 0; k < count; k++) {
+            struct cost c;
+            double exponent;
+
+            if (!sizes[k] || measure(sizes[k], policy, &c)) {
                 printf("a steady tick allocated, something leaked, or a call failed\n");
                 return 1;
             }
+            exponent = k ? 1 + log(c.tick_exps / last) / log((double)sizes[k] / (double)sizes[k - 1]) : 1;
+            first = k ? first : c.tick_exps;
+            last = c.tick_exps;
+            printf("%-7s %7zu %9d %7.0f %7.1f %7.1f %5.1f %9.1f %9.2f %7.0f %17.0f %6.0f %7llu\n",
+                   policy == MIGBUF_POLICY_PAPER ? "paper" : "planner", sizes[k], c.shards, c.add * 1e9, c.sample * 1e9,
+                   c.tick * 1e9, c.exp * 1e9, c.tick_exps, exponent, c.remove * 1e9, c.add_full * 1e9, c.bytes, c.allocations);
+            fflush(stdout);
+        }
+        if (count > 1)
+            printf("%-7s exponent from %zu to %zu: %.3f\n", policy == MIGBUF_POLICY_PAPER ? "paper" : "planner", sizes[0],
+                   sizes[count - 1], 1 + log(last / first) / log((double)sizes[count - 1] / (double)sizes[0]));
+    }
     return 0;
 }

@@ -62,7 +62,7 @@ MUTANTS = [
     ("an unknown outcome is one that was carried out", "in_force.c", "        migbuf__in_force_doubt(e);\n        break;",
      "        break;", [BUFFER]),
     ("a refused decision is in force", "in_force.c", "        e->now = e->before;\n        break;", "        break;", [BUFFER]),
-    ("files are as they were measured", "claims.c", "    return fmin(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing_bytes);",
+    ("files are as they were measured", "claims.c", "    return migbuf__least(growth_of(e, rate, (double)(now_ms - since_ms) / 1000, sets, 0), missing_bytes);",
      "    return 0;", [BUFFER]),
     ("a set passes no request", "buffer_add.c", "    e->set_request *= (double)disk_count;\n", "    e->set_request = 0;\n", [BUFFER]),
     ("one set, however many disks", "buffer_add.c", "    e->set_request *= (double)disk_count;\n", "", [BUFFER, LAWS]),
@@ -71,28 +71,33 @@ MUTANTS = [
     ("a drain needs no room", "buffer.c", "    if (drains_ahead > e->drains_fit && b->options.policy", "    if (0 && b->options.policy", [BUFFER]),
     ("Omega shrinks at once", "buffer.c", "    return smaller && b->options.policy != MIGBUF_POLICY_LITERAL && !migbuf__space_fits(b, (double)capacity_bytes);",
      "    return 0;", [BUFFER]),
-    ("a stop pours nothing", "claims.c", " + e->pours + e->drained + e->poured;", " + e->drained + e->poured;", [BUFFER, LAWS]),
-    ("a drain that is over has poured nothing", "claims.c", " + e->pours + e->drained + e->poured;", " + e->pours;", [BUFFER]),
-    ("no reserve for drains", "claims.c", "    return fmin(e->queue * drains, ", "    return fmin(0 * drains, ", [BUFFER]),
+    ("a stop pours nothing", "claims.h", " + e->pours + e->drained + e->poured;", " + e->drained + e->poured;", [BUFFER, LAWS]),
+    ("a drain that is over has poured nothing", "claims.h", " + e->pours + e->drained + e->poured;", " + e->pours;", [BUFFER]),
+    ("no reserve for drains", "claims.h", "    return migbuf__least(e->queue * drains, ", "    return migbuf__least(0 * drains, ", [BUFFER]),
     ("tables are refcounted by nobody", "limits.c", "    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;",
      "    *bytes = units * tables * c;", [LIMITS]),
     ("a refcount table never moves", "limits.c", "        table = table > 1 ? divide_up(table * 9, 2) + 1 : 1;\n", "", [BUFFER, LIMITS]),
-    ("a drain needs no tables", "limits.c", "    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;",
-     "    return in_flight * growth;", [BUFFER, LIMITS]),
+    ("a drain needs no tables", "limits.c", "    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c + last_block(g) : 0;",
+     "    return in_flight * growth + last_block(g);", [BUFFER, LIMITS]),
     ("a block that is not known is a byte", "limits.c", "g->block_bytes ? g->block_bytes : g->cluster_bytes;\n\n    return block",
      "g->block_bytes;\n\n    return block", [LIMITS]),
     ("a text that was not carried out was", "buffer_text.c", "    if (e.open) /* saved", "    if (0) /* saved", [BUFFER]),
     ("a clock that began anew goes on", "buffer_text.c", "    if (now_ms < b->now_ms)\n        begin_anew", "    if (0)\n        begin_anew", [BUFFER]),
     ("an outcome that is told has landed before", "in_force.c", "            e->older[k].until_ms = MIGBUF__LANDED;", "            e->older[k].until_ms = 0;", [BUFFER]),
     ("what is found may not be set again", "in_force.c", "    e->found_sets = found.units != e->now.units ||", "    e->found_sets = 0 && found.units != e->now.units &&", [BUFFER, LAWS]),
-    ("a claimed Omega gives more away", "space.c", "        return 0;\n    migbuf_throttle_shave", "        total = 0;\n    migbuf_throttle_shave", [BUFFER]),
-    ("nothing is pending", "claims.c", "    return fmin(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);", "    return fmin(0, missing_bytes);", [BUFFER]),
-    ("everybody may write what is left", "space.c", "            e->budget = b->level;\n", "", [BUFFER]),
-    ("an unknown guest is not floored", "claims.c", "    return e->least_units > 2 ? e->least_units : 2;", "    return 1;", [BUFFER]),
+    ("a claimed Omega gives more away", "space.c", "        return 0;\n    return migbuf__shave", "        total = 0;\n    return migbuf__shave", [BUFFER]),
+    ("nothing is pending", "claims.c", "    return migbuf__least(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);", "    return 0;", [BUFFER]),
+    ("everybody may write what is left", "space.c", "        e->budget = b->level;\n", "", [BUFFER]),
+    ("an unknown guest is not floored", "claims.h", "    return e->least_units > 2 ? e->least_units : 2;", "    return 1;", [BUFFER]),
+    ("what is free for the next is what was free", "tick.c", "    b->counted = 0;\n", "", [CASES]),
+    ("a ledger that was looked at has the same numbers", "buffer_add.c", "    if (migbuf__bins_gone(b->bins) != b->gone) /* somebody", "    if (0) /* somebody",
+     [CASES]),
+    ("nothing moves when one more comes", "bins.c", "b->calm && b->fullest <= level && for_each_weight(bytes, weight) <= level", "1 || level", [LAWS]),
+    ("a digit of a key is not sorted", "sort.c", "    for (int d = 0; d < DIGITS; d++) {\n        struct", "    for (int d = 1; d < DIGITS; d++) {\n        struct", ["test_throttle"]),
     # Each of these has a case of its own
     ("who was told to stop is not let run", "decide.c", " && (e->before.paused || e->pours));", " && e->before.paused);", [CASES]),
-    ("what a file holds was not written", "learn.c", "fmax(d->units_bytes - last.units_bytes, grown) : grown;",
-     "fmax(d->units_bytes - last.units_bytes, grown) : 0;", [CASES]),
+    ("what a file holds was not written", "learn.c", "migbuf__most(d->units_bytes - last.units_bytes, grown) : grown;",
+     "migbuf__most(d->units_bytes - last.units_bytes, grown) : 0;", [CASES]),
     ("a first interval is a sixtieth of a mean", "learn.c", "        d->forecast.rate = d->forecast.peak;\n", "        ;\n", [CASES]),
     ("nobody begins with a part", "policy_planner.c", " && e->budget > first) {", " && e->budget > first && 0) {", [CASES]),
     ("counters that are missing are 0", "buffer.c", "    if ((m->writes && !s->writes) ||", "    if (0 && (m->writes && !s->writes) ||", [CASES, LAWS]),
@@ -133,9 +138,9 @@ MUTANTS = [
     ("without a lag all lands at once", "in_force.c", " || (e->unknown && !b->options.lag_ms);", ";", [CASES]),
     ("without a lag no bucket is found empty", "claims.c", "e->now.limited && e->unseen <= 0)", "e->now.limited)", [CASES]),
     ("rounding pauses somebody", "decide.c", "    if (!literal && units < migbuf__lowest_units(e) &&", "    if (0 && units < migbuf__lowest_units(e) &&", [CASES]),
-    ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf_forecast_remaining(f, (double)migbuf__files_of(e),", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
+    ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf_forecast_remaining(f, (double)e->file_bytes,", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
-    ("what has no room is given away", "space.c", "fmin(total, fmax(total - waits, least * (1 + 1e-9)));", "fmax(0, fmax(total - waits, 0 * least));", [CASES]),
+    ("what has no room is given away", "space.c", "migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));", "migbuf__most(0, total - waits);", [CASES]),
     ("a file ends in half a block", "limits.c", "    *bytes = divide_up(*bytes, block) * block;\n", "    (void)block;\n", [LIMITS, BUFFER]),
     ("tables begin no block", "limits.c", "    return g->block_bytes > g->cluster_bytes ? g->block_bytes : 0;", "    return g->block_bytes * 0;", [LIMITS]),
     # Memory
@@ -186,6 +191,16 @@ def compile_all(work, flags):
 
 def object_of(unit):
     return "o/" + unit.replace("/", "_")[:-2] + ".o"
+
+
+def users_of(work, header):
+    """The library's files that read a header, also by way of another."""
+    readers, found = {header}, set()
+    texts = {f: open("%s/lib/%s" % (work, f)).read() for f in os.listdir(work + "/lib") if f.endswith((".c", ".h"))}
+    while readers - found:
+        found |= readers
+        readers |= {f for f, text in texts.items() if any('#include "%s"' % r in text for r in found)}
+    return sorted(f for f in found if f.endswith(".c"))
 
 
 def passes(work, test, objects):
@@ -250,10 +265,13 @@ def main(arguments):
                 continue
             with open(path, "w") as f:
                 f.write(text.replace(old, new))
-            subprocess.run(["cc", *flags, "-c", "lib/" + unit, "-o", "o/mutant.o"], cwd=work, check=True)
+            mutated = list(objects)
+            for changed in [unit] if unit.endswith(".c") else users_of(work, unit):
+                mutant = object_of("mutant/" + changed)
+                subprocess.run(["cc", *flags, "-c", "lib/" + changed, "-o", mutant], cwd=work, check=True)
+                mutated[mutated.index(object_of("lib/" + changed))] = mutant
             with open(path, "w") as f:
                 f.write(text)
-            mutated = [o if o != object_of("lib/" + unit) else "o/mutant.o" for o in objects]
             noticed = next((t for t in tests if not passes(work, t, mutated)), "")
             survived += not noticed
             print("%sok %d - %s%s" % ("" if noticed else "not ", number, name, ": noticed by " + noticed if noticed else ""),

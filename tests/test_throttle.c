@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The worked examples of throttle.h, and what its functions refuse. */
 #include "unit.h"
-#include "migbuf/throttle.h"
+#include "throttle.h"
+#include <stdlib.h>
 
 static struct migbuf_throttle_constants mb(void)
 {
@@ -157,11 +158,57 @@ START_TEST(nonsense_is_refused_and_nothing_written)
 }
 END_TEST
 
+/* The two ways to sort give the same order, so the same bits: with few and many, ties, 0 and INFINITY. */
+START_TEST(digits_sort_as_comparisons_do)
+{
+    enum { MOST = 3000 };
+    static double amount[MOST], weight[MOST], plain[MOST], bound[MOST];
+    static size_t order[2 * MOST], first[MOST + 1], borrower[2 * MOST];
+    static struct migbuf__key keys[2 * MOST];
+
+    srand(1);
+    for (int round = 0; round < 300; round++) {
+        size_t n = 1 + (size_t)rand() % (round % 10 ? 100 : MOST), edges = 0;
+        double level, sum = 0, total;
+
+        for (size_t i = 0; i < n; i++) {
+            amount[i] = rand() % 4 ? rand() * 1e3 / (1 + rand() % 1000) : 1e6 * (rand() % 3) * (1 + rand() % 99 * 0x1p-52);
+            weight[i] = rand() % 2 ? 1 : 1 + rand() % 1000 / 7.0;
+            sum += amount[i];
+        }
+        total = sum * (rand() % 100) / 90;
+        ck_assert_int_eq(migbuf_throttle_shave(amount, weight, n, total, order, &level), 0);
+        ck_assert(migbuf__shave(amount, weight, n, total, order, keys) == level);
+
+        for (size_t i = 0; i < n; i++) {
+            amount[i] = rand() % 20 ? amount[i] : rand() % 2 ? INFINITY : -0.0;
+            first[i] = edges;
+            for (int k = rand() % 3; k > 0; k--)
+                borrower[edges++] = (size_t)rand() % n;
+        }
+        first[n] = edges;
+        ck_assert_int_eq(migbuf_throttle_lenders(amount, n, first, borrower, order, plain), 0);
+        migbuf__lenders(amount, n, first, borrower, order, keys, bound);
+        for (size_t i = 0; i < n; i++)
+            ck_assert(bound[i] == plain[i]);
+
+        migbuf__sort(amount, NULL, order, n);
+        for (size_t i = 0; i < n; i++)
+            keys[i] = (struct migbuf__key){ migbuf__key_bits(amount[i]), i };
+        for (size_t k = 0; k < n; k++)
+            first[k] = order[k];
+        const struct migbuf__key *sorted = migbuf__sort_keys(keys, n);
+        for (size_t k = 0; k < n; k++)
+            ck_assert_uint_eq(sorted[k].index, first[k]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { rate_examples,     rate_falls_with_use_and_priority,        literal_has_its_pole,
                                    hard_cap_and_pending_examples, shave_examples, hosts_examples,
-                                   nonsense_is_refused_and_nothing_written, NULL };
+                                   nonsense_is_refused_and_nothing_written, digits_sort_as_comparisons_do, NULL };
 
     return unit_run("throttle", tests, 10);
 }

@@ -42,8 +42,9 @@
  * If files outgrow Ω all the same, the excess lies in the home bin (used > share) and migbuf_bins_excess() tells it.
  * The ledger never fails a migration.
  *
- * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time. Every operation costs O((N + S)
- * log (N + S)), memory is O(N + S).
+ * Ids are the host's, any 64-bit number. A handle is not locked: one thread at a time, also to look at it. Every operation
+ * costs O((N + S) log (N + S)) at most, memory is O(N + S). While all files are at home and stay there, a start or an end
+ * costs O(log N), and new shares are reckoned when somebody looks.
  *
  * Test: test_laws, ledger_follows_the_reference
  *
