@@ -95,7 +95,7 @@ whole() {
     [ "$(value writes_lost)" = 0 ] && [ "$(value limits_restored)" = true ] || return 1
     [ "$(value overflows)" = 0 ] || grep -q "came too late for the promise" "$dir/said" || return 1
     for i in 0 1 2; do
-        [ "$(value vm $i checked)" = true ] || return 1
+        [ "$(value vm $i checked)$(value vm $i settings_restored)" = truetrue ] || return 1
         case $(value vm $i runs_at) in source | target) ;; *) return 1 ;; esac
     done
 }
@@ -212,10 +212,10 @@ if [ "$part" = interrupts ]; then
     for step in "starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
         "creating the overlay" "opening the overlay" "putting the overlay on top" "starting the target" \
         "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
-        "stopping the guest for its memory" "ending the mirror"; do
+        "asking what is set for memory" "stopping the guest for its memory" "ending the mirror"; do
         interrupt_before "$step"
     done
-    for step in "arriving at the target" "stopping the NBD server" "ending the source"; do
+    for step in "arriving at the target" "stopping the NBD server" "giving back what was set for memory" "ending the source"; do
         interrupt_after "$step"
     done
     echo "1..$n"
@@ -465,7 +465,7 @@ for step in "copying the base" "sending the overlay"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
     report $? "a source dies while $step: the others move"
 done
-for step in "starting the NBD server" "sending the memory"; do
+for step in "starting the NBD server" "sending the memory" "ending the mirror" "switching over"; do
     target_dies "$step"
 done
 echo "1..$n"

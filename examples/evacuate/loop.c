@@ -93,6 +93,8 @@ static int make_site(struct run *r, const char *kernel)
         .named = o->named_overlays,
         .recorded = r->state != NULL,
     };
+    migbuf_agreement_init(&r->site.agreement, sizeof r->site.agreement);
+    r->site.agreement.deadline_ms = r->site.transfer_ms;
     vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
         r->site.link[k] = link_new(&link);
@@ -421,14 +423,16 @@ static void save(struct run *r, uint64_t now)
     if (!r->state)
         return;
     for (uint32_t i = 0; i < r->vms; i++)
-        unsaved = unsaved || r->vm[i].unrecorded;
+        unsaved = unsaved || r->vm[i].unrecorded || r->vm[i].memory.unrecorded;
     if (!unsaved)
         return;
     if (state_save(r->state, r, now, r->error))
         give_up(r, r->error, now);
     r->control.unrecorded = false;
-    for (uint32_t i = 0; i < r->vms; i++)
+    for (uint32_t i = 0; i < r->vms; i++) {
         r->vm[i].unrecorded = false;
+        memory_recorded(&r->vm[i].memory);
+    }
     r->in_a_hurry = true;
 }
 

@@ -6,7 +6,7 @@
  *   options.c      what is to run: sizes, policy; loads.c what each guest does meanwhile
  *   prepare.c      what must be there before anything begins; state.c what is kept for a program after this one
  *   loop.c         the run: its hosts are made (vm.c, process.c, volume.c, link.c), all VMs move on together, a tick is due
- *   migration.c    one VM, step by step: steps_there.c, and steps_back.c when it is given up
+ *   migration.c    one VM, step by step: steps_there.c, steps_ram.c for its memory, and steps_back.c when it is given up
  *   control.c      each tick: sizes go into the buffer, its decisions to the guests. The part that a host copies
  *   writer.c       the proof: a disk is held against what its guest (guest.c) was told to be safe
  *   report.c       what is said of it: summary.c, svg.c; picture.c while it goes on

@@ -7,6 +7,7 @@
 #ifndef EVACUATE_MIGRATION_H
 #define EVACUATE_MIGRATION_H
 #include "control.h"
+#include "memory.h"
 #include "record.h"
 #include "vm.h"
 #include "volume.h"
@@ -35,6 +36,7 @@ struct site {
     struct record *record;
     uint64_t disk_bytes, start_ns; /* of each disk */
     uint32_t transfer_ms;          /* deadline of the long steps, most of which wait for the link */
+    struct migbuf_agreement agreement; /* for the memory of each */
     uint32_t at_least_ms;          /* from start_ns on all guests write so long at least, wherever they are */
     bool go;                       /* every guest writes: migrations may begin */
     bool second_monitor;           /* each QEMU has one for another hand */
@@ -46,7 +48,6 @@ struct place {
     struct vm vm;
     struct monitor monitor;
     char directory[300];
-    char capabilities[512]; /* of its QEMU: those to be switched on, as arguments */
     bool started;
 };
 
@@ -72,6 +73,7 @@ struct migration {
     struct site *site;
     struct place place[2];
     struct throttle throttle;
+    struct memory memory;
 
     struct disk disk[VM_DISKS_MAX];
 
@@ -85,6 +87,8 @@ struct migration {
     int tool_output;
     int ram; /* a flow over the link, -1: none */
 
+    bool nowhere;     /* a QEMU died that had what nobody else has */
+    uint32_t settings_restored; /* of two lists, capabilities and parameters: those that were in the end what they had been */
     bool handed_over; /* its source stands as after a migration, which did not come to its end */
     bool known;     /* its guest writes, and the host's limits were read */
     bool giving_up; /* wanted: back to the source */
@@ -118,8 +122,8 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
  * overlay, the limits on it and the copied base are all there is to lose, and they are not in that program. A link in a
  * process of its own would save at most one overlay's transfer, for another process that may die.
  *
- * From migrate-continue on the target may have the whole guest. It never runs there before the record says that this is
- * its home: so before that, the target is dropped unless it has all, and after that, the source. Never do both run.
+ * From migrate-continue on the target may have the whole guest. Where it is then, the machine for memory finds out, which is
+ * kept in the record too: the target is dropped unless it has all. Never do both run.
  */
 int migration_adopt(struct migration *m, char error[FAIL_SIZE]);
 void migration_resume(struct migration *m, uint64_t now);
@@ -155,6 +159,9 @@ bool migration_is_past_return(const struct migration *m);
 
 /* Ends whatever runs and removes every file but the disks. */
 void migration_release(struct migration *m);
+
+/* Is what was set for memory as it was, where the guest is? Also when nothing was ever set. */
+bool migration_settings_restored(const struct migration *m);
 
 /* The name of the step it is in, as messages have it, and the step of that name, NULL when there is none. */
 const char *migration_step_name(const struct migration *m);

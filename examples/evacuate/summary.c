@@ -185,6 +185,7 @@ static json_t *vm_object(const struct run *r, uint32_t i)
         n(r->checked[i].slots), "pauses", n(m->throttle.pauses), "slowest_limit_ms",
         n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(migration_acknowledged_at_arrival(m)));
 
+    json_object_set_new(o, "settings_restored", json_boolean(migration_settings_restored(m)));
     json_object_set_new(o, "qemu", json_string(m->place[m->home].monitor.facts.version));
     add_throttle(o, m);
     extension_summary(r, m, o);
