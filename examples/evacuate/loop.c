@@ -65,7 +65,7 @@ static int make_record(struct run *r)
  * and a busy host has two minutes beside it. */
 static uint32_t transfer_ms(const struct options *o)
 {
-    double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
+    double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20) + 4 * o->dirty_bytes) + (double)o->buffer_bytes;
     uint32_t on_one = (o->vms + o->links - 1) / o->links; /* so many VMs leave over the same link at most */
     double ms = 120000 + 4000 * bytes * on_one / o->vms / (double)o->link_bytes_per_s;
 
@@ -95,6 +95,11 @@ static int make_site(struct run *r, const char *kernel)
     };
     migbuf_agreement_init(&r->site.agreement, sizeof r->site.agreement);
     r->site.agreement.deadline_ms = r->site.transfer_ms;
+    r->site.agreement.most_ms = o->downtime_ms;
+    if (r->site.agreement.want_ms > o->downtime_ms)
+        r->site.agreement.want_ms = o->downtime_ms;
+    r->site.agreement.postcopy = o->postcopy;
+    r->site.kvm = o->kvm;
     vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
         r->site.link[k] = link_new(&link);

@@ -12,14 +12,19 @@ static void read_info(struct memory *x)
 {
     x->info.size = sizeof x->info;
     migbuf_ram_info(x->ram, &x->info);
-    if (x->info.state >= MIGBUF_RAM_STATE_MOVED)
+    if (x->info.state >= MIGBUF_RAM_STATE_MOVED && !x->restoring) /* after that its limit is the host's */
         migbuf_ram_attempt(x->ram, &x->attempt);
 }
 
-int memory_new(struct memory *x, const struct migbuf_agreement *agreement, char error[FAIL_SIZE])
+int memory_new(struct memory *x, const struct migbuf_agreement *agreement, bool host_decides, char error[FAIL_SIZE])
 {
+    struct migbuf_ram_options options;
     struct migbuf_ram *ram;
-    int rc = migbuf_ram_new(agreement, NULL, NULL, &ram);
+    int rc = migbuf_ram_options_init(&options, sizeof options);
+
+    options.host_decides = host_decides;
+    if (!rc)
+        rc = migbuf_ram_new(agreement, &options, NULL, &ram);
 
     if (rc)
         return fail(error, "the machine for memory: %s", migbuf_strerror(rc));

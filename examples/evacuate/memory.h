@@ -25,7 +25,7 @@ struct memory {
 };
 
 /* A machine for one migration, which first asks what is set. The monitors stay the caller's. */
-int memory_new(struct memory *x, const struct migbuf_agreement *agreement, char error[FAIL_SIZE]);
+int memory_new(struct memory *x, const struct migbuf_agreement *agreement, bool host_decides, char error[FAIL_SIZE]);
 
 /* The same from what the record kept. */
 int memory_load(struct memory *x, const char *text, size_t length, char error[FAIL_SIZE]);

@@ -168,6 +168,8 @@ static bool go_to_next_disk(struct migration *m)
 static void give_in(struct migration *m, uint64_t now)
 {
     say(m, now, m->known ? "lost" : "it did not start");
+    if (m->at < BACK_RAM)
+        m->turned_at = step_at(m->at)->phase;
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -178,7 +180,9 @@ static void turn_back(struct migration *m, uint64_t now)
 {
     if (made_any(m, UINT32_MAX) || m->at > GATE)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
+    m->turned_at = step_at(m->at)->phase;
     m->giving_up = true;
+    control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
         drop_flow(m, &m->disk[k].copy);
     for (int who = 0; who < CALL_COUNT; who++) /* a refused step leaves its answer */
@@ -345,6 +349,7 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
         if (!p->started || expected || !needed || !is_dead(p, now, why))
             continue;
         failed(m, "%s: %s", side == SOURCE ? "source" : "target", why);
+        m->peer_gone = true;
         return true;
     }
     return false;
@@ -601,6 +606,19 @@ uint64_t migration_acknowledged_at_arrival(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         sum += m->disk[k].acked_at_arrival;
     return sum;
+}
+
+uint64_t migration_delivered_bytes(const struct migration *m, uint64_t *wanted_bytes)
+{
+    uint64_t until_ns = m->outcome == OUTCOME_MOVED ? m->arrived_ns : m->ended_ns, bytes = m->load->writer.sectors * UINT64_C(512);
+    uint64_t acknowledged = m->outcome == OUTCOME_MOVED ? migration_acknowledged_at_arrival(m) : migration_acknowledged(m);
+
+    *wanted_bytes = 0;
+    for (uint32_t k = 0; k < m->load->disks && m->begun_ns && until_ns > m->begun_ns; k++)
+        *wanted_bytes += writer_demand(&m->load->writer, (uint32_t)m->begun_uptime_ms[k], (uint32_t)((until_ns - m->begun_ns) / MS)) * bytes;
+    if (m->load->writer.count && *wanted_bytes > (m->load->writer.count * m->load->disks - m->begun_acknowledged) * bytes)
+        *wanted_bytes = (m->load->writer.count * m->load->disks - m->begun_acknowledged) * bytes;
+    return acknowledged > m->begun_acknowledged ? (acknowledged - m->begun_acknowledged) * bytes : 0;
 }
 
 uint64_t migration_refused(const struct migration *m)

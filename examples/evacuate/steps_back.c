@@ -135,7 +135,7 @@ static bool made_job(const struct migration *m)
 /* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with
  * 7.2; see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error
  * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
-static bool must_hold(const struct migration *m)
+static bool must_stand(const struct migration *m)
 {
     return made_any(m, MADE_JOB);
 }
@@ -314,7 +314,7 @@ const struct step steps_back[] = {
 
     [BACK_RAM] = { "cancelling the migration", PHASE_BACK, SOURCE, .needed = has_ram, .finished = ram_called_back,
                    .flags = LONG },
-    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_BACK, SOURCE, "stop", .needed = must_hold,
+    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_BACK, SOURCE, "stop", .needed = must_stand,
                     .begin = take_over, .flags = DRAINS },
     [BACK_JOB] = { "cancelling the mirror", PHASE_BACK, SOURCE, "block-job-cancel",
                    "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = mirror_over, .unmakes = MADE_JOB,

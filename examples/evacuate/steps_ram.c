@@ -3,8 +3,34 @@
  * may still be called back, it says; here stands what that means for a migration. */
 #include "steps.h"
 #include "migbuf/report.h"
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Only TCG loses pages (steps_there.c); it stands for whatever QEMU says nothing of. */
+int kvm_told(struct migration *m, const struct call *answer, uint64_t now)
+{
+    json_t *o = json_loadb(answer->text, answer->text_bytes, 0, NULL);
+
+    (void)now;
+    m->kvm = json_is_true(json_object_get(o, "enabled"));
+    json_decref(o);
+    return DONE;
+}
+
+/* It has made its last write to a disk, and was told that it is safe. */
+bool is_at_rest(const struct migration *m)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        if (!m->load->writer.count || m->disk[k].status.acknowledged < m->load->writer.count)
+            return false;
+    return true;
+}
+
+bool must_hold(const struct migration *m)
+{
+    return !m->kvm && !is_at_rest(m);
+}
 
 bool has_ram(const struct migration *m)
 {
@@ -60,12 +86,21 @@ static int ended_badly(struct migration *m)
 
 /* There */
 
+int ram_turn(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    if (m->load->writer.count && !is_at_rest(m)) /* soon; then it need not be held */
+        return WAIT;
+    m->throttle.ram_bytes = writer_ram_mib(&m->load->writer) * 1048576.0;
+    return control_ram_turn(m->site->control, &m->throttle) ? DONE : WAIT;
+}
+
 int ram_learn(struct migration *m, uint64_t now)
 {
     char error[FAIL_SIZE];
 
     (void)now;
-    return memory_new(&m->memory, &m->site->agreement, error) ? failed(m, "%s", error) : 0;
+    return memory_new(&m->memory, &m->site->agreement, m->site->host_decides, error) ? failed(m, "%s", error) : 0;
 }
 
 int ram_learnt(struct migration *m, const struct call *answer, uint64_t now)
@@ -132,6 +167,7 @@ int ram_moved(struct migration *m, const struct call *answer, uint64_t now)
     if (m->memory.info.state != MIGBUF_RAM_STATE_MOVED)
         return ended_badly(m);
     m->home = TARGET;
+    control_ram_over(&m->throttle);
     return DONE;
 }
 
@@ -156,6 +192,28 @@ int ram_called_back(struct migration *m, const struct call *answer, uint64_t now
     return x->info.state == MIGBUF_RAM_STATE_UNCLEAR || (!x->cancelled && target_is_deaf(m)) ? DONE : WAIT;
 }
 
+/* It stays for the summary. */
+static void keep_result(struct migration *m)
+{
+    const struct memory *x = &m->memory;
+
+    if (m->ram_result.state == MIGBUF_RAM_STATE_MOVED) /* by a program that died then */
+        return;
+    m->ram_result = (struct ram_result){
+        .state = x->info.state,
+        .downtime_ms = x->info.downtime_ms,
+        .pages = x->last.normal_pages + x->last.duplicate_pages + x->last.xbzrle_pages,
+        .sent_bytes = x->info.sent_bytes,
+        .resent_bytes = x->info.resent_bytes,
+        .total_ms = x->info.total_ms,
+        .rounds = x->info.rounds,
+        .throttle_percent = x->attempt.throttle_percent != MIGBUF_ATTEMPT_UNKNOWN ? x->attempt.throttle_percent : 0,
+        .limit_ms = x->info.limit_ms,
+        .lost_ms = x->info.lost_ms,
+        .post_copy = x->attempt.post_copy != 0,
+    };
+}
+
 /* What another hand has set meanwhile stays so. What cannot be given back is found by the check in the end. */
 int ram_restored(struct migration *m, const struct call *answer, uint64_t now)
 {
@@ -168,6 +226,7 @@ int ram_restored(struct migration *m, const struct call *answer, uint64_t now)
     if (!x->restoring) {
         if (x->info.state == MIGBUF_RAM_STATE_MOVED && !x->info.total_ms && !x->gone[SOURCE] && x->looks < 5)
             return WAIT; /* QEMU 7.2 has no figures in the first instant */
+        keep_result(m);
         x->restoring = !migbuf_ram_restore(x->ram);
         if (x->restoring || x->info.commands_sent)
             return WAIT;
@@ -199,6 +258,10 @@ int ram_found(struct migration *m, const struct call *answer, uint64_t now)
         return ended_badly(m);
     case MIGBUF_RAM_STATE_MOVED:
         m->home = TARGET;
+        return DONE;
+    case MIGBUF_RAM_STATE_POSTCOPY:
+    case MIGBUF_RAM_STATE_BROKEN:
+        m->throttle.ram_goes = true;
         return DONE;
     default:
         return DONE;

@@ -28,7 +28,7 @@ const struct job *job(const struct migration *m)
 static int start_qemu(struct migration *m, enum side side, uint64_t now)
 {
     struct place *p = &m->place[side];
-    char append[256], error[FAIL_SIZE];
+    char append[320], error[FAIL_SIZE];
     struct vm_config config = {
         .directory = p->directory,
         .image = m->disk[0].image[side],
@@ -37,6 +37,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
         .kernel = m->site->kernel,
         .append = append,
         .ram_mib = writer_ram_mib(&m->load->writer),
+        .kvm = m->site->kvm,
         .incoming = side == TARGET,
         .no_merging = m->load->no_merging,
         .second_monitor = m->site->second_monitor,
@@ -284,6 +285,9 @@ static int gate(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
     m->begun_ns = now;
+    m->begun_acknowledged = migration_acknowledged(m);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->begun_uptime_ms[k] = m->disk[k].status.uptime_ms;
     return m->site->go ? DONE : WAIT;
 }
 
@@ -627,10 +631,11 @@ static int mirror_completed(struct migration *m, const struct call *answer, uint
 /* Switch-over */
 
 /*
- * Unlike LXD's, the guest stands still while its memory is sent: TCG (QEMU 7.2) loses track of pages a running vCPU
+ * Without KVM the guest stands still while its memory is sent: TCG (QEMU 7.2) loses track of pages a running vCPU
  * writes to. Measured on two busy cores: 14 of 368 guests that ran meanwhile arrived with old memory
  * ("VQ 0 size 0x100 Guest index 0x2b inconsistent with Host index 0x2c") and hung or lost what they had been told was
- * written; of 384 that stood still, none. LXD, which runs KVM, has no such step.
+ * written; of 384 that stood still, none. LXD, which runs KVM, has no such step. A guest that has made its last write to a
+ * disk need not stand: what it still writes nobody will ask for.
  */
 int take_over(struct migration *m, uint64_t now)
 {
@@ -642,6 +647,7 @@ int take_over(struct migration *m, uint64_t now)
 static int held(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
+    m->held = true;
     control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
     return DONE;
 }
@@ -655,8 +661,12 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
 
     if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
         return failed(m, "%s", e.text);
-    if (status.running)
+    if (status.running) {
+        uint64_t stop_ns = m->place[SOURCE].monitor.facts.stop_ns, resume_ns = target->facts.resume_ns;
+
+        m->downtime_ms = stop_ns && resume_ns > stop_ns ? (resume_ns - stop_ns) / MS : 0;
         return DONE;
+    }
     if (target->call[CALL_GUEST].state == CALL_ANSWERED || target->call[CALL_GUEST].state == CALL_REFUSED)
         monitor_taken(target, CALL_GUEST);
     if (target->call[CALL_GUEST].state == CALL_IDLE && strcmp(status.status, "inmigrate"))
@@ -703,8 +713,10 @@ static int source_gone(struct migration *m, const struct call *answer, uint64_t 
 
 static int begin_going_on(struct migration *m, uint64_t now)
 {
-    for (uint32_t k = 0; k < m->load->disks; k++)
+    for (uint32_t k = 0; k < m->load->disks; k++) {
         m->disk[k].acked_at_arrival = m->disk[k].status.acknowledged;
+        m->disk[k].uptime_at_arrival = m->disk[k].status.uptime_ms;
+    }
     m->arrived_ns = now;
     if (m->deadline_ns < m->site->start_ns + m->site->at_least_ms * MS + GO_ON_MS * MS)
         m->deadline_ns = m->site->start_ns + m->site->at_least_ms * MS + 30000 * MS;
@@ -716,9 +728,12 @@ static int went_on(struct migration *m, const struct call *answer, uint64_t now)
     (void)answer;
     if (now < m->arrived_ns + GO_ON_MS * MS || now < m->site->start_ns + m->site->at_least_ms * MS)
         return WAIT;
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        if (m->disk[k].status.acknowledged == m->disk[k].acked_at_arrival)
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        const struct disk *d = &m->disk[k];
+
+        if (is_at_rest(m) ? d->status.uptime_ms == d->uptime_at_arrival : d->status.acknowledged == d->acked_at_arrival)
             return WAIT;
+    }
     return DONE;
 }
 
@@ -751,6 +766,7 @@ const struct step steps_there[] = {
                        .finished = source_connected, .flags = FINISH_FIRST },
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
                       .finished = may_migrate, .flags = FINISH_FIRST },
+    [KVM_ASK] = { "asking for KVM", PHASE_WAITING, SOURCE, "query-kvm", .finished = kvm_told, .flags = FINISH_FIRST },
     [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
                       .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
@@ -802,11 +818,12 @@ const struct step steps_there[] = {
     [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
+    [RAM_TURN] = { "waiting for its turn on the link", PHASE_MIRROR, SOURCE, .finished = ram_turn, .flags = LONG },
     /* What the host had set is known before anything of ours is. */
     [RAM_LEARN] = { "asking what is set for memory", PHASE_RAM, SOURCE, .begin = ram_learn, .finished = ram_learnt,
                     .flags = FINISH_FIRST },
-    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .begin = take_over, .finished = held,
-               .flags = DRAINS },
+    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = must_hold, .begin = take_over,
+               .finished = held, .flags = DRAINS },
     [RAM_SEND] = { "sending the memory", PHASE_RAM, SOURCE, .begin = ram_start, .finished = ram_sent,
                    .event = "stopped for the switch-over", .flags = LONG },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
