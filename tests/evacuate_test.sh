@@ -147,6 +147,19 @@ if [ "$part" = basics ]; then
         grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
     report $? "the decision log replays identically and the timeline is a picture"
 
+    run 0 $small --history "$dir/history" --downtime 40 && whole && [ "$(value vm 0 memory limit_ms)$(value vm 0 memory state)" = 40moved ] &&
+        [ "$(value vm 0 memory downtime_ms)" -gt 0 ] && [ "$(value vm 0 memory pages)" -gt 4000 ] &&
+        [ "$(value vm 0 memory bytes)" -gt 100000 ] && [ "$(value vm 0 wanted_bytes)" -gt 0 ] &&
+        [ "$(value vm 0 delivered_bytes)" -gt 0 ] && [ "$(value vm 0 memory held)" = true ] &&
+        grep -q "3 of 3 guests stood while their memory was sent: TCG" "$dir/said" &&
+        grep -q "^VM 0 sequential: stood for [0-9]* ms; [0-9]* pages, .* written of .* wanted" "$dir/said"
+    report $? "each VM tells what its memory took, within the downtime that was agreed"
+
+    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" && whole && [ "$(grep -c "" "$dir/history")" = 6 ] &&
+        grep -q "^attempt 1 of vm3: the last moved" "$dir/said" && [ "$(grep -c "n=2 .*out=moved phase=target" "$dir/history")" = 2 ] &&
+        grep -q "n=2 .*out=failed phase=ram why=peer-gone moved=1 " "$dir/history" && ! ls "$dir"/history.* 2>/dev/null
+    report $? "the history knows how earlier attempts ended, and this one is added"
+
     run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
     report $? "a damaged sector is found"
 
@@ -198,7 +211,7 @@ if [ "$part" = basics ]; then
     report $? "--json FILE as well as --json=FILE"
 
     for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
-        "--overlay both" "--links 9" "--window 0"; do
+        "--overlay both" "--links 9" "--window 0" "--downtime 0" "--accel xen"; do
         "$evacuate" $wrong >"$dir/said" 2>&1
         [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
         report $? "$wrong is refused by name"
@@ -277,6 +290,35 @@ run 1 --policy none --disk 48MiB --buffer 32MiB --link 16MB $here && [ "$(value 
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
 
 nvme
+
+# Memory that is written faster than the link carries it, by guests whose disks are at rest: nobody is held.
+wild="--dirty 200MB:32MiB --vms 2"
+run 1 $small $wild && [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value writes_lost)" = sourcesource0 ] &&
+    [ "$(value vm 0 memory state)$(value vm 0 memory held)" = cancelledfalse ] && [ "$(value vm 0 memory rounds)" -ge 2 ] &&
+    [ "$(value vm 0 settings_restored)$(value vm 1 settings_restored)$(value limits_restored)" = truetruetrue ] &&
+    grep -q "VM 0 sequential, sending the memory: the migration cancelled: no-convergence (now at: source)" "$dir/said"
+report $? "memory that does not converge: given up within what was agreed, and the guests are as they were"
+
+run 0 $small --dirty 4MB:16MiB --vms 2 && [ "$(value moved)$(value vm 0 memory held)$(value vm 0 settings_restored)" = 2falsetrue ] &&
+    [ "$(value vm 0 memory bytes)" -gt 16777216 ] && ! grep -q "TCG loses track" "$dir/said"
+report $? "memory that converges moves while its guest runs"
+
+run 0 $small --dirty 200MB:8MiB --vms 1 --ram-policy proxmox && [ "$(value moved)$(value vm 0 settings_restored)" = 1true ] &&
+    case $(value vm 0 memory limit_ms) in 200 | 400 | 800 | 1600 | 3200 | 6400) true ;; *) false ;; esac &&
+    [ "$(value vm 0 memory throttle_percent)" = 0 ] && refused "--ram-policy fast: ours, nova" --ram-policy fast
+report $? "another's rule decides: the downtime is doubled until memory fits into it"
+
+if [ "$(stat -fc %T "$dir")" != tmpfs ]; then
+    refused "is not on a tmpfs" $small --postcopy
+    report $? "post-copy is refused where QEMU cannot do it"
+fi
+if [ -w /dev/shm ]; then
+    shm=$(mktemp -d /dev/shm/evacuate-XXXXXX)
+    run 0 $small $wild --postcopy --work-dir "$shm" && [ "$(value moved)$(value writes_lost)$(value vm 0 settings_restored)" = 20true ] &&
+        [ "$(value vm 0 memory post_copy)$(value vm 0 memory state)" = truemoved ] && grep -q ", by post-copy" "$dir/said"
+    report $? "the same memory moves by post-copy where that was agreed"
+    rmdir "$shm"
+fi
 
 # hand VM: which VM the other hand was at, for its index differs from run to run.
 hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
