@@ -8,7 +8,8 @@ set -u
 evacuate=${1:?the path of evacuate-rig} part=${2:?a part} demonstration=${3:-$1}
 case $part in basics | interrupts | others | newer) ;; *) echo "no part $part" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+shm=
+trap 'rm -rf "$dir" $shm' EXIT
 n=0
 here="--work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
 small="--policy paper --disk 16MiB --buffer 64MiB --link 24MB $here"
@@ -305,7 +306,7 @@ report $? "memory that converges moves while its guest runs"
 
 run 0 $small --dirty 200MB:8MiB --vms 1 --ram-policy proxmox && [ "$(value moved)$(value vm 0 settings_restored)" = 1true ] &&
     case $(value vm 0 memory limit_ms) in 200 | 400 | 800 | 1600 | 3200 | 6400) true ;; *) false ;; esac &&
-    [ "$(value vm 0 memory throttle_percent)" = 0 ] && refused "--ram-policy fast: ours, nova" --ram-policy fast
+    [ "$(value vm 0 memory throttle_percent)" = 0 ] && refused "ram-policy fast: ours, nova" --ram-policy fast
 report $? "another's rule decides: the downtime is doubled until memory fits into it"
 
 if [ "$(stat -fc %T "$dir")" != tmpfs ]; then
@@ -317,7 +318,20 @@ if [ -w /dev/shm ]; then
     run 0 $small $wild --postcopy --work-dir "$shm" && [ "$(value moved)$(value writes_lost)$(value vm 0 settings_restored)" = 20true ] &&
         [ "$(value vm 0 memory post_copy)$(value vm 0 memory state)" = truemoved ] && grep -q ", by post-copy" "$dir/said"
     report $? "the same memory moves by post-copy where that was agreed"
-    rmdir "$shm"
+
+    # Whoever is killed in the middle of it comes back to a guest that runs there and misses memory that is here.
+    post="--policy paper --disk 16MiB --buffer 64MiB --link 12MB ${MIGBUF_QEMU:+--qemu $MIGBUF_QEMU} --state $shm/state --postcopy $wild --vms 1"
+    begin $post --inject "die@sending the rest of its memory"
+    wait $pid 2>/dev/null
+    run 0 --state "$shm/state" && [ "$(value moved)$(value writes_lost)$(value vm 0 settings_restored)$(value restarts)" = 10true1 ] &&
+        grep -q "the link broke in post-copy: it is mended" "$dir/said"
+    report $? "killed in post-copy: the link is mended, and the guest has all of its memory"
+
+    run 1 $small $wild --vms 1 --postcopy --work-dir "$shm" --inject "kill-target@sending the rest of its memory" &&
+        [ "$(value vm 0 runs_at)" = unknown ] && grep -q "a QEMU died that had what nobody else has" "$dir/said"
+    report $? "a target that dies in post-copy takes the guest with it, and that is said"
+    "$evacuate" --end "$shm/state" >"$dir/said" 2>&1 && rmdir "$shm"
+    report $? "and nothing is left of that"
 fi
 
 # hand VM: which VM the other hand was at, for its index differs from run to run.
@@ -395,7 +409,7 @@ drop_quota() {
     umount "$quota" 2>/dev/null
     rm -rf "$quota" "$dir/quota.img"
 }
-trap 'drop_quota; umount "$dir/shm" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'drop_quota; umount "$dir/shm" 2>/dev/null; rm -rf "$dir" $shm' EXIT
 if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"

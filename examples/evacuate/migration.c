@@ -238,7 +238,7 @@ static int take_stock(struct migration *m, uint64_t now)
     if (m->home == TARGET)
         return ARRIVAL;
     if (ram_is_past_return(m))
-        return CONTINUE;
+        return RAM_REST;
     if (!m->known)
         return SOURCE_START;
     say(m, now, m->giving_up ? "after a restart: still going back" : "after a restart: going on");
@@ -338,7 +338,7 @@ static bool is_dead(struct place *p, uint64_t now, char why[FAIL_SIZE])
 /* While the guest is handed over, and when it may have been, the machine for memory says what a death means. */
 static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 {
-    if (m->at == CONTINUE)
+    if (m->at == CONTINUE || m->at == RAM_REST)
         return false;
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];

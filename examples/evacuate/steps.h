@@ -61,8 +61,8 @@ enum {
     OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT,
     NBD_NODE, MIRROR, READY,
-    RAM_TURN, RAM_LEARN, HOLD, RAM_SEND, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, RAM_RESTORE, SOURCE_QUIT,
-    FORWARD_END,
+    RAM_TURN, RAM_LEARN, HOLD, RAM_SEND, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, RAM_REST, ARRIVAL, EXPORT_DELETE,
+    NBD_STOP, RAM_RESTORE, SOURCE_QUIT, FORWARD_END,
     BACK_RAM, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_RAM_RESTORE, BACK_COMMIT, BACK_READY,
     BACK_STILL, BACK_COMPLETE, BACK_RUN, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE,
     GOING_ON, LIMITS_CHECK, CAPABILITIES_CHECK, PARAMETERS_CHECK, STOPPING, QUITTING, ENDED
@@ -110,10 +110,12 @@ int ram_learnt(struct migration *m, const struct call *answer, uint64_t now);
 int ram_start(struct migration *m, uint64_t now);
 int ram_sent(struct migration *m, const struct call *answer, uint64_t now);
 int ram_switch(struct migration *m, uint64_t now);
+int ram_switched(struct migration *m, const struct call *answer, uint64_t now);
 int ram_moved(struct migration *m, const struct call *answer, uint64_t now);
 int ram_called_back(struct migration *m, const struct call *answer, uint64_t now);
 int ram_restored(struct migration *m, const struct call *answer, uint64_t now);
 int ram_found(struct migration *m, const struct call *answer, uint64_t now);
+void note_downtime(struct migration *m);
 bool ram_is_past_return(const struct migration *m);
 bool settings_known(const struct migration *m);
 int compare_settings(struct migration *m, const struct call *answer, uint64_t now);

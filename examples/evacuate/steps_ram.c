@@ -148,11 +148,42 @@ int ram_switch(struct migration *m, uint64_t now)
     return 0;
 }
 
-/* A link that broke needs another connection. */
-static int mend(struct migration *m)
+/* It is over there; or, in post-copy, it runs there and some of its memory is here. */
+static int arrived(struct migration *m)
+{
+    m->home = TARGET;
+    control_ram_over(&m->throttle);
+    return DONE;
+}
+
+void note_downtime(struct migration *m)
+{
+    uint64_t stop_ns = m->place[SOURCE].monitor.facts.stop_ns, resume_ns = m->place[TARGET].monitor.facts.resume_ns;
+
+    if (stop_ns && resume_ns > stop_ns && !m->downtime_ms)
+        m->downtime_ms = (resume_ns - stop_ns) / MS;
+}
+
+int ram_switched(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer;
+    drive(m, now);
+    if (m->memory.info.state == MIGBUF_RAM_STATE_MOVED)
+        return arrived(m);
+    /* Post-copy: before it runs there, a link that breaks cannot be mended. */
+    if (ram_is_past_return(m) && m->place[TARGET].monitor.facts.resume_ns) {
+        note_downtime(m);
+        return DONE;
+    }
+    return ended_badly(m);
+}
+
+/* A link that broke needs another connection; the machine tries again and again. */
+static int mend(struct migration *m, uint64_t now)
 {
     if (m->ram >= 0 && link_flow(link_of(m), m->ram).phase <= LINK_ACTIVE)
         return 0;
+    record_event(m->site->record, (now - m->site->start_ns) / MS, m->index, "the link broke in post-copy: it is mended");
     drop_flow(m, &m->ram);
     return add_proxy(m, "ram", "ram", &m->ram);
 }
@@ -160,15 +191,10 @@ static int mend(struct migration *m)
 int ram_moved(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
-    if (m->memory.info.state != MIGBUF_RAM_STATE_MOVED)
-        drive(m, now);
-    if (m->memory.info.state == MIGBUF_RAM_STATE_BROKEN && mend(m))
+    if (m->memory.info.state == MIGBUF_RAM_STATE_BROKEN && mend(m, now))
         return FAILED;
-    if (m->memory.info.state != MIGBUF_RAM_STATE_MOVED)
-        return ended_badly(m);
-    m->home = TARGET;
-    control_ram_over(&m->throttle);
-    return DONE;
+    drive(m, now);
+    return m->memory.info.state == MIGBUF_RAM_STATE_MOVED ? arrived(m) : ended_badly(m);
 }
 
 /* Back */
@@ -231,6 +257,8 @@ int ram_restored(struct migration *m, const struct call *answer, uint64_t now)
         if (x->restoring || x->info.commands_sent)
             return WAIT;
     }
+    if (x->info.failed && now + 30000 * MS < m->deadline_ns)
+        return WAIT; /* the source of a post-copy still is at its end: the next look tries again */
     if (x->info.failed)
         failed(m, "QEMU said: %s", x->refusal);
     else if (x->restoring && !x->info.restored)
@@ -245,10 +273,12 @@ int ram_found(struct migration *m, const struct call *answer, uint64_t now)
 {
     const struct memory *x = &m->memory;
 
+    bool waits = m->home == SOURCE && drive(m, now);
+
     (void)answer;
     if (m->home == TARGET)
         return DONE;
-    if (drive(m, now))
+    if (waits && !ram_is_past_return(m)) /* that is mended by another connection: not here */
         return WAIT;
     switch (x->info.state) {
     case MIGBUF_RAM_STATE_ARMING:

@@ -662,9 +662,7 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
     if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
         return failed(m, "%s", e.text);
     if (status.running) {
-        uint64_t stop_ns = m->place[SOURCE].monitor.facts.stop_ns, resume_ns = target->facts.resume_ns;
-
-        m->downtime_ms = stop_ns && resume_ns > stop_ns ? (resume_ns - stop_ns) / MS : 0;
+        note_downtime(m);
         return DONE;
     }
     if (target->call[CALL_GUEST].state == CALL_ANSWERED || target->call[CALL_GUEST].state == CALL_REFUSED)
@@ -830,8 +828,10 @@ const struct step steps_there[] = {
                      .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },
-    [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, .begin = ram_switch, .finished = ram_moved,
+    [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, .begin = ram_switch, .finished = ram_switched,
                    .flags = NO_RETURN | LONG },
+    [RAM_REST] = { "sending the rest of its memory", PHASE_RAM, SOURCE, .needed = ram_is_past_return,
+                   .finished = ram_moved, .flags = NO_RETURN | LONG },
     [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
                   .flags = NO_RETURN, .event = "runs at the target" },
     [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",

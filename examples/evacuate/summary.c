@@ -396,7 +396,8 @@ void summary_memory(const struct run *r, FILE *out)
         held += m->held;
         if (m->ram_result.state != MIGBUF_RAM_STATE_MOVED)
             continue;
-        fprintf(out, "%s: stood for %llu ms; %llu pages, %s of memory in %llu ms%s; %s written of %s wanted\n", m->load->name,
+        fprintf(out, "%s: stood for %s%llu ms; %llu pages, %s of memory in %llu ms%s; %s written of %s wanted\n", m->load->name,
+                m->downtime_ms ? "" : "at least ", /* the stop was not seen: QEMU's own figure leaves out some of it */
                 (unsigned long long)(m->downtime_ms ? m->downtime_ms : m->ram_result.downtime_ms),
                 (unsigned long long)m->ram_result.pages, human_bytes(m->ram_result.sent_bytes, bytes),
                 (unsigned long long)m->ram_result.total_ms, m->ram_result.post_copy ? ", by post-copy" : "",
