@@ -465,7 +465,7 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
 
 void run_loop(struct run *r)
 {
-    size_t room = 1 + r->vms * (2 + 2 * (1 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
+    size_t room = 1 + r->vms * (2 + 2 * (2 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
     struct pollfd *fds = calloc(room, sizeof *fds);
     uint64_t now = now_ns();
 

@@ -108,6 +108,7 @@ void drop_flows(struct migration *m)
         drop_flow(m, &m->disk[k].nbd);
     }
     drop_flow(m, &m->ram);
+    drop_flow(m, &m->ram_requests);
 }
 
 void unlink_overlays(const struct migration *m)
@@ -530,7 +531,7 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .at = SOURCE_START };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START };
     for (int side = SOURCE; side <= TARGET; side++)
         m->memory.monitor[side] = &m->place[side].monitor;
     m->tool.pidfd = m->tool_output = -1;

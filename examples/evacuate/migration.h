@@ -93,7 +93,7 @@ struct migration {
     char arguments[1024];
     struct process tool; /* qemu-img */
     int tool_output;
-    int ram; /* a flow over the link, -1: none */
+    int ram, ram_requests; /* flows over the link, -1: none; the second for post-copy's requests */
 
     bool nowhere;     /* a QEMU died that had what nobody else has */
     bool kvm;         /* QEMU keeps track of what a running guest writes to its memory */

@@ -131,10 +131,20 @@ int ram_start(struct migration *m, uint64_t now)
     return rc ? failed(m, "it cannot begin: %s", migbuf_strerror(rc)) : 0;
 }
 
+/* Post-copy's requests have a connection of their own, to the same socket: a proxy takes one, so there is a second. */
+static int take_requests(struct migration *m)
+{
+    if (!m->memory.info.armed_preempt || m->ram_requests >= 0 || m->ram < 0 || link_flow(link_of(m), m->ram).phase != LINK_ACTIVE)
+        return 0;
+    return add_proxy(m, "ram", "ram", &m->ram_requests);
+}
+
 int ram_sent(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
     drive(m, now);
+    if (take_requests(m))
+        return FAILED;
     if (m->memory.info.state != MIGBUF_RAM_STATE_SWITCH)
         return ended_badly(m);
     control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
@@ -185,13 +195,14 @@ static int mend(struct migration *m, uint64_t now)
         return 0;
     record_event(m->site->record, (now - m->site->start_ns) / MS, m->index, "the link broke in post-copy: it is mended");
     drop_flow(m, &m->ram);
+    drop_flow(m, &m->ram_requests);
     return add_proxy(m, "ram", "ram", &m->ram);
 }
 
 int ram_moved(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
-    if (m->memory.info.state == MIGBUF_RAM_STATE_BROKEN && mend(m, now))
+    if ((m->memory.info.state == MIGBUF_RAM_STATE_BROKEN && mend(m, now)) || take_requests(m))
         return FAILED;
     drive(m, now);
     return m->memory.info.state == MIGBUF_RAM_STATE_MOVED ? arrived(m) : ended_badly(m);
