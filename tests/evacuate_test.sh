@@ -8,7 +8,8 @@ set -u
 evacuate=${1:?the path of evacuate-rig} part=${2:?a part} demonstration=${3:-$1}
 case $part in basics | interrupts | others | newer) ;; *) echo "no part $part" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+shm=
+trap 'rm -rf "$dir" $shm' EXIT
 n=0
 here="--work-dir $dir${MIGBUF_QEMU:+ --qemu $MIGBUF_QEMU}"
 small="--policy paper --admission off --disk 16MiB --buffer 64MiB --link 24MB $here"
@@ -95,7 +96,7 @@ whole() {
     [ "$(value writes_lost)" = 0 ] && [ "$(value limits_restored)" = true ] || return 1
     [ "$(value overflows)" = 0 ] || grep -q "came too late for the promise" "$dir/said" || return 1
     for i in 0 1 2; do
-        [ "$(value vm $i checked)" = true ] || return 1
+        [ "$(value vm $i checked)$(value vm $i settings_restored)" = truetrue ] || return 1
         case $(value vm $i runs_at) in source | target) ;; *) return 1 ;; esac
     done
 }
@@ -146,6 +147,19 @@ if [ "$part" = basics ]; then
     run 0 $small --trace "$dir/trace" --svg "$dir/svg" && "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 &&
         grep -q '</svg>' "$dir/svg" && grep -q '"written_bytes":[1-9][0-9]*,"writes":[1-9]' "$dir/trace"
     report $? "the decision log replays identically and the timeline is a picture"
+
+    run 0 $small --history "$dir/history" --downtime 40 && whole && [ "$(value vm 0 memory limit_ms)$(value vm 0 memory state)" = 40moved ] &&
+        [ "$(value vm 0 memory downtime_ms)" -gt 0 ] && [ "$(value vm 0 memory pages)" -gt 4000 ] &&
+        [ "$(value vm 0 memory bytes)" -gt 100000 ] && [ "$(value vm 0 wanted_bytes)" -gt 0 ] &&
+        [ "$(value vm 0 delivered_bytes)" -gt 0 ] && [ "$(value vm 0 memory held)" = true ] &&
+        grep -q "3 of 3 guests stood while their memory was sent: TCG" "$dir/said" &&
+        grep -q "^VM 0 sequential: stood for [0-9]* ms; [0-9]* pages, .* written of .* wanted" "$dir/said"
+    report $? "each VM tells what its memory took, within the downtime that was agreed"
+
+    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" && whole && [ "$(grep -c "" "$dir/history")" = 6 ] &&
+        grep -q "^attempt 1 of vm3: the last moved" "$dir/said" && [ "$(grep -c "n=2 .*out=moved phase=target" "$dir/history")" = 2 ] &&
+        grep -q "n=2 .*out=failed phase=ram why=peer-gone moved=1 " "$dir/history" && ! ls "$dir"/history.* 2>/dev/null
+    report $? "the history knows how earlier attempts ended, and this one is added"
 
     run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
     report $? "a damaged sector is found"
@@ -198,7 +212,7 @@ if [ "$part" = basics ]; then
     report $? "--json FILE as well as --json=FILE"
 
     for wrong in "--vms 0" "--buffer 1" "--policy fast" "--tick x" "--qd 99" "--pattern noise" "--disks 3" "--device ide" "--link -5" "--nonsense" \
-        "--overlay both" "--links 9" "--window 0"; do
+        "--overlay both" "--links 9" "--window 0" "--downtime 0" "--accel xen"; do
         "$evacuate" $wrong >"$dir/said" 2>&1
         [ $? = 2 ] && grep -q -e "${wrong%% *}" "$dir/said"
         report $? "$wrong is refused by name"
@@ -212,10 +226,10 @@ if [ "$part" = interrupts ]; then
     for step in "starting the source" "waiting for the other guests" "learning the disk" "setting the first limit" \
         "creating the overlay" "opening the overlay" "putting the overlay on top" "starting the target" \
         "exporting the target's disk" "connecting to the target's disk" "starting the mirror" \
-        "stopping the guest for its memory" "ending the mirror"; do
+        "asking what is set for memory" "stopping the guest for its memory" "ending the mirror"; do
         interrupt_before "$step"
     done
-    for step in "arriving at the target" "stopping the NBD server" "ending the source"; do
+    for step in "arriving at the target" "stopping the NBD server" "giving back what was set for memory" "ending the source"; do
         interrupt_after "$step"
     done
     echo "1..$n"
@@ -236,6 +250,13 @@ if [ "$part" = newer ]; then
         grep -qE "its mirror had stopped and was cancelled|the job lxd_root_snapshot ended: Input/output error" "$dir/said"
     report $? "a target dies while sending the overlay: its guest goes on at the source"
     nvme
+    if [ -w /dev/shm ]; then # its requests have a connection of their own there
+        shm=$(mktemp -d /dev/shm/evacuate-XXXXXX)
+        run 0 $small --dirty 200MB:32MiB --vms 1 --postcopy --work-dir "$shm" && [ "$(value moved)$(value writes_lost)" = 10 ] &&
+            [ "$(value vm 0 memory post_copy)$(value vm 0 settings_restored)" = truetrue ]
+        report $? "memory that does not converge moves by post-copy"
+        rmdir "$shm"
+    fi
     echo "1..$n"
     exit 0
 fi
@@ -277,6 +298,48 @@ run 1 --policy none --admission off --disk 48MiB --buffer 32MiB --link 16MB $her
 report $? "without throttle it overflows, is reported as failure, and still nothing is lost"
 
 nvme
+
+# Memory that is written faster than the link carries it, by guests whose disks are at rest: nobody is held.
+wild="--dirty 200MB:32MiB --vms 2"
+run 1 $small $wild && [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value writes_lost)" = sourcesource0 ] &&
+    [ "$(value vm 0 memory state)$(value vm 0 memory held)" = cancelledfalse ] && [ "$(value vm 0 memory rounds)" -ge 2 ] &&
+    [ "$(value vm 0 settings_restored)$(value vm 1 settings_restored)$(value limits_restored)" = truetruetrue ] &&
+    grep -q "VM 0 sequential, sending the memory: the migration cancelled: no-convergence (now at: source)" "$dir/said"
+report $? "memory that does not converge: given up within what was agreed, and the guests are as they were"
+
+run 0 $small --dirty 4MB:16MiB --vms 2 && [ "$(value moved)$(value vm 0 memory held)$(value vm 0 settings_restored)" = 2falsetrue ] &&
+    [ "$(value vm 0 memory bytes)" -gt 16777216 ] && ! grep -q "TCG loses track" "$dir/said"
+report $? "memory that converges moves while its guest runs"
+
+run 0 $small --dirty 200MB:8MiB --vms 1 --ram-policy proxmox && [ "$(value moved)$(value vm 0 settings_restored)" = 1true ] &&
+    case $(value vm 0 memory limit_ms) in 200 | 400 | 800 | 1600 | 3200 | 6400) true ;; *) false ;; esac &&
+    [ "$(value vm 0 memory throttle_percent)" = 0 ] && refused "ram-policy fast: ours, nova" --ram-policy fast
+report $? "another's rule decides: the downtime is doubled until memory fits into it"
+
+if [ "$(stat -fc %T "$dir")" != tmpfs ]; then
+    refused "is not on a tmpfs" $small --postcopy
+    report $? "post-copy is refused where QEMU cannot do it"
+fi
+if [ -w /dev/shm ]; then
+    shm=$(mktemp -d /dev/shm/evacuate-XXXXXX)
+    run 0 $small $wild --postcopy --work-dir "$shm" && [ "$(value moved)$(value writes_lost)$(value vm 0 settings_restored)" = 20true ] &&
+        [ "$(value vm 0 memory post_copy)$(value vm 0 memory state)" = truemoved ] && grep -q ", by post-copy" "$dir/said"
+    report $? "the same memory moves by post-copy where that was agreed"
+
+    # Whoever is killed in the middle of it comes back to a guest that runs there and misses memory that is here.
+    post="--policy paper --disk 16MiB --buffer 64MiB --link 12MB ${MIGBUF_QEMU:+--qemu $MIGBUF_QEMU} --state $shm/state --postcopy $wild --vms 1"
+    begin $post --inject "die@sending the rest of its memory"
+    wait $pid 2>/dev/null
+    run 0 --state "$shm/state" && [ "$(value moved)$(value writes_lost)$(value vm 0 settings_restored)$(value restarts)" = 10true1 ] &&
+        grep -q "the link broke in post-copy: it is mended" "$dir/said"
+    report $? "killed in post-copy: the link is mended, and the guest has all of its memory"
+
+    run 1 $small $wild --vms 1 --postcopy --work-dir "$shm" --inject "kill-target@sending the rest of its memory" &&
+        [ "$(value vm 0 runs_at)" = unknown ] && grep -q "a QEMU died that had what nobody else has" "$dir/said"
+    report $? "a target that dies in post-copy takes the guest with it, and that is said"
+    "$evacuate" --end "$shm/state" >"$dir/said" 2>&1 && rmdir "$shm"
+    report $? "and nothing is left of that"
+fi
 
 # hand VM: which VM the other hand was at, for its index differs from run to run.
 hand() { for i in 0 1 2; do [ "$(value vm $i other_hands)" != 1 ] || echo $i; done; }
@@ -353,7 +416,7 @@ drop_quota() {
     umount "$quota" 2>/dev/null
     rm -rf "$quota" "$dir/quota.img"
 }
-trap 'drop_quota; umount "$dir/shm" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'drop_quota; umount "$dir/shm" 2>/dev/null; rm -rf "$dir" $shm' EXIT
 if [ -z "${EVACUATE_SHORT:-}" ]; then
     make_quota >"$dir/said" 2>&1
     report $? "a volume with a quota can be made here"
@@ -465,7 +528,7 @@ for step in "copying the base" "sending the overlay"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
     report $? "a source dies while $step: the others move"
 done
-for step in "starting the NBD server" "sending the memory"; do
+for step in "starting the NBD server" "sending the memory" "ending the mirror" "switching over"; do
     target_dies "$step"
 done
 echo "1..$n"

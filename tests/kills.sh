@@ -37,16 +37,17 @@ for tool in "qemu-system-x86_64", "qemu-img", "mkfs.ext4":
 PHASES = {
     "set-up": {"starting the source": 300, "setting the host's own limits": 2, "waiting for the other guests": 20,
                "learning the disk": 2, "waiting for room in the buffer": 2, "setting the first limit": 3,
-               "asking for capabilities": 2, "setting capabilities": 2, "waiting for room on the volume": 2,
-               "creating the overlay": 30, "opening the overlay": 2,
+               "waiting for room on the volume": 2, "creating the overlay": 30, "opening the overlay": 2,
                "putting the overlay on top": 5},
     "base": {"copying the base": 1200},
     "mirror": {"starting the target": 150, "starting the NBD server": 2, "exporting the target's disk": 2,
-               "letting the target listen": 2, "connecting to the target's disk": 5, "starting the mirror": 5,
-               "sending the overlay": 1000},
-    "switch-over": {"stopping the guest for its memory": 5, "sending the memory": 60, "ending the mirror": 5,
+               "connecting to the target's disk": 5, "starting the mirror": 5,
+               "sending the overlay": 1000, "waiting for its turn on the link": 5},
+    "switch-over": {"asking what is set for memory": 5, "stopping the guest for its memory": 5,
+                    "sending the memory": 60, "ending the mirror": 5,
                     "switching over": 8},
     "target": {"arriving at the target": 5, "deleting the export": 2, "stopping the NBD server": 2,
+               "giving back what was set for memory": 5,
                "ending the source": 20, "watching it go on": 400, "checking the host's limits": 2,
                "stopping it to check its disk": 5, "ending it": 10},
     "way back": {"cancelling the migration": 5, "cancelling the mirror": 5, "ending the target": 10,
@@ -55,9 +56,9 @@ PHASES = {
                  "closing the overlay": 2, "leaving the buffer": 2, "restoring the host's limits": 3},
 }
 WHERE = {step: phase for phase, steps in PHASES.items() for step in steps}
-WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up",
+WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up", "asking for KVM": "set-up", "sending the rest of its memory": "switch-over",
               "waiting for its guest to write": "set-up", "setting the host's new limits at the target": "switch-over", "reading the host's own limits": "set-up",
-              "asking for the target's capabilities": "mirror", "setting capabilities of the target": "mirror",
+              "checking capabilities": "target", "checking parameters": "target",
               "setting the host's limits at the target": "mirror",
               "over": "over", "moving": "target", "beginning again": "going on"})
 KINDS = ["any time"] + list(PHASES)
@@ -189,7 +190,7 @@ def evacuation(number, parent):
         wrong.append("a guest is nowhere")
     if result.get("writes_lost") != 0 or result.get("guest_errors") != 0:
         wrong.append("lost %s, errors %s" % (result.get("writes_lost"), result.get("guest_errors")))
-    if not result.get("limits_restored"):
+    if not result.get("limits_restored") or not all(vm["settings_restored"] for vm in vms):
         wrong.append("leftover limits")
     # Ω is promised for ticks that come at most two intervals apart, and for programs that come back as soon.
     too_late = late or result.get("longest_absence_ms", 0) > 1000 or any("too late" in w for w in result.get("warnings", []))

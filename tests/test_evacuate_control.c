@@ -3,6 +3,8 @@
 #include "control.h"
 #include "unit.h"
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -79,11 +81,45 @@ START_TEST(an_error_names_who_made_it)
 }
 END_TEST
 
+/* Whose overlay frees most of the buffer in the time its memory takes is first; on another link there is another turn. */
+START_TEST(memory_goes_one_at_a_time)
+{
+    static struct link *const links[2] = { NULL, NULL };
+    struct throttle large = throttle_of(1), small = throttle_of(2), other = throttle_of(3), *all[] = { &large, &small, &other };
+    char page[4096] = "x";
+    struct control c;
+
+    ck_assert_int_eq(control_new(&c, POLICY_NONE, 0, 1024 * MIB, 100, 3, links, 2, error), 0);
+    other.route = 1;
+    large.ram_bytes = 256e6, small.ram_bytes = other.ram_bytes = 16e6;
+    for (size_t k = 0; k < 3; k++) {
+        all[k]->overlay_fd[0] = memfd_create("overlay", MFD_CLOEXEC);
+        ck_assert_int_eq(pwrite(all[k]->overlay_fd[0], page, sizeof page, 0), sizeof page);
+        control_join(&c, all[k]);
+    }
+    large.ram_waits = true; /* it asked before */
+    ck_assert(control_ram_turn(&c, &small));
+    ck_assert(control_ram_turn(&c, &small)); /* asked again: it still has it */
+    ck_assert(!control_ram_turn(&c, &large));
+    ck_assert(control_ram_turn(&c, &other));
+    control_ram_over(&small);
+    ck_assert(control_ram_turn(&c, &large));
+    control_ram_over(&large);
+    small.ram_waits = true;
+    ck_assert(!control_ram_turn(&c, &large)); /* both wait: the other frees as much sooner */
+    control_remove(&c, &small);               /* who has left is in nobody's way */
+    ck_assert(control_ram_turn(&c, &large));
+    for (size_t k = 0; k < 3; k++)
+        close(all[k]->overlay_fd[0]);
+    control_free(&c);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { who_ran_before_a_restart_is_in_the_way,
                                    who_is_at_the_target_is_in_the_way_until_it_is_removed, an_error_names_who_made_it,
-                                   NULL };
+                                   memory_goes_one_at_a_time, NULL };
 
     return unit_run("evacuate's control", tests, 60);
 }

@@ -43,7 +43,9 @@ int control_new(struct control *c, enum policy policy, uint64_t fixed_bytes_per_
     c->waiting = calloc(room, sizeof *c->waiting);
     c->in_line = calloc(room, sizeof *c->in_line);
     c->turn = calloc(room, sizeof *c->turn);
-    if (!c->member || !c->sample || !c->decision || !c->waiting || !c->in_line || !c->turn)
+    c->ram_turn = calloc(room, sizeof *c->ram_turn);
+    c->ram_order = calloc(room, sizeof *c->ram_order);
+    if (!c->member || !c->sample || !c->decision || !c->waiting || !c->in_line || !c->turn || !c->ram_turn || !c->ram_order)
         return fail(error, "out of memory");
     migbuf_buffer_options_init(&options, sizeof options);
     options.policy = library_policy(policy);
@@ -67,6 +69,8 @@ void control_free(struct control *c)
     free(c->waiting);
     free(c->in_line);
     free(c->turn);
+    free(c->ram_turn);
+    free(c->ram_order);
     *c = (struct control){ .policy = POLICY_NONE };
 }
 
@@ -435,10 +439,42 @@ void control_drained(struct control *c, struct throttle *t, int32_t phase, uint3
     c->unrecorded = c->recorded;
 }
 
+bool control_ram_turn(struct control *c, struct throttle *t)
+{
+    double link = (double)c->route[t->route].bytes_per_s;
+    size_t n = 0;
+
+    t->ram_waits = !t->ram_goes;
+    for (size_t k = 0; k < c->members; k++) {
+        const struct throttle *other = c->member[k];
+
+        if (other->route == t->route && other != t && other->ram_goes)
+            return false;
+        if (other->route == t->route && other->ram_waits)
+            c->ram_turn[n++] = (struct migbuf_ram_turn){
+                .id = other->id,
+                .held_bytes = (double)throttle_file_bytes(other),
+                .seconds = other->ram_bytes / (link > 0 ? link : 1), /* not measured yet: the order is the same with any */
+                .ready = 1,
+            };
+    }
+    if (!t->ram_goes && (migbuf_convergence_order(c->ram_turn, n, c->ram_order) < 1 || c->ram_turn[c->ram_order[0]].id != t->id))
+        return false;
+    t->ram_waits = false;
+    t->ram_goes = true;
+    return true;
+}
+
+void control_ram_over(struct throttle *t)
+{
+    t->ram_waits = t->ram_goes = false;
+}
+
 void control_remove(struct control *c, struct throttle *t)
 {
     size_t k = 0;
 
+    control_ram_over(t);
     leave_queue(c, t);
     if (!t->added)
         return;

@@ -15,6 +15,7 @@
 #ifndef EVACUATE_CONTROL_H
 #define EVACUATE_CONTROL_H
 #include "link.h"
+#include "migbuf/convergence.h"
 #include "migbuf/migbuf.h"
 #include "monitor.h"
 #include "watch.h"
@@ -42,6 +43,8 @@ struct throttle {
     bool added;                   /* in the buffer */
     bool stop_wanted;             /* decided: it must not write now */
     bool untold;                  /* the buffer does not know yet what became of the last limits */
+    bool ram_waits, ram_goes;     /* its memory waits for its link, or has it */
+    double ram_bytes;             /* all of it, at most */
     bool hands_off;               /* its migration stops and starts the guest now, we do not */
     struct watch watch;
     bool unwatched;                  /* its overlays have just come into use */
@@ -82,6 +85,8 @@ struct control {
     size_t waits;
     struct migbuf_waiting *in_line;    /* the same, described */
     struct migbuf_admission_turn *turn;
+    struct migbuf_ram_turn *ram_turn;
+    uint32_t *ram_order;
     struct migbuf_sample *sample;
     struct migbuf_decision *decision;
     size_t members, room;
@@ -134,6 +139,13 @@ bool control_is_due(struct control *c);
 
 /* Measures everybody and carries out what follows from it. */
 int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE]);
+
+/*
+ * May its memory be sent now? One VM's at a time on each link, for two that share it may both never come to an end; the one
+ * first whose overlay frees most of the buffer in the time its memory takes. True: it is its turn, until control_ram_over().
+ */
+bool control_ram_turn(struct control *c, struct throttle *t);
+void control_ram_over(struct throttle *t);
 
 /* Its overlay is deleted. Fine when it was never added. */
 void control_remove(struct control *c, struct throttle *t);

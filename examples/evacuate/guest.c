@@ -11,7 +11,7 @@
  *      -o guest.elf guest.c
  *
  * Arguments, name=value separated by spaces (writer.h explains them; writer.c renders them):
- *   sectors window start random seed depth pace on_ms off_ms count id disks
+ *   sectors window start random seed depth pace on_ms off_ms count id disks dirty set
  *
  * Time comes from the ACPI timer of QEMU's q35: it is exact to a microsecond, goes on when timer interrupts are late,
  * stands while the VM is stopped and continues on the target after a migration. The interval timer only wakes us up:
@@ -123,6 +123,8 @@ struct disk {
 static struct disk disk[GUEST_MAX_DISKS];
 
 static uint32_t sectors, start, depth, pace, on_ms, off_ms, limit, disks, scsi;
+static uint32_t dirty_rate, dirty_pages, dirty_first, dirty_next, dirty_since_ms, dirty_count; /* memory: pages, one after the other */
+static uint64_t dirty_credit;
 static volatile uint32_t ticks;
 static uint32_t timer, timer_last, timer_rest, now_ms;
 
@@ -193,6 +195,9 @@ static void read_arguments(const char *line)
     off_ms = argument(line, "off_ms", 0);
     limit = argument(line, "count", 0);
     disks = argument(line, "disks", 1);
+    dirty_rate = argument(line, "dirty", 0);
+    dirty_pages = argument(line, "set", 0);
+    dirty_first = GUEST_DIRTY(disks, depth, sectors);
     for (uint32_t k = 0; k < disks; k++) {
         disk[k].id = GUEST_ID(argument(line, "id", 0), k);
         disk[k].st = &st[k].status;
@@ -206,6 +211,8 @@ static void read_arguments(const char *line)
 
 static uint32_t wake_hz(void)
 {
+    if (dirty_rate)
+        return 250;
     if (!pace && !off_ms)
         return 20;
     return pace > 125 ? 250 : pace < 25 ? 50 : pace * 2;
@@ -365,6 +372,22 @@ static uint32_t may_write(struct disk *d)
     return 1;
 }
 
+/* Writes a word into the next pages of its working set, as many as its rate has by now; at most 100 ms are caught up. */
+static void dirty_memory(void)
+{
+    uint64_t most = dirty_rate * 100ull;
+
+    dirty_credit += (uint64_t)(now_ms - dirty_since_ms) * dirty_rate;
+    dirty_since_ms = now_ms;
+    if (dirty_credit > most)
+        dirty_credit = most;
+    for (; dirty_credit >= 1000; dirty_credit -= 1000) {
+        *(volatile uint32_t *)(dirty_first + dirty_next * 4096) = ++dirty_count;
+        if (++dirty_next == dirty_pages)
+            dirty_next = 0;
+    }
+}
+
 /* Two writes to one slot are never in flight together: the versions of a slot have one order. */
 static uint32_t slot_is_busy(const struct disk *d, uint32_t slot)
 {
@@ -502,6 +525,8 @@ void guest_main(const uint32_t *multiboot)
                 ;
         for (uint32_t k = 0; k < ports; k++)
             kick(&port[k]);
+        if (dirty_pages)
+            dirty_memory();
         /* Sleep until something happened: sti takes effect after hlt has begun, so no wake-up is missed. */
         __asm__ volatile("cli");
         if (!anything_used())

@@ -15,6 +15,8 @@
 #define GUEST_MAX_SECTORS 2048
 #define GUEST_BUCKETS 16
 #define GUEST_BUFFERS 0x400000u /* write buffers start here, disks * depth * sectors * 512 bytes of them */
+/* What it writes to in memory for no reason but that it must be sent again starts on the page after them. */
+#define GUEST_DIRTY(disks, depth, sectors) ((GUEST_BUFFERS + (disks) * (depth) * (sectors)*512u + 4095u) & ~4095u)
 
 /*
  * Of one disk; each has a writer of its own. Exact when the VM is stopped. Write n is acknowledged if and only if 1 <=

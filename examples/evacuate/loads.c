@@ -73,6 +73,10 @@ void options_load(const struct options *o, uint32_t index, struct load *load)
     w->pace = o->pace ? o->pace : w->pace + (uint32_t)(w->pace * (chance % 21) / 100);
     w->pace = (w->pace + o->disks - 1) / o->disks;
     w->more_disks = o->disks - 1;
+    w->dirty_pages_per_s = (uint32_t)(o->dirty_bytes_per_s / 4096);
+    w->dirty_pages = (uint32_t)(o->dirty_bytes / 4096);
+    if (o->dirty_bytes && !o->kvm) /* a few seconds' writes, so that it need not stand while its memory is sent */
+        w->count = 3 * w->pace;
     w->seed = (uint32_t)(chance >> 32) | 1;
     w->id = index + 1;
     w->base_sectors = (uint32_t)(o->disk_bytes / 512);

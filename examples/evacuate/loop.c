@@ -68,7 +68,7 @@ static int make_record(struct run *r)
  * and a busy host has two minutes beside it. */
 static uint32_t transfer_ms(const struct options *o)
 {
-    double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20)) + (double)o->buffer_bytes;
+    double bytes = (double)o->vms * (double)(o->disks * o->disk_bytes + (16u << 20) + 4 * o->dirty_bytes) + (double)o->buffer_bytes;
     uint32_t on_one = (o->vms + o->links - 1) / o->links; /* so many VMs leave over the same link at most */
     double ms = 120000 + 4000 * bytes * on_one / o->vms / (double)o->link_bytes_per_s;
 
@@ -96,6 +96,13 @@ static int make_site(struct run *r, const char *kernel)
         .named = o->named_overlays,
         .recorded = r->state != NULL,
     };
+    migbuf_agreement_init(&r->site.agreement, sizeof r->site.agreement);
+    r->site.agreement.deadline_ms = r->site.transfer_ms;
+    r->site.agreement.most_ms = o->downtime_ms;
+    if (r->site.agreement.want_ms > o->downtime_ms)
+        r->site.agreement.want_ms = o->downtime_ms;
+    r->site.agreement.postcopy = o->postcopy;
+    r->site.kvm = o->kvm;
     vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
         r->site.link[k] = link_new(&link);
@@ -427,14 +434,16 @@ static void save(struct run *r, uint64_t now)
     if (!r->state)
         return;
     for (uint32_t i = 0; i < r->vms; i++)
-        unsaved = unsaved || r->vm[i].unrecorded;
+        unsaved = unsaved || r->vm[i].unrecorded || r->vm[i].memory.unrecorded;
     if (!unsaved)
         return;
     if (state_save(r->state, r, now, r->error))
         give_up(r, r->error, now);
     r->control.unrecorded = false;
-    for (uint32_t i = 0; i < r->vms; i++)
+    for (uint32_t i = 0; i < r->vms; i++) {
         r->vm[i].unrecorded = false;
+        memory_recorded(&r->vm[i].memory);
+    }
     r->in_a_hurry = true;
 }
 
@@ -462,7 +471,7 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
 
 void run_loop(struct run *r)
 {
-    size_t room = 1 + r->vms * (2 + 2 * (1 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
+    size_t room = 1 + r->vms * (2 + 2 * (2 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
     struct pollfd *fds = calloc(room, sizeof *fds);
     uint64_t now = now_ns();
 

@@ -6,11 +6,12 @@
  *   options.c      what is to run: sizes, policy; loads.c what each guest does meanwhile
  *   prepare.c      what must be there before anything begins; state.c what is kept for a program after this one
  *   loop.c         the run: its hosts are made (vm.c, process.c, volume.c, link.c), all VMs move on together, a tick is due
- *   migration.c    one VM, step by step: steps_there.c, and steps_back.c when it is given up
+ *   migration.c    one VM, step by step: steps_there.c, steps_ram.c for its memory, and steps_back.c when it is given up
  *   control.c      each tick: sizes go into the buffer, its decisions to the guests. The part that a host copies
  *   writer.c       the proof: a disk is held against what its guest (guest.c) was told to be safe
- *   report.c       what is said of it: summary.c, svg.c; picture.c while it goes on
+ *   report.c       what is said of it: summary.c, svg.c; picture.c while it goes on; attempts.c of all attempts
  */
+#include "attempts.h"
 #include "extension.h"
 #include "program.h"
 
@@ -54,6 +55,8 @@ static int evacuate_with(struct program *p, struct run *run, enum policy policy,
     snprintf(line, sizeof line, "policy %s: starting %u guests",
              options_policy_text(policy, p->options.fixed_bytes_per_s, text), p->options.vms);
     picture_say(p->picture, line);
+    if (p->options.history && !contrast && attempts_tell(p->options.history, p->options.vms, p->picture, run->error))
+        return -1;
     if (run_begin(run, &p->options, policy, contrast, directory, p->kernel, p->picture, p->signals,
                   p->options.state ? &p->state : NULL)) {
         run_end(run);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine that walks the steps of a migration: in which order, when it turns back, what a deadline, a dead QEMU or a
- * restart means. What a step does stands in steps_there.c and steps_back.c. */
+ * restart means. What a step does stands in steps_there.c, steps_ram.c and steps_back.c. */
 #include "steps.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -108,6 +108,7 @@ void drop_flows(struct migration *m)
         drop_flow(m, &m->disk[k].nbd);
     }
     drop_flow(m, &m->ram);
+    drop_flow(m, &m->ram_requests);
 }
 
 void unlink_overlays(const struct migration *m)
@@ -130,7 +131,7 @@ void release_overlay(struct migration *m)
 
 const struct step *step_at(int at)
 {
-    return at <= ASK_END || (at >= BACK_MIGRATE && at < GOING_ON) ? &steps_back[at] : &steps_there[at];
+    return at <= ASK_END || (at >= BACK_RAM && at < GOING_ON) ? &steps_back[at] : &steps_there[at];
 }
 
 static int32_t side_of(const struct migration *m, int32_t side)
@@ -168,6 +169,8 @@ static bool go_to_next_disk(struct migration *m)
 static void give_in(struct migration *m, uint64_t now)
 {
     say(m, now, m->known ? "lost" : "it did not start");
+    if (m->at < BACK_RAM)
+        m->turned_at = step_at(m->at)->phase;
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -178,18 +181,20 @@ static void turn_back(struct migration *m, uint64_t now)
 {
     if (made_any(m, UINT32_MAX) || m->at > GATE)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
+    m->turned_at = step_at(m->at)->phase;
     m->giving_up = true;
+    control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
         drop_flow(m, &m->disk[k].copy);
     for (int who = 0; who < CALL_COUNT; who++) /* a refused step leaves its answer */
-        if (who != CALL_DISK && m->place[SOURCE].monitor.call[who].state != CALL_WAITING)
+        if (who != CALL_DISK && who != CALL_RAM && m->place[SOURCE].monitor.call[who].state != CALL_WAITING)
             monitor_taken(&m->place[SOURCE].monitor, who);
-    go_to(m, BACK_MIGRATE);
+    go_to(m, BACK_RAM);
 }
 
 static void step_failed(struct migration *m, uint64_t now)
 {
-    if (m->at <= ASK_END || (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started)))
+    if (m->at <= ASK_END || m->nowhere || (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started)))
         give_in(m, now);
     else if (m->blocked)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
@@ -229,16 +234,16 @@ static int go_on_at(const struct migration *m)
 /* And where everything stands that was asked for. */
 static int take_stock(struct migration *m, uint64_t now)
 {
-    if (m->home == SOURCE && !strcmp(m->place[TARGET].monitor.facts.migration, "completed"))
-        m->home = TARGET;
     if (m->stopped)
         return QUITTING;
     if (m->home == TARGET)
         return ARRIVAL;
+    if (ram_is_past_return(m))
+        return RAM_REST;
     if (!m->known)
         return SOURCE_START;
     say(m, now, m->giving_up ? "after a restart: still going back" : "after a restart: going on");
-    return BACK_MIGRATE;
+    return BACK_RAM;
 }
 
 static void next_step(struct migration *m, uint64_t now)
@@ -256,6 +261,8 @@ static void next_step(struct migration *m, uint64_t now)
         end(m, now);
     else if (m->at == ASK_END)
         go_to(m, take_stock(m, now));
+    else if (m->at == BACK_RAM && m->home == TARGET) /* it was too late for that */
+        go_to(m, ARRIVAL);
     else if (m->at == BACK_GO_ON)
         go_to(m, go_on_at(m));
     else
@@ -296,9 +303,8 @@ static int look(struct migration *m, const struct step *s, uint64_t now)
             ask(m, s, now);
         return WAIT;
     }
-    /* No answer is none, even when none can come any more: is_cut_off() sees to that. The target may tell instead. */
-    if (s->command && call->state == CALL_WAITING && !(s->flags & HANGS_UP) &&
-        !(m->at == CONTINUE && monitor_of(m, s->side)->lost))
+    /* No answer is none, even when none can come any more: is_cut_off() sees to that. */
+    if (s->command && call->state == CALL_WAITING && !(s->flags & HANGS_UP))
         return WAIT;
     if (s->command && call->state == CALL_REFUSED && !(s->flags & TOLERANT))
         return failed(m, "QEMU said: %s", call->text);
@@ -330,26 +336,21 @@ static bool is_dead(struct place *p, uint64_t now, char why[FAIL_SIZE])
     return true;
 }
 
-/* The source died while it handed over: if it sent everything before, the target says so soon. */
-static bool may_have_arrived(const struct migration *m, uint64_t now)
-{
-    return m->at == CONTINUE && m->asked && !m->place[TARGET].monitor.lost &&
-           now < m->place[SOURCE].monitor.lost_ns + 2000 * MS;
-}
-
+/* While the guest is handed over, and when it may have been, the machine for memory says what a death means. */
 static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 {
+    if (m->at == CONTINUE || m->at == RAM_REST)
+        return false;
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
         bool expected = s->flags & HANGS_UP && side_of(m, s->side) == side;
-        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_MIGRATE);
+        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_RAM);
         char why[FAIL_SIZE];
 
         if (!p->started || expected || !needed || !is_dead(p, now, why))
             continue;
-        if (side == SOURCE && may_have_arrived(m, now))
-            continue;
         failed(m, "%s: %s", side == SOURCE ? "source" : "target", why);
+        m->peer_gone = true;
         return true;
     }
     return false;
@@ -530,7 +531,9 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .at = SOURCE_START };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START };
+    for (int side = SOURCE; side <= TARGET; side++)
+        m->memory.monitor[side] = &m->place[side].monitor;
     m->tool.pidfd = m->tool_output = -1;
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
@@ -606,6 +609,19 @@ uint64_t migration_acknowledged_at_arrival(const struct migration *m)
     return sum;
 }
 
+uint64_t migration_delivered_bytes(const struct migration *m, uint64_t *wanted_bytes)
+{
+    uint64_t until_ns = m->outcome == OUTCOME_MOVED ? m->arrived_ns : m->ended_ns, bytes = m->load->writer.sectors * UINT64_C(512);
+    uint64_t acknowledged = m->outcome == OUTCOME_MOVED ? migration_acknowledged_at_arrival(m) : migration_acknowledged(m);
+
+    *wanted_bytes = 0;
+    for (uint32_t k = 0; k < m->load->disks && m->begun_ns && until_ns > m->begun_ns; k++)
+        *wanted_bytes += writer_demand(&m->load->writer, (uint32_t)m->begun_uptime_ms[k], (uint32_t)((until_ns - m->begun_ns) / MS)) * bytes;
+    if (m->load->writer.count && *wanted_bytes > (m->load->writer.count * m->load->disks - m->begun_acknowledged) * bytes)
+        *wanted_bytes = (m->load->writer.count * m->load->disks - m->begun_acknowledged) * bytes;
+    return acknowledged > m->begun_acknowledged ? (acknowledged - m->begun_acknowledged) * bytes : 0;
+}
+
 uint64_t migration_refused(const struct migration *m)
 {
     uint64_t sum = 0;
@@ -647,6 +663,7 @@ bool migration_is_past_return(const struct migration *m)
 void migration_release(struct migration *m)
 {
     drop_flows(m);
+    memory_end(&m->memory);
     process_end(&m->tool, 1000);
     for (int side = SOURCE; side <= TARGET; side++) {
         monitor_close(&m->place[side].monitor);
@@ -678,7 +695,7 @@ const char *migration_find_step(const char *name, size_t length)
  * where it will go on. */
 static bool is_coming_back(const struct migration *m)
 {
-    return m->at <= ASK_END || (m->at >= BACK_MIGRATE && m->at < GOING_ON && !m->giving_up);
+    return m->at <= ASK_END || (m->at >= BACK_RAM && m->at < GOING_ON && !m->giving_up);
 }
 
 int32_t migration_phase(const struct migration *m)
@@ -701,7 +718,7 @@ uint32_t migration_progress_permille(const struct migration *m)
     if (is_coming_back(m))
         return 0;
     if (m->at >= ARRIVAL)
-        return m->at < BACK_MIGRATE || m->at >= GOING_ON ? 1000 : 0;
+        return m->at < BACK_RAM || m->at >= GOING_ON ? 1000 : 0;
     if (m->at > READY)
         return 1000;
     if (m->at < COPY || !all)

@@ -7,6 +7,7 @@
 #ifndef EVACUATE_MIGRATION_H
 #define EVACUATE_MIGRATION_H
 #include "control.h"
+#include "memory.h"
 #include "record.h"
 #include "vm.h"
 #include "volume.h"
@@ -35,8 +36,11 @@ struct site {
     struct record *record;
     uint64_t disk_bytes, start_ns; /* of each disk */
     uint32_t transfer_ms;          /* deadline of the long steps, most of which wait for the link */
+    struct migbuf_agreement agreement; /* for the memory of each */
+    bool host_decides;                 /* what is done within it; else the machine for memory does */
     uint32_t at_least_ms;          /* from start_ns on all guests write so long at least, wherever they are */
     bool go;                       /* every guest writes: migrations may begin */
+    bool kvm;                      /* else TCG */
     bool second_monitor;           /* each QEMU has one for another hand */
     bool named;                    /* overlays keep their names; else only descriptors lead to them */
     bool recorded; /* there is a record (state.h): no step begins before it says so, and QEMUs outlive us */
@@ -46,7 +50,6 @@ struct place {
     struct vm vm;
     struct monitor monitor;
     char directory[300];
-    char capabilities[512]; /* of its QEMU: those to be switched on, as arguments */
     bool started;
 };
 
@@ -61,10 +64,16 @@ struct disk {
     struct migbuf_throttle_config at_target; /* those set there */
     struct guest_status status;              /* of its writer as last read; exact in the end */
     uint64_t acked_ns;                       /* when it last got something done, or had nothing to do */
-    uint32_t acked_at_arrival;
+    uint32_t acked_at_arrival, uptime_at_arrival;
 };
 
 enum outcome { OUTCOME_UNDER_WAY, OUTCOME_MOVED, OUTCOME_BACK, OUTCOME_LOST };
+
+/* What sending the memory came to. */
+struct ram_result {
+    int32_t state; /* MIGBUF_RAM_STATE_…, 0: it was not begun */
+    uint64_t downtime_ms, pages, sent_bytes, resent_bytes, total_ms, rounds, throttle_percent, limit_ms, lost_ms, post_copy;
+};
 
 struct migration {
     uint32_t index;
@@ -72,6 +81,7 @@ struct migration {
     struct site *site;
     struct place place[2];
     struct throttle throttle;
+    struct memory memory;
 
     struct disk disk[VM_DISKS_MAX];
 
@@ -83,8 +93,17 @@ struct migration {
     char arguments[1024];
     struct process tool; /* qemu-img */
     int tool_output;
-    int ram; /* a flow over the link, -1: none */
+    int ram, ram_requests; /* flows over the link, -1: none; the second for post-copy's requests */
 
+    bool nowhere;     /* a QEMU died that had what nobody else has */
+    bool kvm;         /* QEMU keeps track of what a running guest writes to its memory */
+    bool held;        /* the guest stood while its memory was sent */
+    uint64_t downtime_ms; /* from its stop at the source until it ran at the target; 0: not seen */
+    uint64_t begun_acknowledged, begun_uptime_ms[VM_DISKS_MAX]; /* when it began to move: writes, and its disks' clocks */
+    struct ram_result ram_result;
+    uint32_t settings_restored; /* of two lists, capabilities and parameters: those that were in the end what they had been */
+    int32_t turned_at; /* the phase in which it turned back or was lost */
+    bool peer_gone;    /* because a QEMU ended */
     bool handed_over; /* its source stands as after a migration, which did not come to its end */
     bool known;     /* its guest writes, and the host's limits were read */
     bool giving_up; /* wanted: back to the source */
@@ -118,8 +137,8 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
  * overlay, the limits on it and the copied base are all there is to lose, and they are not in that program. A link in a
  * process of its own would save at most one overlay's transfer, for another process that may die.
  *
- * From migrate-continue on the target may have the whole guest. It never runs there before the record says that this is
- * its home: so before that, the target is dropped unless it has all, and after that, the source. Never do both run.
+ * From migrate-continue on the target may have the whole guest. Where it is then, the machine for memory finds out, which is
+ * kept in the record too: the target is dropped unless it has all. Never do both run.
  */
 int migration_adopt(struct migration *m, char error[FAIL_SIZE]);
 void migration_resume(struct migration *m, uint64_t now);
@@ -138,6 +157,9 @@ uint64_t migration_acknowledged(const struct migration *m);
 uint64_t migration_acknowledged_at_arrival(const struct migration *m);
 uint64_t migration_refused(const struct migration *m);
 
+/* Bytes that its guest wrote, of those it would have written undisturbed, while it moved. */
+uint64_t migration_delivered_bytes(const struct migration *m, uint64_t *wanted_bytes);
+
 /* Reads the guest's status blocks: what was acknowledged, and how long nothing was. */
 void migration_watch(struct migration *m, uint64_t now);
 
@@ -155,6 +177,9 @@ bool migration_is_past_return(const struct migration *m);
 
 /* Ends whatever runs and removes every file but the disks. */
 void migration_release(struct migration *m);
+
+/* Is what was set for memory as it was, where the guest is? Also when nothing was ever set. */
+bool migration_settings_restored(const struct migration *m);
 
 /* The name of the step it is in, as messages have it, and the step of that name, NULL when there is none. */
 const char *migration_step_name(const struct migration *m);

@@ -127,12 +127,14 @@ static void take_io_error(struct facts *f, const struct migbuf_qmp_message *even
     }
 }
 
-static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
+static void take_event(struct facts *f, const struct migbuf_qmp_message *event, uint64_t now)
 {
     if (!strcmp(event->name, "STOP")) {
         f->running = false;
+        f->stop_ns = now;
     } else if (!strcmp(event->name, "RESUME")) {
         f->running = true;
+        f->resume_ns = now;
         f->no_space = false;
     } else if (!strncmp(event->name, "BLOCK_JOB_", 10)) {
         if (!strcmp(event->name, "BLOCK_JOB_ERROR"))
@@ -145,8 +147,6 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event)
         f->thresholds++;
     } else if (!strcmp(event->name, "BLOCK_EXPORT_DELETED")) {
         f->exports_deleted++;
-    } else if (!strcmp(event->name, "MIGRATION")) {
-        migbuf_report_migration_status(event->text, event->text_bytes, f->migration, sizeof f->migration, NULL);
     }
 }
 
@@ -174,10 +174,12 @@ static void take_answer(struct monitor *m, struct call *call, const struct migbu
     call->state = message->kind == MIGBUF_QMP_RETURN ? CALL_ANSWERED : CALL_REFUSED;
 }
 
-static void take_message(struct monitor *m, const struct migbuf_qmp_message *message)
+static void take_message(struct monitor *m, const struct migbuf_qmp_message *message, uint64_t now)
 {
     if (message->kind == MIGBUF_QMP_EVENT) {
-        take_event(&m->facts, message);
+        take_event(&m->facts, message, now);
+        if (m->ram)
+            migbuf_report_event_to_ram(m->ram, m->ram_side, message->name, message->text, message->text_bytes, now / MS, NULL);
         return;
     }
     if (message->kind == MIGBUF_QMP_GREETING)
@@ -202,7 +204,7 @@ void monitor_step(struct monitor *m, uint64_t now)
     }
     rc = migbuf_qmp_socket_step(m->socket, &error);
     while (migbuf_qmp_next(migbuf_qmp_socket_engine(m->socket), &message) == 1)
-        take_message(m, &message);
+        take_message(m, &message, now);
     if (rc)
         lose(m, "its monitor: %s", error.text);
     if (m->connect_by_ns && monitor_ready(m))

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The monitor of one QEMU inside our event loop: commands leave and answers arrive when the socket is ready, nothing
- * here waits. Four parties may each have one command under way at a time; what QEMU tells on its own account is kept as
+ * here waits. Five parties may each have one command under way at a time; what QEMU tells on its own account is kept as
  * facts.
  */
 #ifndef EVACUATE_MONITOR_H
 #define EVACUATE_MONITOR_H
 #include "fail.h"
 #include "migbuf/qmp_socket.h"
+#include "migbuf/ram.h"
 #include <stdbool.h>
 
 /* Who asks. */
-enum { CALL_STEP, CALL_DISK, CALL_GUEST, CALL_LOOK, CALL_COUNT };
+enum { CALL_STEP, CALL_DISK, CALL_GUEST, CALL_LOOK, CALL_RAM, CALL_COUNT };
 
 enum call_state {
     CALL_IDLE,
@@ -46,7 +47,7 @@ struct facts {
     char io_error[160];  /* the first of them */
     uint32_t thresholds; /* files that reached their threshold */
     struct job job[MONITOR_JOBS];
-    char migration[32]; /* last status, "" before the first */
+    uint64_t stop_ns, resume_ns; /* when STOP and RESUME last came; 0: not yet */
     uint32_t exports_deleted;
     char version[24]; /* of QEMU, as it greeted */
 };
@@ -57,6 +58,8 @@ struct monitor {
     uint64_t connect_by_ns;           /* 0 once connected */
     struct call call[CALL_COUNT];
     struct facts facts;
+    struct migbuf_ram *ram; /* the machine for memory, which hears of events as ram_side's; NULL: none */
+    int32_t ram_side;
     bool lost; /* QEMU hung up, or a deadline passed: nothing more will come */
     uint64_t lost_ns;
     char error[FAIL_SIZE]; /* why */

@@ -70,6 +70,30 @@ static int read_device(struct options *o, const char *text, char error[FAIL_SIZE
     return 0;
 }
 
+static int read_dirty(struct options *o, const char *text, char error[FAIL_SIZE])
+{
+    size_t length = strcspn(text, ":");
+    char rate[32] = "";
+
+    if (text[length] && length < sizeof rate)
+        snprintf(rate, sizeof rate, "%.*s", (int)length, text);
+    if (!*rate || !read_size(rate, 1000, 4096, UINT64_C(1) << 34, &o->dirty_bytes_per_s) ||
+        !read_size(text + length + 1, 1024, 4096, UINT64_C(1) << 30, &o->dirty_bytes))
+        return fail(error, "--dirty %s: RATE:SET, bytes a second and a size of 4 KiB to 1 GiB, as 20MB:32MiB", text);
+    return 0;
+}
+
+static int read_accel(struct options *o, const char *text, char error[FAIL_SIZE])
+{
+    static const char *const name[] = { "tcg", "kvm" };
+    size_t k;
+
+    if (command_choice("accel", text, name, sizeof name / sizeof *name, "", &k, error))
+        return -1;
+    o->kvm = k == 1;
+    return 0;
+}
+
 /* The options */
 
 enum {
@@ -95,6 +119,11 @@ enum {
     OPTION_END,
     OPTION_KEEP_DIR,
     OPTION_QEMU,
+    OPTION_ACCEL,
+    OPTION_DIRTY,
+    OPTION_DOWNTIME,
+    OPTION_POSTCOPY,
+    OPTION_HISTORY,
     OPTION_GUEST
 };
 
@@ -121,6 +150,11 @@ static const struct option names[] = {
     { "end", required_argument, NULL, OPTION_END },
     { "keep-dir", no_argument, NULL, OPTION_KEEP_DIR },
     { "qemu", required_argument, NULL, OPTION_QEMU },
+    { "accel", required_argument, NULL, OPTION_ACCEL },
+    { "dirty", required_argument, NULL, OPTION_DIRTY },
+    { "downtime", required_argument, NULL, OPTION_DOWNTIME },
+    { "postcopy", no_argument, NULL, OPTION_POSTCOPY },
+    { "history", required_argument, NULL, OPTION_HISTORY },
     { "guest", required_argument, NULL, OPTION_GUEST },
 };
 static const struct option last[] = { COMMAND_OPTIONS };
@@ -197,6 +231,18 @@ static int read_option(void *options, int option, const char *value, char error[
     case OPTION_QEMU:
         o->qemu = value;
         break;
+    case OPTION_ACCEL:
+        return read_accel(o, value, error);
+    case OPTION_DIRTY:
+        return read_dirty(o, value, error);
+    case OPTION_DOWNTIME:
+        return command_number32("downtime", value, 1, MIGBUF_RAM_LIMIT_MOST_MS, "milliseconds", &o->downtime_ms, error);
+    case OPTION_POSTCOPY:
+        o->postcopy = true;
+        break;
+    case OPTION_HISTORY:
+        o->history = value;
+        break;
     case OPTION_GUEST:
         o->guest = value;
         break;
@@ -265,6 +311,14 @@ static void help(FILE *out)
             "                   contrast, then with planner\n"
             "  --admission A    sjf: one after the other as a link gets idle, smallest disks first; fifo: in\n"
             "                   order; off: all start at once (sjf)\n"
+            "  --dirty RATE:SET each guest also writes RATE bytes a second to SET bytes of its memory, a word in\n"
+            "                   each page. Without KVM its disk writes end after some seconds: then it need not\n"
+            "                   stand while its memory is sent\n"
+            "  --downtime MS    the most a guest may stand while its last memory is sent, what the end of its\n"
+            "                   disks takes beside it (500)\n"
+            "  --postcopy       agrees to post-copy: a guest whose memory never gets ready goes on at the target\n"
+            "                   before all of it is there. --work-dir must be on a tmpfs, as /dev/shm is\n"
+            "  --history FILE   what became of each VM's earlier attempts; this run's are added\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
             "  --json [FILE]    the summary as one JSON object, on standard output without FILE\n"
@@ -279,6 +333,8 @@ static void help(FILE *out)
             "  --keep-dir       leaves the disks and QEMU's messages there\n"
             "  --qemu FILE      the QEMU to run, with the qemu-img beside it if there is one\n"
             "                   (qemu-system-x86_64 of PATH)\n"
+            "  --accel KIND     tcg, or kvm where there is one. TCG loses track of what a running guest writes:\n"
+            "                   with it a guest stands while its memory is sent (tcg)\n"
             "  --guest FILE     the guest program (guest.elf beside this program)\n"
             "%s"
             "  --version        the library's version\n"
@@ -299,7 +355,7 @@ int options_read(struct options *o, int argc, char *const argv[], char error[FAI
 
     list_options(all);
     *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PLANNER,
-                            .admission = MIGBUF_ADMISSION_SHORTEST };
+                           .admission = MIGBUF_ADMISSION_SHORTEST, .downtime_ms = 500 };
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;
@@ -324,6 +380,8 @@ bool options_same_run(const struct options *a, const struct options *b)
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
            a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
+           a->downtime_ms == b->downtime_ms && a->postcopy == b->postcopy && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
+           a->dirty_bytes == b->dirty_bytes && a->kvm == b->kvm &&
            a->named_overlays == b->named_overlays && same_text(a->qemu, b->qemu) && a->patterns == b->patterns &&
            !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);
 }

@@ -20,6 +20,9 @@ struct options {
     enum policy policy;
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;
+    uint32_t downtime_ms;      /* the most a guest may stand for its memory */
+    uint64_t dirty_bytes_per_s, dirty_bytes; /* what each guest writes to its memory, and to how much of it; 0: nothing */
+    bool postcopy, kvm;
     int32_t admission; /* MIGBUF_ADMISSION_…, 0: off */
     enum pattern pattern[8]; /* VM i gets pattern[i % patterns] */
     size_t patterns;
@@ -27,7 +30,7 @@ struct options {
     uint32_t at_least_ms; /* so long all guests write; 0: none longer than its move takes */
     bool json_wanted;
     const char *json; /* NULL with json_wanted: standard output */
-    const char *svg, *work_dir, *guest;
+    const char *svg, *history, *work_dir, *guest;
     const char *qemu;        /* NULL: the one in PATH */
     const char *volume;      /* a directory to be the buffer volume; NULL: one is made */
     const char *state, *end; /* the directory of a run that can be resumed */

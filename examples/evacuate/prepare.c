@@ -5,11 +5,13 @@
 #include "program.h"
 #include <errno.h>
 #include <ftw.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 /* From here on SIGINT and its like are read by the loop: nobody is interrupted in the middle of anything. */
@@ -120,6 +122,19 @@ static int open_state(struct program *p, int argc, char *const argv[], char erro
     return rc == STATE_NEW ? 0 : take_up(p, argc, argv, error);
 }
 
+/* Pages that are missing are asked for by userfaultfd, which knows files of a tmpfs only. QEMU 7.2 finds that out when the
+ * guest is neither here nor there. */
+static int check_memory(const struct program *p, char error[FAIL_SIZE])
+{
+    struct statfs s;
+
+    if (!p->options.postcopy)
+        return 0;
+    if (statfs(p->directory, &s))
+        return fail(error, "%s: %s", p->directory, strerror(errno));
+    return s.f_type == TMPFS_MAGIC ? 0 : fail(error, "--postcopy: %s is not on a tmpfs; try --work-dir /dev/shm", p->directory);
+}
+
 /* Everything that may be missing or refused, before anything begins. */
 static int check(const struct program *p, char error[FAIL_SIZE])
 {
@@ -127,7 +142,8 @@ static int check(const struct program *p, char error[FAIL_SIZE])
     bool overlays = !o->policy_given || o->policy != POLICY_MIRROR;
 
     return command_check_output("svg", o->svg, error) || command_check_output("json", o->json, error) ||
-                   vm_check_path(p->directory, error) || vm_check_path(p->kernel, error) ||
+                   command_check_output("history", o->history, error) ||
+                   check_memory(p, error) || vm_check_path(p->directory, error) || vm_check_path(p->kernel, error) ||
                    vm_check_programs(o->qemu, overlays, error)
                ? -1
                : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* After a run: what is written where, what is said, and the exit status. What came of it, summary.c knows. */
+#include "attempts.h"
 #include "extension.h"
 #include "program.h"
 #include "svg.h"
@@ -58,6 +59,8 @@ int report(struct program *p)
         rc |= write_file(p, p->options.svg, "svg", write_svg);
     if (p->options.json_wanted)
         rc |= write_file(p, p->options.json, "json", write_json);
+    if (p->options.history && attempts_append(p->options.history, &p->run, error))
+        rc = fprintf(stderr, "evacuate: %s\n", error);
     if (extension_close(error))
         rc = fprintf(stderr, "evacuate: %s\n", error);
     if (p->contrasted)
@@ -65,6 +68,7 @@ int report(struct program *p)
     summary_links(&p->run, p->out);
     summary_failures(&p->run, p->out);
     summary_warnings(&p->run, p->out);
+    summary_memory(&p->run, p->out);
     summary_throttle(&p->run, p->out);
     extension_tell(&p->run, p->out);
     summary_line(&p->run, line);

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define VERSION 1
+#define VERSION 2
 
 /* Records of plain numbers, as arrays. */
 #define LIMITS (offsetof(struct migbuf_throttle_config, group) / sizeof(uint64_t))
@@ -64,6 +64,53 @@ static json_t *throttle_text(const struct throttle *t)
     return json_stringn(text, length);
 }
 
+/* What sending the memory came to: numbers alone. */
+#define RESULTS 13
+
+static void results_of(struct migration *m, uint64_t *value[RESULTS])
+{
+    struct ram_result *r = &m->ram_result;
+    uint64_t *const all[RESULTS] = { &m->downtime_ms, &m->begun_acknowledged, &m->begun_uptime_ms[0], &r->downtime_ms,
+                                     &r->pages, &r->sent_bytes, &r->resent_bytes, &r->total_ms, &r->rounds,
+                                     &r->throttle_percent, &r->limit_ms, &r->lost_ms, &r->post_copy };
+
+    memcpy(value, all, sizeof all);
+}
+
+static json_t *results_array(const struct migration *m)
+{
+    struct migration copy = *m;
+    json_t *array = json_array();
+    uint64_t *value[RESULTS];
+
+    results_of(&copy, value);
+    for (size_t k = 0; k < RESULTS; k++)
+        json_array_append_new(array, json_integer((json_int_t)*value[k]));
+    return array;
+}
+
+static int load_results(const json_t *array, struct migration *m)
+{
+    uint64_t *value[RESULTS];
+
+    if (json_array_size(array) != RESULTS)
+        return -1;
+    results_of(m, value);
+    for (size_t k = 0; k < RESULTS; k++)
+        *value[k] = (uint64_t)json_integer_value(json_array_get(array, k));
+    return 0;
+}
+
+static json_t *ram_text(const struct memory *x)
+{
+    char text[8192 + 1];
+    size_t length;
+
+    if (!x->ram || migbuf_ram_save(x->ram, text, sizeof text, &length))
+        return json_null();
+    return json_stringn(text, length);
+}
+
 static json_t *buffer_text(const struct migbuf_buffer *buffer)
 {
     json_t *text = json_null();
@@ -88,7 +135,7 @@ static json_t *vm_object(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         json_array_append_new(disks, disk_object(m, k));
     return json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                     "s:I, s:I, s:I, s:b, s:o, s:o}",
+                     "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o}",
                      "step", migration_step_name(m), "home", m->home, "outcome", m->outcome, "known", m->known,
                      "giving_up", m->giving_up, "added", m->throttle.added, "stopped", m->stopped, "limits_restored",
                      m->limits_restored, "error", m->error, "begun_ns", N(m->begun_ns), "ended_ns", N(m->ended_ns),
@@ -97,7 +144,11 @@ static json_t *vm_object(const struct migration *m)
                      N(m->longest_stall_ms), "pauses", N(m->throttle.pauses), "slowest_ns", N(m->throttle.slowest_ns),
                      "reserve_bytes", N(m->throttle.reserve_bytes), "leak_bytes", N(m->throttle.leak_bytes),
                      "slowest_back_ticks", N(m->throttle.slowest_back_ticks), "io_errors", N(m->io_errors), "went_on",
-                     m->throttle.went_on, "throttle", throttle_text(&m->throttle), "disks", disks);
+                     m->throttle.went_on, "throttle", throttle_text(&m->throttle), "disks", disks, "ram",
+                     ram_text(&m->memory), "settings", N(m->memory.settings[0][0]), N(m->memory.settings[0][1]),
+                     N(m->memory.settings[1][0]), N(m->memory.settings[1][1]),
+                     "settings_restored", (int)m->settings_restored, "ram_state", m->ram_result.state,
+                     "kvm", m->kvm, "held", m->held, "results", results_array(m));
 }
 
 static json_t *run_object(const struct state *s, const struct run *r, uint64_t now)
@@ -211,21 +262,25 @@ static int load_disk(json_t *o, struct migration *m, uint32_t k)
 
 static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAIL_SIZE])
 {
+    int ram_state, kvm, held, settings_restored;
     int home, outcome, known, giving_up, added, stopped, restored, went_on;
     json_int_t begun, ended, overlay, overflow, overflows, peak, stall, pauses, slowest, reserve, leak, back, io_errors;
+    json_int_t settings[4];
     const char *why;
-    json_t *throttle, *disks;
+    json_t *throttle, *disks, *ram, *results;
     json_error_t e;
 
     if (json_unpack_ex(o, &e, 0,
                        "{s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                       "s:I, s:I, s:b, s:o, s:o}",
+                       "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o}",
                        "home", &home, "outcome", &outcome, "known", &known, "giving_up", &giving_up, "added", &added,
                        "stopped", &stopped, "limits_restored", &restored, "error", &why, "begun_ns", &begun, "ended_ns",
                        &ended, "overlay_ns", &overlay, "overflow_ns", &overflow, "overflows", &overflows,
                        "overlay_peak_bytes", &peak, "longest_stall_ms", &stall, "pauses", &pauses, "slowest_ns",
                        &slowest, "reserve_bytes", &reserve, "leak_bytes", &leak, "slowest_back_ticks", &back,
-                       "io_errors", &io_errors, "went_on", &went_on, "throttle", &throttle, "disks", &disks))
+                       "io_errors", &io_errors, "went_on", &went_on, "throttle", &throttle, "disks", &disks, "ram", &ram,
+                       "settings", settings, settings + 1, settings + 2, settings + 3, "settings_restored",
+                       &settings_restored, "ram_state", &ram_state, "kvm", &kvm, "held", &held, "results", &results))
         return fail(error, "%s: %s", m->load->name, e.text);
     if (home < SOURCE || home > TARGET || outcome < OUTCOME_UNDER_WAY || outcome > OUTCOME_LOST ||
         json_array_size(disks) != m->load->disks)
@@ -237,6 +292,16 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
         throttle_load(&m->throttle, m->index, m->index % r->site.links, &m->place[SOURCE].monitor, m->load->disks,
                       json_string_value(throttle), json_string_length(throttle), error))
         return -1;
+    if (json_is_string(ram) && memory_load(&m->memory, json_string_value(ram), json_string_length(ram), error))
+        return -1;
+    for (int k = 0; k < 4; k++)
+        m->memory.settings[k / 2][k % 2] = (uint64_t)settings[k];
+    if (load_results(results, m))
+        return fail(error, "%s: its results", m->load->name);
+    m->settings_restored = (uint32_t)settings_restored;
+    m->ram_result.state = ram_state;
+    m->kvm = kvm;
+    m->held = held;
     if (added && !m->throttle.disk)
         return fail(error, "%s: in the buffer, but with no limits of its host", m->load->name);
     if (added)

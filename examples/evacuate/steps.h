@@ -20,7 +20,6 @@ enum {
     MADE_SNAPSHOT = 4,
     MADE_NBD = 8,
     MADE_JOB = 16,
-    MADE_MIGRATE = 32,
     MADE_COMMIT = 64
 };
 
@@ -56,16 +55,17 @@ enum { HOME = 2 };
 
 /* clang-format off */
 enum {
-    ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_MIGRATE, ASK_TARGET, ASK_LIMITS, ASK_END,
-    SOURCE_START, MAY_MIGRATE, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
-    LEARN, ADMISSION, FIRST_LIMIT, CAPABILITIES_ASK, CAPABILITIES,
+    ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_RAM, ASK_LIMITS, ASK_END,
+    SOURCE_START, MAY_MIGRATE, KVM_ASK, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
+    LEARN, ADMISSION, FIRST_LIMIT,
     OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
-    TARGET_START, TARGET_ASK, TARGET_EVENTS, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT, INCOMING,
+    TARGET_START, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT,
     NBD_NODE, MIRROR, READY,
-    HOLD, MIGRATE, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, ARRIVAL, EXPORT_DELETE, NBD_STOP, SOURCE_QUIT, FORWARD_END,
-    BACK_MIGRATE, BACK_WAKE, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_COMMIT, BACK_READY,
+    RAM_TURN, RAM_LEARN, HOLD, RAM_SEND, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, RAM_REST, ARRIVAL, EXPORT_DELETE,
+    NBD_STOP, RAM_RESTORE, SOURCE_QUIT, FORWARD_END,
+    BACK_RAM, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_RAM_RESTORE, BACK_COMMIT, BACK_READY,
     BACK_STILL, BACK_COMPLETE, BACK_RUN, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE,
-    GOING_ON, LIMITS_CHECK, STOPPING, QUITTING, ENDED
+    GOING_ON, LIMITS_CHECK, CAPABILITIES_CHECK, PARAMETERS_CHECK, STOPPING, QUITTING, ENDED
 };
 /* clang-format on */
 
@@ -96,7 +96,29 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now);
 int take_over(struct migration *m, uint64_t now);
 int qemu_gone(struct migration *m, enum side side, uint64_t now);
 bool has_overlay(const struct migration *m);
+int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow);
 void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);
+
+/* Memory, there and back (steps_ram.c): the columns of RAM_…, CONTINUE, BACK_RAM…, ASK_RAM, …_CHECK. */
+int kvm_told(struct migration *m, const struct call *answer, uint64_t now);
+bool is_at_rest(const struct migration *m);
+bool must_hold(const struct migration *m);
+bool has_ram(const struct migration *m);
+int ram_turn(struct migration *m, const struct call *answer, uint64_t now);
+int ram_learn(struct migration *m, uint64_t now);
+int ram_learnt(struct migration *m, const struct call *answer, uint64_t now);
+int ram_start(struct migration *m, uint64_t now);
+int ram_sent(struct migration *m, const struct call *answer, uint64_t now);
+int ram_switch(struct migration *m, uint64_t now);
+int ram_switched(struct migration *m, const struct call *answer, uint64_t now);
+int ram_moved(struct migration *m, const struct call *answer, uint64_t now);
+int ram_called_back(struct migration *m, const struct call *answer, uint64_t now);
+int ram_restored(struct migration *m, const struct call *answer, uint64_t now);
+int ram_found(struct migration *m, const struct call *answer, uint64_t now);
+void note_downtime(struct migration *m);
+bool ram_is_past_return(const struct migration *m);
+bool settings_known(const struct migration *m);
+int compare_settings(struct migration *m, const struct call *answer, uint64_t now);
 
 /* After a restart, before anything is asked: jobs are known by name before their first event can come. */
 void expect_jobs(struct migration *m);

@@ -110,63 +110,6 @@ static int found_nodes(struct migration *m, const struct call *answer, uint64_t 
     return DONE;
 }
 
-static int read_migration(struct migration *m, enum side side, const struct call *answer)
-{
-    struct facts *facts = &m->place[side].monitor.facts;
-    struct migbuf_migrate_report report;
-    struct migbuf_error e;
-
-    if (migbuf_report_migrate(answer->text, answer->text_bytes, &report, &e))
-        return failed(m, "%s", e.text);
-    snprintf(facts->migration, sizeof facts->migration, "%s", report.status);
-    return DONE;
-}
-
-static bool is_one_of(const char *text, const char *const list[])
-{
-    while (*list && strcmp(text, *list))
-        list++;
-    return *list != NULL;
-}
-
-/* Past migrate-continue it cannot be called back: it comes to its end by itself, as its connection is cut. */
-static int found_migration(struct migration *m, const struct call *answer, uint64_t now)
-{
-    static const char *const over[] = { "", "none", "completed", "failed", "cancelled", NULL };
-    static const char *const coming_to_an_end[] = { "device", "cancelling", "wait-unplug", NULL };
-    const char *status = m->place[SOURCE].monitor.facts.migration;
-
-    (void)now;
-    if (read_migration(m, SOURCE, answer) == FAILED)
-        return FAILED;
-    if (!strcmp(status, "device"))
-        return AGAIN;
-    if (!is_one_of(status, over) && !is_one_of(status, coming_to_an_end))
-        m->disk[0].made |= MADE_MIGRATE;
-    return is_one_of(status, coming_to_an_end) ? AGAIN : DONE;
-}
-
-static bool may_be_there(const struct migration *m)
-{
-    return m->home == SOURCE && !strcmp(m->place[SOURCE].monitor.facts.migration, "completed") &&
-           m->place[TARGET].started;
-}
-
-/* It has everything, or it ends for lack of the rest. */
-static int found_arrival(struct migration *m, const struct call *answer, uint64_t now)
-{
-    struct place *target = &m->place[TARGET];
-
-    (void)now;
-    if (target->monitor.lost || !vm_runs(&target->vm, NULL) || answer->state == CALL_REFUSED)
-        return DONE;
-    if (answer->state != CALL_ANSWERED)
-        return WAIT;
-    if (read_migration(m, TARGET, answer) == FAILED)
-        return FAILED;
-    return strcmp(target->monitor.facts.migration, "completed") ? AGAIN : DONE;
-}
-
 static bool was_learnt(const struct migration *m)
 {
     return m->home == SOURCE && m->throttle.disk;
@@ -184,11 +127,6 @@ static int found_limits(struct migration *m, const struct call *answer, uint64_t
 
 /* The way back */
 
-static bool made_migrate(const struct migration *m)
-{
-    return made_any(m, MADE_MIGRATE);
-}
-
 static bool made_job(const struct migration *m)
 {
     return m->disk[m->d].made & MADE_JOB && !job(m)->ended;
@@ -197,7 +135,7 @@ static bool made_job(const struct migration *m)
 /* A mirror that ends while a write of its guest is on its way to the target takes QEMU with it (signal 11, seen with
  * 7.2; see migbuf_report_job_error()): cancelled by force, or by itself when its target is gone. Hence on-target-error
  * "stop", and the guest stands still for a moment. By force, because QEMU refuses to cancel a stopped job without. */
-static bool must_hold(const struct migration *m)
+static bool must_stand(const struct migration *m)
 {
     return made_any(m, MADE_JOB);
 }
@@ -244,11 +182,6 @@ static bool made_fdset(const struct migration *m)
     return m->disk[m->d].made & MADE_FDSET && !made_snapshot(m);
 }
 
-static bool was_migrating(const struct migration *m)
-{
-    return m->place[SOURCE].monitor.facts.migration[0];
-}
-
 /*
  * The guest did not arrive and is still here, but QEMU has stopped it for good: what was sent may even have been
  * everything, and then its disks are given away. Only `cont` takes it back, before any job and before QEMU migrates again.
@@ -286,14 +219,6 @@ static bool learnt(const struct migration *m)
     struct migbuf_disk_info info = { .size = sizeof info };
 
     return !migbuf_disk_info(m->throttle.disk, &info) && info.learnt;
-}
-
-static int migration_over(struct migration *m, const struct call *answer, uint64_t now)
-{
-    const char *status = monitor_of(m, SOURCE)->facts.migration;
-
-    (void)answer, (void)now;
-    return !strcmp(status, "cancelled") || !strcmp(status, "failed") || !strcmp(status, "completed") ? DONE : WAIT;
 }
 
 static int mirror_over(struct migration *m, const struct call *answer, uint64_t now)
@@ -381,22 +306,15 @@ const struct step steps_back[] = {
                     .finished = found_disks, .flags = FINISH_FIRST },
     [ASK_NODES] = { "asking for the block nodes", PHASE_WAITING, SOURCE, "query-named-block-nodes", "{\"flat\":true}",
                     .needed = is_at_source, .finished = found_nodes, .flags = FINISH_FIRST },
-    [ASK_MIGRATE] = { "asking for the migration", PHASE_WAITING, SOURCE, "query-migrate", .needed = is_at_source,
-                      .finished = found_migration, .flags = FINISH_FIRST },
-    [ASK_TARGET] = { "asking the target for the migration", PHASE_WAITING, TARGET, "query-migrate",
-                     .needed = may_be_there, .finished = found_arrival,
-                     .flags = FINISH_FIRST | TOLERANT | HANGS_UP },
+    [ASK_RAM] = { "asking for the migration", PHASE_WAITING, SOURCE, .needed = has_ram, .finished = ram_found,
+                  .flags = FINISH_FIRST | LONG },
     [ASK_LIMITS] = { "recognising the limits in force", PHASE_WAITING, SOURCE, .needed = was_learnt,
                      .finished = found_limits, .flags = FINISH_FIRST },
     [ASK_END] = { "going on", PHASE_WAITING, HOME, .flags = FINISH_FIRST },
 
-    [BACK_MIGRATE] = { "cancelling the migration", PHASE_BACK, SOURCE, "migrate_cancel", .needed = made_migrate },
-    /* Cancelled just before it pauses for the switch-over, QEMU 7.2 pauses all the same (migration_maybe_pause() looks
-     * at the state too early) and waits for ever. This wakes it; anywhere else it is refused. */
-    [BACK_WAKE] = { "waiting for the migration's end", PHASE_BACK, SOURCE, "migrate-continue",
-                    "{\"state\":\"cancelling\"}", .needed = made_migrate, .finished = migration_over,
-                    .unmakes = MADE_MIGRATE, .flags = TOLERANT },
-    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_BACK, SOURCE, "stop", .needed = must_hold,
+    [BACK_RAM] = { "cancelling the migration", PHASE_BACK, SOURCE, .needed = has_ram, .finished = ram_called_back,
+                   .flags = LONG },
+    [BACK_HOLD] = { "stopping the guest for its mirror", PHASE_BACK, SOURCE, "stop", .needed = must_stand,
                     .begin = take_over, .flags = DRAINS },
     [BACK_JOB] = { "cancelling the mirror", PHASE_BACK, SOURCE, "block-job-cancel",
                    "{\"device\":\"$O\",\"force\":true}", .needed = made_job, .finished = mirror_over, .unmakes = MADE_JOB,
@@ -407,8 +325,10 @@ const struct step steps_back[] = {
     [BACK_TARGET] = { "ending the target", PHASE_BACK, TARGET, .needed = made_target, .begin = end_target,
                       .finished = target_gone, .flags = HANGS_UP },
     [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_BACK, SOURCE, "query-status",
-                      .needed = was_migrating, .finished = found_handed_over },
+                      .needed = has_ram, .finished = found_handed_over },
     [BACK_HANDED_OVER] = { "taking the guest back", PHASE_BACK, SOURCE, "cont", .needed = is_handed_over },
+    [BACK_RAM_RESTORE] = { "giving back what was set for memory", PHASE_BACK, SOURCE, .needed = has_ram,
+                           .finished = ram_restored },
     [BACK_COMMIT] = { "merging the overlay back", PHASE_BACK, SOURCE, "block-commit", "{" JOB "}",
                       .needed = must_begin_merge, .begin = new_job, .makes = MADE_COMMIT, .flags = EACH | LONG },
     [BACK_READY] = { "waiting until the overlay is merged", PHASE_BACK, SOURCE, .needed = must_merge,

@@ -5,7 +5,6 @@
 #include "migbuf/report.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,7 +28,7 @@ const struct job *job(const struct migration *m)
 static int start_qemu(struct migration *m, enum side side, uint64_t now)
 {
     struct place *p = &m->place[side];
-    char append[256], error[FAIL_SIZE];
+    char append[320], error[FAIL_SIZE];
     struct vm_config config = {
         .directory = p->directory,
         .image = m->disk[0].image[side],
@@ -38,6 +37,7 @@ static int start_qemu(struct migration *m, enum side side, uint64_t now)
         .kernel = m->site->kernel,
         .append = append,
         .ram_mib = writer_ram_mib(&m->load->writer),
+        .kvm = m->site->kvm,
         .incoming = side == TARGET,
         .no_merging = m->load->no_merging,
         .second_monitor = m->site->second_monitor,
@@ -109,6 +109,7 @@ static int start_target(struct migration *m, uint64_t now)
     for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
+    memset(m->memory.settings[TARGET], 0, sizeof m->memory.settings[TARGET]);
     return start_qemu(m, TARGET, now);
 }
 
@@ -284,6 +285,9 @@ static int gate(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
     m->begun_ns = now;
+    m->begun_acknowledged = migration_acknowledged(m);
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->begun_uptime_ms[k] = m->disk[k].status.uptime_ms;
     return m->site->go ? DONE : WAIT;
 }
 
@@ -536,14 +540,7 @@ static int put_nbd_server(struct migration *m, uint64_t now)
     return 0;
 }
 
-static int put_incoming(struct migration *m, uint64_t now)
-{
-    (void)now;
-    put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[TARGET].directory);
-    return 0;
-}
-
-static int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow)
+int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow)
 {
     char near[340], far[340], error[FAIL_SIZE];
 
@@ -631,71 +628,14 @@ static int mirror_completed(struct migration *m, const struct call *answer, uint
     return rc;
 }
 
-/* Capabilities: LXD's, of which QEMU is told those it has. zero-blocks is gone in QEMU 11; no version is asked for that. */
-
-static const struct {
-    const char *name;
-    bool needed, at_target;
-} capabilities[] = {
-    { "auto-converge", false, false },
-    { "pause-before-switchover", true, false }, /* the mirror ends while nothing is written */
-    { "zero-blocks", false, false },
-    { "events", true, true }, /* MIGRATION tells where it is */
-};
-
-static bool has_capability(const json_t *known, const char *name)
-{
-    const json_t *one;
-    size_t k;
-
-    json_array_foreach(known, k, one)
-    {
-        const char *its = json_string_value(json_object_get(one, "capability"));
-
-        if (its && !strcmp(its, name))
-            return true;
-    }
-    return false;
-}
-
-static int choose_capabilities(struct migration *m, const struct call *answer, uint64_t now)
-{
-    int side = step_at(m->at)->side;
-    char *to = m->place[side].capabilities, *end = to + sizeof m->place[side].capabilities;
-    json_t *known = json_loadb(answer->text, answer->text_bytes, 0, NULL);
-    const char *missing = NULL, *comma = "";
-
-    (void)now;
-    to += snprintf(to, (size_t)(end - to), "{\"capabilities\":[");
-    for (size_t k = 0; k < sizeof capabilities / sizeof *capabilities; k++) {
-        if (side == TARGET && !capabilities[k].at_target)
-            continue;
-        if (has_capability(known, capabilities[k].name)) {
-            to += snprintf(to, (size_t)(end - to), "%s{\"capability\":\"%s\",\"state\":true}", comma, capabilities[k].name);
-            comma = ",";
-        } else if (capabilities[k].needed) {
-            missing = capabilities[k].name;
-        }
-    }
-    snprintf(to, (size_t)(end - to), "]}");
-    json_decref(known);
-    return missing ? failed(m, "this QEMU has no capability %s", missing) : DONE;
-}
-
-static int put_capabilities(struct migration *m, uint64_t now)
-{
-    (void)now;
-    put(m, "%s", m->place[step_at(m->at)->side].capabilities);
-    return 0;
-}
-
 /* Switch-over */
 
 /*
- * Unlike LXD's, the guest stands still while its memory is sent: TCG (QEMU 7.2) loses track of pages a running vCPU
+ * Without KVM the guest stands still while its memory is sent: TCG (QEMU 7.2) loses track of pages a running vCPU
  * writes to. Measured on two busy cores: 14 of 368 guests that ran meanwhile arrived with old memory
  * ("VQ 0 size 0x100 Guest index 0x2b inconsistent with Host index 0x2c") and hung or lost what they had been told was
- * written; of 384 that stood still, none. LXD, which runs KVM, has no such step.
+ * written; of 384 that stood still, none. LXD, which runs KVM, has no such step. A guest that has made its last write to a
+ * disk need not stand: what it still writes nobody will ask for.
  */
 int take_over(struct migration *m, uint64_t now)
 {
@@ -707,52 +647,9 @@ int take_over(struct migration *m, uint64_t now)
 static int held(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
+    m->held = true;
     control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
     return DONE;
-}
-
-static int put_migrate(struct migration *m, uint64_t now)
-{
-    (void)now;
-    m->throttle.hands_off = true;
-    monitor_of(m, SOURCE)->facts.migration[0] = 0; /* of an earlier attempt */
-    put(m, "{\"uri\":\"unix:%s/ram\"}", m->place[SOURCE].directory);
-    return add_proxy(m, "ram", "ram", &m->ram);
-}
-
-static int migration_is(struct migration *m, const char *wanted)
-{
-    const char *status = monitor_of(m, SOURCE)->facts.migration;
-
-    if (!strcmp(status, "failed") || !strcmp(status, "cancelled")) {
-        mark(m, step_at(m->at), 0, MADE_MIGRATE);
-        return failed(m, "the migration has the status %s", status);
-    }
-    return strcmp(status, wanted) ? WAIT : DONE;
-}
-
-static int paused_for_switch(struct migration *m, const struct call *answer, uint64_t now)
-{
-    int rc = migration_is(m, "pre-switchover");
-
-    (void)answer, (void)now;
-    if (rc == DONE)
-        control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 1);
-    return rc;
-}
-
-/* The source says "completed" when it has sent all, which may still be under way. */
-static int migration_completed(struct migration *m, const struct call *answer, uint64_t now)
-{
-    bool arrived = !strcmp(m->place[TARGET].monitor.facts.migration, "completed");
-    int rc = arrived ? DONE : migration_is(m, "completed");
-
-    (void)answer, (void)now;
-    if (rc == DONE && !arrived)
-        return WAIT;
-    if (rc == DONE)
-        m->home = TARGET;
-    return rc;
 }
 
 /* A guest that was stopped, for lack of room or by decision, arrives stopped; its failed write is repeated by cont. */
@@ -764,8 +661,10 @@ static int runs_at_target(struct migration *m, const struct call *answer, uint64
 
     if (migbuf_report_status(answer->text, answer->text_bytes, &status, &e))
         return failed(m, "%s", e.text);
-    if (status.running)
+    if (status.running) {
+        note_downtime(m);
         return DONE;
+    }
     if (target->call[CALL_GUEST].state == CALL_ANSWERED || target->call[CALL_GUEST].state == CALL_REFUSED)
         monitor_taken(target, CALL_GUEST);
     if (target->call[CALL_GUEST].state == CALL_IDLE && strcmp(status.status, "inmigrate"))
@@ -812,8 +711,10 @@ static int source_gone(struct migration *m, const struct call *answer, uint64_t 
 
 static int begin_going_on(struct migration *m, uint64_t now)
 {
-    for (uint32_t k = 0; k < m->load->disks; k++)
+    for (uint32_t k = 0; k < m->load->disks; k++) {
         m->disk[k].acked_at_arrival = m->disk[k].status.acknowledged;
+        m->disk[k].uptime_at_arrival = m->disk[k].status.uptime_ms;
+    }
     m->arrived_ns = now;
     if (m->deadline_ns < m->site->start_ns + m->site->at_least_ms * MS + GO_ON_MS * MS)
         m->deadline_ns = m->site->start_ns + m->site->at_least_ms * MS + 30000 * MS;
@@ -825,9 +726,12 @@ static int went_on(struct migration *m, const struct call *answer, uint64_t now)
     (void)answer;
     if (now < m->arrived_ns + GO_ON_MS * MS || now < m->site->start_ns + m->site->at_least_ms * MS)
         return WAIT;
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        if (m->disk[k].status.acknowledged == m->disk[k].acked_at_arrival)
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        const struct disk *d = &m->disk[k];
+
+        if (is_at_rest(m) ? d->status.uptime_ms == d->uptime_at_arrival : d->status.acknowledged == d->acked_at_arrival)
             return WAIT;
+    }
     return DONE;
 }
 
@@ -860,6 +764,7 @@ const struct step steps_there[] = {
                        .finished = source_connected, .flags = FINISH_FIRST },
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
                       .finished = may_migrate, .flags = FINISH_FIRST },
+    [KVM_ASK] = { "asking for KVM", PHASE_WAITING, SOURCE, "query-kvm", .finished = kvm_told, .flags = FINISH_FIRST },
     [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
                       .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
@@ -876,10 +781,6 @@ const struct step steps_there[] = {
                     .finished = admitted, .event = "admitted", .flags = LONG },
     [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit,
                       .flags = FINISH_FIRST },
-    [CAPABILITIES_ASK] = { "asking for capabilities", PHASE_WAITING, SOURCE, "query-migrate-capabilities",
-                           .finished = choose_capabilities },
-    [CAPABILITIES] = { "setting capabilities", PHASE_WAITING, SOURCE, "migrate-set-capabilities",
-                       .begin = put_capabilities },
 
     [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,
                        .finished = volume_has_room, .flags = LONG },
@@ -901,17 +802,12 @@ const struct step steps_there[] = {
                .event = "base copied" },
 
     [TARGET_START] = { "starting the target", PHASE_BASE, TARGET, .begin = start_target, .finished = target_connected },
-    [TARGET_ASK] = { "asking for the target's capabilities", PHASE_BASE, TARGET, "query-migrate-capabilities",
-                     .finished = choose_capabilities },
-    [TARGET_EVENTS] = { "setting capabilities of the target", PHASE_BASE, TARGET, "migrate-set-capabilities",
-                        .begin = put_capabilities },
     [TARGET_LIMITS] = { "setting the host's limits at the target", PHASE_BASE, TARGET, "block_set_io_throttle",
                         .needed = target_limits, .begin = put_target_limits, .flags = EACH },
     [NBD_SERVER] = { "starting the NBD server", PHASE_BASE, TARGET, "nbd-server-start", .begin = put_nbd_server },
     [NBD_EXPORT] = { "exporting the target's disk", PHASE_BASE, TARGET, "block-export-add",
                      "{\"id\":\"$D\",\"type\":\"nbd\",\"node-name\":\"$D\",\"writable\":true}",
                      .flags = EACH },
-    [INCOMING] = { "letting the target listen", PHASE_BASE, TARGET, "migrate-incoming", .begin = put_incoming },
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
                    .makes = MADE_NBD, .flags = EACH },
@@ -920,17 +816,22 @@ const struct step steps_there[] = {
     [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
-    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .begin = take_over, .finished = held,
-               .flags = DRAINS },
-    [MIGRATE] = { "sending the memory", PHASE_RAM, SOURCE, "migrate", .begin = put_migrate,
-                  .finished = paused_for_switch, .makes = MADE_MIGRATE, .event = "stopped for the switch-over",
-                  .flags = LONG },
+    [RAM_TURN] = { "waiting for its turn on the link", PHASE_MIRROR, SOURCE, .finished = ram_turn, .flags = LONG },
+    /* What the host had set is known before anything of ours is. */
+    [RAM_LEARN] = { "asking what is set for memory", PHASE_RAM, SOURCE, .begin = ram_learn, .finished = ram_learnt,
+                    .flags = FINISH_FIRST },
+    [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = must_hold, .begin = take_over,
+               .finished = held, .flags = DRAINS },
+    [RAM_SEND] = { "sending the memory", PHASE_RAM, SOURCE, .begin = ram_start, .finished = ram_sent,
+                   .event = "stopped for the switch-over", .flags = LONG },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
                      .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },
-    [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, "migrate-continue", "{\"state\":\"pre-switchover\"}",
-                   .finished = migration_completed, .flags = NO_RETURN | LONG },
+    [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, .begin = ram_switch, .finished = ram_switched,
+                   .flags = NO_RETURN | LONG },
+    [RAM_REST] = { "sending the rest of its memory", PHASE_RAM, SOURCE, .needed = ram_is_past_return,
+                   .finished = ram_moved, .flags = NO_RETURN | LONG },
     [ARRIVAL] = { "arriving at the target", PHASE_TARGET, TARGET, "query-status", .finished = runs_at_target,
                   .flags = NO_RETURN, .event = "runs at the target" },
     [EXPORT_DELETE] = { "deleting the export", PHASE_TARGET, TARGET, "block-export-del",
@@ -938,6 +839,8 @@ const struct step steps_there[] = {
                         .flags = NO_RETURN | EACH | TOLERANT },
     [NBD_STOP] = { "stopping the NBD server", PHASE_TARGET, TARGET, "nbd-server-stop",
                    .flags = NO_RETURN | TOLERANT },
+    [RAM_RESTORE] = { "giving back what was set for memory", PHASE_TARGET, TARGET, .needed = has_ram,
+                      .finished = ram_restored, .flags = NO_RETURN },
     [SOURCE_QUIT] = { "ending the source", PHASE_TARGET, SOURCE, "quit", .finished = source_gone,
                       .flags = NO_RETURN | HANGS_UP | TOLERANT },
     [FORWARD_END] = { "moving", PHASE_TARGET, SOURCE, .flags = NO_RETURN },
@@ -946,6 +849,10 @@ const struct step steps_there[] = {
                    .flags = NO_RETURN },
     [LIMITS_CHECK] = { "checking the host's limits", PHASE_TARGET, HOME, "query-block", .finished = compare_host_limits,
                        .flags = NO_RETURN },
+    [CAPABILITIES_CHECK] = { "checking capabilities", PHASE_TARGET, HOME, "query-migrate-capabilities",
+                             .needed = settings_known, .finished = compare_settings, .flags = NO_RETURN },
+    [PARAMETERS_CHECK] = { "checking parameters", PHASE_TARGET, HOME, "query-migrate-parameters", .needed = settings_known,
+                           .finished = compare_settings, .flags = NO_RETURN },
     [STOPPING] = { "stopping it to check its disk", PHASE_TARGET, HOME, "stop", .finished = stopped_for_good,
                    .flags = NO_RETURN },
     [QUITTING] = { "ending it", PHASE_TARGET, HOME, "quit", .finished = home_gone,

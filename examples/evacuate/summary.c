@@ -168,9 +168,21 @@ static void add_throttle(json_t *o, const struct migration *m)
     json_object_set_new(o, "slowest_back_ticks", json_integer(n(t->slowest_back_ticks)));
 }
 
+static json_t *memory_object(const struct migration *m)
+{
+    const struct ram_result *r = &m->ram_result;
+
+    return json_pack("{s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", migbuf_ram_state_text(r->state),
+                     "held", m->held, "post_copy", r->post_copy, "downtime_ms", n(m->downtime_ms), "qemu_downtime_ms",
+                     n(r->downtime_ms), "pages", n(r->pages), "bytes", n(r->sent_bytes), "resent_bytes", n(r->resent_bytes),
+                     "total_ms", n(r->total_ms), "rounds", n(r->rounds), "throttle_percent", n(r->throttle_percent), "limit_ms",
+                     n(r->limit_ms), "lost_ms", n(r->lost_ms));
+}
+
 static json_t *vm_object(const struct run *r, uint32_t i)
 {
     const struct migration *m = &r->vm[i];
+    uint64_t delivered, wanted;
     char policy[40];
     json_t *o = json_pack(
         "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:s, s:b, s:I, s:I, s:I, "
@@ -185,6 +197,11 @@ static json_t *vm_object(const struct run *r, uint32_t i)
         n(r->checked[i].slots), "pauses", n(m->throttle.pauses), "slowest_limit_ms",
         n(m->throttle.slowest_ns / 1000000), "writes_before_arrival", n(migration_acknowledged_at_arrival(m)));
 
+    json_object_set_new(o, "memory", memory_object(m));
+    delivered = migration_delivered_bytes(m, &wanted);
+    json_object_set_new(o, "delivered_bytes", json_integer(n(delivered)));
+    json_object_set_new(o, "wanted_bytes", json_integer(n(wanted)));
+    json_object_set_new(o, "settings_restored", json_boolean(migration_settings_restored(m)));
     json_object_set_new(o, "qemu", json_string(m->place[m->home].monitor.facts.version));
     add_throttle(o, m);
     extension_summary(r, m, o);
@@ -365,6 +382,30 @@ void summary_warnings(const struct run *r, FILE *out)
     for (size_t k = 0; k < json_array_size(list); k++)
         fprintf(out, "Warning: %s\n", json_string_value(json_array_get(list, k)));
     json_decref(list);
+}
+
+void summary_memory(const struct run *r, FILE *out)
+{
+    char bytes[HUMAN_SIZE], got[HUMAN_SIZE], want[HUMAN_SIZE];
+    uint32_t held = 0;
+
+    for (uint32_t i = 0; i < r->vms; i++) {
+        const struct migration *m = &r->vm[i];
+        uint64_t wanted, delivered = migration_delivered_bytes(m, &wanted);
+
+        held += m->held;
+        if (m->ram_result.state != MIGBUF_RAM_STATE_MOVED)
+            continue;
+        fprintf(out, "%s: stood for %s%llu ms; %llu pages, %s of memory in %llu ms%s; %s written of %s wanted\n", m->load->name,
+                m->downtime_ms ? "" : "at least ", /* the stop was not seen: QEMU's own figure leaves out some of it */
+                (unsigned long long)(m->downtime_ms ? m->downtime_ms : m->ram_result.downtime_ms),
+                (unsigned long long)m->ram_result.pages, human_bytes(m->ram_result.sent_bytes, bytes),
+                (unsigned long long)m->ram_result.total_ms, m->ram_result.post_copy ? ", by post-copy" : "",
+                human_bytes(delivered, got), human_bytes(wanted, want));
+    }
+    if (held)
+        fprintf(out, "%u of %u guests stood while their memory was sent: TCG loses track of what a running guest writes, KVM "
+                     "does not\n", held, r->vms);
 }
 
 void summary_throttle(const struct run *r, FILE *out)

@@ -28,6 +28,9 @@ void summary_failures(const struct run *run, FILE *out);
 /* One line for each thing that was not as it should be although the VMs moved. */
 void summary_warnings(const struct run *run, FILE *out);
 
+/* One line for each VM that moved: how long it stood, what its memory took, and what it wrote meanwhile. */
+void summary_memory(const struct run *run, FILE *out);
+
 /* What holding the guests took: reserve, leaks, pauses, delays. */
 void summary_throttle(const struct run *run, FILE *out);
 

@@ -116,7 +116,7 @@ static void put_disk(struct command *c, const struct vm_config *config, uint32_t
 static void put_command(struct command *c, const struct vm *vm, const struct vm_config *config, uint32_t ram_mib)
 {
     add(c, "%s", config->program ? config->program : PROGRAM);
-    add(c, "-accel"), add(c, "tcg");
+    add(c, "-accel"), add(c, config->kvm ? "kvm" : "tcg");
     add(c, "-M"), add(c, "q35,usb=off,memory-backend=ram");
     add(c, "-object"), add(c, "memory-backend-file,id=ram,size=%uM,mem-path=%s,share=on", ram_mib, vm->memory);
     add(c, "-m"), add(c, "%uM", ram_mib);

@@ -23,6 +23,7 @@ struct vm_config {
     const char *program;      /* NULL: qemu-system-x86_64 */
     const char *werror;       /* NULL: QEMU's default, which pauses the guest when the disk is full */
     uint32_t ram_mib;         /* 0: 16; the same on both sides */
+    bool kvm;                 /* else TCG */
     bool incoming;            /* waits for migrate-incoming */
     bool outlives;            /* us: vm_adopt() finds it again */
     bool no_merging;          /* request-merging=off: adjacent queued writes do not become one request */

@@ -44,6 +44,8 @@ int writer_params_check(const struct writer_params *p, uint64_t disk_bytes, char
         return fail(error, "%u slots of %u sectors from %u on do not fit the disk", p->window, p->sectors, p->start);
     if (p->more_disks >= GUEST_MAX_DISKS)
         return fail(error, "%u disks: 1 to %d are possible", p->more_disks + 1, GUEST_MAX_DISKS);
+    if (p->dirty_pages > 262144 || p->dirty_pages_per_s > 10000000)
+        return fail(error, "%u pages of memory, %u a second: 262144 and 10000000 are possible", p->dirty_pages, p->dirty_pages_per_s);
     if (p->base_sectors > disk_bytes / SECTOR)
         return fail(error, "%u sectors of base data do not fit the disk", p->base_sectors);
     return 0;
@@ -51,8 +53,8 @@ int writer_params_check(const struct writer_params *p, uint64_t disk_bytes, char
 
 uint32_t writer_ram_mib(const struct writer_params *params)
 {
-    uint32_t buffers = ((params->more_disks + 1) * params->depth * params->sectors * SECTOR + (1u << 20) - 1) >> 20;
-    uint32_t need = (GUEST_BUFFERS >> 20) + buffers + 1; /* the firmware keeps some at the top */
+    uint32_t end = GUEST_DIRTY(params->more_disks + 1, params->depth, params->sectors) + params->dirty_pages * 4096;
+    uint32_t need = ((end + (1u << 20) - 1) >> 20) + 1; /* the firmware keeps some at the top */
 
     return need < 16 ? 16 : need;
 }
@@ -62,9 +64,9 @@ int writer_append(const struct writer_params *p, char *text, size_t size)
     int n =
         snprintf(text, size,
                  "sectors=%u window=%u start=%u random=%u seed=%u depth=%u pace=%u on_ms=%u off_ms=%u count=%u id=%u "
-                 "disks=%u",
+                 "disks=%u dirty=%u set=%u",
                  p->sectors, p->window, p->start, p->random ? 1u : 0u, p->seed, p->depth, p->pace, p->on_ms, p->off_ms,
-                 p->count, p->id, p->more_disks + 1);
+                 p->count, p->id, p->more_disks + 1, p->dirty_pages_per_s, p->dirty_pages);
 
     return n < 0 || (size_t)n >= size ? -1 : 0;
 }

@@ -29,6 +29,8 @@ struct writer_params {
     uint32_t
         base_sectors; /* sectors [0, base_sectors) of the new disk hold data, the rest is a hole; not for the guest */
     uint32_t more_disks; /* besides the first, .. 1 */
+    uint32_t dirty_pages_per_s; /* writes to its memory, page after page, .. 10000000 */
+    uint32_t dirty_pages;       /* so many of them, round and round, .. 262144 (1 GiB); 0: none */
 };
 
 void writer_params_init(struct writer_params *params);

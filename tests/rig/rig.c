@@ -21,6 +21,7 @@ static const struct option names[] = {
     { "inject-after", required_argument, NULL, EXTENSION_OPTION + RIG_INJECT_AFTER },
     { "trace", required_argument, NULL, EXTENSION_OPTION + RIG_TRACE },
     { "replay", required_argument, NULL, EXTENSION_OPTION + RIG_REPLAY },
+    { "ram-policy", required_argument, NULL, EXTENSION_OPTION + RIG_RAM_POLICY },
     { "method", required_argument, NULL, OPTION_METHOD },
     { "overlay", required_argument, NULL, OPTION_OVERLAY },
     { "window", required_argument, NULL, OPTION_WINDOW },
@@ -39,6 +40,8 @@ const struct extension extension = {
         "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
         "                   each); mirror (write-through: no overlay and no buffer, each write goes to both\n"
         "                   hosts before the guest is told of it)\n"
+        "  --ram-policy P   who decides on the end of memory: ours, or, for comparisons, nova, cloudstack,\n"
+        "                   kubevirt, proxmox or qemu by their rules (ours)\n"
         "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
         "                   block_set_io_throttle's six rates alone, as a host's own call may have it (group)\n"
         "  --overlay KIND   fd: overlays have no name, descriptors lead to them; name: they keep theirs (fd)\n"
@@ -92,6 +95,10 @@ int extension_read(struct options *o, int option, const char *value, char error[
                         "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages "
                         "name it",
                         value);
+        break;
+    case EXTENSION_OPTION + RIG_RAM_POLICY:
+        if (!others_known(value))
+            return fail(error, "--ram-policy %s: ours, nova, cloudstack, kubevirt, proxmox, qemu", value);
         break;
     default:
         break;
@@ -161,6 +168,7 @@ int extension_close(char error[FAIL_SIZE])
 void extension_run(struct run *r)
 {
     inject_begin();
+    others_begin();
     window_begin(r);
     recording_on(!r->contrast);
 }
@@ -168,6 +176,7 @@ void extension_run(struct run *r)
 void extension_turn(struct run *r, const struct migration *m, uint64_t now)
 {
     inject_turn(r, m, now);
+    others_turn(r, &r->vm[m->index], now);
     window_turn(r, m, now);
 }
 
