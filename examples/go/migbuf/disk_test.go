@@ -322,8 +322,10 @@ func lives(d *Disk, m *faulty, q *fakeQEMU, died func() bool) error {
 }
 
 func isAsBefore(q *fakeQEMU) error {
-	if q.inForce() != hostOwn || len(q.objects) > 0 || !q.running {
-		return fmt.Errorf("left behind: %+v, groups %v, running %v", q.inForce(), q.objects, q.running)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c := q.config(q.disks[0]); c != hostOwn || len(q.objects) > 0 || !q.running {
+		return fmt.Errorf("left behind: %+v, groups %v, running %v", c, q.objects, q.running)
 	}
 	return nil
 }

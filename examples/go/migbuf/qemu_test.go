@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -27,12 +28,19 @@ type fakeQEMU struct {
 	running bool
 	refuses map[string]bool // these commands, or "command device"
 	said    []string        // commands carried out or refused, in their order
+	tops    map[string]top  // what lies on a device's disk, by qdev
+}
+
+// top is an overlay.
+type top struct {
+	node string
+	file *os.File
 }
 
 // newQEMU has one disk, n0, with these limits of the host's.
 func newQEMU(host ThrottleConfig) *fakeQEMU {
 	q := &fakeQEMU{disks: []fakeDisk{{"n0", "dev-n0", host.Group}}, groups: map[string]ThrottleConfig{}, objects: map[string]bool{},
-		running: true, refuses: map[string]bool{}}
+		running: true, refuses: map[string]bool{}, tops: map[string]top{}}
 	if host.Group != "" {
 		q.groups[host.Group] = host
 	}
@@ -82,8 +90,17 @@ func (q *fakeQEMU) carryOut(command string, args any, resp any) error {
 	case "query-block":
 		entries := []string{`{"device": "cd", "qdev": "ide0"}`}
 		for _, d := range q.disks {
-			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "inserted": {"node-name": %q, "ro": false, %s}}`, d.qdev, d.node,
-				strings.Trim(string(mustJSON(q.config(d))), "{}")))
+			node, size := q.onTop(d)
+			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "inserted": {"node-name": %q, "ro": false, "image": {"actual-size": %d}, %s}}`,
+				d.qdev, node, size, strings.Trim(string(mustJSON(q.config(d))), "{}")))
+		}
+		return answerWith(resp, "["+strings.Join(entries, ",")+"]")
+	case "query-blockstats":
+		entries := []string{}
+		for _, d := range q.disks {
+			node, size := q.onTop(d)
+			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "node-name": %q, "stats": {"wr_bytes": %d, "wr_operations": %d}}`,
+				d.qdev, node, size+65536, size/65536+1))
 		}
 		return answerWith(resp, "["+strings.Join(entries, ",")+"]")
 	case "query-status":
@@ -123,6 +140,39 @@ func (q *fakeQEMU) carryOut(command string, args any, resp any) error {
 		return q.throttle(text)
 	}
 	return qemuError("CommandNotFound: The command " + command + " has not been found")
+}
+
+// onTop is the node that a device sees, and what its file weighs.
+func (q *fakeQEMU) onTop(d fakeDisk) (node string, bytes uint64) {
+	if t, ok := q.tops[d.qdev]; ok {
+		bytes, _ = CowFileBytes(t.file)
+		return t.node, bytes
+	}
+	return d.node, 1 << 30
+}
+
+// snapshot puts a file of its own, a duplicate, on top of each disk; merge takes it away.
+func (q *fakeQEMU) snapshot(node string, file *os.File) error {
+	own, err := duplicate("test", file)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tops[q.disks[0].qdev] = top{node, own}
+	return err
+}
+
+func (q *fakeQEMU) merge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t, ok := q.tops[q.disks[0].qdev]; ok {
+		t.file.Close()
+		delete(q.tops, q.disks[0].qdev)
+	}
+}
+
+func (q *fakeQEMU) runs() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running
 }
 
 func (q *fakeQEMU) throttle(text []byte) error {
