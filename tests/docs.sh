@@ -62,6 +62,14 @@ done >"$work/log"
 [ "$(named "$source"/include/migbuf/*.h | wc -l)" -gt 150 ] && [ ! -s "$work/log" ]
 result $? "every function names a test, and there is one"
 
+# What stands for no function names its tests as well.
+cat "$source"/include/migbuf/*.h | grep -oE '[^"]Test: .*' | sed 's/^.Test: //; s/ *\*\/$//; s/; */\n/g' | tr -d ',' >"$work/tests"
+while read -r test case; do
+    grep -q "^START_TEST($case)" "$source/tests/$test.c" 2>/dev/null || echo "no test \"$test, $case\""
+done <"$work/tests" >"$work/log"
+[ "$(wc -l <"$work/tests")" -gt 250 ] && [ ! -s "$work/log" ]
+result $? "each of the $(wc -l <"$work/tests") tests that headers name is there"
+
 # lib/README.md: each file stands in the map of the rooms, once, and the map names no other.
 unmapped() { # SOURCE
     sed -n '/^## 1\. Map/,/^## 2\./p' "$1/lib/README.md" | grep -oE '`[a-z_-]+\.(c|h|map)`' | tr -d '`' | sort >"$work/mapped"
@@ -202,7 +210,7 @@ section() { # PAGE SECTION: its text
 : >"$work/log"
 for p in $(echo "$pages" | grep '/migbuf.*\.3$'); do
     header=$(basename "$p" .3) && [ "$header" = migbuf ] || header=${header#migbuf_}
-    short=$(section "$p" NAME | tr -s '\n ' ' ' | sed 's/.* - //; s/ $//; s/Omega/Ω/g')
+    short=$(section "$p" NAME | tr -s '\n ' ' ' | sed -E 's/.* - //; s/ $//; s/Omega/Ω/g; s/migbuf_([a-z_]+)\(3\)/\1.h/g')
     tr -s '\n *' ' ' <"$source/include/migbuf/$header.h" | grep -qF "$short. " || echo "$p: NAME ends at: $short" >>"$work/log"
     {
         section "$p" SYNOPSIS | sed '/^ *cc /d'

@@ -58,6 +58,8 @@ static void stop_qemu(int side)
 {
     migbuf_qmp_socket_free(lab.qmp[side]);
     lab.qmp[side] = NULL;
+    if (side == 1)
+        unlink(lab.uri + sizeof "unix:" - 1); /* the target listens in its directory */
     if (lab.qemu[side].directory[0])
         qemu_stop(&lab.qemu[side]);
 }
@@ -65,7 +67,6 @@ static void stop_qemu(int side)
 static void end(void)
 {
     migbuf_ram_free(lab.ram);
-    unlink(lab.uri + sizeof "unix:" - 1);
     for (int k = 0; k < 2; k++)
         stop_qemu(k);
     memset(&lab, 0, sizeof lab);

@@ -4,6 +4,7 @@
 #define MIGBUF_TESTS_UNIT_H
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How long a test waits for what has to come. The machine may be as slow as it likes: this only ends a hang. */
@@ -45,6 +46,10 @@ static inline int unit_run(const char *name, const TTest *const *tests, int seco
     srunner_set_tap(runner, "-");
     srunner_run_all(runner, CK_SILENT);
     failed = srunner_ntests_failed(runner);
+    if (srunner_ntests_run(runner) == 0) { /* CK_RUN_CASE names none of them */
+        fprintf(stderr, "%s: no test was run\n", name);
+        failed = 1;
+    }
     srunner_free(runner);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -243,7 +243,10 @@ MIGBUF_API const char *migbuf_action_text(int32_t action);
  */
 MIGBUF_API const char *migbuf_reason_text(int32_t reason);
 
-/** Options of a buffer. Fill with migbuf_buffer_options_init, then change what you like. `size` first: it may grow. */
+/**
+ * Options of a buffer. Fill with migbuf_buffer_options_init, then change what you like. `size` first: it may grow.
+ * Test: test_buffer, no_lower_limit_makes_a_request_wait_too_long
+ */
 struct migbuf_buffer_options {
     uint64_t size; /**< sizeof: set by _init, or by the caller of a function that fills it */
     int32_t policy;                /**< MIGBUF_POLICY_…; PLANNER */

@@ -33,6 +33,7 @@
  * After an unknown outcome the machine sends nothing more until learn, set, apply, rearm or restore is called. Then it
  * asks QEMU what is in force, before it believes anything. Whatever it ever sent it recognises as its own: none of our
  * limits can become the host's.
+ * Test: test_disk, a_late_answer_makes_nothing_of_ours_the_hosts; test_disk_qemu, what_came_too_late_is_still_ours
  *
  * ## How a limit is changed so that it holds
  *
@@ -49,6 +50,7 @@
  *
  * Where the object cannot be made or set, block_set_io_throttle does both (`plain` in migbuf_disk_info). A host that
  * can only call block_set_io_throttle with its six rates (LXD's SetBlockThrottle) says so: migbuf_disk_six_rates.
+ * Test: test_growth_qemu, a_rate_decided_again_each_second_is_the_same_rate; test_growth_qemu, a_raise_is_felt_at_once
  *
  * ## Whose limits are whose
  *

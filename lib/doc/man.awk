@@ -5,7 +5,7 @@
 # anew, or goes below the line where it begins far right.
 #
 # Quotes, carets and tildes are what one types, not what looks nicer. Where a terminal has no Greek letters (LANG=C) their names
-# stand for them; lines are folded so that these fit, too.
+# stand for them; lines are folded so that these fit, too. A header that a sentence names is its page: link.h is migbuf_link(3).
 function quote(s) {
     gsub(/\\/, "\\e", s); gsub(/-/, "\\-", s); gsub(/'/, "\\(aq", s); gsub(/`/, "\\(ga", s)
     gsub(/\^/, "\\(ha", s); gsub(/~/, "\\(ti", s)
@@ -17,7 +17,22 @@ function without_stars(s,   part) { # the first *emphasis*
     part = substr(s, RSTART, RLENGTH); gsub(/\*/, "", part)
     return substr(s, 1, RSTART - 1) part substr(s, RSTART + RLENGTH)
 }
+# A header is named by its page.
+function with_pages(s,   word, done) {
+    while (match(s, /[a-z_\/"]*\.h/)) {
+        word = substr(s, RSTART, RLENGTH)
+        done = done substr(s, 1, RSTART - 1) (word in page_name ? page_name[word] : word)
+        s = substr(s, RSTART + RLENGTH)
+    }
+    return done s
+}
 BEGIN {
+    page_name["migbuf.h"] = "migbuf(3)"
+    rooms = split(see, room_of, "\n")
+    for (i = 1; i <= rooms; i++) if (room_of[i] ~ /^\.BR migbuf_/) {
+        split(room_of[i], part, " ")
+        page_name[substr(part[2], 8) ".h"] = part[2] "(3)"
+    }
     width = 71; bytes = length("Ω") > 1 # some count bytes; others do not even read this range
     more_of_letter = "[\200-\277]"
     letters = split("Ω ω γ Π Σ Δ ε α", letter, " ")
@@ -200,6 +215,7 @@ function flush_declaration() {
     declaration = ""; comment = ""
 }
 { gsub(/…/, "...") }
+/\.h/ && !/^#include/ && !/@file/ { $0 = with_pages($0) }
 /^\/\*\*/ { reading = 1; now = $0; sub(/^\/\*\* ?/, "", now) }
 reading && !/^\/\*\*/ { now = $0; sub(/^ \* ?/, "", now); if ($0 ~ /^ \*\//) now = "" }
 reading {

@@ -2,7 +2,8 @@
 
 package migbuf
 
-// #include <migbuf/migbuf.h>
+// #include <migbuf/convergence.h>
+// #include <migbuf/ram.h>
 import "C"
 
 import "unsafe"

@@ -2,7 +2,7 @@
 
 package migbuf
 
-// #include <migbuf/migbuf.h>
+// #include <migbuf/history.h>
 import "C"
 
 import "unsafe"

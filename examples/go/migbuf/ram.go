@@ -3,7 +3,7 @@
 package migbuf
 
 // #include <stdlib.h>
-// #include <migbuf/migbuf.h>
+// #include <migbuf/ram.h>
 import "C"
 
 import (
