@@ -48,7 +48,7 @@ type Member struct {
 	remaining     uint64
 	remainingTold bool
 	inBuffer      bool
-	mustRun       bool          // the guest may stand because of a Merge
+	mustRun       bool          // the guest may stand because of us, and the buffer takes it for running
 	handsOff      bool          // its migration stops the guest and lets it run
 	orphan        bool          // nobody's migration function is at work
 	connecting    bool          // an earlier process's QEMU is being asked
@@ -374,7 +374,8 @@ func (m *Member) Finish(ctx context.Context) error {
 // Remove the overlay's node and its descriptor set after it, while the guest runs: QEMU closes the file only then.
 //
 // A guest that runs when its commit is completed is drained again and again, past every limit. That a guest stands
-// because of us is saved: a process that starts anew lets it run. A guest that another hand has stopped stays so.
+// because of us is saved: in a process that starts anew the buffer decides when it runs. A guest that another hand has
+// stopped stays so.
 //
 // nil calls begin and complete. Errors: theirs, ErrInUse where the overlay is still on top afterwards, ErrTimeout when
 // ctx ends, ErrPeer, ErrUnknown. After an error the guest is left to the buffer's decisions and the limits stay.
@@ -399,13 +400,18 @@ func (m *Member) Merge(ctx context.Context, begin, complete func(context.Context
 	if err = m.own(ctx, op); err != nil {
 		return err
 	}
-	err = m.standing(ctx, op, complete)
-	if e := m.giveBack(ctx); err == nil {
-		err = e
+	if err = m.standing(ctx, op, complete); err == nil && before != nil {
+		err = m.merged(ctx, op, before)
 	}
-	if err != nil || before == nil {
+	if err != nil {
+		m.leaveToBuffer()
 		return err
 	}
+	return m.letRun(ctx)
+}
+
+// merged is nil when fewer overlays are on top than before.
+func (m *Member) merged(ctx context.Context, op string, before *look) error {
 	after, err := m.look(ctx)
 	switch {
 	case err != nil:
@@ -437,22 +443,34 @@ func (m *Member) standing(ctx context.Context, op string, f func(context.Context
 	}
 }
 
-// giveBack lets a guest run that stands because of us, and leaves it to the buffer again. Where nobody knows whether it
-// runs, the buffer counts on it, and the next ticks let it run.
-func (m *Member) giveBack(ctx context.Context) error {
+// letRun lets a guest run that stands because of us: what it writes has no overlay to grow any more.
+func (m *Member) letRun(ctx context.Context) error {
 	disk, monitor := m.hands()
 	info, err := disk.Info()
-	if err != nil {
-		return err // it has ended
-	}
-	if info.Stopped && info.Limits != (Limits{}) {
+	if err == nil && info.Stopped && info.Limits != (Limits{}) {
 		err = disk.Apply(ctx, monitor, Decision{ID: m.id, Action: ActionResume, Limits: info.Limits})
 	}
-	m.host.mu.Lock()
-	m.handsOff, m.mustRun = false, err != nil
-	m.host.mu.Unlock()
-	_ = m.host.buffer.Resync(m.id, info.Limits, true)
+	m.leaveToBuffer()
 	return err
+}
+
+// leaveToBuffer leaves the guest to the buffer's decisions again, as it is. Where nobody knows whether it stands, the buffer
+// counts on what it may write, and the next ticks let it run or stop it.
+func (m *Member) leaveToBuffer() {
+	if m.enter(m.host.ctx, "host_leave") != nil { // no decision is under way
+		return
+	}
+	defer m.leaveGuest()
+	disk, _ := m.hands()
+	info, err := disk.Info()
+	if err != nil {
+		return // it has ended
+	}
+	m.host.mu.Lock()
+	m.handsOff, m.mustRun = false, info.Unknown && info.Stopped
+	m.host.mu.Unlock()
+	_ = m.host.buffer.Resync(m.id, info.Limits, info.Unknown || !info.Stopped)
+	m.host.tickNow()
 }
 
 // GiveUp says that it has not moved, and that its overlays are gone: merged and removed, or never made. It gives the
@@ -525,8 +543,8 @@ func (h *Host) depart(m *Member) error {
 		if m.alive("host_give_up") != nil && h.ctx.Err() == nil {
 			return nil // it has ended
 		}
-		if errors.Is(err, ErrInUse) { // it stays, and the buffer decides for it again
-			_ = m.giveBack(h.ctx)
+		if errors.Is(err, ErrInUse) {
+			m.leaveToBuffer()
 		}
 		if err == nil || !(errors.Is(err, ErrUnknown) || errors.Is(err, ErrTimeout)) {
 			return err

@@ -110,7 +110,7 @@ func (m *Member) apply(ctx context.Context, d Decision) (took bool, err error) {
 	case monitor == nil:
 		return false, &Error{Op: op, Code: ErrUnknown, Text: "QEMU was not asked yet", Outcome: OutcomeUnknown}
 	case mustRun && !handsOff && !d.Action.Stops():
-		return true, m.letRun(ctx, d)
+		return true, m.makeRun(ctx, d)
 	case !d.Action.Acts():
 		if time.Since(m.looked) < m.host.interval {
 			return false, nil
@@ -129,8 +129,8 @@ func (m *Member) apply(ctx context.Context, d Decision) (took bool, err error) {
 	return true, err
 }
 
-// letRun goes on with what a Merge could not end: the guest may stand because of us, and the buffer takes it for running.
-func (m *Member) letRun(ctx context.Context, d Decision) error {
+// makeRun: nobody knew whether the guest stands because of us, so the buffer took it for running, and has not decided to stop it.
+func (m *Member) makeRun(ctx context.Context, d Decision) error {
 	disk, monitor := m.hands()
 	if !d.Action.Acts() {
 		info, err := disk.Info()
