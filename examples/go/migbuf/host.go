@@ -55,8 +55,8 @@ type HostStats struct {
 	PeakBytes uint64        // most that was used of the volume, by whomever
 	Decisions uint64        // that there was something to do for
 	Pauses    uint64        // of them those that stop a guest
-	Refused   uint64        // decisions that QEMU refused
-	Unknown   uint64        // decisions of which nobody knew in time what became
+	Refused   uint64        // decisions that QEMU refused, or that waited as the state could not be saved
+	Unknown   uint64        // decisions, and looks, for which QEMU did not answer in time
 	Slowest   time.Duration // longest from a tick until its last decision was in force or unknown
 }
 

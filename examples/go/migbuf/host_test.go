@@ -108,62 +108,6 @@ func (d *daemon) waitFor(what string, f func() bool) {
 	}
 }
 
-// timed is a monitor as Incus has it: no contexts, one command at a time, a time-out of two seconds that ends the waiting.
-// QEMU takes the commands in their order, unless it hangs, and what was sent it does later.
-type timed struct {
-	q        *fakeQEMU
-	one      sync.Mutex
-	hangs    sync.Mutex
-	commands chan func()
-	asked    chan struct{} // something was asked while it hangs
-}
-
-func newTimed(t *testing.T, q *fakeQEMU) *timed {
-	m := &timed{q: q, commands: make(chan func(), 1000), asked: make(chan struct{}, 1000)}
-	go func() {
-		for carryOut := range m.commands {
-			m.hangs.Lock()
-			carryOut()
-			m.hangs.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		m.one.Lock()
-		close(m.commands)
-	})
-	return m
-}
-
-func (m *timed) Run(command string, args any, resp any) error {
-	m.one.Lock()
-	defer m.one.Unlock()
-	type reply struct {
-		raw json.RawMessage
-		err error
-	}
-	answered := make(chan reply, 1)
-	m.commands <- func() {
-		var r reply
-		r.err = m.q.carryOut(command, args, &r.raw)
-		answered <- r
-	}
-	select {
-	case m.asked <- struct{}{}:
-	default:
-	}
-	expired := time.NewTimer(2 * time.Second)
-	defer expired.Stop()
-	select {
-	case r := <-answered:
-		if r.err != nil || resp == nil {
-			return r.err
-		}
-		return json.Unmarshal(r.raw, resp)
-	case <-expired.C:
-		return fmt.Errorf("%w: %q", errMonitorTimeout, command)
-	}
-}
-
 // move is one migration of a daemon whose function sends a VM: the order in which Incus does it.
 type move struct {
 	t       *testing.T
@@ -289,7 +233,7 @@ func TestHost(t *testing.T) {
 	for i := range moves {
 		moves[i] = newMove(t, fmt.Sprint("vm", i))
 		if i%2 == 1 {
-			moves[i].monitor = FromRunner(newTimed(t, moves[i].q), refusedByQEMU)
+			moves[i].monitor = FromRunner(newIncus(t, moves[i].q, wallClock{}), refusedByQEMU)
 		}
 		wait.Add(1)
 		go func(v *move) {
@@ -465,7 +409,7 @@ func TestHostOneHangs(t *testing.T) {
 	h := d.open()
 	hung, other := newMove(t, "hangs"), newMove(t, "other")
 	other.link = 1 // with a link of its own its turn comes at once
-	monitor := newTimed(t, hung.q)
+	monitor := newIncus(t, hung.q, wallClock{})
 	hung.monitor = FromRunner(monitor, refusedByQEMU)
 	d.knows("hangs", hung.monitor)
 	m, _ := hung.begun(h)
@@ -656,7 +600,7 @@ func TestHostContext(t *testing.T) {
 
 	// While its first limit is on its way.
 	slow := newMove(t, "slow")
-	monitor := newTimed(t, slow.q)
+	monitor := newIncus(t, slow.q, wallClock{})
 	slow.monitor = FromRunner(monitor, refusedByQEMU)
 	waits, stop = context.WithCancel(background)
 	go func() {
@@ -1161,6 +1105,40 @@ func TestHostFull(t *testing.T) {
 	if !v.q.runs() {
 		t.Error("its overlay is gone, and it stands")
 	}
+	must(t, m.GiveUp(background))
+	must(t, isAsBefore(v.q))
+}
+
+// Its figures tell QEMU's own refusals from silence, also where a question got no answer and so nothing was sent.
+func TestHostStats(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	q := &faulty{q: v.q, n: 1 << 30, at: 1 << 30}
+	locked := &oneAtATime{m: q}
+	v.monitor = locked
+	m, _ := v.begun(h)
+	decided := func() bool {
+		before := h.Stats().Decisions
+		must(t, h.buffer.Resync(m.id, units(1<<40), true)) // so there is something to lower
+		return comes(func() bool { return h.Stats().Decisions > before+1 })
+	}
+	locked.set(func() { q.at, q.fate = 0, never })
+	if s := h.Stats(); !decided() || h.Stats().Refused != 0 || h.Stats().Unknown == s.Unknown {
+		t.Errorf("%+v, before %+v", h.Stats(), s)
+	}
+	locked.set(func() { q.at = 1 << 30 })
+	commands := []string{"stop", "cont", "qom-set", "block_set_io_throttle"}
+	for _, command := range commands {
+		v.q.refuse(command, true)
+	}
+	if s := h.Stats(); !decided() || !comes(func() bool { return h.Stats().Refused > s.Refused }) {
+		t.Errorf("%+v, before %+v", h.Stats(), s)
+	}
+	for _, command := range commands {
+		v.q.refuse(command, false)
+	}
+	v.q.merge()
 	must(t, m.GiveUp(background))
 	must(t, isAsBefore(v.q))
 }

@@ -79,11 +79,11 @@ func (h *Host) carryOut(ctx context.Context, m *Member, d Decision) (tickNow boo
 	if d.Action.Stops() {
 		h.stats.Pauses++
 	}
-	switch outcome {
-	case OutcomeRefused:
-		h.stats.Refused++
-	case OutcomeUnknown:
+	switch { // where a question got no answer nothing was sent: the buffer hears that it was refused, but QEMU refused nothing
+	case outcome == OutcomeUnknown || errors.Is(err, ErrUnknown) || errors.Is(err, ErrTimeout):
 		h.stats.Unknown++
+	case outcome == OutcomeRefused:
+		h.stats.Refused++
 	}
 	h.mu.Unlock()
 	tickNow, err = h.buffer.Outcome(m.id, outcome)

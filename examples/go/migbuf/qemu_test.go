@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -286,7 +287,7 @@ func newClock() *fakeClock {
 	return c
 }
 
-func (c *fakeClock) after(d time.Duration) (expired chan struct{}, stop func()) {
+func (c *fakeClock) after(d time.Duration) (expired <-chan struct{}, stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := make(chan struct{})
@@ -327,18 +328,34 @@ func (c *fakeClock) advance(d time.Duration) {
 	}
 }
 
-// incus is a monitor as Incus has it: no contexts, one command at a time, a time-out for each kind of command, late answers
-// dropped. QEMU takes the commands in their order, unless it hangs.
-type incus struct {
-	q        *fakeQEMU
-	clock    *fakeClock
-	one      sync.Mutex
-	hangs    sync.Mutex // held by the test: QEMU does nothing
-	commands chan func()
+// clock tells a monitor that a time-out has passed.
+type clock interface {
+	after(time.Duration) (expired <-chan struct{}, stop func())
 }
 
-func newIncus(q *fakeQEMU) *incus {
-	m := &incus{q: q, clock: newClock(), commands: make(chan func(), 100)}
+// wallClock is the machine's.
+type wallClock struct{}
+
+func (wallClock) after(d time.Duration) (expired <-chan struct{}, stop func()) {
+	c := make(chan struct{})
+	timer := time.AfterFunc(d, func() { close(c) })
+	return c, func() { timer.Stop() }
+}
+
+// incus is a monitor as Incus has it: no contexts, one command at a time, a time-out for each kind of command, late answers
+// dropped. QEMU takes the commands in their order, unless it hangs, and what was sent it does later.
+type incus struct {
+	q        *fakeQEMU
+	clock    clock
+	one      sync.Mutex
+	ended    bool       // of one
+	hangs    sync.Mutex // held by the test: QEMU does nothing
+	commands chan func()
+	asked    chan struct{} // something was asked, perhaps while it hangs
+}
+
+func newIncus(t *testing.T, q *fakeQEMU, clock clock) *incus {
+	m := &incus{q: q, clock: clock, commands: make(chan func(), 1000), asked: make(chan struct{}, 1000)}
 	go func() {
 		for carryOut := range m.commands {
 			m.hangs.Lock()
@@ -346,6 +363,12 @@ func newIncus(q *fakeQEMU) *incus {
 			m.hangs.Unlock()
 		}
 	}()
+	t.Cleanup(func() {
+		m.one.Lock()
+		defer m.one.Unlock()
+		m.ended = true
+		close(m.commands)
+	})
 	return m
 }
 
@@ -364,6 +387,9 @@ var errMonitorTimeout = errors.New("Monitor command timed out")
 func (m *incus) Run(command string, args any, resp any) error {
 	m.one.Lock()
 	defer m.one.Unlock()
+	if m.ended { // who waited for his turn meanwhile
+		return errors.New("Monitor is disconnected")
+	}
 	timeout, ok := incusTimeouts[command]
 	if !ok {
 		timeout = 500 * time.Millisecond
@@ -377,6 +403,10 @@ func (m *incus) Run(command string, args any, resp any) error {
 		var r reply
 		r.err = m.q.carryOut(command, args, &r.raw)
 		answered <- r
+	}
+	select {
+	case m.asked <- struct{}{}:
+	default:
 	}
 	expired, stop := m.clock.after(timeout)
 	defer stop()
