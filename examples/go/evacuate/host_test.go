@@ -42,7 +42,7 @@ func mergedBack(t *testing.T, q *QEMU, m *migbuf.Member) {
 		if err := q.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
 			return err
 		}
-		return v.waitJob(ctx, &Member{}, true)
+		return v.waitJob(ctx, nil, true)
 	}, func(ctx context.Context) error {
 		if q.runs(t) {
 			t.Error("the commit is completed under a running guest")
@@ -50,7 +50,7 @@ func mergedBack(t *testing.T, q *QEMU, m *migbuf.Member) {
 		if err := q.Run(ctx, "block-job-complete", args{"device": overlay}, nil); err != nil {
 			return err
 		}
-		return v.waitJob(ctx, &Member{}, false)
+		return v.waitJob(ctx, nil, false)
 	}))
 	must(t, q.Run(background, "blockdev-del", args{"node-name": overlay}, nil))
 	must(t, q.Run(background, "remove-fd", args{"fdset-id": 1}, nil))
