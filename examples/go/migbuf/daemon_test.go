@@ -5,8 +5,10 @@ package migbuf_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -49,8 +51,11 @@ func (i *instance) step(name string) error {
 
 func (i *instance) createOverlay(path string) (*os.File, error) { return os.Create(path) }
 func (i *instance) snapshot(*os.File) error {
+	if err := i.step("snapshot"); err != nil {
+		return err
+	}
 	i.qemu.puts("lxd_root_snapshot")
-	return i.step("snapshot")
+	return nil
 }
 func (i *instance) mirror() error                        { return i.step("mirror") }
 func (i *instance) sendMemory() error                    { return i.step("memory") }
@@ -108,14 +113,14 @@ func (s *server) migrate(ctx context.Context, vm *instance) error {
 	if err := m.Overlay(ctx, 0, file); err != nil { // +
 		return err // +
 	} // +
+	if err := vm.snapshot(file); err != nil {
+		return err
+	}
 	defer func() {
 		if !moved {
 			_ = m.Merge(context.Background(), vm.commit, vm.completeCommit) // +
 		}
 	}()
-	if err := vm.snapshot(file); err != nil {
-		return err
-	}
 	if err := vm.sendBase(m.Sent); err != nil { // +
 		return err
 	}
@@ -191,6 +196,32 @@ func TestReadmeShowsTheDaemon(t *testing.T) {
 	function, _, _ = strings.Cut(function, "\n// The daemon with")
 	if !strings.Contains(rest, "```go\n"+glue+"```\n") || !strings.Contains(rest, "```go\n"+function+"```\n") {
 		t.Error("README.md shows other lines")
+	}
+	calls := map[string]int{} // lines of the function, by the call that they belong to
+	call := ""
+	for _, line := range strings.Split(function, "\n") {
+		if strings.Contains(line, "// +") {
+			if found := regexp.MustCompile(`\b(?:m|buffer)\.([A-Z][a-z]+[A-Za-z]*)`).FindStringSubmatch(line); found != nil {
+				call = found[1]
+			}
+			calls[call]++
+		}
+	}
+	for name, n := range calls {
+		if !strings.Contains(string(readme), fmt.Sprintf("\n| `%s` | %d | ", name, n)) {
+			t.Error(name, "takes", n, "lines of the function")
+		}
+	}
+	host, err := os.ReadFile("../evacuate/migrate.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	split := 0
+	for _, part := range regexp.MustCompile(`(?ms)^(?:type job struct|func \(v \*VM\) (?:job|waitJob|mergeBack)\().*?^}`).FindAllString(string(host), -1) {
+		split += strings.Count(part, "\n") + 1
+	}
+	if !strings.Contains(string(readme), fmt.Sprintf("%d lines in [`evacuate`](evacuate/migrate.go)", split)) {
+		t.Error("the commit in two parts is", split, "lines")
 	}
 	lines := 0
 	for _, line := range strings.Split(glue, "\n") {
