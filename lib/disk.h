@@ -26,10 +26,13 @@ struct node {
     uint8_t held_open;                  /* back in its host's group, which must lose its limit again */
 };
 
+/* What is to become of the guest. New or loaded: nobody has decided yet, and it stays as it is. */
+enum { MIGBUF__GUEST_AS_IT_IS, MIGBUF__GUEST_RUNS, MIGBUF__GUEST_STANDS };
+
 /* What the caller wants. */
 struct wanted {
     struct migbuf_limits limits; /* ours, when `limited` */
-    uint8_t limited, stands;     /* the guest is to stand */
+    uint8_t limited, guest;      /* MIGBUF__GUEST_… */
 };
 
 struct migbuf_disk {

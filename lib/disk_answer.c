@@ -34,7 +34,7 @@ static int query_done(struct migbuf_disk *d)
  * guest stopped. */
 static int status_done(struct migbuf_disk *d)
 {
-    uint8_t stopped = d->running ? d->now.stands : d->stopped && d->paused; /* else it stands for another reason */
+    uint8_t stopped = d->running ? d->now.guest == MIGBUF__GUEST_STANDS : d->stopped && d->paused; /* else it stands for another reason */
 
     d->looked = 1;
     d->unknown_guest = 0;
@@ -151,6 +151,10 @@ static int refused(struct migbuf_disk *d, int32_t kind)
             d->object = d->doubtful = d->loaded = 0;
             return 0;
         }
+        break;
+    case MIGBUF_DISK_STOP: /* it ran a moment ago: if it stands now, another hand has stopped it */
+        d->stopped = 0;
+        d->text_revision++;
         break;
     default: /* a query stays to be made: nothing is sent before it is answered */
         break;

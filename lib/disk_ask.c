@@ -91,7 +91,7 @@ static int stop_guest(struct migbuf_disk *d)
     if (rc)
         return rc;
     d->before = d->now;
-    d->now.stands = 1;
+    d->now.guest = MIGBUF__GUEST_STANDS;
     d->changed = 0;
     begin(d);
     return 0;
@@ -124,7 +124,7 @@ int migbuf_disk_apply(struct migbuf_disk *d, const struct migbuf_decision *decis
         return MIGBUF_E_INVALID;
     }
     if (!rc)
-        d->now.stands = 0;
+        d->now.guest = MIGBUF__GUEST_RUNS;
     return rc;
 }
 
@@ -134,7 +134,7 @@ int migbuf_disk_restore(struct migbuf_disk *d)
         return MIGBUF_E_INVALID;
     if (!d->learnt)
         return MIGBUF_E_STATE;
-    d->now.stands = 0;
+    d->now.guest = MIGBUF__GUEST_RUNS;
     d->now.limited = d->changed = 0;
     d->before = d->now;
     d->restoring = 1;

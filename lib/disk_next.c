@@ -145,16 +145,16 @@ static int32_t next_to_delete(struct migbuf_disk *d)
     return MIGBUF_DISK_DELETE;
 }
 
-/* stop or cont; and never on a guest of which nobody has looked how it is. */
+/* stop or cont; and never on a guest of which nobody has looked how it is, or decided how it is to be. */
 static int32_t next_for_guest(struct migbuf_disk *d)
 {
-    if (!d->now.stands && !d->stopped)
+    if (d->now.guest != MIGBUF__GUEST_STANDS && !d->stopped)
         return 0;
     if (!d->looked)
         return MIGBUF_DISK_STATUS;
-    if (d->now.stands)
+    if (d->now.guest == MIGBUF__GUEST_STANDS)
         return d->running ? MIGBUF_DISK_STOP : 0;
-    return d->paused ? MIGBUF_DISK_CONT : 0;
+    return d->paused && d->now.guest == MIGBUF__GUEST_RUNS ? MIGBUF_DISK_CONT : 0;
 }
 
 int32_t migbuf__disk_choose(struct migbuf_disk *d)
@@ -166,7 +166,7 @@ int32_t migbuf__disk_choose(struct migbuf_disk *d)
         return MIGBUF_DISK_QUERY;
     if (d->unknown_guest && !d->looked)
         return MIGBUF_DISK_STATUS;
-    if (d->now.stands)
+    if (d->now.guest == MIGBUF__GUEST_STANDS)
         kind = next_for_guest(d);
     if (!kind && d->restoring)
         kind = next_to_restore(d);

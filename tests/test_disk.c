@@ -778,7 +778,7 @@ static struct migbuf_disk *saved_and_loaded(const struct migbuf_disk *d, char *t
     return again;
 }
 
-/* The host dies between stop and its next word: what is on its disk by then lets the guest run again. */
+/* The host dies between stop and its next word: what is on its disk by then lets the guest run again, when somebody says so. */
 START_TEST(a_guest_we_stopped_runs_again_after_a_restart)
 {
     struct migbuf_throttle_config ours = { .iops_wr = 5, .iops_size = 65536, .group = "migbuf-vm1" };
@@ -797,8 +797,92 @@ START_TEST(a_guest_we_stopped_runs_again_after_a_restart)
     migbuf_disk_free(d);
     answer(again, &ours);
     ck_assert_int_eq(status(again, "paused", 0), 0);
+    expect_nothing(again);
+    ck_assert_int_eq(migbuf_disk_restore(again), 0);
+    answer(again, &ours);
+    expect(again, MIGBUF_DISK_THROTTLE, "\"iops_wr\":0");
+    ck_assert_int_eq(status(again, "paused", 0), 0);
     expect(again, MIGBUF_DISK_CONT, NULL);
+    expect(again, MIGBUF_DISK_DELETE, NULL);
+    expect_nothing(again);
+    ck_assert(info_of(again).restored && !info_of(again).stopped);
     migbuf_disk_free(again);
+}
+END_TEST
+
+/* To ask what is in force, or to set limits, is no word on the guest: it stands, or runs, until somebody decides. */
+START_TEST(a_loaded_guest_stays_as_it_is)
+{
+    static const struct {
+        const char *status;
+        int32_t action, kind; /* what is decided, and the command that comes of it; 0: none */
+    } cases[] = {
+        { "paused", MIGBUF_ACTION_RESUME, MIGBUF_DISK_CONT }, { "paused", MIGBUF_ACTION_RAISE, MIGBUF_DISK_CONT },
+        { "paused", MIGBUF_ACTION_PAUSE, 0 },                 { "running", MIGBUF_ACTION_PAUSE, MIGBUF_DISK_STOP },
+        { "running", MIGBUF_ACTION_RESUME, 0 },               { "io-error", MIGBUF_ACTION_RESUME, 0 },
+    };
+
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct migbuf_throttle_config ours = { .iops_wr = 5, .iops_size = 65536, .group = "migbuf-vm1" };
+        struct migbuf_disk *d = learnt(&nothing), *again;
+        int paused = !strcmp(cases[k].status, "paused"), running = !strcmp(cases[k].status, "running");
+        char text[4096];
+
+        ck_assert_int_eq(apply(d, MIGBUF_ACTION_LOWER, &slow), 0);
+        expect(d, MIGBUF_DISK_ADD, NULL);
+        expect(d, MIGBUF_DISK_THROTTLE, NULL);
+        ck_assert_int_eq(apply(d, MIGBUF_ACTION_PAUSE, NULL), 0);
+        ck_assert_int_eq(status(d, "running", 1), 0);
+        again = saved_and_loaded(d, text, sizeof text);
+        migbuf_disk_free(d);
+        answer(again, &ours);
+        ck_assert_int_eq(status(again, cases[k].status, running), 0);
+        expect_nothing(again);
+        ck_assert_int_eq(info_of(again).stopped, paused); /* what the buffer is told: migbuf_buffer_resync */
+        ck_assert_int_eq(migbuf_disk_learn(again), 0);
+        answer(again, &ours);
+        if (paused)
+            ck_assert_int_eq(status(again, "paused", 0), 0);
+        expect_nothing(again);
+        ck_assert_int_eq(migbuf_disk_set(again, &slow), 0);
+        if (paused)
+            ck_assert_int_eq(status(again, "paused", 0), 0);
+        expect_nothing(again);
+        ck_assert_int_eq(info_of(again).stopped, paused);
+        ck_assert_int_eq(apply(again, cases[k].action, &slow), 0);
+        if (paused || cases[k].action == MIGBUF_ACTION_PAUSE)
+            ck_assert_int_eq(status(again, cases[k].status, running), 0);
+        if (cases[k].kind)
+            expect(again, cases[k].kind, NULL);
+        expect_nothing(again);
+        ck_assert_int_eq(migbuf_disk_outcome(again), MIGBUF_OUTCOME_DONE);
+        ck_assert_int_eq(info_of(again).stopped, cases[k].action == MIGBUF_ACTION_PAUSE);
+        migbuf_disk_free(again);
+    }
+}
+END_TEST
+
+/* Our stop was refused, and then another hand stopped the guest: that is not ours to undo. */
+START_TEST(a_refused_stop_is_not_ours)
+{
+    struct migbuf_throttle_config ours = { .iops_wr = 5, .iops_size = 65536, .group = "migbuf-vm1" };
+    struct migbuf_disk *d = learnt(&nothing);
+
+    ck_assert_int_eq(apply(d, MIGBUF_ACTION_LOWER, &slow), 0);
+    expect(d, MIGBUF_DISK_ADD, NULL);
+    expect(d, MIGBUF_DISK_THROTTLE, NULL);
+    ck_assert_int_eq(apply(d, MIGBUF_ACTION_PAUSE, NULL), 0);
+    ck_assert_int_eq(status(d, "running", 1), 0);
+    ck_assert(info_of(d).stopped);
+    ck_assert_int_eq(refuse(d, MIGBUF_DISK_STOP), MIGBUF_E_PEER);
+    ck_assert_int_eq(migbuf_disk_outcome(d), MIGBUF_OUTCOME_REFUSED);
+    ck_assert(!info_of(d).stopped);
+    ck_assert_int_eq(migbuf_disk_restore(d), 0);
+    answer(d, &ours);
+    expect(d, MIGBUF_DISK_THROTTLE, "\"iops_wr\":0");
+    expect(d, MIGBUF_DISK_DELETE, NULL);
+    expect_nothing(d);
+    migbuf_disk_free(d);
 }
 END_TEST
 
@@ -1036,7 +1120,8 @@ int main(void)
                                    a_disk_goes_back_into_a_group_without_limits, the_host_tells_whose_limits_it_changed,
                                    two_devices_of_one_node_are_refused, numbers_that_qemu_cannot_have,
                                    decisions_are_carried_out, a_guest_of_unknown_state_is_asked_for,
-                                   a_guest_we_stopped_runs_again_after_a_restart, the_same_once_more_empties_the_bucket, two_disks_share_one_group, another_hand_is_noticed,
+                                   a_guest_we_stopped_runs_again_after_a_restart, a_loaded_guest_stays_as_it_is,
+                                   a_refused_stop_is_not_ours, the_same_once_more_empties_the_bucket, two_disks_share_one_group, another_hand_is_noticed,
                                    refusals_have_another_way_or_an_end, names_are_escaped_and_bounded,
                                    a_restarted_host_finds_what_to_restore, a_damaged_record_is_refused, typed_calls_alone,
                                    typed_and_unknown_is_set_whatever_is_found,

@@ -29,7 +29,7 @@ static struct life {
     size_t text_bytes;
     uint64_t revision;
     int host_stopped;          /* an administrator said stop */
-    int stop_wanted;
+    enum { AS_IT_IS, RUNS, STANDS } guest; /* what was decided of it; loaded: nothing yet */
     char story[6000];
     size_t told;
 } life;
@@ -220,6 +220,8 @@ static int answer(const struct migbuf_disk_command *c, int honest)
     tell("  -> %s %.200s", c->name, c->arguments ? c->arguments : "");
     ck_life(!life.limits_unknown || c->kind == MIGBUF_DISK_QUERY, "%s, and nobody knows what is in force", c->name);
     ck_life(!life.guest_unknown || looks, "%s, and nobody knows whether it stands", c->name);
+    ck_life(c->kind != MIGBUF_DISK_CONT || life.guest == RUNS, "cont, which nobody decided");
+    ck_life(c->kind != MIGBUF_DISK_STOP || life.guest == STANDS, "stop, which nobody decided");
     if (!honest && (int)draw(100) < life.loses) {
         int fate = (int)draw(3); /* carried out now, later, never */
 
@@ -284,7 +286,7 @@ static void die_and_load(void)
     ck_life(migbuf_disk_load(life.text, life.text_bytes, NULL, &life.disk) == 0, "load");
     ck_assert_int_eq(migbuf_disk_info(life.disk, &info), 0);
     life.revision = info.text_revision;
-    life.stop_wanted = 0;
+    life.guest = AS_IT_IS;
 }
 
 /* `deaths`: may it die between two commands? */
@@ -486,7 +488,7 @@ static void administrator_stops_or_starts(void)
 
     carry_out_late();
     ck_assert_int_eq(migbuf_disk_info(life.disk, &info), 0);
-    if (life.stop_wanted || info.stopped) /* it stands already, and whose stop it is nobody could tell */
+    if (life.guest == STANDS || info.stopped) /* it stands already, and whose stop it is nobody could tell */
         return;
     life.host_stopped = !life.host_stopped;
     life.q.running = !life.host_stopped;
@@ -502,7 +504,7 @@ static void decide(void)
     static const int32_t actions[] = { MIGBUF_ACTION_LOWER, MIGBUF_ACTION_RAISE, MIGBUF_ACTION_RESUME,
                                        MIGBUF_ACTION_REARM, MIGBUF_ACTION_PAUSE,  MIGBUF_ACTION_KEEP };
     struct migbuf_decision d = { .action = actions[draw(6)] };
-    int rc, stood = life.stop_wanted;
+    int rc, before = life.guest;
 
     if (d.action == MIGBUF_ACTION_PAUSE && life.host_stopped)
         return;
@@ -519,13 +521,15 @@ static void decide(void)
     if (rc)
         return;
     if (d.action != MIGBUF_ACTION_KEEP)
-        life.stop_wanted = d.action == MIGBUF_ACTION_PAUSE ||
-                           (life.typed && d.limits.iops_wr && (d.limits.iops_wr < (uint64_t)life.watched ||
-                                                               d.limits.bps_wr < (uint64_t)life.watched));
+        life.guest = d.action == MIGBUF_ACTION_PAUSE ||
+                             (life.typed && d.limits.iops_wr && (d.limits.iops_wr < (uint64_t)life.watched ||
+                                                                 d.limits.bps_wr < (uint64_t)life.watched))
+                         ? STANDS
+                         : RUNS;
     pump(0, 1);
     if (migbuf_disk_outcome(life.disk) == MIGBUF_OUTCOME_REFUSED)
-        life.stop_wanted = stood;
-    if (migbuf_disk_outcome(life.disk) == MIGBUF_OUTCOME_DONE && life.stop_wanted && !life.late_waits)
+        life.guest = before;
+    if (migbuf_disk_outcome(life.disk) == MIGBUF_OUTCOME_DONE && life.guest == STANDS && !life.late_waits)
         ck_life(!life.q.running, "said to stand, and runs");
     check_promises();
 }
@@ -539,6 +543,7 @@ static void end_life(void)
         other_hand_sets(0);
     for (int tries = 0; tries < 5 && !info.restored; tries++) {
         tell(" restore\n");
+        life.guest = RUNS;
         if (migbuf_disk_restore(life.disk) == MIGBUF_E_STATE)
             migbuf_disk_learn(life.disk);
         pump(1, 0);

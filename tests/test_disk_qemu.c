@@ -162,6 +162,15 @@ static void restore(void)
     ck_assert_int_eq(try_call("qom-get", "{\"path\":\"/objects/migbuf-vm1\",\"property\":\"type\"}", 60000), MIGBUF_E_PEER);
 }
 
+static int runs(void)
+{
+    struct migbuf_status_report status;
+
+    call("query-status", NULL);
+    ck_assert_int_eq(migbuf_report_status(vm.answer.text, vm.answer.text_bytes, &status, NULL), 0);
+    return status.running;
+}
+
 static struct migbuf_throttle_config limits_of(const char *node)
 {
     struct migbuf_block_report b;
@@ -221,7 +230,6 @@ START_TEST(a_guest_whose_stop_came_too_late_runs_again)
     struct migbuf_decision pause = { .action = MIGBUF_ACTION_PAUSE };
     struct migbuf_decision go_on = { .action = MIGBUF_ACTION_RESUME, .limits = { .iops_wr = 5, .iops_size = 65536 } };
     struct migbuf_disk_command c;
-    struct migbuf_status_report status;
 
     begin_vm();
     watch(1);
@@ -239,9 +247,35 @@ START_TEST(a_guest_whose_stop_came_too_late_runs_again)
     ck_assert_int_eq(migbuf_disk_apply(vm.disk, &go_on), 0);
     ck_assert_int_eq(pump(60000), 0);
     ck_assert_int_eq(migbuf_disk_outcome(vm.disk), MIGBUF_OUTCOME_DONE);
-    call("query-status", NULL);
-    ck_assert_int_eq(migbuf_report_status(vm.answer.text, vm.answer.text_bytes, &status, NULL), 0);
-    ck_assert(status.running);
+    ck_assert(runs());
+    end_vm();
+}
+END_TEST
+
+/* The host dies while the buffer has the guest stand. The next one asks and sets limits, and only then decides. */
+START_TEST(a_loaded_guest_stands_until_somebody_decides)
+{
+    struct migbuf_decision pause = { .action = MIGBUF_ACTION_PAUSE };
+    char text[8192];
+    size_t length;
+
+    begin_vm();
+    watch(1);
+    call("cont", NULL);
+    learn();
+    set(5);
+    ck_assert_int_eq(migbuf_disk_apply(vm.disk, &pause), 0);
+    ck_assert_int_eq(pump(60000), 0);
+    ck_assert(!runs());
+    ck_assert_int_eq(migbuf_disk_save(vm.disk, text, sizeof text, &length), 0);
+    migbuf_disk_free(vm.disk);
+    ck_assert_int_eq(migbuf_disk_load(text, length, NULL, &vm.disk), 0);
+    ck_assert_int_eq(pump(60000), 0);
+    ck_assert(!runs() && info().stopped && info().limits.iops_wr == 5);
+    set(7);
+    ck_assert(!runs() && info().stopped && info().limits.iops_wr == 7);
+    restore();
+    ck_assert(runs() && !info().stopped);
     end_vm();
 }
 END_TEST
@@ -382,6 +416,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { what_came_too_late_is_still_ours, a_guest_whose_stop_came_too_late_runs_again,
+                                   a_loaded_guest_stands_until_somebody_decides,
                                    limits_of_different_kinds_are_merged, the_disks_that_are_left_are_served,
                                    a_shared_group_keeps_what_was_set_meanwhile, a_group_without_limits_is_gone_back_to,
                                    two_devices_of_one_node_are_refused, another_hand_and_a_death, NULL };

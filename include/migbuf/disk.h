@@ -74,8 +74,10 @@
  * ## Stopping the guest
  *
  * A budget below one unit per second is a pause (buffer.h). The machine asks query-status before it sends `stop` or
- * `cont`. A guest that another hand has stopped is not let run by it. One that it has stopped runs again after restore.
- * A host that stops guests by itself calls set instead of apply, and never sees these commands.
+ * `cont`. It sends these for apply and restore alone: learn, set, rearm and load leave the guest as it is. A guest that
+ * another hand has stopped is not let run by it. One that it has stopped runs again after restore. A host that stops
+ * guests by itself calls set instead of apply, and never sees these commands.
+ * Test: test_disk, a_loaded_guest_stays_as_it_is; test_disk_qemu, a_loaded_guest_stands_until_somebody_decides
  *
  * ## The way back
  *
@@ -324,9 +326,11 @@ MIGBUF_API int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t 
  * | in our group | ours, unless its limits are none that we can have set |
  * | outside | one that has lost or never got our limit; what it has is the host's |
  *
- * - Until the first set, info tells the limits found in force (for migbuf_buffer_resync). Then set or restore as usual.
+ * - Until the first set, info tells the limits found in force, and whether the guest stands because of us: both are for
+ *   migbuf_buffer_resync. Then apply, set or restore as usual.
+ * - A guest that the text says stands because of us stays so until the buffer decides (apply) or restore. The pump asks
+ *   for its status, for the earlier process may have died before its stop was sent.
  * - Restore also deletes the group where the earlier process died between giving back the limits and deleting it.
- * - Restore lets a guest run that the text says stands because of us.
  *
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), _TOO_BIG, _NOMEM, _INVALID.
  * Test: test_disk, a_guest_we_stopped_runs_again_after_a_restart; test_disk, a_damaged_record_is_refused

@@ -47,6 +47,16 @@ func say(format string, values ...any) {
 	fmt.Fprintf(progress, "%6.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, values...))
 }
 
+// log has a Host's news among the program's.
+type log struct{}
+
+func (log) Debug(string, ...any)             {}
+func (log) Info(text string, more ...any)    { say("%s %v", text, more) }
+func (l log) Warn(text string, more ...any)  { l.Info(text, more...) }
+func (l log) Error(text string, more ...any) { l.Info(text, more...) }
+
+const linkID = 1 // everybody shares one link
+
 // Wire is the link all share: so many bytes a second, first come first served.
 type Wire struct {
 	rate    int
@@ -234,16 +244,25 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 	}
 	say("%d guests write; they leave over %d MB/s, through %d MiB", n, rate/1000000, bufferBytes>>20)
 
-	const interval = 250 * time.Millisecond
 	link := &Wire{rate: rate, flows: n}
-	c, err := newControl(root, link, interval, policy, filepath.Join(dir, "buffer"))
+	options := migbuf.BufferOptions{Policy: policy, IntervalMs: 250, LagMs: 1000, LateFactorPercent: 400} // a busy machine
+	h, err := migbuf.OpenHost(ctx, migbuf.HostConfig{Volume: volume, State: filepath.Join(dir, "migbuf"), Options: &options, Log: log{},
+		Link: func(uint64) (uint64, bool, error) {
+			bytes, waited := link.carried()
+			return bytes, !waited, nil
+		},
+		Monitor: func(_ context.Context, name string) (migbuf.Monitor, error) {
+			for _, v := range vms {
+				if v.name() == name && v.source.lives() {
+					return v.source, nil
+				}
+			}
+			return nil, migbuf.ErrNotFound
+		}})
 	if err != nil {
 		return s, err
 	}
-	defer c.buffer.Close()
-	looping, stopLoop := context.WithCancel(context.Background())
-	loopEnd := make(chan error, 1)
-	go func() { loopEnd <- c.Loop(looping, interval) }()
+	defer h.Close()
 
 	start := time.Now()
 	errs := make([]error, n)
@@ -252,7 +271,7 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 		wait.Add(1)
 		go func(i int, v *VM) {
 			defer wait.Done()
-			errs[i] = v.migrate(ctx, c, t, volume, uint64(i))
+			errs[i] = v.migrate(ctx, h, t, volume, link)
 			if v.moved {
 				say("vm%d runs at the target", i)
 			} else {
@@ -262,8 +281,14 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 	}
 	wait.Wait()
 	s.Seconds = time.Since(start).Seconds()
-	stopLoop()
-	err = <-loopEnd
+	did := h.Stats()
+	stats, err := h.Buffer().Stats()
+	if err != nil {
+		return s, err
+	}
+	if err = h.Close(); err != nil {
+		return s, err
+	}
 
 	s.LimitsRestored = true
 	for i, v := range vms {
@@ -284,9 +309,8 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 		s.Lost += lost
 	}
 	v, _ := migbuf.CowVolume(root)
-	s.BufferBytes, s.PeakBytes = v.SizeBytes, c.peak
-	stats, _ := c.buffer.Stats()
-	s.LateTicks, s.SlowestMs = stats.LateTicks, c.slowest.Milliseconds()
-	s.Decisions, s.Pauses, s.Refused, s.Unknown = c.decided, c.pauses, int(c.refused), int(c.unknown)
+	s.BufferBytes, s.PeakBytes = v.SizeBytes, did.PeakBytes
+	s.LateTicks, s.SlowestMs = stats.LateTicks, did.Slowest.Milliseconds()
+	s.Decisions, s.Pauses, s.Refused, s.Unknown = int(did.Decisions), int(did.Pauses), int(did.Refused), int(did.Unknown)
 	return s, err
 }

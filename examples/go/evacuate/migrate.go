@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,13 +16,14 @@ import (
 )
 
 // VM is one migration from beginning to end. The order of commands and the names are those of LXD's migrateSendLive; what
-// migbuf adds stands out by `c.` and `m.disk`.
+// migbuf adds stands out by `h.` and `m.`.
 type VM struct {
 	load           Load
 	dir            string
 	giveUp         string // where its migration is given up: base, mirror or memory; "": nowhere
 	hangs          bool   // its QEMU does nothing for a while, as its base is copied
 	source, target *QEMU
+	stands         bool // its migration has stopped it
 	moved          bool
 	restored       bool // the host's limits are in force, exactly
 	overlayGone    bool
@@ -108,51 +108,48 @@ func (u *undo) all() {
 	*u = nil
 }
 
-func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id uint64) (err error) {
-	s := v.source
-	m := &Member{id: id, qemu: s, left: uint64(v.load.BaseSectors) * 512}
-	if m.disk, err = migbuf.NewDisk(fmt.Sprintf("migbuf-vm%d", id), "lxd_root"); err != nil {
-		return err
-	}
-	defer m.disk.Close()
+func (v *VM) name() string { return fmt.Sprintf("vm%d", v.load.ID-1) }
 
-	// What a restarted daemon has to know of this VM is written down before each command that changes it.
-	m.disk.SaveWith(func(_ context.Context, text string) error { return writeWhole(v.path("limits"), text) })
-	if err = m.disk.Learn(ctx, s); err != nil { // the device, and the host's own limits
-		return err
-	}
+func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string, link *Wire) (err error) {
+	s := v.source
 	geometry, err := v.geometry()
 	if err != nil {
+		return err
+	}
+	m, err := h.Migrate(ctx, migbuf.HostVM{Name: v.name(), Monitor: s, Disks: []migbuf.HostDisk{{Node: "lxd_root", Geometry: geometry}},
+		Migration: migbuf.Migration{Link: linkID, FlowBytesPerS: uint64(link.share())}})
+	if err != nil { // what was set is given back without us
+		for h.Member(v.name()) != nil && sleep(context.Background(), 20*time.Millisecond) == nil {
+		}
+		v.restored = hostLimitsInForce(context.Background(), s)
 		return err
 	}
 	var revert undo
 	defer func() { revert.all() }()
 	revert.add(func(back context.Context) { // after the merge has ended: until then the overlay grows
-		m.release()
-		c.Remove(id)
-		v.told(restore(back, m.disk, s))
+		v.told(m.GiveUp(back))
 		v.restored = hostLimitsInForce(back, s)
 	})
-	if err = c.Add(ctx, m, geometry); err != nil { // the first limit is in force now, before there is an overlay
-		return err
-	}
 
 	if err = s.setCapabilities(ctx); err != nil {
 		return err
 	}
-	file, err := v.makeOverlay(t, volume)
+	file, err := makeOverlay(t, m.Path(volume+"/overlay.qcow2"))
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.overlay = file // from here on its size is measured
-	m.mu.Unlock()
+	defer file.Close()
+	if err = m.Overlay(ctx, 0, file); err != nil { // from here on its size is measured
+		return err
+	}
 	var fdset struct {
 		Return struct {
 			ID int `json:"fdset-id"`
 		} `json:"return"`
 	}
-	if err = s.run(ctx, "add-fd", args{"opaque": "rdwr:" + overlay}, &fdset, file); err != nil {
+	err = s.run(ctx, "add-fd", args{"opaque": "rdwr:" + overlay}, &fdset, file)
+	file.Close() // QEMU and the Host have their own
+	if err != nil {
 		return err
 	}
 	revert.add(func(back context.Context) { v.told(s.Run(back, "remove-fd", args{"fdset-id": fdset.Return.ID}, nil)) })
@@ -163,28 +160,24 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	revert.add(func(back context.Context) {
 		v.told(s.Run(back, "blockdev-del", args{"node-name": overlay}, nil))
 		// Nothing grows any more, and it has to run: QEMU closes a descriptor it was told to remove only then.
-		v.told(m.goOn(back))
+		if v.stands {
+			v.told(s.Run(back, "cont", nil, nil))
+		}
 	})
 	if err = s.Run(ctx, "blockdev-snapshot", args{"node": "lxd_root", "overlay": overlay}, nil); err != nil {
 		return err
 	}
 	revert.add(func(back context.Context) {
-		e := v.mergeBack(back, c, m)
+		e := v.mergeBack(back, m)
 		v.told(e)
 		v.overlayGone = e == nil
 	})
-	m.mu.Lock()
-	m.onTop = true
-	m.mu.Unlock()
-	if err = c.Phase(ctx, id, migbuf.PhaseBase, 3); err != nil {
-		return err
-	}
 
 	// The longest phase: the storage driver copies the base, the guest writes to the overlay.
 	if v.hangs {
 		defer s.hang(3 * time.Second)()
 	}
-	if err = v.copyBase(ctx, c.link, m); err != nil {
+	if err = v.copyBase(ctx, link, m); err != nil {
 		return err
 	}
 	if v.giveUp == "base" {
@@ -200,14 +193,14 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 	revert.add(func(back context.Context) { v.told(s.Run(back, "blockdev-del", args{"node-name": nbd}, nil)) })
 	if err = s.Run(ctx, "blockdev-mirror", args{"device": overlay, "target": nbd, "sync": "top", "job-id": overlay,
-		"copy-mode": "write-blocking", "speed": c.link.share()}, nil); err != nil {
+		"copy-mode": "write-blocking", "speed": link.share()}, nil); err != nil {
 		return err
 	}
 	revert.add(func(back context.Context) {
 		_ = s.Run(back, "block-job-cancel", args{"device": overlay}, nil)
 		v.told(v.waitJob(back, m, false))
 	})
-	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 2); err != nil {
+	if err = m.Mirror(ctx); err != nil {
 		return err
 	}
 	if err = v.waitJob(ctx, m, true); err != nil {
@@ -218,10 +211,14 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	}
 
 	// TCG loses track of pages a running vCPU writes to, so the guest stands while its memory is sent. KVM needs no such step.
-	if err = m.stand(ctx); err != nil {
+	if err = m.Memory(ctx); err != nil {
 		return err
 	}
-	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 1); err != nil {
+	if err = s.Run(ctx, "stop", nil, nil); err != nil {
+		return err
+	}
+	v.stands = true
+	if err = m.Drained(ctx, 1); err != nil {
 		return err
 	}
 	if err = s.Run(ctx, "migrate", args{"uri": "unix:" + v.target.path("ram")}, nil); err != nil {
@@ -244,7 +241,7 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	if err = v.waitJob(ctx, m, false); err != nil {
 		return err
 	}
-	if err = c.Phase(ctx, id, migbuf.PhaseMirror, 0); err != nil {
+	if err = m.Drained(ctx, 0); err != nil {
 		return err
 	}
 	if err = s.Run(ctx, "migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
@@ -265,45 +262,23 @@ func (v *VM) migrate(ctx context.Context, c *Control, t tools, volume string, id
 	if err = v.target.Run(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.gone = true
-	m.mu.Unlock()
 	s.end()
-	m.release()
-	c.Remove(id)
+	if err = m.Finish(ctx); err != nil {
+		return err
+	}
 	v.restored = hostLimitsInForce(ctx, v.target)
 	v.overlayGone = true
 	return nil
 }
 
-// restore gives the host's own limits back. While nobody knows what is in force it asks again, as long as there is a QEMU.
-func restore(ctx context.Context, disk *migbuf.Disk, q *QEMU) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, patience)
-		err := disk.Restore(try, q)
-		cancel()
-		if !errors.Is(err, migbuf.ErrUnknown) {
-			return err
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-q.ended:
-			return err
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 // told reports what went wrong on the way back, where there is nothing else to be done about it.
 func (v *VM) told(err error) {
 	if err != nil {
-		say("vm%d: going back: %v", v.load.ID-1, err)
+		say("%s: going back: %v", v.name(), err)
 	}
 }
 
-func (v *VM) makeOverlay(t tools, volume string) (*os.File, error) {
-	path := fmt.Sprintf("%s/vm%d.qcow2", volume, v.load.ID)
+func makeOverlay(t tools, path string) (*os.File, error) {
 	if err := t.run("qemu-img", "create", "-q", "-f", "qcow2", path, strconv.Itoa(diskBytes)); err != nil {
 		return nil, err
 	}
@@ -314,7 +289,7 @@ func (v *VM) makeOverlay(t tools, volume string) (*os.File, error) {
 	return f, err
 }
 
-func (v *VM) copyBase(ctx context.Context, link *Wire, m *Member) error {
+func (v *VM) copyBase(ctx context.Context, link *Wire, m *migbuf.Member) error {
 	from, err := os.Open(v.path("source.img"))
 	if err != nil {
 		return err
@@ -328,7 +303,7 @@ func (v *VM) copyBase(ctx context.Context, link *Wire, m *Member) error {
 	if err := to.Truncate(diskBytes); err != nil {
 		return err
 	}
-	block := make([]byte, 256<<10)
+	block, left := make([]byte, 256<<10), uint64(v.load.BaseSectors)*512
 	for at := int64(0); at < diskBytes; at += int64(len(block)) {
 		if _, err := io.ReadFull(from, block); err != nil {
 			return err
@@ -342,11 +317,12 @@ func (v *VM) copyBase(ctx context.Context, link *Wire, m *Member) error {
 		if _, err := to.WriteAt(block, at); err != nil {
 			return err
 		}
-		m.mu.Lock()
-		if m.left > uint64(len(block)) {
-			m.left -= uint64(len(block))
+		if left > uint64(len(block)) {
+			left -= uint64(len(block))
 		}
-		m.mu.Unlock()
+		if err := m.Remaining(left); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -401,8 +377,8 @@ func (v *VM) job(ctx context.Context) (*job, error) {
 	return nil, nil
 }
 
-// waitJob waits until the job on the overlay is ready, or gone.
-func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
+// waitJob waits until the job on the overlay is ready, or gone. What it has left is told to m, which may be nil.
+func (v *VM) waitJob(ctx context.Context, m *migbuf.Member, ready bool) error {
 	for {
 		j, err := v.job(ctx)
 		switch {
@@ -413,36 +389,28 @@ func (v *VM) waitJob(ctx context.Context, m *Member, ready bool) error {
 		case j == nil || (ready && j.Ready):
 			return nil
 		}
-		m.mu.Lock()
-		m.left = j.Len - j.Offset
-		m.mu.Unlock()
+		if err := m.Remaining(j.Len - j.Offset); err != nil {
+			return err
+		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
 }
 
-// mergeBack commits the overlay into the disk it lies on. The guest runs or stands meanwhile as the buffer wants it: its
-// writes still go to the overlay. It stands when the job is completed: under a running guest QEMU drains the disk, copies
-// what that poured, and begins again while anything is dirty, past every limit. The caller lets it run.
-func (v *VM) mergeBack(ctx context.Context, c *Control, m *Member) error {
-	s, nobody := v.source, &Member{}                                  // what these jobs have left is not on the link
-	if err := c.Phase(ctx, m.id, migbuf.PhaseMirror, 1); err != nil { // to begin the job; the stop has a reserve of its own
-		return err
-	}
-	if err := s.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
-		return err
-	}
-	if err := v.waitJob(ctx, nobody, true); err != nil {
-		return err
-	}
-	if err := m.stand(ctx); err != nil {
-		return err
-	}
-	if err := s.Run(ctx, "block-job-complete", args{"device": overlay}, nil); err != nil {
-		return err
-	}
-	return v.waitJob(ctx, nobody, false)
+// mergeBack commits the overlay into the disk it lies on. What is left of these jobs is not on the link.
+func (v *VM) mergeBack(ctx context.Context, m *migbuf.Member) error {
+	return m.Merge(ctx, func(ctx context.Context) error {
+		if err := v.source.Run(ctx, "block-commit", args{"device": overlay, "job-id": overlay}, nil); err != nil {
+			return err
+		}
+		return v.waitJob(ctx, nil, true)
+	}, func(ctx context.Context) error {
+		if err := v.source.Run(ctx, "block-job-complete", args{"device": overlay}, nil); err != nil {
+			return err
+		}
+		return v.waitJob(ctx, nil, false)
+	})
 }
 
 func waitMigration(ctx context.Context, q *QEMU, wanted string) error {

@@ -136,6 +136,15 @@ func (q *QEMU) hang(long time.Duration) (goOn func()) {
 	return func() { cancel(); <-done }
 }
 
+func (q *QEMU) lives() bool {
+	select {
+	case <-q.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // end ends the process, politely first. Twice is fine.
 func (q *QEMU) end() {
 	if q == nil {

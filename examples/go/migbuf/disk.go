@@ -127,7 +127,8 @@ func NewDisk(group string, nodes ...string) (*Disk, error) {
 
 // LoadDisk makes a throttle from the text that Save gave, in a process that started anew. [Disk.Pump] asks QEMU what is in
 // force; [DiskInfo] tells it then, for [Buffer.Resync]. Apply or Restore as usual: Restore also deletes the group where the
-// earlier process died before that, and lets a guest run that the text says stands because of us.
+// earlier process died before that. A guest that the text says stands because of us stays so until Apply lets it run, or
+// Restore.
 // Errors: ErrProtocol (cut, edited, another version), ErrTooBig.
 func LoadDisk(text string) (*Disk, error) {
 	d := &Disk{turn: make(chan struct{}, 1)}

@@ -322,8 +322,10 @@ func lives(d *Disk, m *faulty, q *fakeQEMU, died func() bool) error {
 }
 
 func isAsBefore(q *fakeQEMU) error {
-	if q.inForce() != hostOwn || len(q.objects) > 0 || !q.running {
-		return fmt.Errorf("left behind: %+v, groups %v, running %v", q.inForce(), q.objects, q.running)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c := q.config(q.disks[0]); c != hostOwn || len(q.objects) > 0 || !q.running {
+		return fmt.Errorf("left behind: %+v, groups %v, running %v", c, q.objects, q.running)
 	}
 	return nil
 }
@@ -660,8 +662,8 @@ func TestContextEndedBefore(t *testing.T) {
 // Incus' monitor: each kind of command has its time-out. QEMU hangs, and carries the commands out when it goes on.
 func TestIncusTimeouts(t *testing.T) {
 	q, d := newQEMU(hostOwn), newDisk(t, "n0")
-	incus := newIncus(q)
-	defer close(incus.commands)
+	clock := newClock()
+	incus := newIncus(t, q, clock)
 	m := FromRunner(incus, refusedByQEMU)
 	must(t, d.Learn(background, m))
 	must(t, d.Apply(background, m, set(100)))
@@ -677,16 +679,16 @@ func TestIncusTimeouts(t *testing.T) {
 		incus.hangs.Lock()
 		came := make(chan error)
 		go func() { came <- d.Apply(background, m, c.decision) }()
-		incus.clock.advance(incus.clock.somebodyWaits())
+		clock.advance(clock.somebodyWaits())
 		err := <-came
 		if !errors.Is(err, errMonitorTimeout) || !errors.Is(err, ErrUnknown) || !strings.HasSuffix(err.Error(), "after "+c.timeout) {
 			t.Errorf("%v: %v", c.decision.Action, err)
 		}
 		go func() { came <- d.Learn(background, m) }() // while it still hangs
-		if left := incus.clock.somebodyWaits(); left.Milliseconds() != 500 {
+		if left := clock.somebodyWaits(); left.Milliseconds() != 500 {
 			t.Error("query-block waits", left)
 		}
-		incus.clock.advance(incus.clock.somebodyWaits())
+		clock.advance(clock.somebodyWaits())
 		if err := <-came; !errors.Is(err, ErrUnknown) {
 			t.Error(err)
 		}

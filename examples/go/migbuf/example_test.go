@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"migbuf.example/migbuf"
@@ -212,4 +214,76 @@ func ExamplePlannerFinish() {
 	done, _ := migbuf.PlannerFinish([]float64{100, 400, 900}, nil, migbuf.PlannerLink{BytesPerS: 10, FlowBytesPerS: 100})
 	fmt.Println(done)
 	// Output: [30 90 140]
+}
+
+// overlaid stands for a QEMU whose disk lies on an overlay or not.
+type overlaid struct {
+	mu      sync.Mutex
+	top     string
+	inForce migbuf.ThrottleConfig
+}
+
+func (q *overlaid) puts(node string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.top = node
+}
+
+func (q *overlaid) limits() migbuf.ThrottleConfig {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.inForce
+}
+
+func (q *overlaid) Run(_ context.Context, command string, args any, resp any) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	text, _ := json.Marshal(args)
+	says := ""
+	switch command {
+	case "block_set_io_throttle":
+		q.inForce = migbuf.ThrottleConfig{}
+		return json.Unmarshal(text, &q.inForce)
+	case "query-block":
+		limits, _ := json.Marshal(q.inForce)
+		says = `[{"qdev": "dev-lxd_root", "inserted": {"node-name": "` + q.top + `", ` + string(limits[1:]) + `}]`
+	case "query-blockstats":
+		says = `[{"qdev": "dev-lxd_root", "node-name": "` + q.top + `", "stats": {}}]`
+	case "query-status":
+		says = `{"running": true, "status": "running"}`
+	default:
+		return nil
+	}
+	return json.Unmarshal([]byte(`{"return": `+says+`}`), resp)
+}
+
+// What a daemon's migration function says to a Host, where the migration fails.
+func ExampleHost() {
+	ctx := context.Background()
+	volume, _ := os.MkdirTemp("", "volume") // stands for a file system of its own
+	defer os.RemoveAll(volume)
+	host, err := migbuf.OpenHost(ctx, migbuf.HostConfig{Volume: volume, State: volume + "/state", CapacityBytes: 10 << 30})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer host.Close()
+	qemu := &overlaid{top: "lxd_root", inForce: migbuf.ThrottleConfig{IopsWr: 500}}
+	m, err := host.Migrate(ctx, migbuf.HostVM{Name: "vm1", Monitor: qemu,
+		Disks: []migbuf.HostDisk{{Node: "lxd_root", Geometry: migbuf.NewGeometry(20 << 30)}}})
+	fmt.Println("limited before there is an overlay:", err == nil && qemu.limits().Group == "migbuf-1")
+	file, _ := os.Create(m.Path("/var/lib/vm1/overlay.qcow2"))
+	defer file.Close()
+	_ = m.Overlay(ctx, 0, file)
+	qemu.puts("lxd_root_snapshot")                                                               // blockdev-snapshot
+	fmt.Println(errors.Is(m.GiveUp(ctx), migbuf.ErrInUse))                                       // until it is merged it grows
+	err = m.Merge(ctx, func(context.Context) error { return nil }, func(context.Context) error { // block-commit; block-job-complete
+		qemu.puts("lxd_root")
+		return nil
+	})
+	fmt.Println(err, m.GiveUp(ctx), "and the daemon's own limit again:", qemu.limits().IopsWr)
+	// Output:
+	// limited before there is an overlay: true
+	// true
+	// <nil> <nil> and the daemon's own limit again: 500
 }

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -27,12 +29,19 @@ type fakeQEMU struct {
 	running bool
 	refuses map[string]bool // these commands, or "command device"
 	said    []string        // commands carried out or refused, in their order
+	tops    map[string]top  // what lies on a device's disk, by qdev
+}
+
+// top is an overlay.
+type top struct {
+	node string
+	file *os.File
 }
 
 // newQEMU has one disk, n0, with these limits of the host's.
 func newQEMU(host ThrottleConfig) *fakeQEMU {
 	q := &fakeQEMU{disks: []fakeDisk{{"n0", "dev-n0", host.Group}}, groups: map[string]ThrottleConfig{}, objects: map[string]bool{},
-		running: true, refuses: map[string]bool{}}
+		running: true, refuses: map[string]bool{}, tops: map[string]top{}}
 	if host.Group != "" {
 		q.groups[host.Group] = host
 	}
@@ -82,8 +91,17 @@ func (q *fakeQEMU) carryOut(command string, args any, resp any) error {
 	case "query-block":
 		entries := []string{`{"device": "cd", "qdev": "ide0"}`}
 		for _, d := range q.disks {
-			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "inserted": {"node-name": %q, "ro": false, %s}}`, d.qdev, d.node,
-				strings.Trim(string(mustJSON(q.config(d))), "{}")))
+			node, size := q.onTop(d)
+			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "inserted": {"node-name": %q, "ro": false, "image": {"actual-size": %d}, %s}}`,
+				d.qdev, node, size, strings.Trim(string(mustJSON(q.config(d))), "{}")))
+		}
+		return answerWith(resp, "["+strings.Join(entries, ",")+"]")
+	case "query-blockstats":
+		entries := []string{}
+		for _, d := range q.disks {
+			node, size := q.onTop(d)
+			entries = append(entries, fmt.Sprintf(`{"qdev": %q, "node-name": %q, "stats": {"wr_bytes": %d, "wr_operations": %d}}`,
+				d.qdev, node, size+65536, size/65536+1))
 		}
 		return answerWith(resp, "["+strings.Join(entries, ",")+"]")
 	case "query-status":
@@ -123,6 +141,39 @@ func (q *fakeQEMU) carryOut(command string, args any, resp any) error {
 		return q.throttle(text)
 	}
 	return qemuError("CommandNotFound: The command " + command + " has not been found")
+}
+
+// onTop is the node that a device sees, and what its file weighs.
+func (q *fakeQEMU) onTop(d fakeDisk) (node string, bytes uint64) {
+	if t, ok := q.tops[d.qdev]; ok {
+		bytes, _ = CowFileBytes(t.file)
+		return t.node, bytes
+	}
+	return d.node, 1 << 30
+}
+
+// snapshot puts a file of its own, a duplicate, on top of each disk; merge takes it away.
+func (q *fakeQEMU) snapshot(node string, file *os.File) error {
+	own, err := duplicate("test", file)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tops[q.disks[0].qdev] = top{node, own}
+	return err
+}
+
+func (q *fakeQEMU) merge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t, ok := q.tops[q.disks[0].qdev]; ok {
+		t.file.Close()
+		delete(q.tops, q.disks[0].qdev)
+	}
+}
+
+func (q *fakeQEMU) runs() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running
 }
 
 func (q *fakeQEMU) throttle(text []byte) error {
@@ -236,7 +287,7 @@ func newClock() *fakeClock {
 	return c
 }
 
-func (c *fakeClock) after(d time.Duration) (expired chan struct{}, stop func()) {
+func (c *fakeClock) after(d time.Duration) (expired <-chan struct{}, stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := make(chan struct{})
@@ -277,18 +328,34 @@ func (c *fakeClock) advance(d time.Duration) {
 	}
 }
 
-// incus is a monitor as Incus has it: no contexts, one command at a time, a time-out for each kind of command, late answers
-// dropped. QEMU takes the commands in their order, unless it hangs.
-type incus struct {
-	q        *fakeQEMU
-	clock    *fakeClock
-	one      sync.Mutex
-	hangs    sync.Mutex // held by the test: QEMU does nothing
-	commands chan func()
+// clock tells a monitor that a time-out has passed.
+type clock interface {
+	after(time.Duration) (expired <-chan struct{}, stop func())
 }
 
-func newIncus(q *fakeQEMU) *incus {
-	m := &incus{q: q, clock: newClock(), commands: make(chan func(), 100)}
+// wallClock is the machine's.
+type wallClock struct{}
+
+func (wallClock) after(d time.Duration) (expired <-chan struct{}, stop func()) {
+	c := make(chan struct{})
+	timer := time.AfterFunc(d, func() { close(c) })
+	return c, func() { timer.Stop() }
+}
+
+// incus is a monitor as Incus has it: no contexts, one command at a time, a time-out for each kind of command, late answers
+// dropped. QEMU takes the commands in their order, unless it hangs, and what was sent it does later.
+type incus struct {
+	q        *fakeQEMU
+	clock    clock
+	one      sync.Mutex
+	ended    bool       // of one
+	hangs    sync.Mutex // held by the test: QEMU does nothing
+	commands chan func()
+	asked    chan struct{} // something was asked, perhaps while it hangs
+}
+
+func newIncus(t *testing.T, q *fakeQEMU, clock clock) *incus {
+	m := &incus{q: q, clock: clock, commands: make(chan func(), 1000), asked: make(chan struct{}, 1000)}
 	go func() {
 		for carryOut := range m.commands {
 			m.hangs.Lock()
@@ -296,6 +363,12 @@ func newIncus(q *fakeQEMU) *incus {
 			m.hangs.Unlock()
 		}
 	}()
+	t.Cleanup(func() {
+		m.one.Lock()
+		defer m.one.Unlock()
+		m.ended = true
+		close(m.commands)
+	})
 	return m
 }
 
@@ -314,6 +387,9 @@ var errMonitorTimeout = errors.New("Monitor command timed out")
 func (m *incus) Run(command string, args any, resp any) error {
 	m.one.Lock()
 	defer m.one.Unlock()
+	if m.ended { // who waited for his turn meanwhile
+		return errors.New("Monitor is disconnected")
+	}
 	timeout, ok := incusTimeouts[command]
 	if !ok {
 		timeout = 500 * time.Millisecond
@@ -327,6 +403,10 @@ func (m *incus) Run(command string, args any, resp any) error {
 		var r reply
 		r.err = m.q.carryOut(command, args, &r.raw)
 		answered <- r
+	}
+	select {
+	case m.asked <- struct{}{}:
+	default:
 	}
 	expired, stop := m.clock.after(timeout)
 	defer stop()
