@@ -13,7 +13,7 @@ struct brain {
     bool limits; /* a policy of the library's */
     struct migbuf_decision *decisions;
     uint32_t room;
-    uint64_t u; /* of the link, bytes/s */
+    uint64_t *u; /* of each link, bytes/s */
 };
 
 static int32_t library_policy(enum policy p)
@@ -31,7 +31,7 @@ static int32_t library_policy(enum policy p)
     }
 }
 
-struct brain *brain_new(const struct run *run, uint32_t most_members)
+struct brain *brain_new(const struct run *run, uint32_t most_members, uint32_t links)
 {
     struct brain *b = calloc(1, sizeof *b);
     struct migbuf_buffer_options o;
@@ -41,6 +41,7 @@ struct brain *brain_new(const struct run *run, uint32_t most_members)
         return NULL;
     b->room = most_members;
     b->decisions = calloc(most_members, sizeof *b->decisions);
+    b->u = calloc(links, sizeof *b->u);
     migbuf_buffer_options_init(&o, sizeof o);
     o.policy = library_policy(run->policy);
     o.interval_ms = (uint32_t)lround(run->interval_s * 1000);
@@ -48,7 +49,7 @@ struct brain *brain_new(const struct run *run, uint32_t most_members)
     o.lag_ms = (uint32_t)lround(LAG_S * 1000);
     b->limits = o.policy != MIGBUF_POLICY_LITERAL || run->policy == POLICY_LITERAL;
     rc = migbuf_buffer_new((uint64_t)run->omega, &o, NULL, &b->buffer);
-    if (rc || !b->decisions) {
+    if (rc || !b->decisions || !b->u) {
         brain_free(b);
         return NULL;
     }
@@ -61,6 +62,7 @@ void brain_free(struct brain *b)
         return;
     migbuf_buffer_free(b->buffer);
     free(b->decisions);
+    free(b->u);
     free(b);
 }
 
@@ -70,6 +72,7 @@ static struct migbuf_migration migration_of(const struct member *m)
 
     migbuf_migration_init(&migration, sizeof migration);
     migration.id = m->id;
+    migration.link = m->link;
     migration.flow_bytes_per_s = (uint64_t)m->flow;
     migration.device_write_bytes_per_s = (uint64_t)DEVICE;
     migration.rate_bytes_per_s = (uint64_t)m->rate_before;
@@ -82,8 +85,8 @@ int brain_add(struct brain *b, const struct member *m)
     int rc;
 
     rc = migbuf_buffer_add(b->buffer, &migration, &m->geometry, 1, NULL);
-    if (!rc && b->u)
-        rc = migbuf_buffer_link(b->buffer, 0, b->u);
+    if (!rc && b->u[m->link])
+        rc = migbuf_buffer_link(b->buffer, m->link, b->u[m->link]);
     return rc == MIGBUF_E_NOSPACE ? 1 : rc;
 }
 
@@ -111,12 +114,12 @@ int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s)
     return rc < 0 ? rc : migbuf_buffer_sample(b->buffer, now_ms, &sample, 1);
 }
 
-int brain_link(struct brain *b, double bytes_per_s)
+int brain_link(struct brain *b, uint32_t link, double bytes_per_s)
 {
     int rc;
 
-    b->u = (uint64_t)bytes_per_s;
-    rc = migbuf_buffer_link(b->buffer, 0, b->u);
+    b->u[link] = (uint64_t)bytes_per_s;
+    rc = migbuf_buffer_link(b->buffer, link, b->u[link]);
     return rc == MIGBUF_E_NOTFOUND ? 0 : rc; /* nobody uses it now */
 }
 
@@ -142,8 +145,11 @@ int brain_tick(struct brain *b, double now_s, struct order *orders)
 int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w)
 {
     struct migbuf_migration migration = migration_of(m);
+    int rc = migbuf_admission_waiting(b->buffer, &migration, &m->geometry, 1, w);
 
-    return migbuf_admission_waiting(b->buffer, &migration, &m->geometry, 1, w);
+    if (!rc)
+        w->disk_bytes = fmin(w->disk_bytes, m->left_bytes);
+    return rc;
 }
 
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,

@@ -23,7 +23,9 @@ struct member {
     uint64_t id;
     double rate_before; /* unit bytes/s, measured before the start; and plain bytes/s */
     double bytes_before;
+    uint32_t link;
     double flow;        /* most it gets on the link */
+    double left_bytes;  /* to be copied */
     struct migbuf_geometry geometry;
 };
 
@@ -35,7 +37,7 @@ struct measured {
 };
 
 /* NULL when there is no memory. */
-struct brain *brain_new(const struct run *run, uint32_t most_members);
+struct brain *brain_new(const struct run *run, uint32_t most_members, uint32_t links);
 void brain_free(struct brain *b);
 /* 0, 1 when it does not fit now, -1 when something is wrong. It begins when an order does not say that it waits. */
 int brain_add(struct brain *b, const struct member *m);
@@ -43,7 +45,7 @@ int brain_remove(struct brain *b, uint64_t id);
 /* Does it give orders? */
 bool brain_limits(const struct brain *b);
 int brain_sample(struct brain *b, uint64_t now_ms, const struct measured *s);
-int brain_link(struct brain *b, double bytes_per_s);
+int brain_link(struct brain *b, uint32_t link, double bytes_per_s);
 /* Returns the number of orders, in the order of the members; 0 for the policies that are not the library's; -1 when
  * something is wrong. */
 int brain_tick(struct brain *b, double now_s, struct order *orders);

@@ -347,7 +347,7 @@ static void work(struct result *results, int tasks, int finished)
     uint32_t k;
 
     while (read(tasks, &k, sizeof k) == (ssize_t)sizeof k) {
-        results[k].done = !model_run(&results[k].run, &results[k].outcome, NULL);
+        results[k].done = !model_run(&results[k].run, &results[k].outcome, NULL, NULL);
         if (write(finished, &k, sizeof k) != (ssize_t)sizeof k)
             break;
     }
@@ -453,7 +453,7 @@ static int write_picture(const struct options *o, const struct result *last, con
     struct recording r = { .every_s = fmax(1, last->outcome.makespan_s / 400) };
     struct outcome out;
     char title[128];
-    int rc = model_run(&last->run, &out, &r);
+    int rc = model_run(&last->run, &out, NULL, &r);
 
     snprintf(title, sizeof title, "%s, %s, admission %s, seed %llu", last->run.scenario->name,
              policy_names[last->run.policy], admission_names[last->run.admission], (unsigned long long)last->run.seed);

@@ -60,14 +60,17 @@ struct vm {
     uint64_t id, stream;
     uint32_t host;
     enum kind kind;
+    uint32_t link;
+    bool first;
     double disk, arrival_s, rate, request, units, depth; /* units: of one request */
     double hot, cold, hot_part;                          /* clusters; part of the writes that goes to the hot ones */
+    double known_rate; /* what is believed of `rate` */
     double tables, offset_s;
     /* Now */
     enum state state;
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
-    bool on, paused, mirrored;
+    bool on, paused, mirrored, advised;
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
     struct order order; /* on its way to QEMU */
@@ -83,15 +86,27 @@ struct vm {
     bool is_said_waiting, is_said_starting;
 };
 
-struct host {
-    struct brain *brain;
-    struct bound *bound;
+/* What the controller of a host measures on one link. */
+struct meter {
     struct migbuf_link link;
     struct migbuf_link_flow flow;
     double pushed; /* bytes over the link by all its flows */
     bool limited;  /* since the last tick, some flow was held by its own limit */
-    double used;
     uint32_t active;
+};
+
+struct host {
+    struct brain *brain;
+    struct bound *bound;    /* NULL: not asked for */
+    struct meter *meters;   /* one per link */
+    double used;
+};
+
+struct link {
+    double rate, flow_limit, share;
+    uint64_t seed;
+    double dip_start, dip_end, dip_factor;
+    struct stream dips;
 };
 
 struct model {
@@ -104,11 +119,12 @@ struct model {
     struct migbuf_waiting *queue;
     struct migbuf_admission_turn *turns;
     double *growth;
-    double now, flow_limit, horizon_s;
+    struct link *links;
+    uint32_t link_count;
+    double now, horizon_s;
     uint64_t step;
-    double dip_start, dip_end, dip_factor;
-    struct stream dips;
     struct outcome *out;
+    struct fate *fates;
     struct recording *recording;
 };
 
@@ -176,12 +192,44 @@ static void make_vm(const struct model *m, struct vm *v, uint32_t k)
     v->hot = 0.2 * set;
     v->cold = 0.8 * set;
     v->hot_part = draw_between(&s, 0.5, 0.8);
+    v->known_rate = v->rate;
     v->offset_s = m->run->trace ? draw(&s) * m->run->trace->length_s : 0;
     v->hot_left = v->hot;
     v->cold_left = v->cold;
     v->tables = ceil(v->disk / CLUSTER / 8192);
     v->by_units.rate = v->by_bytes.rate = INFINITY;
     v->left = v->disk;
+}
+
+static double told_about(struct stream *s, double told)
+{
+    return told * draw_log(s, 1 / (1 + TOLD_OFF), 1 + TOLD_OFF);
+}
+
+/* One that is told of. What is not told is drawn, in the same place whether it is needed or not. */
+static void take_guest(const struct model *m, struct vm *v, uint32_t k)
+{
+    const struct guest *g = &m->run->guests->list[k];
+    struct stream s = { .id = scramble(m->run->seed * 4096 + k) };
+    double part, set;
+
+    *v = (struct vm){ .id = k, .stream = scramble(s.id ^ 77), .kind = KIND_STEADY, .link = g->link, .first = g->first };
+    v->disk = g->disk_bytes;
+    v->known_rate = g->write_bytes_per_s;
+    v->rate = told_about(&s, g->write_bytes_per_s);
+    v->request = g->request_bytes;
+    v->depth = g->depth;
+    v->units = fmax(1, v->request / CLUSTER);
+    part = draw_between(&s, 0.02, 0.5);
+    set = fmin(v->disk, told_about(&s, g->set_bytes > 0 ? g->set_bytes : part * g->used_bytes)) / CLUSTER;
+    v->hot = 0.2 * set;
+    v->cold = 0.8 * set;
+    v->hot_part = draw_between(&s, 0.5, 0.8);
+    v->hot_left = v->hot;
+    v->cold_left = v->cold;
+    v->tables = ceil(v->disk / CLUSTER / 8192);
+    v->by_units.rate = v->by_bytes.rate = INFINITY;
+    v->left = g->used_bytes;
 }
 
 static double trace_rate(const struct trace *t, double at_s)
@@ -221,7 +269,7 @@ static double demand(const struct model *m, struct vm *v)
 static double mean_units_per_s(const struct model *m, const struct vm *v)
 {
     const struct habit *h = &habits[v->kind];
-    double mean = h->on_s > 0 ? v->rate * h->on_s / (h->on_s + h->off_s) : v->rate;
+    double mean = h->on_s > 0 ? v->known_rate * h->on_s / (h->on_s + h->off_s) : v->known_rate;
 
     if (m->run->trace) {
         mean = 0;
@@ -337,17 +385,40 @@ static void guest_step(const struct model *m, struct vm *v, double share)
 
 /* The link */
 
-static double link_rate(struct model *m)
+static double link_rate(const struct model *m, struct link *l)
 {
-    uint64_t second = (uint64_t)m->now, stream = scramble(m->run->seed ^ 0x11ee);
+    uint64_t second = (uint64_t)m->now, stream = scramble(l->seed ^ 0x11ee);
     double noise = random_at(stream, second) + random_at(stream, second + 1) + random_at(stream ^ 5, second / 7) - 1.5;
 
-    while (m->now >= m->dip_end) {
-        m->dip_start = m->dip_end + draw_exponential(&m->dips, 300);
-        m->dip_end = m->dip_start + draw_between(&m->dips, 5, 40);
-        m->dip_factor = draw_between(&m->dips, 0.3, 0.7);
+    while (m->now >= l->dip_end) {
+        l->dip_start = l->dip_end + draw_exponential(&l->dips, 300);
+        l->dip_end = l->dip_start + draw_between(&l->dips, 5, 40);
+        l->dip_factor = draw_between(&l->dips, 0.3, 0.7);
     }
-    return m->scenario->link * (1 + 0.1 * noise) * (m->now >= m->dip_start ? m->dip_factor : 1);
+    return l->rate * (1 + 0.1 * noise) * (m->now >= l->dip_start ? l->dip_factor : 1);
+}
+
+/* What each flow gets in this step. */
+static void share_links(struct model *m)
+{
+    for (uint32_t k = 0; k < m->link_count; k++) {
+        struct link *l = &m->links[k];
+        uint32_t active = 0;
+
+        for (uint32_t h = 0; h < m->run->hosts; h++)
+            active += m->hosts[h].meters[k].active;
+        l->share = fmin(l->flow_limit, link_rate(m, l) / fmax(1, active));
+        for (uint32_t h = 0; h < m->run->hosts; h++) {
+            struct meter *meter = &m->hosts[h].meters[k];
+
+            meter->limited |= meter->active && l->share >= 0.98 * l->flow_limit;
+        }
+    }
+}
+
+static struct meter *meter_of(const struct model *m, const struct vm *v)
+{
+    return &m->hosts[v->host].meters[v->link];
 }
 
 static bool runs(const struct vm *v)
@@ -365,6 +436,8 @@ static double limit_most(const struct model *m, const struct vm *v)
 /* The interval between two events of a host ends: what the bound has to know. */
 static int close_interval(struct model *m, uint32_t host)
 {
+    if (!m->hosts[host].bound)
+        return 0;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
 
@@ -404,7 +477,7 @@ static int leave(struct model *m, struct vm *v, enum state state)
         hold_to_account(v, m->now, m->out);
     v->end_s = m->now;
     v->state = state;
-    h->active--;
+    meter_of(m, v)->active--;
     return close_interval(m, v->host) || brain_remove(h->brain, v->id) ? -1 : 0;
 }
 
@@ -424,7 +497,8 @@ static struct member member_of(const struct model *m, const struct vm *v)
 {
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
     struct member member = {
-        .id = v->id, .rate_before = mean_units_per_s(m, v), .flow = m->flow_limit
+        .id = v->id, .link = v->link, .rate_before = mean_units_per_s(m, v), .flow = m->links[v->link].flow_limit,
+        .left_bytes = v->left
     };
 
     member.bytes_before = member.rate_before * v->request / (v->units * CLUSTER);
@@ -448,7 +522,7 @@ static int begin(struct model *m, struct vm *v)
     v->start_s = m->now;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
-    m->hosts[v->host].active++;
+    meter_of(m, v)->active++;
     return 0;
 }
 
@@ -456,11 +530,12 @@ static int start(struct model *m, struct vm *v)
 {
     struct host *h = &m->hosts[v->host];
     struct member member = member_of(m, v);
-    int rc = m->run->policy == POLICY_HYBRID ? brain_mirrors(h->brain, &member) : m->run->policy == POLICY_MIRROR;
+    int rc = m->run->policy == POLICY_HYBRID || m->fates ? brain_mirrors(h->brain, &member) : 0;
 
     if (rc < 0)
         return rc;
-    v->mirrored = rc;
+    v->advised = rc;
+    v->mirrored = m->run->policy == POLICY_MIRROR || (m->run->policy == POLICY_HYBRID && v->advised);
     if (v->mirrored) { /* it has no files, and counts on its link all the same */
         member.geometry.virtual_bytes = (uint64_t)CLUSTER;
         member.geometry.request_bytes = member.geometry.queue_bytes = MIGBUF_NONE;
@@ -498,6 +573,15 @@ static int ask_before(struct model *m, struct vm *v, const struct migbuf_waiting
     return 0;
 }
 
+/* Does one that goes first wait for the same link? Then the others are not asked for yet. */
+static bool is_behind(const struct model *m, const struct vm *v)
+{
+    for (uint32_t k = 0; k < m->count && !v->first; k++)
+        if (m->vms[k].first && m->vms[k].state == WAITING && m->vms[k].link == v->link)
+            return true;
+    return false;
+}
+
 /* Who of a host's waiting ones may start now. */
 static int admit(struct model *m, uint32_t host)
 {
@@ -509,7 +593,7 @@ static int admit(struct model *m, uint32_t host)
         const struct vm *v = &m->vms[k];
         struct member member;
 
-        if (v->host != host || v->state != WAITING || v->arrival_s > m->now)
+        if (v->host != host || v->state != WAITING || v->arrival_s > m->now || is_behind(m, v))
             continue;
         member = member_of(m, v);
         if (brain_waiting(h->brain, &member, &m->queue[waiting]))
@@ -556,11 +640,18 @@ static int control(struct model *m, uint32_t host)
     double rate;
     int n;
 
-    migbuf_link_flow_update(&h->flow, (uint64_t)lround(m->now * 1000), (uint64_t)h->pushed, &rate);
-    migbuf_link_update(&h->link, (uint64_t)lround(m->now * 1000), rate, h->limited ? MIGBUF_LINK_AT_LEAST : 0);
-    h->limited = false;
-    if (admit(m, host) || brain_link(h->brain, migbuf_link_now(&h->link)))
+    for (uint32_t k = 0; k < m->link_count; k++) {
+        struct meter *l = &h->meters[k];
+
+        migbuf_link_flow_update(&l->flow, (uint64_t)lround(m->now * 1000), (uint64_t)l->pushed, &rate);
+        migbuf_link_update(&l->link, (uint64_t)lround(m->now * 1000), rate, l->limited ? MIGBUF_LINK_AT_LEAST : 0);
+        l->limited = false;
+    }
+    if (admit(m, host))
         return -1;
+    for (uint32_t k = 0; k < m->link_count; k++)
+        if (brain_link(h->brain, k, migbuf_link_now(&h->meters[k].link)))
+            return -1;
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
         struct measured s = { .id = v->id,
@@ -637,7 +728,7 @@ static int vm_step(struct model *m, struct vm *v, double share)
     }
     guest_step(m, v, share);
     budget = fmax(0, budget - v->sent);
-    m->hosts[v->host].pushed += v->sent + fmin(budget, v->left);
+    meter_of(m, v)->pushed += v->sent + fmin(budget, v->left);
     v->left -= fmin(budget, v->left);
     if (v->mirrored)
         return v->left > 0 ? 0 : leave(m, v, DONE);
@@ -704,7 +795,7 @@ void recording_free(struct recording *r)
 static int step(struct model *m, uint64_t per_tick)
 {
     uint32_t active = 0, to_come = 0;
-    double next = INFINITY, share;
+    double next = INFINITY;
 
     for (uint32_t k = 0; k < m->count; k++) {
         active += runs(&m->vms[k]) || m->vms[k].state == ADMITTED;
@@ -723,14 +814,9 @@ static int step(struct model *m, uint64_t per_tick)
         for (uint32_t h = 0; h < m->run->hosts; h++)
             if (control(m, h))
                 return -1;
-    active = 0;
-    for (uint32_t h = 0; h < m->run->hosts; h++)
-        active += m->hosts[h].active;
-    share = fmin(m->flow_limit, link_rate(m) / fmax(1, active));
-    for (uint32_t h = 0; h < m->run->hosts; h++)
-        m->hosts[h].limited |= m->hosts[h].active && share >= 0.98 * m->flow_limit;
+    share_links(m);
     for (uint32_t k = 0; k < m->count; k++)
-        if (runs(&m->vms[k]) && vm_step(m, &m->vms[k], share))
+        if (runs(&m->vms[k]) && vm_step(m, &m->vms[k], m->links[m->vms[k].link].share))
             return -1;
     m->step++;
     m->now = (double)m->step * STEP_S;
@@ -740,10 +826,66 @@ static int step(struct model *m, uint64_t per_tick)
     return finish_drained(m) || record(m) ? -1 : 1;
 }
 
-static int prepare(struct model *m)
+/* What carries them, and how long that takes at best. */
+static int prepare_links(struct model *m, double *longest_s)
+{
+    const struct guests *g = m->run->guests;
+
+    m->link_count = g ? g->link_count : 1;
+    m->links = calloc(m->link_count, sizeof *m->links);
+    if (!m->links)
+        return -1;
+    *longest_s = 0;
+    for (uint32_t k = 0; k < m->link_count; k++) {
+        struct link *l = &m->links[k];
+        double bytes = 0;
+
+        l->rate = g ? g->links[k] : m->scenario->link;
+        l->flow_limit = g ? fmin(l->rate, g->flow_bytes_per_s) : l->rate / 2;
+        l->seed = m->run->seed ^ (uint64_t)k << 32;
+        l->dips.id = scramble(l->seed ^ 0xd195);
+        for (uint32_t v = 0; v < m->count; v++)
+            bytes += m->vms[v].link == k ? m->vms[v].left : 0;
+        *longest_s = fmax(*longest_s, bytes / l->rate);
+    }
+    return 0;
+}
+
+static int prepare_host(struct model *m, struct host *h)
+{
+    h->brain = brain_new(m->run, m->count, m->link_count);
+    h->bound = m->fates ? NULL : bound_new(m->count, m->run->omega);
+    h->meters = calloc(m->link_count, sizeof *h->meters);
+    if (!h->brain || !h->meters || (!m->fates && !h->bound))
+        return -1;
+    for (uint32_t k = 0; k < m->link_count; k++)
+        if (migbuf_link_init(&h->meters[k].link, m->links[k].rate))
+            return -1;
+    return 0;
+}
+
+/* When each is asked for. Returns the last of them. */
+static double prepare_arrivals(struct model *m)
 {
     struct stream s = { .id = scramble(m->run->seed ^ 0xa11) };
+    const struct scenario *c = m->scenario;
     double at = 0, bytes = 0;
+
+    if (m->run->guests)
+        return 0;
+    for (uint32_t k = 0; k < m->count; k++)
+        bytes += m->vms[k].disk;
+    for (uint32_t k = 0; k < m->count; k++) {
+        at = c->load > 0 ? at + draw_exponential(&s, bytes / m->count / (c->link * c->load))
+                         : draw_between(&s, 0, c->within_s);
+        m->vms[k].arrival_s = at;
+    }
+    return at;
+}
+
+static int prepare(struct model *m)
+{
+    double last_s, longest_s;
 
     m->vms = calloc(m->count, sizeof *m->vms);
     m->hosts = calloc(m->run->hosts, sizeof *m->hosts);
@@ -753,27 +895,33 @@ static int prepare(struct model *m)
     m->growth = calloc(m->count, sizeof *m->growth);
     if (!m->vms || !m->hosts || !m->orders || !m->queue || !m->turns || !m->growth)
         return -1;
-    for (uint32_t k = 0; k < m->count; k++) {
-        make_vm(m, &m->vms[k], k);
-        bytes += m->vms[k].disk;
-    }
-    for (uint32_t k = 0; k < m->count; k++) {
-        const struct scenario *c = m->scenario;
-
-        at = c->load > 0 ? at + draw_exponential(&s, bytes / m->count / (c->link * c->load))
-                         : draw_between(&s, 0, c->within_s);
-        m->vms[k].arrival_s = at;
-    }
-    m->flow_limit = m->scenario->link / 2;
-    m->horizon_s = 7200 + 6 * fmax(at, bytes / m->scenario->link);
-    m->dips.id = scramble(m->run->seed ^ 0xd195);
-    for (uint32_t h = 0; h < m->run->hosts; h++) {
-        m->hosts[h].brain = brain_new(m->run, m->count);
-        m->hosts[h].bound = bound_new(m->count, m->run->omega);
-        if (!m->hosts[h].brain || !m->hosts[h].bound || migbuf_link_init(&m->hosts[h].link, m->scenario->link))
+    for (uint32_t k = 0; k < m->count; k++)
+        (m->run->guests ? take_guest : make_vm)(m, &m->vms[k], k);
+    last_s = prepare_arrivals(m);
+    if (prepare_links(m, &longest_s))
+        return -1;
+    m->horizon_s = 7200 + 6 * fmax(last_s, longest_s);
+    for (uint32_t h = 0; h < m->run->hosts; h++)
+        if (prepare_host(m, &m->hosts[h]))
             return -1;
-    }
     return 0;
+}
+
+static struct fate fate_of(const struct model *m, const struct vm *v)
+{
+    struct fate f = { .ending = v->state == DONE     ? ENDING_AWAY
+                                : v->state == FAILED ? ENDING_FAILED
+                                : runs(v)            ? ENDING_STUCK
+                                                     : ENDING_NEVER_BEGAN,
+                      .start_s = v->start_s,
+                      .end_s = v->state == DONE || v->state == FAILED ? v->end_s : m->now,
+                      .wanted_bytes = v->wanted,
+                      .written_bytes = v->written,
+                      .file_bytes = v->peak,
+                      .mirrored = v->mirrored,
+                      .advised = v->advised };
+
+    return f;
 }
 
 static int sum_up(struct model *m)
@@ -786,6 +934,8 @@ static int sum_up(struct model *m)
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
 
+        if (m->fates)
+            m->fates[k] = fate_of(m, v);
         if (runs(v)) {
             note_slowdown(v, &o->slowdowns, true);
             o->stuck++;
@@ -805,7 +955,7 @@ static int sum_up(struct model *m)
             wrote++;
         }
     }
-    for (uint32_t h = 0; h < m->run->hosts; h++) {
+    for (uint32_t h = 0; h < m->run->hosts && !m->fates; h++) {
         uint32_t here = 0;
 
         if (close_interval(m, h)) /* of those that are stuck */
@@ -823,11 +973,14 @@ static int sum_up(struct model *m)
     return 0;
 }
 
-int model_run(const struct run *run, struct outcome *out, struct recording *recording)
+int model_run(const struct run *run, struct outcome *out, struct fate *fates, struct recording *recording)
 {
-    struct model m = {
-        .run = run, .scenario = run->scenario, .count = run->scenario->vms, .out = out, .recording = recording
-    };
+    struct model m = { .run = run,
+                       .scenario = run->scenario,
+                       .count = run->guests ? run->guests->count : run->scenario->vms,
+                       .out = out,
+                       .fates = fates,
+                       .recording = recording };
     uint64_t per_tick = (uint64_t)lround(run->interval_s / STEP_S);
     int rc;
 
@@ -846,7 +999,9 @@ int model_run(const struct run *run, struct outcome *out, struct recording *reco
     for (uint32_t h = 0; m.hosts && h < run->hosts; h++) {
         brain_free(m.hosts[h].brain);
         bound_free(m.hosts[h].bound);
+        free(m.hosts[h].meters);
     }
+    free(m.links);
     free(m.vms);
     free(m.hosts);
     free(m.orders);

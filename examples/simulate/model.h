@@ -56,8 +56,31 @@ struct trace {
     double length_s;
 };
 
+/* A guest that is told of, instead of drawn. */
+struct guest {
+    const char *name; /* the caller's own */
+    double disk_bytes, used_bytes; /* used: what there is to be copied */
+    double write_bytes_per_s, request_bytes, depth;
+    double set_bytes; /* 0: not known, drawn as the kinds' is */
+    uint32_t link;
+    bool first; /* it goes before those that are not */
+};
+
+/*
+ * All are asked for at once, from one host. What is told is known to be off: in each run a guest's mean rate and its
+ * working set are drawn between told / (1 + TOLD_OFF) and told * (1 + TOLD_OFF). The library hears what was told.
+ */
+#define TOLD_OFF 0.25
+struct guests {
+    const struct guest *list;
+    uint32_t count, link_count;
+    const double *links; /* U of each */
+    double flow_bytes_per_s; /* most that one migration gets on its link; INFINITY */
+};
+
 struct run {
-    const struct scenario *scenario;
+    const struct scenario *scenario; /* unread where there are guests */
+    const struct guests *guests;     /* NULL: the scenario's */
     enum policy policy;
     enum admission admission;
     uint64_t seed;
@@ -93,6 +116,15 @@ struct outcome {
     struct slowdowns slowdowns;
 };
 
+/* What became of one guest. */
+struct fate {
+    enum ending { ENDING_AWAY, ENDING_FAILED, ENDING_STUCK, ENDING_NEVER_BEGAN } ending;
+    double start_s, end_s;
+    double wanted_bytes, written_bytes;
+    double file_bytes; /* the most its files were */
+    bool mirrored, advised; /* write-through: so it went; so the library recommended when it started */
+};
+
 /* A run watched, for a picture: one frame each `every_s`; of host 0. */
 struct frame {
     double at_s;
@@ -107,7 +139,8 @@ struct recording {
     double omega;
 };
 
-/* 0, or -1 when there is no memory or the library refuses what it must not refuse. recording may be NULL. */
-int model_run(const struct run *run, struct outcome *out, struct recording *recording);
+/* 0, or -1 when there is no memory or the library refuses what it must not refuse. `fates`: one per guest, or NULL; without
+ * them a bound is computed, which costs as much as the run. recording may be NULL. */
+int model_run(const struct run *run, struct outcome *out, struct fate *fates, struct recording *recording);
 void recording_free(struct recording *r);
 #endif
