@@ -3,14 +3,14 @@
 #include "command.h"
 #include "numbers.h"
 #include "report.h"
+#include "table.h"
+#include "workers.h"
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -297,7 +297,6 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
         { "svg", 1, NULL, 'V' },      { "quiet", 0, NULL, 'q' },    COMMAND_OPTIONS,
     };
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     static const struct command command = { "simulate", known, help, take_option };
     int rc;
 
@@ -306,7 +305,7 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
                            .hosts = 1,
                            .omega = 10737418240.0,
                            .interval_s = 1,
-                           .jobs = processors > 0 ? (uint32_t)processors : 1 };
+                           .jobs = workers_jobs() };
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;
@@ -323,8 +322,8 @@ static struct result *plan_runs(const struct options *o, size_t *count)
     struct result *r;
 
     *count = o->scenario_count * o->policy_count * o->admission_count * o->seeds;
-    r = mmap(NULL, *count * sizeof *r, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (r == MAP_FAILED)
+    r = workers_memory(*count * sizeof *r);
+    if (!r)
         return NULL;
     for (size_t s = 0; s < o->scenario_count; s++)
         for (size_t a = 0; a < o->admission_count; a++)
@@ -341,79 +340,38 @@ static struct result *plan_runs(const struct options *o, size_t *count)
     return r;
 }
 
-/* A worker takes whatever number comes out of the one pipe, runs it, and puts the number into the other. */
-static void work(struct result *results, int tasks, int finished)
-{
-    uint32_t k;
+/* What is run, and what is made of each run that ends. */
+struct batch {
+    struct result *results;
+    size_t count, ended, failed;
+    FILE *resume;
+    bool progress;
+};
 
-    while (read(tasks, &k, sizeof k) == (ssize_t)sizeof k) {
-        results[k].done = !model_run(&results[k].run, &results[k].outcome, NULL, NULL);
-        if (write(finished, &k, sizeof k) != (ssize_t)sizeof k)
-            break;
-    }
-    _exit(0);
+static bool is_done(const void *of, size_t k)
+{
+    return ((const struct batch *)of)->results[k].done;
 }
 
-static void show_progress(size_t done, size_t all)
+static void run_one(void *of, size_t k)
 {
-    int width = (int)(40 * done / all);
+    struct result *r = &((struct batch *)of)->results[k];
 
-    fprintf(stderr, "\r[%.*s%*s] %zu of %zu runs ", width, "########################################", 40 - width, "",
-            done, all);
-    if (done == all)
-        fputs("\r\033[K", stderr);
+    r->done = !model_run(&r->run, &r->outcome, NULL, NULL);
 }
 
-/* Feeds the workers and takes in what they finish. Returns the number of runs that failed to run, or -1. */
-static int run_all(struct result *results, size_t count, size_t done, uint32_t jobs, FILE *resume, bool progress)
+static void ran_one(void *of, size_t k)
 {
-    int tasks[2], finished[2], failed = 0;
-    size_t next = 0, out = 0;
-    uint32_t k, started = 0;
+    struct batch *b = of;
 
-    if (pipe(tasks) || pipe(finished))
-        return complain("no pipe", strerror(errno));
-    fflush(NULL);
-    for (; started < jobs; started++) {
-        pid_t pid = fork();
-
-        if (pid == 0) {
-            close(tasks[1]);
-            close(finished[0]);
-            work(results, tasks[0], finished[1]);
-        }
-        if (pid < 0)
-            break;
+    b->ended++;
+    b->failed += !b->results[k].done;
+    if (b->resume && b->results[k].done) {
+        resume_write(&b->results[k], b->resume);
+        fflush(b->resume);
     }
-    close(tasks[0]);
-    close(finished[1]);
-    if (!started)
-        return complain("no process", strerror(errno));
-    for (;;) {
-        for (; out < started + 1 && next < count; next++)
-            if (!results[next].done) {
-                k = (uint32_t)next;
-                if (write(tasks[1], &k, sizeof k) != (ssize_t)sizeof k)
-                    return complain("a worker is gone", strerror(errno));
-                out++;
-            }
-        if (!out || read(finished[0], &k, sizeof k) != (ssize_t)sizeof k)
-            break;
-        out--;
-        done++;
-        failed += !results[k].done;
-        if (resume && results[k].done) {
-            resume_write(&results[k], resume);
-            fflush(resume);
-        }
-        if (progress)
-            show_progress(done, count);
-    }
-    close(tasks[1]);
-    close(finished[0]);
-    while (started--)
-        wait(NULL);
-    return out ? complain("a worker is gone", "its run is not finished") : failed;
+    if (b->progress)
+        workers_progress(b->ended, b->count);
 }
 
 static int write_file(const char *path, const struct row *rows, size_t count, const struct recording *timeline,
@@ -463,16 +421,6 @@ static int write_picture(const struct options *o, const struct result *last, con
     return rc;
 }
 
-/* Columns of the terminal; 100 in a file. */
-static int width_of(FILE *out)
-{
-    struct winsize size = { .ws_col = 0 };
-
-    if (ioctl(fileno(out), TIOCGWINSZ, &size) || !size.ws_col)
-        return 100;
-    return size.ws_col;
-}
-
 static int report(const struct options *o, const struct result *results, size_t count)
 {
     struct row *rows = calloc(count, sizeof *rows);
@@ -484,7 +432,7 @@ static int report(const struct options *o, const struct result *results, size_t 
         return -1;
     n = rows_of(results, count, rows);
     if (!only_json) {
-        report_table(rows, n, width_of(stdout), stdout);
+        report_table(rows, n, table_width(stdout), stdout);
         fputc('\n', stdout);
         report_pairs(results, count, stdout);
     }
@@ -505,15 +453,18 @@ static void free_options(struct options *o)
 /* Runs that are not known yet, and what comes of all. */
 static int simulate(const struct options *o, struct result *results, size_t count, FILE *resume)
 {
-    size_t done = resume ? resume_read(results, count, resume) : 0;
-    int rc;
+    struct batch b = { .results = results, .count = count, .resume = resume, .progress = !o->quiet && isatty(2) };
+    const struct workers w = { .of = &b, .count = count, .is_done = is_done, .run = run_one, .ran = ran_one };
+    char error[FAIL_SIZE];
 
+    b.ended = resume ? resume_read(results, count, resume) : 0;
     if (resume)
         fseek(resume, 0, SEEK_END);
-    rc = done < count ? run_all(results, count, done, o->jobs, resume, !o->quiet && isatty(2)) : 0;
-    if (rc > 0)
-        complain("the library refused what a host may ask for", "this is a defect");
-    return rc ? rc : report(o, results, count);
+    if (b.ended < count && workers_run(&w, o->jobs, error))
+        return fprintf(stderr, "simulate: %s\n", error), -1;
+    if (b.failed)
+        return complain("the library refused what a host may ask for", "this is a defect");
+    return report(o, results, count);
 }
 
 int main(int argc, char **argv)

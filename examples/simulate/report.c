@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Adds runs up to rows, and writes them. See report.h. */
 #include "report.h"
+#include "table.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -77,98 +78,122 @@ size_t rows_of(const struct result *results, size_t count, struct row *rows)
     return n;
 }
 
-/* The table. Its columns fit the width or go on below, with the same rows. */
+/* The table */
 
-#define CELL 24
-
-static void cell_seeds(const struct row *r, char cell[CELL])
+static void cell_seeds(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%u", r->seeds);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%u", r->seeds);
 }
 
-static void cell_failed(const struct row *r, char cell[CELL])
+static void cell_failed(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f%%", r->failed_pct);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f%%", r->failed_pct);
 }
 
-static void cell_overflows(const struct row *r, char cell[CELL])
+static void cell_overflows(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%" PRIu64, r->overflows);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%" PRIu64, r->overflows);
 }
 
-static void cell_delivered(const struct row *r, char cell[CELL])
+static void cell_delivered(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f%%", r->delivered_pct);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f%%", r->delivered_pct);
 }
 
-static void cell_per_vm(const struct row *r, char cell[CELL])
+static void cell_per_vm(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f%%", r->vm_delivered_pct);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f%%", r->vm_delivered_pct);
 }
 
-static void cell_bound(const struct row *r, char cell[CELL])
+static void cell_bound(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f%%", r->bound_pct);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f%%", r->bound_pct);
 }
 
-static void cell_p99(const struct row *r, char cell[CELL])
+static void cell_p99(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f", r->p99);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f", r->p99);
 }
 
-static void cell_completion(const struct row *r, char cell[CELL])
+static void cell_completion(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.0f s", r->completion_s);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.0f s", r->completion_s);
 }
 
-static void cell_peak(const struct row *r, char cell[CELL])
+static void cell_peak(const void *row, char cell[TABLE_CELL])
 {
-    snprintf(cell, CELL, "%.1f%%", 100 * r->peak);
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f%%", 100 * r->peak);
 }
 
-static void held(uint32_t part, const struct held *h, char cell[CELL])
+static void held(uint32_t part, const struct held *h, char cell[TABLE_CELL])
 {
     if (h->forecasts)
-        snprintf(cell, CELL, "%.0f%%", pct(part, h->forecasts));
+        snprintf(cell, TABLE_CELL, "%.0f%%", pct(part, h->forecasts));
     else
-        snprintf(cell, CELL, "-");
+        snprintf(cell, TABLE_CELL, "-");
 }
 
-static void cell_run_end(const struct row *r, char cell[CELL])
+static void cell_run_end(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->running.finish, &r->running, cell);
 }
 
-static void cell_run_peak(const struct row *r, char cell[CELL])
+static void cell_run_peak(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->running.peak, &r->running, cell);
 }
 
-static void cell_start_end(const struct row *r, char cell[CELL])
+static void cell_start_end(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->starting.finish, &r->starting, cell);
 }
 
-static void cell_start_peak(const struct row *r, char cell[CELL])
+static void cell_start_peak(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->starting.peak, &r->starting, cell);
 }
 
-static void cell_wait_end(const struct row *r, char cell[CELL])
+static void cell_wait_end(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->waiting.finish, &r->waiting, cell);
 }
 
-static void cell_wait_peak(const struct row *r, char cell[CELL])
+static void cell_wait_peak(const void *row, char cell[TABLE_CELL])
 {
+    const struct row *r = row;
+
     held(r->waiting.peak, &r->waiting, cell);
 }
 
-static const struct column {
-    const char *title;
-    int width; /* and a space before it */
-    void (*cell)(const struct row *r, char cell[CELL]);
-} columns[] = {
+static const struct table_column columns[] = {
     { "seeds", 5, cell_seeds },           { "failed", 6, cell_failed },           { "overflows", 9, cell_overflows },
     { "delivered", 9, cell_delivered },   { "per VM", 6, cell_per_vm },           { "bound", 6, cell_bound },
     { "p99", 8, cell_p99 },               { "completion", 10, cell_completion },  { "peak", 6, cell_peak },
@@ -176,43 +201,32 @@ static const struct column {
     { "start peak", 10, cell_start_peak }, { "wait end", 8, cell_wait_end },      { "wait peak", 9, cell_wait_peak },
 };
 
-#define COLUMNS (sizeof columns / sizeof *columns)
-#define KEY 23 /* columns of what a row is */
-
-/* As many columns from `first` on as fit, at least one; returns where to go on. */
-static size_t put_block(const struct row *rows, size_t count, size_t first, int width, FILE *out)
+static void name(const void *row, char text[TABLE_CELL])
 {
-    size_t end = first;
-    char cell[CELL];
+    const struct row *r = row;
 
-    for (int left = width - KEY; end < COLUMNS && (end == first || columns[end].width + 1 <= left); end++)
-        left -= columns[end].width + 1;
-    fprintf(out, "%-8s %-8s %-5s", "scenario", "policy", "admit");
-    for (size_t c = first; c < end; c++)
-        fprintf(out, " %*s", columns[c].width, columns[c].title);
-    fputc('\n', out);
-    for (size_t k = 0; k < count; k++) {
-        const struct row *r = &rows[k];
+    snprintf(text, TABLE_CELL, "%-8s %-8s %-5s", r->scenario->name, policy_names[r->policy], admission_names[r->admission]);
+}
 
-        if (k && r->scenario != rows[k - 1].scenario)
-            fputc('\n', out);
-        fprintf(out, "%-8s %-8s %-5s", r->scenario->name, policy_names[r->policy], admission_names[r->admission]);
-        for (size_t c = first; c < end; c++) {
-            columns[c].cell(r, cell);
-            fprintf(out, " %*s", columns[c].width, cell);
-        }
-        fputc('\n', out);
-    }
-    return end;
+static bool is_another_scenario(const void *before, const void *row)
+{
+    const struct row *b = before, *r = row;
+
+    return b->scenario != r->scenario;
 }
 
 void report_table(const struct row *rows, size_t count, int width, FILE *out)
 {
-    for (size_t c = 0; c < COLUMNS;) {
-        if (c)
-            fputc('\n', out);
-        c = put_block(rows, count, c, width, out);
-    }
+    const struct table table = { .columns = columns,
+                                 .column_count = sizeof columns / sizeof *columns,
+                                 .title = "scenario policy   admit",
+                                 .name = name,
+                                 .rows = rows,
+                                 .row_bytes = sizeof *rows,
+                                 .row_count = count,
+                                 .gap = is_another_scenario };
+
+    table_write(&table, width, out);
 }
 
 static const struct result *partner(const struct result *results, size_t count, const struct result *r)
