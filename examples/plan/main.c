@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/* migbuf-plan: before a host is evacuated. How large the buffer must be, in which order, how long, who is throttled. */
+#include "command.h"
+#include "list.h"
+#include "numbers.h"
+#include "search.h"
+#include "table.h"
+#include "tell.h"
+#include "words.h"
+#include "workers.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: migbuf-plan --link RATE [options] [FILE | VM...]\n"
+    "\n"
+    "Says how large the buffer must be before a host is evacuated, in which order its guests go, how long\n"
+    "it takes, and whose writes are throttled by how much. It lets the library decide about these guests\n"
+    "in a model of guests, links and QEMU, several times.\n"
+    "\n"
+    "Guests are read from FILE, or standard input (-, or no word at all), one a line; or each is one\n"
+    "argument with blanks in it: 'db1 disk=100GiB write=5MB/s'. Empty lines and those that begin with #\n"
+    "are skipped. A guest:\n"
+    "\n";
+
+static const char usage_options[] =
+    "\n"
+    "JSON is an array of objects with the same keys and \"name\", or an object with that array in \"vms\";\n"
+    "numbers are bytes, strings as above.\n"
+    "\n"
+    "  --link RATE       what a link carries: 117MB/s, or 1Gbit, of which 94 % are payload. Several times:\n"
+    "                    several links\n"
+    "  --flow RATE       the most that one migration gets on its link (the whole link)\n"
+    "  --buffer SIZE     size of the buffer, 64 MiB to 1 PB; several times: each (10GiB, and the smallest\n"
+    "                    with which nobody is throttled)\n"
+    "  --smallest        the smallest with which nobody is throttled, beside the others\n"
+    "  --policy P        planner, paper, or hybrid: planner, and write-through for whom it is better\n"
+    "                    (planner)\n"
+    "  --admission A     sjf: smallest disk first; fifo: as they are listed; off: all at once (sjf)\n"
+    "  --deadline TIME   all should be away by then: 90min, 3h, 5400s\n"
+    "  --seeds N         runs for each size, 1 to 1000 (16)\n"
+    "  --seed S          the first seed (1)\n"
+    "  --jobs J          processes, 1 to 256 (as many as there are processors)\n"
+    "  --json-in         guests are JSON (it is seen by its first sign otherwise)\n"
+    "  --quiet           no progress\n"
+    "  --version         the library's version\n"
+    "  -h, --help        this text\n"
+    "\n"
+    "Who gets 99 % of its writes is not throttled. Sizes take K, M, G, T (also KiB, MB, ...).\n"
+    "Exit status: 0; 1 it could not be done; 2 wrong options, or a list that is wrong or cannot be read; 3\n"
+    "the deadline is missed in half of the runs or more, with the largest buffer.\n"
+    "\n"
+    "Columns: copy, what is copied; starts, away, file: in the middle one of the runs; between: the first\n"
+    "and the last time of all runs; gets: the part of its writes that gets through; file: the most that\n"
+    "it takes of the buffer; size.state: enough for that file in each run, if it has a volume of its own.\n"
+    "Timeline: # not throttled, = throttled, m mirrored write-through, - and . from the first to the last\n"
+    "end of all runs.\n";
+
+#define BUFFERS_MOST 16
+#define BUFFER_LEAST (UINT64_C(64) << 20)
+#define BUFFER_MOST UINT64_C(1000000000000000)
+#define BUFFER_USUAL (UINT64_C(10) << 30)
+#define PAYLOAD 0.94 /* of a link's bits, over TCP in frames of 1500 bytes */
+
+struct options {
+    double links[LIST_LINKS], flow_bytes_per_s, deadline_s;
+    uint32_t link_count;
+    uint64_t buffers[BUFFERS_MOST];
+    size_t buffer_count;
+    bool smallest, json_in;
+    struct question question;
+};
+
+static void help(FILE *out)
+{
+    fputs(usage, out);
+    fputs(list_help, out);
+    fputs(usage_options, out);
+}
+
+/* Bytes, or bits of which a part is payload. */
+static int read_rate(const char *option, const char *text, double *bytes_per_s, char error[FAIL_SIZE])
+{
+    char *copy = strdup(text), *bits;
+    uint64_t number;
+    bool good = false;
+
+    if (!copy)
+        return fail(error, "out of memory");
+    bits = strstr(copy, "bit");
+    if (bits && (!bits[3] || !strcmp(bits + 3, "/s"))) {
+        *bits = 0;
+        good = read_size(copy, 1000, 10000, UINT64_C(8000000000000), &number);
+        *bytes_per_s = good ? (double)number / 8 * PAYLOAD : 0;
+    } else if (!bits && read_size(copy, 1000, 1000, UINT64_C(1000000000000), &number)) {
+        good = true;
+        *bytes_per_s = (double)number;
+    }
+    free(copy);
+    return good ? 0 : fail(error, "--%s %s: a rate of 1 kB/s to 1 TB/s, as 117MB/s or 1Gbit", option, text);
+}
+
+static int read_deadline(const char *text, double *s, char error[FAIL_SIZE])
+{
+    static const struct {
+        const char *unit;
+        double s;
+    } units[] = { { "s", 1 }, { "min", 60 }, { "h", 3600 } };
+    char *end;
+    double number = strtod(text, &end);
+
+    for (size_t k = 0; *text >= '0' && *text <= '9' && k < sizeof units / sizeof *units; k++)
+        if (!strcmp(end, units[k].unit) && number * units[k].s >= 1 && number * units[k].s <= 1e8) {
+            *s = number * units[k].s;
+            return 0;
+        }
+    return fail(error, "--deadline %s: a time of 1 s to 100000000 s, as 90min, 3h or 5400s", text);
+}
+
+static int take_link(struct options *o, const char *value, char error[FAIL_SIZE])
+{
+    if (o->link_count == LIST_LINKS)
+        return fail(error, "--link %s: there are %d links at most", value, LIST_LINKS);
+    if (read_rate("link", value, &o->links[o->link_count], error))
+        return -1;
+    o->link_count++;
+    return 0;
+}
+
+static int take_buffer(struct options *o, const char *value, char error[FAIL_SIZE])
+{
+    if (o->buffer_count == BUFFERS_MOST)
+        return fail(error, "--buffer %s: there are %d sizes at most", value, BUFFERS_MOST);
+    if (!read_size(value, 1024, BUFFER_LEAST, BUFFER_MOST, &o->buffers[o->buffer_count]))
+        return fail(error, "--buffer %s: a size of 64 MiB to 1 PB, as 10GiB or 500MB", value);
+    o->buffer_count++;
+    return 0;
+}
+
+static int take_policy(struct options *o, const char *value, char error[FAIL_SIZE])
+{
+    static const enum policy policies[] = { POLICY_PLANNER, POLICY_PAPER, POLICY_HYBRID };
+    static const char *const names[] = { "planner", "paper", "hybrid" };
+    size_t k;
+
+    if (command_choice("policy", value, names, sizeof names / sizeof *names, "", &k, error))
+        return -1;
+    o->question.policy = policies[k];
+    return 0;
+}
+
+static int take_admission(struct options *o, const char *value, char error[FAIL_SIZE])
+{
+    size_t k;
+
+    if (command_choice("admission", value, admission_names, ADMISSIONS, "", &k, error))
+        return -1;
+    o->question.admission = (enum admission)k;
+    return 0;
+}
+
+static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
+{
+    struct options *o = program;
+
+    switch (option) {
+    case 'L':
+        return take_link(o, value, error);
+    case 'F':
+        return read_rate("flow", value, &o->flow_bytes_per_s, error);
+    case 'B':
+        return take_buffer(o, value, error);
+    case 'P':
+        return take_policy(o, value, error);
+    case 'A':
+        return take_admission(o, value, error);
+    case 'D':
+        return read_deadline(value, &o->deadline_s, error);
+    case 'n':
+        return command_number32("seeds", value, 1, 1000, NULL, &o->question.seeds, error);
+    case 'e':
+        return command_number("seed", value, 0, UINT64_C(1000000000000000), NULL, &o->question.seed, error);
+    case 'j':
+        return command_number32("jobs", value, 1, 256, NULL, &o->question.jobs, error);
+    case 'S':
+        o->smallest = true;
+        return 0;
+    case 'I':
+        o->json_in = true;
+        return 0;
+    default:
+        o->question.quiet = true;
+        return 0;
+    }
+}
+
+/* 0; 1: that was all; -1: see error. */
+static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
+{
+    static const struct option known[] = {
+        { "link", 1, NULL, 'L' },   { "flow", 1, NULL, 'F' },      { "buffer", 1, NULL, 'B' },   { "smallest", 0, NULL, 'S' },
+        { "policy", 1, NULL, 'P' }, { "admission", 1, NULL, 'A' }, { "deadline", 1, NULL, 'D' }, { "seeds", 1, NULL, 'n' },
+        { "seed", 1, NULL, 'e' },   { "jobs", 1, NULL, 'j' },      { "json-in", 0, NULL, 'I' },  { "quiet", 0, NULL, 'q' },
+        COMMAND_OPTIONS,
+    };
+    static const struct command command = { "migbuf-plan", known, help, take_option };
+    int rc;
+
+    *o = (struct options){ .flow_bytes_per_s = INFINITY, .deadline_s = INFINITY };
+    o->question = (struct question){ .policy = POLICY_PLANNER,
+                                     .admission = ADMISSION_SJF,
+                                     .seeds = 16,
+                                     .seed = 1,
+                                     .jobs = workers_jobs(),
+                                     .begun_ns = now_ns() };
+    rc = command_read(&command, o, argc, argv, error);
+    if (rc)
+        return rc;
+    if (!o->link_count)
+        return fail(error, "--link is needed: what the link carries, as 117MB/s or 1Gbit");
+    if (!o->buffer_count) {
+        o->buffers[o->buffer_count++] = BUFFER_USUAL;
+        o->smallest = true;
+    }
+    return 0;
+}
+
+static int read_file(struct list *list, const char *path, bool json, char error[FAIL_SIZE])
+{
+    bool is_stdin = !strcmp(path, "-");
+    FILE *in = is_stdin ? stdin : fopen(path, "r");
+    int rc;
+
+    if (!in)
+        return fail(error, "%s: %s", path, strerror(errno));
+    rc = list_read(list, is_stdin ? "standard input" : path, in, json, error);
+    if (in != stdin)
+        fclose(in);
+    return rc;
+}
+
+/* Words are guests when there are blanks in them; else the one word is a file. */
+static int read_guests(struct list *list, const struct options *o, int argc, char **argv, char error[FAIL_SIZE])
+{
+    char where[32];
+    int words = argc - optind, rc = 0;
+
+    if (!words && isatty(STDIN_FILENO))
+        return fail(error, "no guests: name a file, or say each as 'name disk=100GiB write=5MB/s'");
+    if (!words)
+        rc = read_file(list, "-", o->json_in, error);
+    else if (words == 1 && !strpbrk(argv[optind], " \t\n"))
+        rc = read_file(list, argv[optind], o->json_in, error);
+    else
+        for (int k = 0; !rc && k < words; k++) {
+            snprintf(where, sizeof where, "guest %d", k + 1);
+            rc = list_line(list, where, argv[optind + k], error);
+        }
+    return rc ? rc : list_check(list, o->link_count, error);
+}
+
+static int put_text(char *text, int width, FILE *out)
+{
+    if (!text)
+        return -1;
+    words_wrap(text, width, out);
+    free(text);
+    return 0;
+}
+
+static int report(const struct options *o, const struct answer *answers, size_t count, FILE *out)
+{
+    int width = table_width(out);
+    bool colour = isatty(fileno(out)) && !getenv("NO_COLOR");
+
+    for (size_t k = 0; k < count; k++) {
+        if (put_text(words_answer(&o->question, &answers[k], o->deadline_s), width, out))
+            return -1;
+        fputc('\n', out);
+        words_table(&answers[k], width, out);
+        fputc('\n', out);
+        words_timeline(&answers[k], width, colour, out);
+        fputc('\n', out);
+    }
+    return put_text(words_bars(&o->question), width, out);
+}
+
+static int ask(const struct options *o, struct answer *answers, size_t *count, char error[FAIL_SIZE])
+{
+    int rc = 0;
+
+    for (*count = 0; !rc && *count < o->buffer_count; ++*count)
+        rc = search_answer(&o->question, o->buffers[*count], o->deadline_s, &answers[*count], error);
+    if (rc || !o->smallest)
+        return rc;
+    rc = search_smallest(&o->question, o->deadline_s, &answers[*count], error);
+    *count += rc == 0;
+    return rc < 0 ? rc : 0;
+}
+
+/* The deadline is judged by the largest buffer: is it kept in more than half of the runs? */
+static int status_of(const struct options *o, const struct answer *answers, size_t count)
+{
+    const struct answer *largest = answers;
+
+    for (size_t k = 1; k < count; k++)
+        if (answers[k].bytes > largest->bytes)
+            largest = &answers[k];
+    return isfinite(o->deadline_s) && 2 * largest->runs_in_time <= largest->runs ? 3 : EXIT_SUCCESS;
+}
+
+static int plan(const struct options *o, char error[FAIL_SIZE])
+{
+    struct answer answers[BUFFERS_MOST + 1] = { { 0 } };
+    size_t count;
+    int rc = ask(o, answers, &count, error);
+
+    if (!rc && (report(o, answers, count, stdout) || fflush(stdout)))
+        rc = fail(error, "standard output: %s", strerror(errno));
+    if (!rc)
+        rc = status_of(o, answers, count);
+    for (size_t k = 0; k <= BUFFERS_MOST; k++)
+        answer_free(&answers[k]);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static struct list list;
+    struct options o;
+    struct guests guests;
+    char error[FAIL_SIZE];
+    int rc = read_options(&o, argc, argv, error);
+
+    if (rc > 0)
+        return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (rc || read_guests(&list, &o, argc, argv, error)) {
+        tell(stderr, "migbuf-plan: %s", error);
+        return 2;
+    }
+    guests = (struct guests){ .list = list.guests,
+                              .count = (uint32_t)list.count,
+                              .link_count = o.link_count,
+                              .links = o.links,
+                              .flow_bytes_per_s = o.flow_bytes_per_s };
+    o.question.guests = &guests;
+    rc = plan(&o, error);
+    if (rc < 0)
+        tell(stderr, "migbuf-plan: %s", error);
+    return rc < 0 ? EXIT_FAILURE : rc;
+}

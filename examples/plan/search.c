@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs of the model, and what they say together. See search.h. */
+#include "search.h"
+#include "workers.h"
+#include <math.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct sample_run {
+    bool is_done, has_failed;
+};
+
+/* The work of one trial, as the workers see it. */
+struct batch {
+    const struct question *question;
+    struct trial *trial;
+    size_t ended, all;
+};
+
+#define QUIET_NS UINT64_C(1000000000) /* what is over by then needs no progress */
+
+uint64_t size_at(int k)
+{
+    return (UINT64_C(8) << 20) * (uint64_t)(8 + k % 8) << (k / 8);
+}
+
+uint64_t size_up(double bytes)
+{
+    int k = 0;
+
+    while (k < SIZES - 1 && (double)size_at(k) < bytes)
+        k++;
+    return size_at(k);
+}
+
+static int trial_new(const struct question *q, uint64_t bytes, struct trial *t, char error[FAIL_SIZE])
+{
+    size_t fates = (size_t)q->seeds * q->guests->count;
+
+    *t = (struct trial){ .bytes = bytes, .memory_bytes = fates * sizeof *t->fates + q->seeds * sizeof *t->runs };
+    t->fates = workers_memory(t->memory_bytes);
+    t->runs = (struct sample_run *)(t->fates + fates);
+    return t->fates ? 0 : fail(error, "no memory for %u runs", q->seeds);
+}
+
+static void trial_free(struct trial *t)
+{
+    if (t->fates)
+        munmap(t->fates, t->memory_bytes);
+    t->fates = NULL;
+}
+
+static struct run run_of(const struct question *q, uint64_t bytes, size_t k)
+{
+    return (struct run){ .guests = q->guests,
+                         .policy = q->policy,
+                         .admission = q->admission,
+                         .seed = q->seed + k,
+                         .hosts = 1,
+                         .omega = (double)bytes,
+                         .interval_s = 1 };
+}
+
+static bool is_done(const void *of, size_t k)
+{
+    return ((const struct batch *)of)->trial->runs[k].is_done;
+}
+
+static void run_one(void *of, size_t k)
+{
+    const struct batch *b = of;
+    struct run run = run_of(b->question, b->trial->bytes, k);
+    struct outcome out;
+
+    b->trial->runs[k].has_failed =
+        model_run(&run, &out, b->trial->fates + k * b->question->guests->count, NULL) != 0;
+    b->trial->runs[k].is_done = true;
+}
+
+static void ran_one(void *of, size_t k)
+{
+    struct batch *b = of;
+
+    (void)k;
+    b->ended++;
+    if (!b->question->quiet && now_ns() - b->question->begun_ns > QUIET_NS && isatty(2))
+        workers_progress(b->ended, b->all);
+}
+
+/* Those of the first `seeds` runs that were not done yet. */
+static int trial_run(const struct question *q, struct trial *t, uint32_t seeds, char error[FAIL_SIZE])
+{
+    struct batch b = { .question = q, .trial = t };
+    const struct workers w = { .of = &b, .count = seeds, .is_done = is_done, .run = run_one, .ran = ran_one };
+    uint32_t failed = 0;
+    int rc;
+
+    for (uint32_t k = 0; k < seeds; k++)
+        b.all += !t->runs[k].is_done;
+    rc = workers_run(&w, q->jobs < b.all ? q->jobs : (uint32_t)b.all, error);
+    for (uint32_t k = 0; k < seeds; k++)
+        failed += t->runs[k].has_failed;
+    return rc ? rc : failed ? fail(error, "%u runs of the model failed: this is a defect", failed) : 0;
+}
+
+static double part_of(const struct fate *f)
+{
+    return f->wanted_bytes > 0 ? fmin(1, f->written_bytes / f->wanted_bytes) : 1;
+}
+
+/* Nobody is throttled in the first `seeds` runs. */
+static bool trial_is_free(const struct question *q, const struct trial *t, uint32_t seeds)
+{
+    for (size_t k = 0; k < (size_t)seeds * q->guests->count; k++)
+        if (t->fates[k].ending != ENDING_AWAY || part_of(&t->fates[k]) < FREE_PART)
+            return false;
+    return true;
+}
+
+/* What they say */
+
+static int compare_numbers(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static struct spread spread_of(double *values, uint32_t count)
+{
+    qsort(values, count, sizeof *values, compare_numbers);
+    return (struct spread){ values[0], values[(count - 1) / 2], values[count - 1] };
+}
+
+static double start_of(const struct fate *f)
+{
+    return f->ending == ENDING_NEVER_BEGAN ? INFINITY : f->start_s;
+}
+
+static double away_of(const struct fate *f)
+{
+    return f->ending == ENDING_AWAY ? f->end_s : INFINITY;
+}
+
+static double file_of(const struct fate *f)
+{
+    return f->file_bytes;
+}
+
+/* scratch: one number per seed */
+static struct spread spread_over(const struct question *q, const struct trial *t, size_t guest, double (*of)(const struct fate *),
+                                 double *scratch)
+{
+    for (uint32_t k = 0; k < q->seeds; k++)
+        scratch[k] = of(&t->fates[k * q->guests->count + guest]);
+    return spread_of(scratch, q->seeds);
+}
+
+static int compare_starts(const void *a, const void *b)
+{
+    const struct prospect *x = a, *y = b;
+
+    if (x->start_s.middle != y->start_s.middle)
+        return x->start_s.middle < y->start_s.middle ? -1 : 1;
+    return (x->guest > y->guest) - (x->guest < y->guest);
+}
+
+static struct prospect prospect_of(const struct question *q, const struct trial *t, uint32_t guest, double *scratch)
+{
+    struct prospect p = { .guest = &q->guests->list[guest],
+                          .start_s = spread_over(q, t, guest, start_of, scratch),
+                          .away_s = spread_over(q, t, guest, away_of, scratch),
+                          .part = spread_over(q, t, guest, part_of, scratch),
+                          .file_bytes = spread_over(q, t, guest, file_of, scratch) };
+
+    for (uint32_t k = 0; k < q->seeds; k++) {
+        const struct fate *f = &t->fates[k * q->guests->count + guest];
+
+        p.runs_away += f->ending == ENDING_AWAY;
+        p.runs_advised += f->advised;
+        p.runs_mirrored += f->mirrored;
+    }
+    return p;
+}
+
+static int sum_up(const struct question *q, const struct trial *t, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+{
+    double *scratch = calloc(q->seeds, sizeof *scratch);
+
+    *a = (struct answer){ .bytes = t->bytes, .runs = q->seeds, .count = q->guests->count };
+    a->guests = calloc(a->count, sizeof *a->guests);
+    if (!a->guests || !scratch) {
+        free(scratch);
+        return fail(error, "out of memory");
+    }
+    a->is_free = trial_is_free(q, t, q->seeds);
+    for (uint32_t g = 0; g < a->count; g++)
+        a->guests[g] = prospect_of(q, t, g, scratch);
+    for (uint32_t k = 0; k < q->seeds; k++) {
+        scratch[k] = 0;
+        for (uint32_t g = 0; g < a->count; g++)
+            scratch[k] = fmax(scratch[k], away_of(&t->fates[k * a->count + g]));
+        a->runs_away += isfinite(scratch[k]);
+        a->runs_in_time += scratch[k] <= deadline_s && isfinite(scratch[k]);
+    }
+    a->away_s = spread_of(scratch, q->seeds);
+    qsort(a->guests, a->count, sizeof *a->guests, compare_starts);
+    free(scratch);
+    return 0;
+}
+
+void answer_free(struct answer *a)
+{
+    free(a->guests);
+    a->guests = NULL;
+}
+
+int search_answer(const struct question *q, uint64_t bytes, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+{
+    struct trial t;
+    int rc = trial_new(q, bytes, &t, error);
+
+    if (!rc)
+        rc = trial_run(q, &t, q->seeds, error);
+    if (!rc)
+        rc = sum_up(q, &t, deadline_s, a, error);
+    trial_free(&t);
+    return rc;
+}
+
+/* Is nobody throttled with this size? The first run alone says often that somebody is. 1, 0, or -1. */
+static int is_free(const struct question *q, uint64_t bytes, char error[FAIL_SIZE])
+{
+    struct trial t;
+    int rc = trial_new(q, bytes, &t, error);
+
+    for (uint32_t seeds = 1; !rc; seeds = q->seeds) {
+        rc = trial_run(q, &t, seeds, error);
+        if (!rc && (seeds == q->seeds || !trial_is_free(q, &t, seeds))) {
+            rc = trial_is_free(q, &t, seeds);
+            break;
+        }
+    }
+    trial_free(&t);
+    return rc;
+}
+
+/* Halves what lies between a size that throttles somebody (or none, -1) and one that does not. */
+int search_smallest(const struct question *q, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+{
+    double disks = 0;
+    int low = -1, high = 0, rc;
+
+    for (uint32_t g = 0; g < q->guests->count; g++)
+        disks += q->guests->list[g].disk_bytes;
+    while (high < SIZES - 1 && (double)size_at(high) < 2 * disks)
+        high++;
+    rc = is_free(q, size_at(high), error);
+    if (rc <= 0)
+        return rc ? rc : 1;
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+
+        rc = is_free(q, size_at(middle), error);
+        if (rc < 0)
+            return rc;
+        *(rc ? &high : &low) = middle;
+    }
+    rc = search_answer(q, size_at(high), deadline_s, a, error);
+    a->is_smallest = !rc;
+    return rc;
+}
+
+int search_record(const struct question *q, uint64_t bytes, struct recording *r, char error[FAIL_SIZE])
+{
+    struct run run = run_of(q, bytes, 0);
+    struct fate *fates = calloc(q->guests->count, sizeof *fates);
+    struct outcome out;
+    int rc = fates ? model_run(&run, &out, fates, r) : -1;
+
+    free(fates);
+    return rc ? fail(error, "out of memory") : 0;
+}
