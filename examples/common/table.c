@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Rows in as many blocks of columns as the width needs. See table.h. */
 #include "table.h"
+#include <string.h>
 #include <sys/ioctl.h>
 
 static const void *row_of(const struct table *t, size_t k)
@@ -8,14 +9,26 @@ static const void *row_of(const struct table *t, size_t k)
     return (const char *)t->rows + k * t->row_bytes;
 }
 
+static int name_width(const struct table *t)
+{
+    size_t widest = strlen(t->title);
+    char text[TABLE_CELL];
+
+    for (size_t k = 0; k < t->row_count; k++) {
+        t->name(row_of(t, k), text);
+        widest = strlen(text) > widest ? strlen(text) : widest;
+    }
+    return (int)widest;
+}
+
 /* As many columns from `first` on as fit, at least one; returns where to go on. */
-static size_t put_block(const struct table *t, size_t first, int width, FILE *out)
+static size_t put_block(const struct table *t, size_t first, int width, int name, FILE *out)
 {
     size_t end = first;
     char text[TABLE_CELL];
-    int used = fprintf(out, "%s", t->title);
 
-    for (int left = width - used; end < t->column_count && (end == first || t->columns[end].width + 1 <= left); end++)
+    fprintf(out, "%-*s", name, t->title);
+    for (int left = width - name; end < t->column_count && (end == first || t->columns[end].width + 1 <= left); end++)
         left -= t->columns[end].width + 1;
     for (size_t c = first; c < end; c++)
         fprintf(out, " %*s", t->columns[c].width, t->columns[c].title);
@@ -24,7 +37,7 @@ static size_t put_block(const struct table *t, size_t first, int width, FILE *ou
         if (k && t->gap && t->gap(row_of(t, k - 1), row_of(t, k)))
             fputc('\n', out);
         t->name(row_of(t, k), text);
-        fputs(text, out);
+        fprintf(out, "%-*s", name, text);
         for (size_t c = first; c < end; c++) {
             t->columns[c].cell(row_of(t, k), text);
             fprintf(out, " %*s", t->columns[c].width, text);
@@ -36,10 +49,12 @@ static size_t put_block(const struct table *t, size_t first, int width, FILE *ou
 
 void table_write(const struct table *t, int width, FILE *out)
 {
+    int name = name_width(t);
+
     for (size_t c = 0; c < t->column_count;) {
         if (c)
             fputc('\n', out);
-        c = put_block(t, c, width, out);
+        c = put_block(t, c, width, name, out);
     }
 }
 

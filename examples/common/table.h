@@ -17,7 +17,7 @@ struct table_column {
 struct table {
     const struct table_column *columns;
     size_t column_count;
-    const char *title; /* of the first column, which each block of columns has; as wide as its texts are */
+    const char *title; /* of the first column, which each block of columns has; it is as wide as its widest text */
     void (*name)(const void *row, char text[TABLE_CELL]);
     const void *rows;
     size_t row_bytes, row_count;

@@ -49,13 +49,15 @@ static const char usage_options[] =
     "  --version         the library's version\n"
     "  -h, --help        this text\n"
     "\n"
-    "Who gets 99 % of its writes is not throttled. Sizes take K, M, G, T (also KiB, MB, ...).\n"
+    "Who gets 99 % of its writes is not throttled. Who is, is short of room, or writes more than the link\n"
+    "can carry while its overlay is sent: then no buffer helps, and it says so. Sizes take K, M, G, T (also KiB, MB, ...).\n"
     "Exit status: 0; 1 it could not be done; 2 wrong options, or a list that is wrong or cannot be read; 3\n"
     "the deadline is missed in half of the runs or more, with the largest buffer.\n"
     "\n"
-    "Columns: copy, what is copied; starts, away, file: in the middle one of the runs; between: the first\n"
-    "and the last time of all runs; gets: the part of its writes that gets through; file: the most that\n"
-    "it takes of the buffer; size.state: enough for that file in each run, if it has a volume of its own.\n"
+    "Columns: copy, what is copied; starts, away: in the middle one of the runs; between: away at the first\n"
+    "and the last time of all runs; gets: the part of its writes that gets through, in the middle one and\n"
+    "at least; file: the most that it took of the buffer in any run; size.state: enough for that, if it\n"
+    "has a volume of its own (- where its file would be larger, had it room).\n"
     "Timeline: # not throttled, = throttled, m mirrored write-through, - and . from the first to the last\n"
     "end of all runs.\n";
 
@@ -290,15 +292,15 @@ static int report(const struct options *o, const struct answer *answers, size_t 
 
 static int ask(const struct options *o, struct answer *answers, size_t *count, char error[FAIL_SIZE])
 {
-    int rc = 0;
+    struct search s;
+    int rc = search_begin(&s, &o->question, error);
 
     for (*count = 0; !rc && *count < o->buffer_count; ++*count)
-        rc = search_answer(&o->question, o->buffers[*count], o->deadline_s, &answers[*count], error);
-    if (rc || !o->smallest)
-        return rc;
-    rc = search_smallest(&o->question, o->deadline_s, &answers[*count], error);
-    *count += rc == 0;
-    return rc < 0 ? rc : 0;
+        rc = search_answer(&s, o->buffers[*count], o->deadline_s, &answers[*count], error);
+    if (!rc && o->smallest)
+        rc = search_smallest(&s, o->deadline_s, &answers[(*count)++], error);
+    search_end(&s);
+    return rc;
 }
 
 /* The deadline is judged by the largest buffer: is it kept in more than half of the runs? */

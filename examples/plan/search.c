@@ -109,11 +109,16 @@ static double part_of(const struct fate *f)
     return f->wanted_bytes > 0 ? fmin(1, f->written_bytes / f->wanted_bytes) : 1;
 }
 
-/* Nobody is throttled in the first `seeds` runs. */
-static bool trial_is_free(const struct question *q, const struct trial *t, uint32_t seeds)
+static bool is_short(const struct fate *f, const struct fate *roomy)
 {
-    for (size_t k = 0; k < (size_t)seeds * q->guests->count; k++)
-        if (t->fates[k].ending != ENDING_AWAY || part_of(&t->fates[k]) < FREE_PART)
+    return part_of(f) < part_of(roomy) - SEEN_PART || (f->ending != ENDING_AWAY && roomy->ending == ENDING_AWAY);
+}
+
+/* Nobody is short of room in the first `seeds` runs. */
+static bool is_enough(const struct search *s, const struct trial *t, uint32_t seeds)
+{
+    for (size_t k = 0; k < (size_t)seeds * s->question->guests->count; k++)
+        if (is_short(&t->fates[k], &s->roomy.fates[k]))
             return false;
     return true;
 }
@@ -166,8 +171,9 @@ static int compare_starts(const void *a, const void *b)
     return (x->guest > y->guest) - (x->guest < y->guest);
 }
 
-static struct prospect prospect_of(const struct question *q, const struct trial *t, uint32_t guest, double *scratch)
+static struct prospect prospect_of(const struct search *s, const struct trial *t, uint32_t guest, double *scratch)
 {
+    const struct question *q = s->question;
     struct prospect p = { .guest = &q->guests->list[guest],
                           .start_s = spread_over(q, t, guest, start_of, scratch),
                           .away_s = spread_over(q, t, guest, away_of, scratch),
@@ -175,8 +181,10 @@ static struct prospect prospect_of(const struct question *q, const struct trial 
                           .file_bytes = spread_over(q, t, guest, file_of, scratch) };
 
     for (uint32_t k = 0; k < q->seeds; k++) {
-        const struct fate *f = &t->fates[k * q->guests->count + guest];
+        size_t at = k * q->guests->count + guest;
+        const struct fate *f = &t->fates[at];
 
+        p.runs_short += is_short(f, &s->roomy.fates[at]);
         p.runs_away += f->ending == ENDING_AWAY;
         p.runs_advised += f->advised;
         p.runs_mirrored += f->mirrored;
@@ -184,8 +192,9 @@ static struct prospect prospect_of(const struct question *q, const struct trial 
     return p;
 }
 
-static int sum_up(const struct question *q, const struct trial *t, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+static int sum_up(const struct search *s, const struct trial *t, double deadline_s, struct answer *a, char error[FAIL_SIZE])
 {
+    const struct question *q = s->question;
     double *scratch = calloc(q->seeds, sizeof *scratch);
 
     *a = (struct answer){ .bytes = t->bytes, .runs = q->seeds, .count = q->guests->count };
@@ -194,9 +203,9 @@ static int sum_up(const struct question *q, const struct trial *t, double deadli
         free(scratch);
         return fail(error, "out of memory");
     }
-    a->is_free = trial_is_free(q, t, q->seeds);
+    a->is_enough = is_enough(s, t, q->seeds);
     for (uint32_t g = 0; g < a->count; g++)
-        a->guests[g] = prospect_of(q, t, g, scratch);
+        a->guests[g] = prospect_of(s, t, g, scratch);
     for (uint32_t k = 0; k < q->seeds; k++) {
         scratch[k] = 0;
         for (uint32_t g = 0; g < a->count; g++)
@@ -216,29 +225,48 @@ void answer_free(struct answer *a)
     a->guests = NULL;
 }
 
-int search_answer(const struct question *q, uint64_t bytes, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+int search_begin(struct search *s, const struct question *q, char error[FAIL_SIZE])
 {
+    double disks = 0;
+
+    *s = (struct search){ .question = q };
+    for (uint32_t g = 0; g < q->guests->count; g++)
+        disks += q->guests->list[g].disk_bytes;
+    while (s->roomy_at < SIZES - 1 && (double)size_at(s->roomy_at) < 2 * disks)
+        s->roomy_at++;
+    return trial_new(q, size_at(s->roomy_at), &s->roomy, error) || trial_run(q, &s->roomy, q->seeds, error) ? -1 : 0;
+}
+
+void search_end(struct search *s)
+{
+    trial_free(&s->roomy);
+}
+
+int search_answer(const struct search *s, uint64_t bytes, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+{
+    const struct question *q = s->question;
     struct trial t;
     int rc = trial_new(q, bytes, &t, error);
 
     if (!rc)
         rc = trial_run(q, &t, q->seeds, error);
     if (!rc)
-        rc = sum_up(q, &t, deadline_s, a, error);
+        rc = sum_up(s, &t, deadline_s, a, error);
     trial_free(&t);
     return rc;
 }
 
-/* Is nobody throttled with this size? The first run alone says often that somebody is. 1, 0, or -1. */
-static int is_free(const struct question *q, uint64_t bytes, char error[FAIL_SIZE])
+/* Is it enough for everybody? The first run alone says often that it is not. 1, 0, or -1. */
+static int try_size(const struct search *s, uint64_t bytes, char error[FAIL_SIZE])
 {
+    const struct question *q = s->question;
     struct trial t;
     int rc = trial_new(q, bytes, &t, error);
 
     for (uint32_t seeds = 1; !rc; seeds = q->seeds) {
         rc = trial_run(q, &t, seeds, error);
-        if (!rc && (seeds == q->seeds || !trial_is_free(q, &t, seeds))) {
-            rc = trial_is_free(q, &t, seeds);
+        if (!rc && (seeds == q->seeds || !is_enough(s, &t, seeds))) {
+            rc = is_enough(s, &t, seeds);
             break;
         }
     }
@@ -246,28 +274,20 @@ static int is_free(const struct question *q, uint64_t bytes, char error[FAIL_SIZ
     return rc;
 }
 
-/* Halves what lies between a size that throttles somebody (or none, -1) and one that does not. */
-int search_smallest(const struct question *q, double deadline_s, struct answer *a, char error[FAIL_SIZE])
+/* Halves what lies between a size that is not enough (or none, -1) and one that is. */
+int search_smallest(const struct search *s, double deadline_s, struct answer *a, char error[FAIL_SIZE])
 {
-    double disks = 0;
-    int low = -1, high = 0, rc;
+    int low = -1, high = s->roomy_at, rc;
 
-    for (uint32_t g = 0; g < q->guests->count; g++)
-        disks += q->guests->list[g].disk_bytes;
-    while (high < SIZES - 1 && (double)size_at(high) < 2 * disks)
-        high++;
-    rc = is_free(q, size_at(high), error);
-    if (rc <= 0)
-        return rc ? rc : 1;
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
 
-        rc = is_free(q, size_at(middle), error);
+        rc = try_size(s, size_at(middle), error);
         if (rc < 0)
             return rc;
         *(rc ? &high : &low) = middle;
     }
-    rc = search_answer(q, size_at(high), deadline_s, a, error);
+    rc = search_answer(s, size_at(high), deadline_s, a, error);
     a->is_smallest = !rc;
     return rc;
 }

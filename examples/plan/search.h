@@ -8,8 +8,13 @@
 #include "fail.h"
 #include "model.h"
 
-/* Of its writes, a guest that gets less is throttled. A limit takes effect a little late, and one in a hundred is not seen. */
+/*
+ * A guest that gets less than this part of its writes is throttled. It is short of room where it would get a hundredth more
+ * with a buffer that is larger than all disks. Where it would not, the link throttles it: what it writes while its overlay
+ * is sent must be less than what is sent, or that never ends.
+ */
 #define FREE_PART 0.99
+#define SEEN_PART 0.01
 
 struct question {
     const struct guests *guests;
@@ -29,6 +34,12 @@ struct trial {
     size_t memory_bytes;
 };
 
+struct search {
+    const struct question *question;
+    struct trial roomy; /* with more than all disks can take */
+    int roomy_at;       /* its place among the sizes */
+};
+
 /* Least and most of all runs, and the one in the middle. Those that never end are INFINITY. */
 struct spread {
     double least, middle, most;
@@ -38,14 +49,15 @@ struct spread {
 struct prospect {
     const struct guest *guest;
     struct spread start_s, away_s, part, file_bytes; /* part: of its writes, 0 .. 1 */
+    uint32_t runs_short; /* of room */
     uint32_t runs_away, runs_advised, runs_mirrored;
 };
 
 /* All guests, over all runs. */
 struct answer {
     uint64_t bytes;
-    bool is_smallest;            /* nobody is throttled, and with the next smaller size somebody is */
-    bool is_free;                /* nobody is throttled in any run */
+    bool is_smallest;            /* nobody is short of room, and with the next smaller size somebody is */
+    bool is_enough;              /* nobody is short of room in any run */
     struct spread away_s;        /* the last one */
     uint32_t runs, runs_away;    /* all are away */
     uint32_t runs_in_time;       /* all are away before the deadline */
@@ -59,10 +71,12 @@ uint64_t size_at(int k);
 /* The next such size, from `bytes` on. */
 uint64_t size_up(double bytes);
 
-/* 0, or -1: see error. `deadline_s` INFINITY: none. */
-int search_answer(const struct question *q, uint64_t bytes, double deadline_s, struct answer *a, char error[FAIL_SIZE]);
-/* 1: there is none, as write-through alone may throttle. */
-int search_smallest(const struct question *q, double deadline_s, struct answer *a, char error[FAIL_SIZE]);
+/* 0, or -1: see error. To be ended in either case. */
+int search_begin(struct search *s, const struct question *q, char error[FAIL_SIZE]);
+void search_end(struct search *s);
+/* `deadline_s` INFINITY: none. */
+int search_answer(const struct search *s, uint64_t bytes, double deadline_s, struct answer *a, char error[FAIL_SIZE]);
+int search_smallest(const struct search *s, double deadline_s, struct answer *a, char error[FAIL_SIZE]);
 void answer_free(struct answer *a);
 /* The run with the first seed once more, for a picture. */
 int search_record(const struct question *q, uint64_t bytes, struct recording *r, char error[FAIL_SIZE]);

@@ -43,6 +43,16 @@ static bool is_throttled(const struct prospect *p)
     return p->part.least < FREE_PART && p->runs_away > 0;
 }
 
+static bool by_room(const struct prospect *p)
+{
+    return is_throttled(p) && p->runs_short;
+}
+
+static bool by_link(const struct prospect *p)
+{
+    return is_throttled(p) && !p->runs_short;
+}
+
 static void put_away(const struct answer *a, FILE *out)
 {
     char middle[SPAN_SIZE], least[SPAN_SIZE], most[SPAN_SIZE];
@@ -56,25 +66,45 @@ static void put_away(const struct answer *a, FILE *out)
     fprintf(out, a->runs_away < a->runs ? ", but in %u of %u runs not." : ".", a->runs - a->runs_away, a->runs);
 }
 
-/* Who has how much of its writes, worst first as the guests stand. */
-static void put_throttled(const struct answer *a, FILE *out)
+/* Those of whom it is true, with their part. Returns how many. */
+static uint32_t put_guests(const struct answer *a, bool (*is_one)(const struct prospect *), const char *before, FILE *out)
 {
     char middle[SPAN_SIZE], least[SPAN_SIZE], most[SPAN_SIZE];
-    uint32_t throttled = 0;
+    uint32_t n = 0;
 
     for (uint32_t k = 0; k < a->count; k++) {
         const struct prospect *p = &a->guests[k];
 
-        if (!is_throttled(p))
+        if (!is_one(p))
             continue;
-        fprintf(out, "%s %s gets %s %% of its writes (%s to %s %%)", throttled ? "," : "", p->guest->name,
+        fprintf(out, "%s %s gets %s %% of its writes (%s to %s %%)", n ? "," : before, p->guest->name,
                 percent(p->part.middle, middle), percent(p->part.least, least), percent(p->part.most, most));
-        throttled++;
+        n++;
     }
-    if (throttled)
-        fputs(throttled < a->count ? "; the others are not throttled." : ".", out);
-    else if (a->runs_away)
+    if (n)
+        fputc('.', out);
+    return n;
+}
+
+static void put_throttled(const struct answer *a, FILE *out)
+{
+    uint32_t n = put_guests(a, by_room, "", out);
+
+    n += put_guests(a, by_link, " No buffer helps who writes more than the link carries:", out);
+    if (!n && a->runs_away && !a->is_smallest)
         fputs(" Nobody is throttled.", out);
+    else if (n && n < a->count)
+        fputs(" The others are not throttled.", out);
+}
+
+/* Does the link alone throttle somebody? */
+static bool has_link_throttled(const struct answer *a)
+{
+    bool has = false;
+
+    for (uint32_t k = 0; k < a->count; k++)
+        has |= by_link(&a->guests[k]);
+    return has;
 }
 
 static void put_lost(const struct answer *a, FILE *out)
@@ -124,10 +154,12 @@ char *words_answer(const struct question *q, const struct answer *a, double dead
 
     if (!out)
         return NULL;
-    fprintf(out, "With %s%s ", human_binary(a->bytes, size), a->is_smallest ? ", the smallest that throttles nobody," : "");
+    fprintf(out, "With %s%s ", human_binary(a->bytes, size),
+            !a->is_smallest         ? ""
+            : has_link_throttled(a) ? ", the smallest with which nobody is throttled for want of room,"
+                                    : ", the smallest with which nobody is throttled,");
     put_away(a, out);
-    if (!a->is_smallest)
-        put_throttled(a, out);
+    put_throttled(a, out);
     put_lost(a, out);
     put_mirrored(q, a, out);
     put_deadline(a, deadline_s, out);
@@ -171,14 +203,16 @@ void words_wrap(const char *text, int width, FILE *out)
 
 /* The table */
 
-#define NAME_WIDTH 16
+#define NAME_WIDTH 20
 
 static void name(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
 
-    snprintf(text, TABLE_CELL, strlen(p->guest->name) > NAME_WIDTH ? "%.*s~" : "%-*s",
-             strlen(p->guest->name) > NAME_WIDTH ? NAME_WIDTH - 1 : NAME_WIDTH, p->guest->name);
+    if (strlen(p->guest->name) > NAME_WIDTH)
+        snprintf(text, TABLE_CELL, "%.*s~", NAME_WIDTH - 1, p->guest->name);
+    else
+        snprintf(text, TABLE_CELL, "%s", p->guest->name);
 }
 
 static void time_cell(double s, char text[TABLE_CELL])
@@ -193,13 +227,6 @@ static void cell_copy(const void *row, char text[TABLE_CELL])
     const struct prospect *p = row;
 
     human_binary((uint64_t)p->guest->used_bytes, text);
-}
-
-static void cell_writes(const void *row, char text[TABLE_CELL])
-{
-    const struct prospect *p = row;
-
-    human_rate((uint64_t)p->guest->write_bytes_per_s, text);
 }
 
 static void cell_starts(const void *row, char text[TABLE_CELL])
@@ -246,39 +273,31 @@ static void cell_file(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
 
-    human_binary((uint64_t)p->file_bytes.middle, text);
-}
-
-static void cell_file_most(const void *row, char text[TABLE_CELL])
-{
-    const struct prospect *p = row;
-
     human_binary((uint64_t)p->file_bytes.most, text);
 }
 
-/* A volume of its own for its file, of the sizes that are tried. Where it is throttled, its file would be larger. */
+/* A volume of its own for its file, of the sizes that are tried. Where room is short, its file would be larger. */
 static void cell_state(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
 
-    if (p->part.least < FREE_PART)
+    if (p->runs_short || !p->runs_away || p->runs_mirrored)
         snprintf(text, TABLE_CELL, "-");
     else
         human_binary(size_up(p->file_bytes.most), text);
 }
 
 static const struct table_column columns[] = {
-    { "copy", 8, cell_copy },        { "writes", 9, cell_writes },       { "starts", 8, cell_starts },
-    { "away", 8, cell_away },        { "between", 19, cell_between },    { "gets", 6, cell_gets },
-    { "at least", 8, cell_gets_least }, { "file", 8, cell_file },        { "at most", 8, cell_file_most },
-    { "size.state", 10, cell_state },
+    { "copy", 8, cell_copy },        { "starts", 7, cell_starts },      { "away", 7, cell_away },
+    { "between", 18, cell_between }, { "gets", 5, cell_gets },          { "at least", 8, cell_gets_least },
+    { "file", 8, cell_file },        { "size.state", 10, cell_state },
 };
 
 void words_table(const struct answer *a, int width, FILE *out)
 {
     const struct table table = { .columns = columns,
                                  .column_count = sizeof columns / sizeof *columns,
-                                 .title = "VM              ",
+                                 .title = "VM",
                                  .name = name,
                                  .rows = a->guests,
                                  .row_bytes = sizeof *a->guests,
@@ -309,21 +328,24 @@ static void put_bar(const struct prospect *p, double column_s, int columns_wide,
 
 void words_timeline(const struct answer *a, int width, bool colour, FILE *out)
 {
-    int wide = width - NAME_WIDTH - 3;
+    int names = 0, wide;
     double end_s = 0, column_s;
     char text[TABLE_CELL], span[SPAN_SIZE];
 
     for (uint32_t k = 0; k < a->count; k++) {
         const struct spread *s = &a->guests[k].away_s;
 
+        name(&a->guests[k], text);
+        names = (int)strlen(text) > names ? (int)strlen(text) : names;
         end_s = fmax(end_s, isfinite(s->most) ? s->most : isfinite(s->middle) ? s->middle : 0);
     }
+    wide = width - names - 3;
     if (wide < 20 || end_s <= 0)
         return;
     column_s = end_s / wide;
     for (uint32_t k = 0; k < a->count; k++) {
         name(&a->guests[k], text);
-        fprintf(out, "%s |", text);
+        fprintf(out, "%-*s |", names, text);
         if (isfinite(a->guests[k].away_s.middle))
             put_bar(&a->guests[k], column_s, wide, colour, out);
         else
@@ -331,5 +353,5 @@ void words_timeline(const struct answer *a, int width, bool colour, FILE *out)
         fputc('\n', out);
     }
     words_span(end_s, span);
-    fprintf(out, "%-*s 0%*s\n", NAME_WIDTH + 1, "", wide - 1, span);
+    fprintf(out, "%-*s 0%*s\n", names + 1, "", wide - 1, span);
 }
