@@ -4,6 +4,7 @@
  * mode, which overrides them where it is known. VM i has class c<i>; what belongs to it is drawn in currentColor.
  */
 #include "svg.h"
+#include "markup.h"
 #include "migbuf/throttle.h"
 #include <inttypes.h>
 #include <math.h>
@@ -31,71 +32,19 @@ static const struct paint palette[PALETTE] = {
 /* ---- Bits of SVG
  * ----------------------------------------------------------------------------------------------------- */
 
-/* A number with one decimal at most, whatever the locale says about commas. */
-static void put_number(FILE *out, double value)
-{
-    long tenths = lround(10 * fmax(-1e6, fmin(1e6, value)));
-
-    fprintf(out, "%s%ld", tenths < 0 ? "-" : "", labs(tenths) / 10);
-    if (tenths % 10)
-        fprintf(out, ".%ld", labs(tenths) % 10);
-}
-
 static void put_point(FILE *out, char command, double x, double y)
 {
     fputc(command, out);
-    put_number(out, x);
+    markup_number(out, x);
     fputc(' ', out);
-    put_number(out, y);
+    markup_number(out, y);
 }
 
 static void put_attribute(FILE *out, const char *name, double value)
 {
     fprintf(out, " %s=\"", name);
-    put_number(out, value);
+    markup_number(out, value);
     fputc('"', out);
-}
-
-/* Length of the UTF-8 sequence at text, 0 when it is none or a character XML does not allow. */
-static size_t character_length(const unsigned char *text)
-{
-    size_t length = *text < 0x80                    ? 1
-                    : *text >= 0xc2 && *text < 0xe0 ? 2
-                    : *text >= 0xe0 && *text < 0xf0 ? 3
-                    : *text >= 0xf0 && *text < 0xf5 ? 4
-                                                    : 0;
-
-    if (*text < 0x20 || *text == 0x7f)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((*text == 0xe0 && text[1] < 0xa0) || (*text == 0xf0 && text[1] < 0x90) || (*text == 0xed && text[1] > 0x9f) ||
-        (*text == 0xf4 && text[1] > 0x8f) || (*text == 0xef && text[1] == 0xbf && text[2] > 0xbd))
-        return 0;
-    return length;
-}
-
-/* Names come from a command line: anything may be in them. */
-static void put_text(FILE *out, const char *text)
-{
-    while (*text) {
-        size_t length = character_length((const unsigned char *)text);
-
-        if (*text == '<')
-            fputs("&lt;", out);
-        else if (*text == '>')
-            fputs("&gt;", out);
-        else if (*text == '&')
-            fputs("&amp;", out);
-        else if (*text == '"')
-            fputs("&quot;", out);
-        else if (length)
-            fwrite(text, 1, length, out);
-        else
-            fputc('?', out);
-        text += length ? length : 1;
-    }
 }
 
 enum ink { INK_TEXT, INK_SOFT, INK_ALARM };
@@ -110,7 +59,7 @@ static void label(FILE *out, enum ink ink, const char *anchor, int size, double 
     if (strcmp(anchor, "start"))
         fprintf(out, " text-anchor=\"%s\"", anchor);
     fputc('>', out);
-    put_text(out, text);
+    markup_text(out, text);
     fputs("</text>\n", out);
 }
 
@@ -149,12 +98,12 @@ static void style_of_vms(FILE *out, uint32_t count)
 static void head(FILE *out, double height, uint32_t vms, const char *title)
 {
     fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" viewBox=\"0 0 %d ", WIDTH, WIDTH);
-    put_number(out, height);
+    markup_number(out, height);
     fputs("\" height=\"", out);
-    put_number(out, height);
+    markup_number(out, height);
     fputs("\" font-family=\"system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif\" role=\"img\">\n<title>",
           out);
-    put_text(out, title);
+    markup_text(out, title);
     fputs("</title>\n<style>@media (prefers-color-scheme:dark){.bg{fill:#0d1117}.t{fill:#e6edf3}.s{fill:#9198a1}"
           ".r{fill:#ff7b72}.g{stroke:#30363d}.a{stroke:#9198a1}.k{stroke:#e6edf3}.al{stroke:#ff7b72}.f{fill:#9198a1}"
           ".p{fill:#e6edf3}.h{stroke:#0d1117}.u{stroke:#3d9fdc}",
@@ -296,9 +245,9 @@ static void panel_title(FILE *out, const struct plot *p, const char *title, enum
     put_attribute(out, "x", 16);
     put_attribute(out, "y", p->y - 9);
     fputc('>', out);
-    put_text(out, title);
+    markup_text(out, title);
     fprintf(out, "<tspan class=\"%s\" fill=\"%s\" font-weight=\"400\" dx=\"8\">", ink_class[ink], ink_fill[ink]);
-    put_text(out, detail);
+    markup_text(out, detail);
     fputs("</tspan></text>\n", out);
 }
 
@@ -702,7 +651,7 @@ static void band_events(FILE *out, const struct plot *p, const struct record *re
         put_point(out, 'M', x, e->vm < record->vm_count ? top : top - 3);
         put_point(out, 'L', x, top + 6);
         fprintf(out, "\"><title>%s ", human_time((int64_t)e->t_ms, when));
-        put_text(out, e->text);
+        markup_text(out, e->text);
         fputs("</title></path>\n", out);
     }
 }
@@ -766,7 +715,7 @@ static void pen_to(FILE *out, char command, double value, double *position)
     if (fabs(value - *position) < 0.1)
         return;
     fputc(command, out);
-    put_number(out, value);
+    markup_number(out, value);
     *position = value;
 }
 
@@ -905,7 +854,7 @@ static void pause_panel(FILE *out, const struct plot *p, const struct columns *c
     for (uint32_t i = 0; i < c->record->vm_count; i++) {
         group(out, i, "fill=\"none\" stroke=\"currentColor\"");
         fputs("<path stroke-width=\"", out);
-        put_number(out, row - 0.6);
+        markup_number(out, row - 0.6);
         fputs("\" d=\"M0 0", out);
         pauses(out, p, c, i, p->y + row * (i + 0.5));
         fputs("\"/></g>\n", out);
@@ -967,7 +916,7 @@ static void caption(FILE *out, const struct record *record, double y)
     fputs("<text class=\"t\" fill=\"#1f2328\" font-size=\"17\" font-weight=\"600\" x=\"16\"", out);
     put_attribute(out, "y", y);
     fputc('>', out);
-    put_text(out, text);
+    markup_text(out, text);
     fputs("</text>\n", out);
     snprintf(text, sizeof text, "%s%s%slink %s · tick %" PRIu32 " ms · seed %" PRIu64, *record->policy ? "policy " : "",
              record->policy, *record->policy ? " · " : "",

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* migbuf-plan: before a host is evacuated. How large the buffer must be, in which order, how long, who is throttled. */
 #include "command.h"
+#include "data.h"
 #include "list.h"
 #include "numbers.h"
+#include "picture.h"
 #include "search.h"
 #include "table.h"
 #include "tell.h"
@@ -44,6 +46,8 @@ static const char usage_options[] =
     "  --seeds N         runs for each size, 1 to 1000 (16)\n"
     "  --seed S          the first seed (1)\n"
     "  --jobs J          processes, 1 to 256 (as many as there are processors)\n"
+    "  --json [FILE]     all of it as JSON; without FILE on standard output, instead of the text\n"
+    "  --svg FILE        a picture: who is away when, and the files in the buffer in the first run\n"
     "  --json-in         guests are JSON (it is seen by its first sign otherwise)\n"
     "  --quiet           no progress\n"
     "  --version         the library's version\n"
@@ -73,6 +77,7 @@ struct options {
     uint64_t buffers[BUFFERS_MOST];
     size_t buffer_count;
     bool smallest, json_in;
+    const char *json, *svg;
     struct question question;
 };
 
@@ -190,6 +195,12 @@ static int take_option(void *program, int option, const char *value, char error[
     case 'S':
         o->smallest = true;
         return 0;
+    case 'J':
+        o->json = value ? value : "-";
+        return 0;
+    case 'V':
+        o->svg = value;
+        return 0;
     case 'I':
         o->json_in = true;
         return 0;
@@ -206,6 +217,7 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         { "link", 1, NULL, 'L' },   { "flow", 1, NULL, 'F' },      { "buffer", 1, NULL, 'B' },   { "smallest", 0, NULL, 'S' },
         { "policy", 1, NULL, 'P' }, { "admission", 1, NULL, 'A' }, { "deadline", 1, NULL, 'D' }, { "seeds", 1, NULL, 'n' },
         { "seed", 1, NULL, 'e' },   { "jobs", 1, NULL, 'j' },      { "json-in", 0, NULL, 'I' },  { "quiet", 0, NULL, 'q' },
+        { "json", 2, NULL, 'J' },   { "svg", 1, NULL, 'V' },
         COMMAND_OPTIONS,
     };
     static const struct command command = { "migbuf-plan", known, help, take_option };
@@ -227,7 +239,7 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         o->buffers[o->buffer_count++] = BUFFER_USUAL;
         o->smallest = true;
     }
-    return 0;
+    return command_check_output("json", o->json, error) || command_check_output("svg", o->svg, error) ? -1 : 0;
 }
 
 static int read_file(struct list *list, const char *path, bool json, char error[FAIL_SIZE])
@@ -273,7 +285,7 @@ static int put_text(char *text, int width, FILE *out)
     return 0;
 }
 
-static int report(const struct options *o, const struct answer *answers, size_t count, FILE *out)
+static int print(const struct options *o, const struct answer *answers, size_t count, FILE *out)
 {
     int width = table_width(out);
     bool colour = isatty(fileno(out)) && !getenv("NO_COLOR");
@@ -288,6 +300,26 @@ static int report(const struct options *o, const struct answer *answers, size_t 
         fputc('\n', out);
     }
     return put_text(words_bars(&o->question), width, out);
+}
+
+/* Files, and the text where JSON has not taken its place. */
+static int report(const struct options *o, const struct answer *answers, size_t count, char error[FAIL_SIZE])
+{
+    bool only_json = o->json && !strcmp(o->json, "-");
+    FILE *out = only_json ? stdout : o->json ? fopen(o->json, "w") : NULL;
+    int rc;
+
+    if (o->json && (!out || data_write(&o->question, answers, count, o->deadline_s, out) || (!only_json && fclose(out))))
+        return fail(error, "--json %s: %s", o->json, strerror(errno));
+    if (o->svg) {
+        out = strcmp(o->svg, "-") ? fopen(o->svg, "w") : stdout;
+        rc = out ? picture_write(&o->question, answers, count, o->deadline_s, out) : -1;
+        if (rc || (out != stdout && fclose(out)))
+            return fail(error, "--svg %s: %s", o->svg, strerror(errno));
+    }
+    if (!only_json && (!o->svg || strcmp(o->svg, "-") != 0) && print(o, answers, count, stdout))
+        return fail(error, "out of memory");
+    return fflush(stdout) || ferror(stdout) ? fail(error, "standard output: %s", strerror(errno)) : 0;
 }
 
 static int ask(const struct options *o, struct answer *answers, size_t *count, char error[FAIL_SIZE])
@@ -320,8 +352,8 @@ static int plan(const struct options *o, char error[FAIL_SIZE])
     size_t count;
     int rc = ask(o, answers, &count, error);
 
-    if (!rc && (report(o, answers, count, stdout) || fflush(stdout)))
-        rc = fail(error, "standard output: %s", strerror(errno));
+    if (!rc)
+        rc = report(o, answers, count, error);
     if (!rc)
         rc = status_of(o, answers, count);
     for (size_t k = 0; k <= BUFFERS_MOST; k++)

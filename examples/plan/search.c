@@ -174,6 +174,7 @@ static int compare_starts(const void *a, const void *b)
 static struct prospect prospect_of(const struct search *s, const struct trial *t, uint32_t guest, double *scratch)
 {
     const struct question *q = s->question;
+    uint32_t advised = 0, mirrored = 0;
     struct prospect p = { .guest = &q->guests->list[guest],
                           .start_s = spread_over(q, t, guest, start_of, scratch),
                           .away_s = spread_over(q, t, guest, away_of, scratch),
@@ -186,9 +187,11 @@ static struct prospect prospect_of(const struct search *s, const struct trial *t
 
         p.runs_short += is_short(f, &s->roomy.fates[at]);
         p.runs_away += f->ending == ENDING_AWAY;
-        p.runs_advised += f->advised;
-        p.runs_mirrored += f->mirrored;
+        advised += f->advised;
+        mirrored += f->mirrored;
     }
+    p.is_advised = 2 * advised > q->seeds;
+    p.is_mirrored = 2 * mirrored > q->seeds;
     return p;
 }
 

@@ -50,7 +50,8 @@ struct prospect {
     const struct guest *guest;
     struct spread start_s, away_s, part, file_bytes; /* part: of its writes, 0 .. 1 */
     uint32_t runs_short; /* of room */
-    uint32_t runs_away, runs_advised, runs_mirrored;
+    uint32_t runs_away;
+    bool is_advised, is_mirrored; /* write-through: recommended, used; in more than half of the runs */
 };
 
 /* All guests, over all runs. */

@@ -128,7 +128,7 @@ static void put_mirrored(const struct question *q, const struct answer *a, FILE 
     for (uint32_t k = 0; k < a->count; k++) {
         const struct prospect *p = &a->guests[k];
 
-        if (2 * p->runs_advised <= a->runs || (!is_throttled(p) && !p->runs_mirrored))
+        if (!p->is_mirrored && !(p->is_advised && is_throttled(p)))
             continue;
         fprintf(out, "%s%s", n ? ", " : q->policy == POLICY_HYBRID ? " Mirrored write-through: " : " Better mirrored write-through: ",
                 p->guest->name);
@@ -281,7 +281,7 @@ static void cell_state(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
 
-    if (p->runs_short || !p->runs_away || p->runs_mirrored)
+    if (p->runs_short || !p->runs_away || p->is_mirrored)
         snprintf(text, TABLE_CELL, "-");
     else
         human_binary(size_up(p->file_bytes.most), text);
@@ -313,7 +313,7 @@ static void put_bar(const struct prospect *p, double column_s, int columns_wide,
     int from = (int)(p->start_s.middle / column_s), least = (int)(p->away_s.least / column_s);
     int to = (int)ceil(p->away_s.middle / column_s);
     int most = isfinite(p->away_s.most) ? (int)ceil(p->away_s.most / column_s) : columns_wide;
-    char sign = p->runs_mirrored ? 'm' : p->part.middle < FREE_PART ? '=' : '#';
+    char sign = p->is_mirrored ? 'm' : p->part.middle < FREE_PART ? '=' : '#';
 
     to = to > from ? to : from + 1;
     for (int k = 0; k < from && k < columns_wide; k++)

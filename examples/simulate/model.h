@@ -137,6 +137,7 @@ struct recording {
     size_t count, room;
     uint32_t vms;
     double omega;
+    double length_s; /* of the picture; 0: as long as the run */
 };
 
 /* 0, or -1 when there is no memory or the library refuses what it must not refuse. `fates`: one per guest, or NULL; without
