@@ -30,10 +30,10 @@ static json_t *guest(const struct prospect *p)
                      p->is_advised, "write_through", p->is_mirrored);
 }
 
-static json_t *answer(const struct question *q, const struct answer *a, double deadline_s)
+static json_t *answer(const struct answer *a, double deadline_s)
 {
     json_t *vms = json_array(), *object;
-    char *text = words_answer(q, a, deadline_s);
+    char *text = words_answer(a, deadline_s);
 
     for (uint32_t k = 0; k < a->count; k++)
         json_array_append_new(vms, guest(&a->guests[k]));
@@ -55,7 +55,7 @@ int data_write(const struct question *q, const struct answer *answers, size_t co
     for (uint32_t k = 0; k < q->guests->link_count; k++)
         json_array_append_new(links, json_real(q->guests->links[k]));
     for (size_t k = 0; k < count; k++)
-        json_array_append_new(list, answer(q, &answers[k], deadline_s));
+        json_array_append_new(list, answer(&answers[k], deadline_s));
     root = json_pack("{s:s, s:s, s:i, s:I, s:o, s:o, s:s?, s:o}", "policy", policy_names[q->policy], "admission",
                      admission_names[q->admission], "runs", (int)q->seeds, "seed", (json_int_t)q->seed,
                      "links_bytes_per_s", links, "deadline_s", number(deadline_s), "bars", bars, "buffers", list);

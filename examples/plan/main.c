@@ -291,7 +291,7 @@ static int print(const struct options *o, const struct answer *answers, size_t c
     bool colour = isatty(fileno(out)) && !getenv("NO_COLOR");
 
     for (size_t k = 0; k < count; k++) {
-        if (put_text(words_answer(&o->question, &answers[k], o->deadline_s), width, out))
+        if (put_text(words_answer(&answers[k], o->deadline_s), width, out))
             return -1;
         fputc('\n', out);
         words_table(&answers[k], width, out);

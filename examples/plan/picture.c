@@ -9,7 +9,7 @@
 
 #define ROW 19.0
 #define LINE 16.0
-#define COLUMNS 128 /* signs of a sentence in one line */
+#define COLUMNS 112 /* signs of a sentence in one line */
 #define LINES 64
 #define NAME_SIGNS 18
 #define GOOD "#009e73"
@@ -105,7 +105,7 @@ int picture_write(const struct question *q, const struct answer *answers, size_t
     int rc = lines ? 0 : -1;
 
     for (size_t k = 0; !rc && k <= count; k++) {
-        rc = lines_of(&lines[k], k < count ? words_answer(q, &answers[k], deadline_s) : words_bars(q));
+        rc = lines_of(&lines[k], k < count ? words_answer(&answers[k], deadline_s) : words_bars(q));
         if (!rc)
             height += LINE * (double)lines[k].count + (k < count ? answers[k].count * ROW + 22 + DRAW_FILES + 52 : 0);
     }

@@ -18,6 +18,7 @@ struct batch {
     size_t ended, all;
 };
 
+#define WORTH_PART 0.1 /* more of its writes, before write-through is worth its trouble: as in migbuf/outlook.h */
 #define QUIET_NS UINT64_C(1000000000) /* what is over by then needs no progress */
 
 uint64_t size_at(int k)
@@ -195,6 +196,33 @@ static struct prospect prospect_of(const struct search *s, const struct trial *t
     return p;
 }
 
+/* Would those for whom write-through is recommended get more by it? The same runs once more, with policy hybrid, say. */
+static int try_mirror(const struct search *s, struct answer *a, char error[FAIL_SIZE])
+{
+    struct question q = *s->question;
+    struct trial t = { 0 };
+    double *scratch = calloc(q.seeds, sizeof *scratch);
+    bool any = false;
+    int rc = 0;
+
+    for (uint32_t g = 0; g < a->count; g++) {
+        a->guests[g].is_advised &= a->guests[g].part.least < FREE_PART && q.policy != POLICY_HYBRID;
+        any |= a->guests[g].is_advised;
+    }
+    q.policy = POLICY_HYBRID;
+    if (any)
+        rc = !scratch ? fail(error, "out of memory") : trial_new(&q, a->bytes, &t, error) || trial_run(&q, &t, q.seeds, error);
+    for (uint32_t g = 0; any && !rc && g < a->count; g++) {
+        struct prospect *p = &a->guests[g];
+
+        p->mirror_part = spread_over(&q, &t, (size_t)(p->guest - q.guests->list), part_of, scratch);
+        p->is_advised &= p->mirror_part.middle >= p->part.middle + WORTH_PART;
+    }
+    free(scratch);
+    trial_free(&t);
+    return rc ? -1 : 0;
+}
+
 static int sum_up(const struct search *s, const struct trial *t, double deadline_s, struct answer *a, char error[FAIL_SIZE])
 {
     const struct question *q = s->question;
@@ -255,6 +283,8 @@ int search_answer(const struct search *s, uint64_t bytes, double deadline_s, str
         rc = trial_run(q, &t, q->seeds, error);
     if (!rc)
         rc = sum_up(s, &t, deadline_s, a, error);
+    if (!rc)
+        rc = try_mirror(s, a, error);
     trial_free(&t);
     return rc;
 }

@@ -121,21 +121,20 @@ static void put_lost(const struct answer *a, FILE *out)
     }
 }
 
-static void put_mirrored(const struct question *q, const struct answer *a, FILE *out)
+static void put_mirrored(const struct answer *a, FILE *out)
 {
+    char part[SPAN_SIZE];
     uint32_t n = 0;
 
-    for (uint32_t k = 0; k < a->count; k++) {
-        const struct prospect *p = &a->guests[k];
-
-        if (!p->is_mirrored && !(p->is_advised && is_throttled(p)))
-            continue;
-        fprintf(out, "%s%s", n ? ", " : q->policy == POLICY_HYBRID ? " Mirrored write-through: " : " Better mirrored write-through: ",
-                p->guest->name);
-        n++;
-    }
+    for (uint32_t k = 0; k < a->count; k++)
+        if (a->guests[k].is_mirrored)
+            fprintf(out, "%s%s", n++ ? ", " : " Mirrored write-through: ", a->guests[k].guest->name);
+    for (uint32_t k = 0; k < a->count; k++)
+        if (a->guests[k].is_advised)
+            fprintf(out, "%s%s (%s %%)", n++ ? ", " : " Better mirrored write-through (--policy hybrid): ",
+                    a->guests[k].guest->name, percent(a->guests[k].mirror_part.middle, part));
     if (n)
-        fputs(".", out);
+        fputc('.', out);
 }
 
 static void put_deadline(const struct answer *a, double deadline_s, FILE *out)
@@ -146,7 +145,7 @@ static void put_deadline(const struct answer *a, double deadline_s, FILE *out)
         fprintf(out, " The deadline of %s is kept in %u of %u runs.", words_span(deadline_s, span), a->runs_in_time, a->runs);
 }
 
-char *words_answer(const struct question *q, const struct answer *a, double deadline_s)
+char *words_answer(const struct answer *a, double deadline_s)
 {
     char *text = NULL, size[HUMAN_SIZE];
     size_t length;
@@ -161,7 +160,7 @@ char *words_answer(const struct question *q, const struct answer *a, double dead
     put_away(a, out);
     put_throttled(a, out);
     put_lost(a, out);
-    put_mirrored(q, a, out);
+    put_mirrored(a, out);
     put_deadline(a, deadline_s, out);
     return fclose(out) ? (free(text), NULL) : text;
 }

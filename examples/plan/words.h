@@ -10,7 +10,7 @@
 const char *words_span(double s, char text[SPAN_SIZE]);
 
 /* The sentences of one answer. To be freed; NULL: no memory. */
-char *words_answer(const struct question *q, const struct answer *a, double deadline_s);
+char *words_answer(const struct answer *a, double deadline_s);
 /* What the numbers in brackets are. To be freed; NULL: no memory. */
 char *words_bars(const struct question *q);
 
