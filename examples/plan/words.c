@@ -187,13 +187,15 @@ void words_wrap(const char *text, int width, FILE *out)
     int at = 0;
 
     while (*text) {
-        int word = (int)strcspn(text, " ");
+        size_t word = strcspn(text, " ");
 
-        if (at && at + 1 + word > width) {
+        if (!strncmp(text + word, " %", 2)) /* stays with its number */
+            word += 1 + strcspn(text + word + 1, " ");
+        if (at && at + 1 + (int)word > width) {
             fputc('\n', out);
             at = 0;
         }
-        at += fprintf(out, "%s%.*s", at ? " " : "", word, text);
+        at += fprintf(out, "%s%.*s", at ? " " : "", (int)word, text);
         text += word;
         text += strspn(text, " ");
     }
@@ -249,23 +251,34 @@ static void cell_between(const void *row, char text[TABLE_CELL])
 
     time_cell(p->away_s.least, least);
     time_cell(p->away_s.most, most);
-    snprintf(text, TABLE_CELL, "%.24s to %.24s", least, most);
+    if (!strcmp(least, most))
+        snprintf(text, TABLE_CELL, "%s", least);
+    else
+        snprintf(text, TABLE_CELL, "%.24s to %.24s", least, most);
+}
+
+static void part_cell(const struct prospect *p, double part, char text[TABLE_CELL])
+{
+    char number[SPAN_SIZE];
+
+    if (isfinite(p->start_s.least))
+        snprintf(text, TABLE_CELL, "%s%%", percent(part, number));
+    else
+        snprintf(text, TABLE_CELL, "-");
 }
 
 static void cell_gets(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
-    char part[SPAN_SIZE];
 
-    snprintf(text, TABLE_CELL, "%s%%", percent(p->part.middle, part));
+    part_cell(p, p->part.middle, text);
 }
 
 static void cell_gets_least(const void *row, char text[TABLE_CELL])
 {
     const struct prospect *p = row;
-    char part[SPAN_SIZE];
 
-    snprintf(text, TABLE_CELL, "%s%%", percent(p->part.least, part));
+    part_cell(p, p->part.least, text);
 }
 
 static void cell_file(const void *row, char text[TABLE_CELL])
