@@ -163,11 +163,11 @@ result $? "a field without words is told, with its name"
 
 DESTDIR=$work/root meson install -C "$build" --no-rebuild --quiet >"$work/log" 2>&1
 pages=$(find "$work/root" -path '*/man/man[138]/*')
-guard=$(find "$work/root" -name migbuf-guard) volume=$(find "$work/root" -name migbuf-volume)
+guard=$(find "$work/root" -name migbuf-guard) volume=$(find "$work/root" -name migbuf-volume) plan=$(find "$work/root" -name migbuf-plan)
 export LD_LIBRARY_PATH=$build/lib
-[ "$(echo "$pages" | wc -l)" -gt 20 ] && "$guard" --version >>"$work/log" && "$volume" --version >>"$work/log" &&
+[ "$(echo "$pages" | wc -l)" -gt 20 ] && "$guard" --version >>"$work/log" && "$volume" --version >>"$work/log" && "$plan" --version >>"$work/log" &&
     ! find "$work/root" -path '*/include/*' ! -name '*.h' -type f | grep . >>"$work/log"
-result $? "installed: $(echo "$pages" | wc -l) manual pages, migbuf-guard and migbuf-volume"
+result $? "installed: $(echo "$pages" | wc -l) manual pages, migbuf-guard, migbuf-volume and migbuf-plan"
 
 : >"$work/log"
 for p in $pages; do # the date of a release is in CHANGELOG; fchar names what a terminal without Greek letters shows
@@ -228,7 +228,7 @@ done
 result $? "NAME is a whole sentence, and SYNOPSIS has every function of the header as it is, and its library"
 
 # What --help says a page says, and nothing else.
-for program in "$guard" "$volume"; do
+for program in "$guard" "$volume" "$plan"; do
     page=$(echo "$pages" | grep "/$(basename "$program")\.")
     "$program" --help | grep -oE -e '--[a-z-]+' | sort -u >"$work/options"
     man -l "$page" 2>/dev/null | sed 's/‐/-/g' | grep -oE -e '--[a-z-]+' | sort -u | diff "$work/options" - >"$work/log" &&

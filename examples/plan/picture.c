@@ -47,14 +47,15 @@ static double put_lines(const struct lines *l, const char *class, double y, FILE
     return y;
 }
 
-static void put_guest(const struct prospect *p, double y, double scale, FILE *out)
+static void put_guest(const struct question *q, const struct prospect *p, double y, double scale, FILE *out)
 {
     const char *fill = p->is_mirrored ? MIRROR : p->part.least < FREE_PART ? HELD : GOOD;
     double from = DRAW_LEFT + p->start_s.middle * scale, middle, most;
     char words[128], span[SPAN_SIZE];
 
     snprintf(words, sizeof words, strlen(p->guest->name) > NAME_SIGNS ? "%.*s~" : "%.*s", NAME_SIGNS, p->guest->name);
-    draw_text(out, "t", "end", DRAW_LEFT - 8, y + 12, words);
+    draw_text(out, "t", "end", DRAW_LEFT - 14, y + 12, words);
+    draw_bar(out, draw_palette[(p->guest - q->guests->list) % DRAW_PALETTE], 0.85, DRAW_LEFT - 10, y + 2, 6, ROW - 6);
     if (!isfinite(p->away_s.middle)) {
         draw_text(out, "r", "start", DRAW_LEFT + 5, y + 12, "is not away");
         return;
@@ -89,10 +90,10 @@ static int put_answer(const struct question *q, const struct answer *a, const st
             end_s = fmax(end_s, a->guests[k].away_s.most);
     r.length_s = end_s;
     for (uint32_t k = 0; k < a->count; k++, *y += ROW)
-        put_guest(&a->guests[k], *y, (DRAW_RIGHT - DRAW_LEFT) / end_s, out);
+        put_guest(q, &a->guests[k], *y, (DRAW_RIGHT - DRAW_LEFT) / end_s, out);
     *y += 22;
     if (!rc)
-        rc = draw_files(&r, "those of the first run, stacked; the dashed line is the buffer", *y, out);
+        rc = draw_files(&r, "those of the first run, stacked, in the colour beside the name; the dashed line is the buffer", *y, out);
     *y += DRAW_FILES + 60;
     recording_free(&r);
     return rc;
