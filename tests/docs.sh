@@ -169,6 +169,34 @@ export LD_LIBRARY_PATH=$build/lib
     ! find "$work/root" -path '*/include/*' ! -name '*.h' -type f | grep . >>"$work/log"
 result $? "installed: $(echo "$pages" | wc -l) manual pages, migbuf-guard, migbuf-volume and migbuf-plan"
 
+# completes PROGRAM WORD... : what bash offers for the last word
+completes() {
+    bash -c '. "$1" && shift && export PATH=$(dirname "$1"):$PATH && COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) &&
+        "_$(basename "$1" | tr - _)" "$1" && echo "${COMPREPLY[@]}"' - "$work/root$completions/$(basename "$1").bash" "$@"
+}
+completions=$(find "$work/root" -path '*/bash-completion/completions' | sed "s|^$work/root||")
+{
+    completes "$plan" --adm; completes "$plan" --admission ''; completes "$volume" re; completes "$guard" --metr
+    completes "$plan" --json ho
+} >"$work/offered" 2>&1
+printf '%s\n' --admission 'sjf fifo off' 'resize remove' --metrics '' | diff - "$work/offered" >"$work/log"
+result $? "bash completes options, words and values of the three programs"
+
+unit=$(find "$work/root" -path '*/systemd/system/migbuf-guard.service')
+: >"$work/log"
+[ -n "$unit" ] && [ "$work/root$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit")" = "$guard" ]
+installed=$?
+if command -v systemd-analyze >/dev/null; then # the program is elsewhere here
+    sed "s|^ExecStart=[^ ]*|ExecStart=$guard|" "$unit" >"$work/migbuf-guard.service"
+    systemd-analyze verify --man=no "$work/migbuf-guard.service" 2>&1 | grep 'migbuf-guard' >"$work/log" && installed=1
+fi
+result $installed "a unit of migbuf-guard, of which systemd can make something"
+
+meson setup "$work/without" "$source" -Dtests=disabled -Dsystemd=disabled -Dbash_completion=disabled >"$work/log" 2>&1 &&
+    meson introspect --installed "$work/without" >"$work/log" && grep -q migbuf-plan "$work/log" &&
+    ! grep -oE '[^"]*(systemd|bash-completion)[^"]*' "$work/log"
+result $? "both are left out where they are not wanted"
+
 : >"$work/log"
 for p in $pages; do # the date of a release is in CHANGELOG; fchar names what a terminal without Greek letters shows
     mandoc -T lint -W warning "$p" 2>&1 | grep -v 'missing date\|unsupported roff request: fchar' >>"$work/log"
