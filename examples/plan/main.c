@@ -46,7 +46,7 @@ static const char usage_options[] =
     "  --seeds N         runs for each size, 1 to 1000 (16)\n"
     "  --seed S          the first seed (1)\n"
     "  --jobs J          processes, 1 to 256 (as many as there are processors)\n"
-    "  --json [FILE]     all of it as JSON; without FILE on standard output, instead of the text\n"
+    "  --json FILE       all of it as JSON; - is standard output, instead of the text\n"
     "  --svg FILE        a picture: who is away when, and the files in the buffer in the first run\n"
     "  --json-in         guests are JSON (it is seen by its first sign otherwise)\n"
     "  --quiet           no progress\n"
@@ -197,7 +197,7 @@ static int take_option(void *program, int option, const char *value, char error[
         o->smallest = true;
         return 0;
     case 'J':
-        o->json = value ? value : "-";
+        o->json = value;
         return 0;
     case 'V':
         o->svg = value;
@@ -218,7 +218,7 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         { "link", 1, NULL, 'L' },   { "flow", 1, NULL, 'F' },      { "buffer", 1, NULL, 'B' },   { "smallest", 0, NULL, 'S' },
         { "policy", 1, NULL, 'P' }, { "admission", 1, NULL, 'A' }, { "deadline", 1, NULL, 'D' }, { "seeds", 1, NULL, 'n' },
         { "seed", 1, NULL, 'e' },   { "jobs", 1, NULL, 'j' },      { "json-in", 0, NULL, 'I' },  { "quiet", 0, NULL, 'q' },
-        { "json", 2, NULL, 'J' },   { "svg", 1, NULL, 'V' },
+        { "json", 1, NULL, 'J' },   { "svg", 1, NULL, 'V' },
         COMMAND_OPTIONS,
     };
     static const struct command command = { "migbuf-plan", known, help, take_option };

@@ -241,7 +241,7 @@ static int sum_up(const struct search *s, const struct trial *t, double deadline
         scratch[k] = 0;
         for (uint32_t g = 0; g < a->count; g++)
             scratch[k] = fmax(scratch[k], away_of(&t->fates[k * a->count + g]));
-        a->runs_away += isfinite(scratch[k]);
+        a->runs_away += isfinite(scratch[k]) ? 1 : 0;
         a->runs_in_time += scratch[k] <= deadline_s && isfinite(scratch[k]);
     }
     a->away_s = spread_of(scratch, q->seeds);
