@@ -2,6 +2,7 @@
 /* throttle_config: what can be said of QEMU's throttle configurations without sending any: the same, lower, valid, and
  * the strictest of several with ours laid over it. Knows no command. */
 #include "throttle_config.h"
+#include "text.h"
 #include <string.h>
 
 #define FIELD(f) offsetof(struct migbuf_throttle_config, f), #f
@@ -45,7 +46,7 @@ void migbuf__config_put(struct migbuf_throttle_config *c, const struct migbuf__c
 
 int migbuf__config_check(const struct migbuf_throttle_config *c)
 {
-    if (!memchr(c->group, 0, sizeof c->group))
+    if (!memchr(c->group, 0, sizeof c->group) || !migbuf__is_utf8(c->group))
         return MIGBUF_E_INVALID;
     for (EACH_FIELD(f))
         if (migbuf__config_value(c, f) > MIGBUF__THROTTLE_VALUE_MAX)
