@@ -107,7 +107,7 @@ static void read_records(const char *text, size_t bytes)
     READ(migrate, migbuf_report_migrate(text, bytes, &migrate, &e)) {
         STRING(migrate.status);
         FLAG(migrate.has_ram);
-        fuzz_check(migrate.mbps >= 0 && migrate.mbps <= 1.8e308, "%g", migrate.mbps);
+        fuzz_check(migrate.mbps >= 0 && migrate.mbps < 1.0 / 0.0, "%g", migrate.mbps);
     }
     memset(reasons, UNTOUCHED, sizeof reasons);
     rc = migbuf_report_blocked(text, bytes, reasons, 2 + bytes % 38, &e);
