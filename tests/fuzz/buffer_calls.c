@@ -3,7 +3,10 @@
  * decisions are those there are; files alone never make a claim of less than nothing. Which promises hold for guests is in
  * buffer_model.c, where the host keeps its part. */
 #include "fuzz.h"
+#include "migbuf/admission.h"
+#include "migbuf/bins.h"
 #include "migbuf/buffer.h"
+#include "migbuf/outlook.h"
 #include <math.h>
 
 #define TEXT_BYTES 400000
@@ -43,6 +46,59 @@ static uint64_t take_size(struct choices *c, uint64_t likely)
     return x < 128 ? likely : x < 192 ? likely << (x & 15) : x < 240 ? take_number(c) : x & 1 ? MIGBUF_NONE : 0;
 }
 
+static void check_outlook(int rc, const struct migbuf_outlook *o)
+{
+    fuzz_check(rc >= 0 || rc == MIGBUF_E_RANGE || rc == MIGBUF_E_INVALID || rc == MIGBUF_E_NOTFOUND, "outlook: %d", rc);
+    if (rc >= 0)
+        fuzz_check(o->start_s >= 0 && o->finish_least_s <= o->finish_s && o->finish_s <= o->finish_most_s &&
+                   o->peak_least_bytes <= o->peak_bytes && o->peak_bytes <= o->peak_most_bytes && o->delivered >= 0 && o->delivered <= 1 &&
+                   o->mirror_delivered >= 0 && o->mirror_delivered <= 1, "start %g finish %g %g %g peak %g %g %g delivered %g %g",
+                   o->start_s, o->finish_least_s, o->finish_s, o->finish_most_s, o->peak_least_bytes, o->peak_bytes, o->peak_most_bytes,
+                   o->delivered, o->mirror_delivered);
+}
+
+/* What would become of it if it waited: nothing of that is kept. */
+static void look_ahead(struct migbuf_buffer *b, const struct migbuf_migration *m, const struct migbuf_geometry *g, uint32_t disks)
+{
+    struct migbuf_waiting w[2];
+    struct migbuf_admission_turn turns[2];
+    struct migbuf_outlook o = { .size = sizeof o };
+    int rc;
+
+    memset(w, 0, sizeof w);
+    rc = migbuf_admission_waiting(b, m, g, disks, &w[0]);
+    if (rc >= 0) {
+        w[1] = w[0];
+        rc = migbuf_admission_turns(b, MIGBUF_ADMISSION_SHORTEST, w, 1 + (m->id & 1), turns);
+        for (int k = 0; rc >= 0 && k < 1 + (int)(m->id & 1); k++)
+            fuzz_check(turns[k].earliest_s >= 0 && strcmp(migbuf_verdict_text(turns[k].verdict), "unknown"), "turn %g", turns[k].earliest_s);
+        check_outlook(migbuf_outlook_waiting(b, &w[0], rc >= 0 ? turns[0].earliest_s : 0, &o), &o);
+    }
+    check_unchanged(b, "looking ahead", -1);
+}
+
+/* The ledger: every byte of every file lies in one bin. */
+static void check_ledger(const struct migbuf_buffer *b)
+{
+    static struct migbuf_bin bins[300];
+    static struct migbuf_shard shards[5000];
+    const struct migbuf_bins *ledger = migbuf_buffer_bins(b);
+    int n = migbuf_bins_list(ledger, bins, 300), pieces = migbuf_bins_shards(ledger, shards, 5000);
+    uint64_t sum = 0, used = 0;
+
+    fuzz_check(n == (int)migbuf_bins_count(ledger) && n <= 300 && pieces >= 0 && pieces <= 5000, "%d bins, %d shards", n, pieces);
+    for (int k = 0; k < pieces; k++)
+        sum += shards[k].bytes;
+    for (int k = 0; k < n; k++) {
+        struct migbuf_bins_view v = { .size = sizeof v };
+
+        used += bins[k].used_bytes;
+        fuzz_check(migbuf_bins_view(ledger, bins[k].id, &v) == 0, "view of a bin");
+    }
+    fuzz_check(sum == migbuf_bins_used(ledger) && used == sum, "%llu in shards, %llu in bins, of %llu", (unsigned long long)sum,
+               (unsigned long long)used, (unsigned long long)migbuf_bins_used(ledger));
+}
+
 static void add(struct migbuf_buffer *b, struct choices *c)
 {
     struct migbuf_migration m;
@@ -80,6 +136,8 @@ static void add(struct migbuf_buffer *b, struct choices *c)
         g[k].extra_bytes = take_size(c, 1 << 20);
         g[k].flags = take_byte(c) & 7;
     }
+    if (what & 64)
+        look_ahead(b, &m, g, disks);
     rc = migbuf_buffer_add(b, &m, g, disks, &e);
     fuzz_check(rc >= 0 || (e.code == rc && e.text && *e.text), "no reason for %d", rc);
     fuzz_check(rc != MIGBUF_E_NOSPACE || e.need > e.have, "no space: %llu in %llu", (unsigned long long)e.need, (unsigned long long)e.have);
@@ -99,9 +157,11 @@ static void tick(struct migbuf_buffer *b, uint64_t now_ms, size_t capacity)
     fuzz_check((double)stats.grantable_bytes <= (double)stats.capacity_bytes && !isnan(stats.level) && stats.level >= 0,
                "level %g, %llu of %llu may be given", stats.level, (unsigned long long)stats.grantable_bytes,
                (unsigned long long)stats.capacity_bytes);
+    check_ledger(b);
     fuzz_check(stats.excess_bytes == (stats.used_bytes > stats.capacity_bytes ? stats.used_bytes - stats.capacity_bytes : 0), "excess");
     for (int k = 0; k < n; k++) {
         struct migbuf_buffer_view v = { .size = sizeof v };
+        struct migbuf_outlook o = { .size = sizeof o };
         int stands = d[k].action == MIGBUF_ACTION_PAUSE || d[k].action == MIGBUF_ACTION_CANNOT_FIT;
 
         fuzz_check(strcmp(migbuf_action_text(d[k].action), "unknown") && strcmp(migbuf_reason_text(d[k].reason), "unknown"), "%d, %d",
@@ -112,6 +172,7 @@ static void tick(struct migbuf_buffer *b, uint64_t now_ms, size_t capacity)
         if (d[k].action == MIGBUF_ACTION_LOWER || d[k].action == MIGBUF_ACTION_RAISE || d[k].action == MIGBUF_ACTION_RESUME)
             fuzz_check(d[k].limits.iops_wr || d[k].limits.bps_wr, "a limit of none, which is no limit to QEMU");
         fuzz_check(migbuf_buffer_view(b, d[k].id, &v) == 0, "view");
+        check_outlook(migbuf_outlook_running(b, d[k].id, &o), &o);
         fuzz_check(v.curve >= 0 && v.share >= 0 && v.hard_cap >= 0 && v.clamped >= 0 && v.below_lenders >= 0 && v.budget >= 0 &&
                    v.ratio >= 0 && v.finish_s >= 0 && v.demand >= 0 && v.cap >= 0 && v.planned >= 0,
                    "curve %g share %g hard %g clamped %g lenders %g budget %g ratio %g finish %g demand %g cap %g planned %g", v.curve,

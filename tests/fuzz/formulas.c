@@ -6,6 +6,7 @@
 #include "fuzz.h"
 #include "migbuf/convergence.h"
 #include "migbuf/downtime.h"
+#include "migbuf/history.h"
 #include "migbuf/migbuf.h"
 #include <math.h>
 
@@ -481,9 +482,45 @@ static void admission(struct choices *c)
         fuzz_check(raw >= s.memory_bytes && zipped >= raw, "%llu, %llu", (unsigned long long)raw, (unsigned long long)zipped);
 }
 
+/* Names of numbers, a link's mean, what may be printed. */
+static void link_and_words(struct choices *c)
+{
+    struct migbuf_link l;
+    struct migbuf_link_flow f;
+    struct migbuf_prior p;
+    char text[64], printed[48];
+    uint64_t now_ms = 0;
+    double x;
+    int32_t number = (int32_t)take_number(c);
+
+    fuzz_check(*migbuf_strerror(number) && *migbuf_action_text(number) && *migbuf_reason_text(number) && *migbuf_verdict_text(number) &&
+               *migbuf_ram_action_text(number) && *migbuf_ram_reason_text(number) && *migbuf_attempt_outcome_text(number) &&
+               *migbuf_attempt_phase_text(number) && *migbuf_attempt_why_text(number) && *migbuf_version_text(), "no name for %d", number);
+    if (migbuf_link_init(&l, take_double(c)))
+        migbuf_link_init(&l, 0);
+    migbuf_link_flow_init(&f);
+    for (int k = 0; k < 12; k++) {
+        now_ms += take_byte(c) * 40u;
+        migbuf_link_update(&l, take_byte(c) < 250 ? now_ms : take_number(c), take_double(c), take_byte(c) & 3);
+        fuzz_check(migbuf_link_now(&l) >= 0 && migbuf_link_mean(&l) > 0 && migbuf_link_mean(&l) < INFINITY, "now %g, mean %g",
+                   migbuf_link_now(&l), migbuf_link_mean(&l));
+        if (migbuf_link_flow_update(&f, take_byte(c) < 250 ? now_ms : take_number(c), take_number(c), &x) >= 0)
+            fuzz_check(x >= 0 && x < INFINITY, "%g", x);
+    }
+    if (migbuf_prior_init(&p, sizeof p, take_number(c)) == 0)
+        fuzz_check(p.set_bytes > 0 && p.set_most >= p.set_bytes && p.dirty_bytes_per_s > 0, "W %g", p.set_bytes);
+    for (size_t k = 0; k < sizeof text - 1; k++)
+        text[k] = (char)take_byte(c);
+    text[sizeof text - 1] = 0;
+    migbuf_printable(text, printed, sizeof printed);
+    for (const char *at = printed; *at; at++)
+        fuzz_check((unsigned char)*at >= 0x20 && *at != 0x7f, "byte %02x", (unsigned char)*at);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const rooms[])(struct choices *) = { limits, throttle, placement, planner, forecast, convergence, downtime, admission };
+    static void (*const rooms[])(struct choices *) = { limits, throttle, placement, planner, forecast, convergence, downtime, admission,
+                                                      link_and_words };
     struct choices c = { data, data + size };
 
     rooms[take_below(&c, sizeof rooms / sizeof *rooms)](&c);

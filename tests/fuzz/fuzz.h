@@ -89,6 +89,27 @@ static inline double take_double(struct choices *c)
     }
 }
 
+/* An allocator of which every so manieth call fails, `left` of them; `held` is what was not given back. */
+struct failing {
+    uint32_t every, left, asked;
+    int64_t held;
+};
+
+static inline void *failing_resize(void *context, void *pointer, size_t old_bytes, size_t new_bytes)
+{
+    struct failing *f = context;
+
+    if (new_bytes && f->left && ++f->asked % f->every == 0) {
+        f->left--;
+        return NULL;
+    }
+    f->held += (int64_t)new_bytes - (int64_t)old_bytes;
+    if (new_bytes)
+        return realloc(pointer, new_bytes);
+    free(pointer);
+    return NULL;
+}
+
 /* A copy that ends where the text ends, so that a byte beyond it is noticed. Never NULL. */
 static inline char *exact_copy(const void *text, size_t bytes)
 {

@@ -55,27 +55,6 @@ static void tell_message(struct story *s, const char *call, int rc, const struct
     tell(s, "\n");
 }
 
-/* Every so manieth fails, `left` of them. */
-struct failing {
-    uint32_t every, left, asked;
-    int64_t held;
-};
-
-static void *resize(void *context, void *pointer, size_t old_bytes, size_t new_bytes)
-{
-    struct failing *f = context;
-
-    if (new_bytes && f->left && ++f->asked % f->every == 0) {
-        f->left--;
-        return NULL;
-    }
-    f->held += (int64_t)new_bytes - (int64_t)old_bytes;
-    if (new_bytes)
-        return realloc(pointer, new_bytes);
-    free(pointer);
-    return NULL;
-}
-
 /* A call of the host; without memory it changes nothing, so it is made again. */
 static void call(struct migbuf_qmp *q, struct story *s, uint8_t which)
 {
@@ -135,7 +114,7 @@ static int feed(struct migbuf_qmp *q, const uint8_t *bytes, size_t count)
 /* portion 0: all that is there. */
 static void live(struct story *s, const uint8_t *data, size_t size, size_t portion, struct failing *memory)
 {
-    struct migbuf_allocator allocator = { memory, resize };
+    struct migbuf_allocator allocator = { memory, failing_resize };
     struct migbuf_qmp_options o;
     struct migbuf_qmp_message m;
     struct migbuf_qmp *q = NULL;

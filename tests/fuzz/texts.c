@@ -19,7 +19,7 @@ static char saved[2][TEXT_BYTES];
 
 /* What two of them must agree upon, and nothing else of them. */
 typedef int save_function(const void *machine, char *text, size_t capacity, size_t *length);
-typedef int load_function(const char *text, size_t length, void **machine);
+typedef int load_function(const char *text, size_t length, const struct migbuf_allocator *allocator, void **machine);
 typedef void use_function(void *machine, struct choices *c);
 typedef void free_function(void *machine);
 
@@ -30,9 +30,9 @@ static int save_buffer(const void *machine, char *text, size_t capacity, size_t 
     return migbuf_buffer_save(machine, text, capacity, length);
 }
 
-static int load_buffer(const char *text, size_t length, void **machine)
+static int load_buffer(const char *text, size_t length, const struct migbuf_allocator *allocator, void **machine)
 {
-    return migbuf_buffer_load(text, length, clock_ms, NULL, (struct migbuf_buffer **)machine);
+    return migbuf_buffer_load(text, length, clock_ms, allocator, (struct migbuf_buffer **)machine);
 }
 
 static void check_decision(const struct migbuf_decision *d)
@@ -81,9 +81,9 @@ static int save_disk(const void *machine, char *text, size_t capacity, size_t *l
     return migbuf_disk_save(machine, text, capacity, length);
 }
 
-static int load_disk(const char *text, size_t length, void **machine)
+static int load_disk(const char *text, size_t length, const struct migbuf_allocator *allocator, void **machine)
 {
-    return migbuf_disk_load(text, length, NULL, (struct migbuf_disk **)machine);
+    return migbuf_disk_load(text, length, allocator, (struct migbuf_disk **)machine);
 }
 
 static void check_arguments(const char *arguments)
@@ -108,11 +108,14 @@ static void use_disk(void *machine, struct choices *c)
     struct migbuf_disk *d = machine;
     struct migbuf_disk_info info = { .size = sizeof info };
     struct migbuf_disk_command command;
+    struct migbuf_throttle_config config;
 
     for (int k = 0; k < 60; k++) {
         uint8_t what = take_byte(c);
 
         fuzz_check(migbuf_disk_info(d, &info) == 0, "info");
+        fuzz_check(migbuf_disk_host_limits(d, "n0", &config) <= 0, "host limits");
+        migbuf_disk_qdev(d, "n0");
         if (migbuf_disk_next(d, &command) != 1) {
             if (what & 1)
                 migbuf_disk_restore(d);
@@ -138,9 +141,9 @@ static int save_ram(const void *machine, char *text, size_t capacity, size_t *le
     return migbuf_ram_save(machine, text, capacity, length);
 }
 
-static int load_ram(const char *text, size_t length, void **machine)
+static int load_ram(const char *text, size_t length, const struct migbuf_allocator *allocator, void **machine)
 {
-    return migbuf_ram_load(text, length, NULL, (struct migbuf_ram **)machine);
+    return migbuf_ram_load(text, length, allocator, (struct migbuf_ram **)machine);
 }
 
 static void use_ram(void *machine, struct choices *c)
@@ -228,18 +231,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc;
 
     clock_ms = begun < 128 ? begun : UINT64_C(1) << (begun - 128) / 2;
-    rc = machines[which].load(text, length, &machine);
+    rc = machines[which].load(text, length, NULL, &machine);
     fuzz_check(rc == 0 || rc == MIGBUF_E_PROTOCOL || rc == MIGBUF_E_TOO_BIG, "load: %d", rc);
     fuzz_check(rc == 0 || !machine, "refused, and something is there");
     if (rc == 0) {
         rc = machines[which].save(machine, saved[0], TEXT_BYTES, &again[0]);
         fuzz_check(rc == 0, "loaded, and not saved: %d (%zu)", rc, again[0]);
-        rc = machines[which].load(saved[0], again[0], &other);
+        rc = machines[which].load(saved[0], again[0], NULL, &other);
         fuzz_check(rc == 0, "what was saved is not loaded: %d\n%s", rc, saved[0]);
         fuzz_check(machines[which].save(other, saved[1], TEXT_BYTES, &again[1]) == 0, "saved once");
         fuzz_check(again[0] == again[1] && !memcmp(saved[0], saved[1], again[0]), "saved\n%s\nand then\n%s", saved[0], saved[1]);
         for (size_t k = 0; k < again[0]; k++)
             fuzz_check(saved[0][k] == '\n' || (saved[0][k] >= 0x20 && saved[0][k] < 0x7f), "byte %02x", (unsigned char)saved[0][k]);
+        for (uint32_t at = 1; at < 12; at++) { /* each allocation fails once */
+            struct failing memory = { .every = at, .left = 1 };
+            struct migbuf_allocator allocator = { &memory, failing_resize };
+            void *none = NULL;
+
+            rc = machines[which].load(text, length, &allocator, &none);
+            fuzz_check(rc == (memory.left ? 0 : MIGBUF_E_NOMEM) && (rc == 0) == (none != NULL), "without memory: %d", rc);
+            machines[which].free(none);
+            fuzz_check(memory.held == 0, "%lld bytes are not given back", (long long)memory.held);
+        }
         c = (struct choices){ (const uint8_t *)text + length / 3, (const uint8_t *)text + length };
         machines[which].use(machine, &c);
         machines[which].free(machine);
