@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct choices c = { data, data + size };
     uint64_t least = take_number(&c), most = take_number(&c), step = take_byte(&c) & 1 ? 1000 : 1024;
-    char *word[MOST_WORDS];
+    char *word[MOST_WORDS] = { NULL };
     int words = 0;
 
     if (least > most) {
