@@ -8,6 +8,7 @@
 #include "migbuf/downtime.h"
 #include "migbuf/history.h"
 #include "migbuf/migbuf.h"
+#include "migbuf/ram.h"
 #include <math.h>
 
 #define UNTOUCHED 0x5a
@@ -363,6 +364,21 @@ static void convergence(struct choices *c)
                    f.downtime_ms >= 0 && f.downtime_most_ms >= 0 && f.sent_bytes >= 0 && f.lost_s >= 0,
                    "verdict %d deadline %g end %g %g %g down %g %g sent %g lost %g", f.verdict, f.deadline_s, f.end_least_s, f.end_s,
                    f.end_most_s, f.downtime_ms, f.downtime_most_ms, f.sent_bytes, f.lost_s);
+    {
+        struct migbuf_ram_options o, was;
+        struct migbuf_prior p;
+
+        migbuf_ram_options_init(&o, sizeof o);
+        migbuf_prior_init(&p, sizeof p, take_number(c));
+        p.encoding = take_double(c);
+        p.set_bytes = take_double(c);
+        was = o;
+        if (migbuf_ram_options_choose(&o, &a, &p, take_byte(c) & 3, take_double(c), take_number(c)) < 0)
+            fuzz_check(!memcmp(&o, &was, sizeof o), "refused, and changed");
+        else
+            fuzz_check(!(o.xbzrle_cache_bytes & (o.xbzrle_cache_bytes - 1)) && o.multifd_channels <= 255, "cache %llu, %u channels",
+                       (unsigned long long)o.xbzrle_cache_bytes, o.multifd_channels);
+    }
     if (DONE(x, migbuf_convergence_stationary(take_double(c), &x)))
         fuzz_check(x >= 0 && x <= 1, "%g", x);
     {
@@ -487,6 +503,8 @@ static void link_and_words(struct choices *c)
 {
     struct migbuf_link l;
     struct migbuf_link_flow f;
+    struct migbuf_link_tcp_flow t;
+    uint32_t flags;
     struct migbuf_prior p;
     char text[64], printed[48];
     uint64_t now_ms = 0;
@@ -499,12 +517,21 @@ static void link_and_words(struct choices *c)
     if (migbuf_link_init(&l, take_double(c)))
         migbuf_link_init(&l, 0);
     migbuf_link_flow_init(&f);
+    migbuf_link_tcp_flow_init(&t);
     for (int k = 0; k < 12; k++) {
         now_ms += take_byte(c) * 40u;
         migbuf_link_update(&l, take_byte(c) < 250 ? now_ms : take_number(c), take_double(c), take_byte(c) & 3);
         fuzz_check(migbuf_link_now(&l) >= 0 && migbuf_link_mean(&l) > 0 && migbuf_link_mean(&l) < INFINITY, "now %g, mean %g",
                    migbuf_link_now(&l), migbuf_link_mean(&l));
         if (migbuf_link_flow_update(&f, take_byte(c) < 250 ? now_ms : take_number(c), take_number(c), &x) >= 0)
+            fuzz_check(x >= 0 && x < INFINITY, "%g", x);
+    }
+    for (int k = 0; k < 6; k++) {
+        struct migbuf_link_tcp tcp = { .acked_bytes = take_number(c), .delivery_bytes_per_s = take_number(c), .unsent_bytes = take_byte(c),
+                                       .busy_us = take_number(c), .flags = take_byte(c) & 1 };
+
+        now_ms += take_byte(c) * 40u;
+        if (migbuf_link_tcp_update(&t, now_ms, &tcp, &x, &flags) >= 0)
             fuzz_check(x >= 0 && x < INFINITY, "%g", x);
     }
     if (migbuf_prior_init(&p, sizeof p, take_number(c)) == 0)

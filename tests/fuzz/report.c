@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Every reader of QEMU's answers and events on one text, and the JSON below them. What a reader refuses leaves its record as
- * it was; what it takes is a whole record. An input is a byte that says which machine hears of it, and the text. */
+ * it was; what it takes is a whole record. An input is a byte that says which machine hears of it, and texts with the byte 0x01 between them. The readers get the first;
+ * the machines get them in turn. */
 #include "fuzz.h"
 #include "json.h"
 #include "migbuf/report.h"
@@ -149,9 +150,25 @@ static void check_arguments(const char *arguments)
     free(copy);
 }
 
-/* A machine that is told the text as the answer to every question it has, until it has none. */
-static void tell_disk(const char *text, size_t bytes)
+/* The next of several texts, from the first again after the last. */
+struct texts {
+    const char *text, *end, *at;
+};
+
+static const char *next_text(struct texts *t, size_t *bytes)
 {
+    const char *begin = t->at, *end = memchr(begin, 1, (size_t)(t->end - begin));
+
+    *bytes = (size_t)((end ? end : t->end) - begin);
+    t->at = end ? end + 1 : t->text;
+    return begin;
+}
+
+/* A machine that is told the texts as the answers to the questions it has, until it has none. */
+static void tell_disk(struct texts t)
+{
+    const char *text;
+    size_t bytes;
     struct migbuf_disk *d;
     struct migbuf_disk_command c;
     struct migbuf_decision decision = { .action = MIGBUF_ACTION_LOWER, .limits = { .iops_wr = 10, .iops_size = 65536 } };
@@ -169,13 +186,16 @@ static void tell_disk(const char *text, size_t bytes)
                 break;
         }
         check_arguments(c.arguments);
-        migbuf_report_to_disk(d, c.kind, (int)k % 3 ? 0 : MIGBUF_E_PEER, text, bytes, NULL);
+        text = next_text(&t, &bytes);
+        migbuf_report_to_disk(d, c.kind, k % 7 == 6 ? MIGBUF_E_PEER : k % 13 == 12 ? MIGBUF_E_TIMEOUT : 0, text, bytes, NULL);
     }
     migbuf_disk_free(d);
 }
 
-static void tell_ram(const char *text, size_t bytes)
+static void tell_ram(struct texts t)
 {
+    const char *text;
+    size_t bytes;
     static const char *const events[] = { "MIGRATION", "MIGRATION_PASS", "STOP", "RESUME", "SHUTDOWN" };
     struct migbuf_agreement a;
     struct migbuf_ram *r;
@@ -193,7 +213,8 @@ static void tell_ram(const char *text, size_t bytes)
                 break;
         }
         check_arguments(c.arguments);
-        migbuf_report_to_ram(r, c.kind, 0, text, bytes, NULL);
+        text = next_text(&t, &bytes);
+        migbuf_report_to_ram(r, c.kind, k % 11 == 10 ? MIGBUF_E_PEER : 0, text, bytes, NULL);
         migbuf_report_event_to_ram(r, (int32_t)(k & 1), events[k % 5], k & 2 ? text : NULL, k & 2 ? bytes : 0, 1000 * k, NULL);
     }
     migbuf_ram_free(r);
@@ -227,17 +248,22 @@ static void check_json(const char *text, size_t bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    struct texts all;
+    size_t bytes;
     char *text;
 
     if (!size)
         return 0;
-    text = exact_copy(data + 1, size - 1);
-    check_json(text, size - 1);
-    read_records(text, size - 1);
-    if (data[0] & 1)
-        tell_disk(text, size - 1);
-    if (data[0] & 2)
-        tell_ram(text, size - 1);
+    all = (struct texts){ (const char *)data + 1, (const char *)data + size, (const char *)data + 1 };
+    next_text(&all, &bytes);
+    text = exact_copy(data + 1, bytes);
+    check_json(text, bytes);
+    read_records(text, bytes);
     free(text);
+    all.at = all.text;
+    if (data[0] & 1)
+        tell_disk(all);
+    if (data[0] & 2)
+        tell_ram(all);
     return 0;
 }

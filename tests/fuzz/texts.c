@@ -146,6 +146,23 @@ static int load_ram(const char *text, size_t length, const struct migbuf_allocat
     return migbuf_ram_load(text, length, allocator, (struct migbuf_ram **)machine);
 }
 
+/* What a host may tell of its own at any time. */
+static void tell_ram(struct migbuf_ram *r, struct choices *c)
+{
+    struct migbuf_ram_decision d = { .action = take_byte(c) & 7, .limit_ms = (uint32_t)take_number(c), .throttle_percent = take_byte(c) };
+    struct migbuf_convergence v = { .size = sizeof v };
+    uint64_t now_ms = take_number(c);
+
+    migbuf_ram_link(r, take_double(c));
+    migbuf_ram_stands(r, d.action & 1);
+    migbuf_ram_uri(r, "unix:a", d.action & 2 ? "unix:b" : NULL);
+    migbuf_ram_event(r, d.action & 1, 1 + (d.action & 3), take_byte(c) & 15, now_ms);
+    if (migbuf_ram_convergence(r, &v) == 0)
+        fuzz_check(v.left_bytes >= 0 && v.set_bytes >= 0 && v.rate_bytes_per_s >= 0 && v.encoding > 0, "left %g W %g r %g e %g", v.left_bytes,
+                   v.set_bytes, v.rate_bytes_per_s, v.encoding);
+    migbuf_ram_apply(r, &d);
+}
+
 static void use_ram(void *machine, struct choices *c)
 {
     struct migbuf_ram *r = machine;
@@ -172,6 +189,8 @@ static void use_ram(void *machine, struct choices *c)
                 migbuf_ram_switch(r);
             else if (what % 8 == 4)
                 migbuf_ram_gone(r, what >> 4 & 1);
+            else if (what % 8 == 5)
+                tell_ram(r, c);
             else
                 migbuf_ram_look(r, now_ms += what);
             if (migbuf_ram_next(r, &command) != 1)
