@@ -4,6 +4,7 @@
  * processes, the volume; with the argument "guest" instead: the real guest in a real QEMU, killed at a random moment,
  * against the checker. Speeds are printed, never asserted. EVACUATE_GUEST names the guest program.
  */
+#include "command.h"
 #include "link.h"
 #include "numbers.h"
 #include "process.h"
@@ -1326,6 +1327,34 @@ START_TEST(sizes_and_counts)
 }
 END_TEST
 
+static int take_letters(void *program, int option, const char *value, char text[FAIL_SIZE])
+{
+    (void)value, (void)text;
+    snprintf(program, 2, "%c", option);
+    return 0;
+}
+
+static void no_help(FILE *out)
+{
+    (void)out;
+}
+
+/* A line that is refused in the middle of a word leaves nothing to the next one. */
+START_TEST(a_command_line_begins_anew)
+{
+    static const struct option options[] = { { "quiet", no_argument, NULL, 'q' }, { "size", required_argument, NULL, 's' }, COMMAND_OPTIONS };
+    const struct command c = { .name = "p", .options = options, .help = no_help, .take = take_letters };
+    char first[] = "-xqq", *one[] = { "p", first, NULL }, *two[] = { "p", "--size", "5", NULL }, taken[2] = "";
+
+    ck_assert_int_eq(command_read(&c, taken, 2, one, error), -1);
+    ck_assert_str_eq(error, "-x is no option; --help lists them");
+    memset(first, 'h', 4); /* which would be taken for --help */
+    ck_assert_int_eq(command_read(&c, taken, 3, two, error), 0);
+    ck_assert_str_eq(taken, "s");
+    ck_assert_int_eq(command_no_words(3, two, error), 0);
+}
+END_TEST
+
 static Suite *parts_suite(void)
 {
     Suite *s = suite_create("evacuate parts");
@@ -1346,6 +1375,7 @@ static Suite *parts_suite(void)
     tcase_add_test(checker, writer_parameters_have_limits);
     tcase_add_test(checker, checker_is_fast);
     tcase_add_test(checker, sizes_and_counts);
+    tcase_add_test(checker, a_command_line_begins_anew);
     suite_add_tcase(s, checker);
 
     tcase_add_checked_fixture(link, setup, teardown);
