@@ -506,7 +506,7 @@ int migbuf_convergence_forecast(const struct migbuf_convergence *c, const struct
         o.downtime_most_ms =
             migbuf__most(o.downtime_most_ms, x.encoding * x.exact_bytes / x.link_bytes_per_s * 1000 + x.fix_ms);
     o.sent_bytes = x.link_bytes_per_s * to_go;
-    o.lost_s = x.throttle_percent > 0 ? x.throttle_percent / 100 * to_go + o.downtime_ms / 1000 : o.downtime_ms / 1000;
+    o.lost_s = x.throttle_percent > 0 ? x.throttle_percent * to_go / 100 + o.downtime_ms / 1000 : o.downtime_ms / 1000;
     if (o.end_s <= o.deadline_s)
         o.verdict = MIGBUF_RAM_YES;
     else if (x.known && least_ms(&x, migbuf__most(x.throttle_percent, y.throttle_most_percent)) - x.fix_ms >

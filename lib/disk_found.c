@@ -5,6 +5,7 @@
  * What must stay true: `host` of a node is never something we sent. So whatever is found is looked for among what was sent
  * before it is taken for the host's (was_sent, could_be_ours). */
 #include "disk.h"
+#include "text.h"
 #include <string.h>
 
 static int was_sent(const struct migbuf_disk *d, const struct migbuf_throttle_config *config)
@@ -160,6 +161,8 @@ int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *
     }
     if (strlen(qdev) >= MIGBUF__QDEV_BYTES)
         return MIGBUF_E_TOO_BIG;
+    if (!migbuf__is_utf8(qdev)) /* no JSON */
+        return MIGBUF_E_INVALID;
     if (rc)
         return rc;
     if (!n->qdev[0])

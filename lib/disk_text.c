@@ -67,6 +67,8 @@ static void read_config(struct migbuf__reader *r, const char *keyword, struct mi
     for (size_t f = 0; f < MIGBUF__CONFIG_FIELDS; f++)
         migbuf__config_put(c, &migbuf__config_field[f], migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX));
     migbuf__read_name(r, c->group, sizeof c->group);
+    if (r->bad || migbuf__config_check(c))
+        r->bad = 1;
 }
 
 static void read_node(struct migbuf__reader *r, struct node *n)
@@ -77,7 +79,7 @@ static void read_node(struct migbuf__reader *r, struct node *n)
     migbuf__read_name(r, n->qdev, sizeof n->qdev);
     read_config(r, "host", &n->host);
     read_config(r, "home", &n->home);
-    if (!n->name[0] || !n->qdev[0])
+    if (r->bad || !n->name[0] || !n->qdev[0] || !migbuf__is_utf8(n->qdev))
         r->bad = 1;
 }
 

@@ -193,7 +193,7 @@ static int read_line(const struct line *l, struct migbuf_attempt *a)
     for (size_t k = 0; k < NUMBERS; k++)
         set_number(a, k, read_value(l, key_of[k], k >= EARLIER && k < MEASURED ? 0 : MIGBUF_ATTEMPT_UNKNOWN, &bad));
     a->post_copy = read_value(l, "post", 0, &bad) == 1;
-    return bad || !a->id[0] || a->n == MIGBUF_ATTEMPT_UNKNOWN || a->at_s == MIGBUF_ATTEMPT_UNKNOWN;
+    return bad || !a->id[0] || a->n == 0 || a->n == MIGBUF_ATTEMPT_UNKNOWN || a->at_s == MIGBUF_ATTEMPT_UNKNOWN;
 }
 
 static int is_whole(struct line *l)

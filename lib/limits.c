@@ -262,6 +262,10 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
         return rc;
     if (!bytes)
         return MIGBUF_E_INVALID;
+    if (!growth) { /* of no known length: so is the drain */
+        *bytes = 0;
+        return 0;
+    }
     if (in_flight > (UINT64_C(1) << 50) / (growth + tables_of_one(g, growth) * g->cluster_bytes))
         return MIGBUF_E_RANGE;
     *bytes = drain_of(g, in_flight, request_bytes);

@@ -10,6 +10,7 @@
 #include "ram.h"
 #include "memory.h"
 #include "number.h"
+#include "text.h"
 #include <string.h>
 
 static const struct migbuf_ram_options usual = { .max_bandwidth_bytes_per_s = UINT64_C(17179869184), .fix_ms = 50, .sides = 3 };
@@ -145,6 +146,9 @@ int migbuf_ram_uri(struct migbuf_ram *r, const char *source_uri, const char *tar
     for (int k = 0; k < 2; k++)
         if (uri[k] && strlen(uri[k]) >= MIGBUF__URI_BYTES)
             return MIGBUF_E_TOO_BIG;
+    for (int k = 0; k < 2; k++)
+        if (uri[k] && !migbuf__is_utf8(uri[k])) /* no JSON */
+            return MIGBUF_E_INVALID;
     for (int k = 0; k < 2; k++)
         if (uri[k])
             memcpy(r->side[k].uri, uri[k], strlen(uri[k]) + 1);

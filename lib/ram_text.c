@@ -235,6 +235,8 @@ static void read_side(struct migbuf__reader *r, struct migbuf_ram *ram, int side
 
     migbuf__read_word(r, "side");
     migbuf__read_name(r, ram->side[side].uri, sizeof ram->side[side].uri);
+    if (r->bad || !migbuf__is_utf8(ram->side[side].uri))
+        r->bad = 1;
     numbers_of(ram, side, number);
     for (size_t k = 0; k < 6; k++)
         *number[k] = (uint32_t)migbuf__read_number(r, 0, (1u << PARS) - 1);

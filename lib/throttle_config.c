@@ -2,6 +2,7 @@
 /* throttle_config: what can be said of QEMU's throttle configurations without sending any: the same, lower, valid, and
  * the strictest of several with ours laid over it. Knows no command. */
 #include "throttle_config.h"
+#include "text.h"
 #include <string.h>
 
 #define FIELD(f) offsetof(struct migbuf_throttle_config, f), #f
@@ -43,14 +44,19 @@ void migbuf__config_put(struct migbuf_throttle_config *c, const struct migbuf__c
     memcpy((char *)c + f->offset, &value, sizeof value);
 }
 
-int migbuf__config_check(const struct migbuf_throttle_config *c)
+static int is_taken_by_qemu(const struct migbuf_throttle_config *c)
 {
-    if (!memchr(c->group, 0, sizeof c->group))
-        return MIGBUF_E_INVALID;
     for (EACH_FIELD(f))
         if (migbuf__config_value(c, f) > MIGBUF__THROTTLE_VALUE_MAX)
-            return MIGBUF_E_RANGE;
-    return 0;
+            return 0;
+    return 1;
+}
+
+int migbuf__config_check(const struct migbuf_throttle_config *c)
+{
+    if (!memchr(c->group, 0, sizeof c->group) || !migbuf__is_utf8(c->group))
+        return MIGBUF_E_INVALID;
+    return is_taken_by_qemu(c) ? 0 : MIGBUF_E_RANGE;
 }
 
 static uint64_t comparable(const struct migbuf_throttle_config *c, const struct migbuf__config_field *f)
@@ -218,6 +224,12 @@ int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count
 
     if (!hosts || !count || !ours || !merged)
         return MIGBUF_E_INVALID;
+    for (size_t k = 0; k < count; k++)
+        if (!is_taken_by_qemu(&hosts[k]))
+            return MIGBUF_E_RANGE;
+    if (ours->iops_wr > MIGBUF__THROTTLE_VALUE_MAX || ours->bps_wr > MIGBUF__THROTTLE_VALUE_MAX ||
+        ours->iops_size > MIGBUF__THROTTLE_VALUE_MAX)
+        return MIGBUF_E_RANGE;
     m = hosts[0];
     for (size_t k = 1; k < count; k++) {
         other = hosts[k];

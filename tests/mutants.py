@@ -175,6 +175,28 @@ MUTANTS = [
     ("post-copy needs no agreement", "convergence.c", "    if (a->postcopy && (bad", "    if ((bad", [CONVERGENCE]),
     ("it is given up in the first round", "convergence.c", " && c->rounds >= 2)", ")", [CONVERGENCE]),
     ("a throttle is not asked for before all that is left", "convergence.c", "    if (!late && a->throttle_most_percent && c->asked_percent <= 0", "    if (0", [CONVERGENCE]),
+    # What fuzzers' corpora hold: each input is one that reached something
+    ("half of a string is forgotten with its portion", "qmp.c", "    q->frame = in->frame;\n", "    q->frame = in->frame;\n    q->frame.in_string = 0;\n",
+     ["fuzz/qmp"]),
+    ("a record is given out half read", "report.c", "    if (rc == 0)\n        memcpy(out, record, record_bytes);", "    memcpy(out, record, record_bytes);",
+     ["fuzz/report"]),
+    ("a name that is no JSON comes in by a text", "ram_text.c", "    if (r->bad || !migbuf__is_utf8(ram->side[side].uri))\n        r->bad = 1;\n", "",
+     ["fuzz/texts"]),
+    ("two saved figures change places", "buffer_text.c", "keyword, NUMBER(s->units), NUMBER(s->paused_at_ms),", "keyword, NUMBER(s->paused_at_ms), NUMBER(s->units),",
+     ["fuzz/texts"]),
+    ("the order of a merge is that of its texts", "history.c", "x->length > y->length : memcmp(x->text, y->text, x->length) > 0;", "0 : 0;",
+     ["fuzz/history"]),
+    ("an attempt is the 0th", "history.c", " || a->n == 0 || ", " || ", [HISTORY, "fuzz/history"]),
+    ("a refused sample is half taken", "buffer.c", "        if (samples[k].reserved)\n            return MIGBUF_E_INVALID;\n        if (samples[k].file_bytes >",
+     "        b->entries[i].joining = 0;\n        if (samples[k].file_bytes >", ["fuzz/buffer_calls"]),
+    ("a name of a server's is not escaped", "lxd.c", '        migbuf__write(w, plain ? "%c"', '        plain = 1;\n        migbuf__write(w, plain ? "%c"',
+     ["fuzz/lxd"]),
+    ("requests of no length divide by nothing", "limits.c", "    if (!growth) {", "    if (0) {", [LIMITS, "fuzz/formulas"]),
+    ("no time without end is lost", "convergence.c", "x.throttle_percent * to_go / 100", "x.throttle_percent / 100 * to_go",
+     ["test_convergence", "fuzz/formulas"]),
+    ("other hands' limits are ours", "disk_found.c", "was_sent(d, config) || (n->unsure && !d->learnt)", "1", ["fuzz/disk_model"]),
+    ("older limits are forgotten by an input", "in_force.c", "    keep_older(e, old, until_ms);\n", "", ["fuzz/buffer_model"]),
+    ("what was touched is not given back", "ram_next.c", "        s->touched_pars |= r->sending;\n", "", ["fuzz/ram_model"]),
 ]
 
 
@@ -183,7 +205,7 @@ def compile_all(work, flags):
     os.makedirs(work + "/o")
     units = [("lib/" + f) for f in sorted(os.listdir(work + "/lib")) if f.endswith(".c")]
     tests = sorted({t for m in MUTANTS for t in m[4]})
-    units += ["tests/%s.c" % t for t in tests] + ["tests/reference.c", "tests/qemu_model.c", "tests/ram_model.c"]
+    units += ["tests/%s.c" % t for t in tests] + ["tests/fuzz/corpus.c", "tests/reference.c", "tests/qemu_model.c", "tests/ram_model.c"]
     for unit in units:
         subprocess.run(["cc", *flags, "-c", unit, "-o", object_of(unit)], cwd=work, check=True)
     return [object_of(u) for u in units if u.startswith("lib/")]
@@ -209,9 +231,16 @@ def passes(work, test, objects):
     own += [object_of("tests/qemu_model.c")] if test == DISK else []
     own += [object_of("tests/ram_model.c")] if test == RAM_MODEL else []
     own += [object_of("tests/reference.c")] if test == LAWS else []
-    subprocess.run(["cc", "-o", "o/" + test, *own, *objects, *LIBRARIES], cwd=work, check=True)
+    command = ["./o/" + test.replace("/", "_")]
+    if test.startswith("fuzz/"):
+        own += [object_of("tests/fuzz/corpus.c")]
+        own += [object_of("tests/qemu_model.c")] if "disk_model" in test else []
+        own += [object_of("tests/ram_model.c")] if "ram_model" in test else []
+        objects = [o for o in objects if test != "fuzz/lxd" or "lxd_http" not in o] # it stands in for that file
+        command += ["tests/fuzz/corpus/" + test[5:]]
+    subprocess.run(["cc", "-o", command[0], *own, *objects, *LIBRARIES], cwd=work, check=True)
     try:
-        run = subprocess.run(["./o/" + test], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
+        run = subprocess.run(command, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
                              env={**os.environ, "CK_FORK": "no", "MIGBUF_TEST_LIVES": "40000"})
     except subprocess.TimeoutExpired: # it never ends: that is noticed, too
         return False
@@ -243,7 +272,7 @@ def main(arguments):
         print("mutants: there is no '%s'; see --list" % unknown.pop(), file=sys.stderr)
         return 2
     LIBRARIES.extend(words_of(["pkg-config", "--libs", "check", "jansson", "libcurl"]) + ["-lm", "-pthread"])
-    flags = ["-std=c11", "-O2", "-w", "-D_GNU_SOURCE", "-pthread", "-Iinclude", "-Ilib", "-Itests", '-DMESON_VERSION="0"']
+    flags = ["-std=c11", "-O2", "-w", "-D_GNU_SOURCE", "-pthread", "-Iinclude", "-Ilib", "-Itests", "-DWITH_JSON", '-DMESON_VERSION="0"']
     flags += words_of(["pkg-config", "--cflags", "check", "jansson", "libcurl"])
     survived = 0
     with tempfile.TemporaryDirectory(prefix="migbuf-mutants.") as work:

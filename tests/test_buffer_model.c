@@ -7,7 +7,7 @@
  * a guest that has room runs.
  *
  * Prints the seed of a life that went wrong. MIGBUF_TEST_SEED and MIGBUF_TEST_LIVES begin elsewhere and live longer. */
-#include "unit.h"
+#include "draw.h"
 #include "migbuf/buffer.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -60,7 +60,7 @@ struct guest {
 };
 
 static struct life {
-    uint64_t seed, state;
+    uint64_t seed;
     struct migbuf_buffer_options options;
     struct migbuf_buffer *buffer;
     struct guest guest[GUESTS];
@@ -71,12 +71,6 @@ static struct life {
     char story[20000];
     size_t told;
 } life;
-
-static uint32_t draw(uint32_t below)
-{
-    life.state = life.state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((life.state >> 33) % below);
-}
 
 static double part(void)
 {
@@ -726,7 +720,8 @@ static void die_and_load(void)
 
 static void begin_life(uint64_t seed)
 {
-    life = (struct life){ .seed = seed, .state = seed * 2654435761u + 12345, .offset_s = 0 };
+    life = (struct life){ .seed = seed };
+    draw_state = seed * 2654435761u + 12345;
     for (int k = 0; k < 5; k++)
         draw(2);
     life.now_s = draw(1000);
@@ -830,6 +825,7 @@ static void live(uint64_t seed)
     migbuf_buffer_free(life.buffer);
 }
 
+#ifndef MIGBUF_FUZZ /* tests/fuzz drives live() itself */
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
@@ -852,3 +848,4 @@ int main(void)
 
     return unit_run("buffer_model", tests, 0);
 }
+#endif

@@ -434,6 +434,10 @@ START_TEST(a_forecast_has_bars_and_a_verdict)
     c = hog(36, 3);
     ck_assert_int_eq(migbuf_convergence_forecast(&c, &a, &f), 0);
     ck_assert(isinf(f.end_s) && f.verdict == MIGBUF_RAM_NO);
+    c.throttle_percent = 5e-324; /* the least there is: of a time without end it loses as much */
+    ck_assert_int_eq(migbuf_convergence_forecast(&c, &a, &f), 0);
+    ck_assert(isinf(f.lost_s));
+    c.throttle_percent = 0;
     c.known = 0; /* one span: nobody can say no */
     ck_assert_int_eq(migbuf_convergence_forecast(&c, &a, &f), 0);
     ck_assert_int_eq(f.verdict, MIGBUF_RAM_UNKNOWN);

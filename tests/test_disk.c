@@ -723,6 +723,8 @@ START_TEST(names_are_escaped_and_bounded)
     ck_assert_int_eq(migbuf_disk_learn(d), 0);
     ck_assert_int_eq(next(d, &c), 1);
     ck_assert_int_eq(migbuf_disk_found(d, "n", longest, &nothing), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_disk_found(d, "n", "q\xff", &nothing), MIGBUF_E_INVALID); /* no JSON could name it */
+    ck_assert_int_eq(migbuf_disk_found(d, "n", "q", &(struct migbuf_throttle_config){ .bps = 1, .group = "\xe4" }), MIGBUF_E_INVALID);
     ck_assert_ptr_null(migbuf_disk_qdev(d, "n"));
     ck_assert_int_eq(migbuf_disk_found(d, "n", "a\"b\\c\n", &nothing), 1);
     ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);

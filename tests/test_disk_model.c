@@ -3,7 +3,7 @@
  * unplugged disks, deaths at any point. At the end the host's limits are what the host said last, nobody is left stopped,
  * and no group of ours is left. Prints the seed of a life that went wrong; MIGBUF_TEST_SEED and MIGBUF_TEST_LIVES begin
  * elsewhere and live longer. */
-#include "unit.h"
+#include "draw.h"
 #include "qemu_model.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ static struct life {
     struct migbuf_throttle_config or_else[MODEL_DEVICES]; /* a neighbour in a shared group: once a disk of ours is back */
     int watched;
     int typed;
-    uint64_t seed, state;
+    uint64_t seed;
     int refuses, loses;        /* of a hundred commands */
     int limits_unknown, guest_unknown; /* since a command that nobody answered, until somebody has looked */
     int late_waits;            /* a command that was sent, and will be carried out before the next one */
@@ -33,12 +33,6 @@ static struct life {
     char story[6000];
     size_t told;
 } life;
-
-static uint32_t draw(uint32_t below)
-{
-    life.state = life.state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((life.state >> 33) % below);
-}
 
 static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void tell(const char *format, ...)
@@ -132,7 +126,8 @@ static void begin_life(uint64_t seed)
 {
     int others;
 
-    life = (struct life){ .seed = seed, .state = seed * 2654435761u + 12345 };
+    life = (struct life){ .seed = seed };
+    draw_state = seed * 2654435761u + 12345;
     for (int k = 0; k < 5; k++)
         draw(2);
     life.typed = draw(4) == 0;
@@ -619,6 +614,7 @@ static void live(uint64_t seed)
     end_life();
 }
 
+#ifndef MIGBUF_FUZZ /* tests/fuzz drives live() itself */
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
@@ -641,3 +637,4 @@ int main(void)
 
     return unit_run("disk_model", tests, 0);
 }
+#endif

@@ -4,7 +4,9 @@
  * processes, the volume; with the argument "guest" instead: the real guest in a real QEMU, killed at a random moment,
  * against the checker. Speeds are printed, never asserted. EVACUATE_GUEST names the guest program.
  */
+#include "command.h"
 #include "link.h"
+#include "numbers.h"
 #include "process.h"
 #include "unit.h"
 #include "vm.h"
@@ -1291,6 +1293,68 @@ START_TEST(vm_ends_in_time_and_tells_why)
 }
 END_TEST
 
+/* What people write is read as they mean it, to the byte, or refused. */
+START_TEST(sizes_and_counts)
+{
+    static const struct {
+        const char *text;
+        uint64_t size; /* UINT64_MAX: none */
+    } sizes[] = {
+        { "10GiB", UINT64_C(10) << 30 }, { "16K", 16384 }, { "16KB", 16000 }, { "1.5MiB", 1572864 }, { "1.5", 1 }, { "0.999999999K", 1023 },
+        { "8m/s", 8 << 20 }, { "9007199254740993", UINT64_C(9007199254740993) }, { "18446744073709551614", UINT64_MAX - 1 },
+        { "010", 10 }, { "1.T", UINT64_MAX }, { "1.0000000001T", UINT64_MAX }, { "0x10", UINT64_MAX }, { "1e3", UINT64_MAX },
+        { "18446744073709551616", UINT64_MAX }, { "16777216T", UINT64_MAX }, { "", UINT64_MAX }, { "-1", UINT64_MAX },
+        { " 1", UINT64_MAX }, { "1 K", UINT64_MAX }, { "nan", UINT64_MAX }, { "1KK", UINT64_MAX }, { "1/s2", UINT64_MAX },
+    };
+    uint64_t value;
+    char text[HUMAN_SIZE];
+
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        value = 7;
+        ck_assert_msg(read_size(sizes[k].text, 1024, 0, UINT64_MAX, &value) == (sizes[k].size != UINT64_MAX), "%s", sizes[k].text);
+        ck_assert_uint_eq(value, sizes[k].size == UINT64_MAX ? 7 : sizes[k].size);
+    }
+    ck_assert(!read_size("11", 1024, 0, 10, &value) && !read_size("9", 1024, 10, 20, &value));
+    ck_assert(read_size("16K", 1000, 0, UINT64_MAX, &value) && value == 16000);
+    ck_assert(read_count("0777", 0, UINT64_MAX, &value) && value == 777); /* nobody means octal */
+    ck_assert(read_count("18446744073709551615", 0, UINT64_MAX, &value) && value == UINT64_MAX);
+    value = 7;
+    ck_assert(!read_count("0x10", 0, UINT64_MAX, &value) && !read_count("18446744073709551616", 0, UINT64_MAX, &value) &&
+              !read_count("1.5", 0, 9, &value) && !read_count("", 0, 9, &value) && !read_count("10", 0, 9, &value) && value == 7);
+    ck_assert_str_eq(human_time(INT64_MAX, text), "2562047788015:12:56");
+    ck_assert_str_eq(human_time(INT64_MIN, text), "-");
+    ck_assert_str_eq(human_time(41500, text), "0:42");
+}
+END_TEST
+
+static int take_letters(void *program, int option, const char *value, char text[FAIL_SIZE])
+{
+    (void)value, (void)text;
+    snprintf(program, 2, "%c", option);
+    return 0;
+}
+
+static void no_help(FILE *out)
+{
+    (void)out;
+}
+
+/* A line that is refused in the middle of a word leaves nothing to the next one. */
+START_TEST(a_command_line_begins_anew)
+{
+    static const struct option options[] = { { "quiet", no_argument, NULL, 'q' }, { "size", required_argument, NULL, 's' }, COMMAND_OPTIONS };
+    const struct command c = { .name = "p", .options = options, .help = no_help, .take = take_letters };
+    char first[] = "-xqq", *one[] = { "p", first, NULL }, *two[] = { "p", "--size", "5", NULL }, taken[2] = "";
+
+    ck_assert_int_eq(command_read(&c, taken, 2, one, error), -1);
+    ck_assert_str_eq(error, "-x is no option; --help lists them");
+    memset(first, 'h', 4); /* which would be taken for --help */
+    ck_assert_int_eq(command_read(&c, taken, 3, two, error), 0);
+    ck_assert_str_eq(taken, "s");
+    ck_assert_int_eq(command_no_words(3, two, error), 0);
+}
+END_TEST
+
 static Suite *parts_suite(void)
 {
     Suite *s = suite_create("evacuate parts");
@@ -1310,6 +1374,8 @@ static Suite *parts_suite(void)
     tcase_add_test(checker, a_writers_demand_counts_its_bursts);
     tcase_add_test(checker, writer_parameters_have_limits);
     tcase_add_test(checker, checker_is_fast);
+    tcase_add_test(checker, sizes_and_counts);
+    tcase_add_test(checker, a_command_line_begins_anew);
     suite_add_tcase(s, checker);
 
     tcase_add_checked_fixture(link, setup, teardown);

@@ -294,6 +294,20 @@ static void add_line(struct text *t, const char *line)
 
 #define REST "moved=4 failed=2 refused=- post=0 rounds=- set_b=12"
 
+/* Attempts are counted from 1: a line that says 0 is broken, in every call. */
+START_TEST(no_attempt_is_the_0th)
+{
+    struct text t = { "", 0 }, out;
+    struct migbuf_attempt a;
+
+    add_line(&t, "migbuf-history 1 id=vm1 n=0 at=1 out=failed phase=ram why=deadline");
+    ck_assert_int_eq(merge(&t, &t, &out), 2);
+    ck_assert_uint_eq(out.length, 0);
+    ck_assert_int_eq(migbuf_history_read(t.bytes, t.length, 0, &a), 0);
+    ck_assert_int_eq(migbuf_history_describe(t.bytes, t.length, "vm1", out.bytes, sizeof out.bytes, &out.length), 0);
+}
+END_TEST
+
 START_TEST(unknown_keys_are_kept)
 {
     struct text t = { "", 0 }, out;
@@ -583,7 +597,7 @@ int main(void)
     const TTest *const tests[] = {
         the_24th_knows_that_it_is_the_24th, every_field_comes_back, the_checksum_is_the_one_everybody_has,
         what_makes_no_sense_is_not_written, the_oldest_go_and_are_still_counted, a_line_is_never_longer_than_promised,
-        a_broken_line_spoils_no_other, unknown_keys_are_kept, of_two_lines_of_one_attempt_the_one_that_says_more,
+        a_broken_line_spoils_no_other, no_attempt_is_the_0th, unknown_keys_are_kept, of_two_lines_of_one_attempt_the_one_that_says_more,
         attempts_that_are_not_the_same_all_stay, merging_has_no_order, what_is_believed_of_the_next, how_likely_it_moves, failures_in_a_row_are_of_one_kind,
         beliefs_have_a_beginning, names_of_all_constants, NULL };
 

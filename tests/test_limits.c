@@ -107,6 +107,9 @@ START_TEST(a_drain_pours_the_queue)
     ck_assert(bytes == 4390912);
     ck_assert_int_eq(migbuf_limits_drain(&g, 0, 4096, &bytes), 0);
     ck_assert(bytes == 0);
+    bytes = 7; /* requests of no known length: of no known drain */
+    ck_assert_int_eq(migbuf_limits_drain(&g, 32, 0, &bytes), 0);
+    ck_assert(bytes == 0);
     g.flags = 0; /* each on two clusters, and at the end of one table's reach */
     ck_assert_int_eq(migbuf_limits_drain(&g, 32, 4096, &bytes), 0);
     ck_assert(bytes == 32 * (2 * 65536 + 2 * 65536) + 3 * 65536);
@@ -328,6 +331,13 @@ START_TEST(several_disks_are_merged_so_that_qemu_takes_it)
 
     ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);
     ck_assert(m.bps == 0 && m.bps_rd == 300 && m.bps_wr == 500 && m.iops_wr == 15);
+    hosts[1].iops_rd_max_length = UINT64_C(1000000000000001); /* QEMU does not take it */
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), MIGBUF_E_RANGE);
+    hosts[1].iops_rd_max_length = 0;
+    ours.bps_wr = UINT64_MAX;
+    ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), MIGBUF_E_RANGE);
+    ck_assert(m.bps_rd == 300 && m.bps_wr == 500); /* unchanged */
+    ours.bps_wr = 0;
     hosts[0] = (struct migbuf_throttle_config){ .iops = 100 };
     hosts[1] = (struct migbuf_throttle_config){ .iops_rd = 30 };
     ck_assert_int_eq(migbuf_limits_merge(hosts, 2, &ours, &m), 0);

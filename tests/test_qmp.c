@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The QMP engine: bytes in, messages out. Nothing here opens a socket.
- *
- * The end of the file is a fuzzer that runs as a plain test too: the seeds below, and mutations of them from a printed
- * seed (MIGBUF_TEST_SEED sets it, MIGBUF_TEST_ROUNDS how many). With -DMIGBUF_FUZZER and -fsanitize=fuzzer the same
- * entry is driven by libFuzzer.
+ * The QMP engine: bytes in, messages out. Nothing here opens a socket. tests/fuzz/qmp.c sends it anything.
  */
 #include "migbuf/qmp.h"
-#include "migbuf/report.h"
 #include "json.h"
+#include "unit.h"
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,110 +17,6 @@
     "\"capabilities\": [\"oob\"]}}\r\n"
 #define NEGOTIATED "{\"return\": {}, \"id\": 0}\r\n"
 #define STOP_EVENT "{\"timestamp\": {\"seconds\": 5, \"microseconds\": 7}, \"event\": \"STOP\"}\r\n"
-
-/* ---- the fuzzer ---- */
-
-static const char *const seeds[] = {
-    GREETING NEGOTIATED "{\"return\": {\"status\": \"running\", \"running\": true}, \"id\": 1}\r\n",
-    GREETING NEGOTIATED STOP_EVENT "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\r\n",
-    GREETING STOP_EVENT NEGOTIATED
-    "{\n    \"return\": {\n        \"fd\": 20,\n        \"fdset-id\": 0\n    },\n    \"id\": 2\n}\r\n",
-    GREETING NEGOTIATED
-    "{\"return\": [18446744073709551615, -99999999999999999999, 1e3, \"\\u0000\\ud800\\udc00\\ud800\"], \"id\": 1}",
-    GREETING NEGOTIATED "{\"return\": {\"a\": 1e400}, \"id\": 1}{\"return\": 1, \"return\": 2, \"id\": 2}",
-    GREETING NEGOTIATED "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"BLOCK_IO_ERROR\", "
-                        "\"data\": {\"device\": \"\", "
-                        "\"nospace\": true, \"node-name\": \"o\", \"operation\": \"write\", \"action\": \"stop\"}}",
-    GREETING NEGOTIATED
-    "{\"return\": [{\"io-status\": \"ok\", \"device\": \"\", \"inserted\": {\"iops_rd\": 0, \"iops_wr\": 15, "
-    "\"group\": \"g1\", \"node-name\": \"n0\", \"iops\": 0, \"bps_wr\": 1, \"bps\": 0, \"bps_rd\": 0}, "
-    "\"qdev\": \"dev-x\"}], \"id\": 1}",
-    GREETING NEGOTIATED "{\"return\": [{\"qdev\": \"dev-x\", \"stats\": {\"wr_bytes\": 1, \"wr_operations\": 1}, "
-                        "\"parent\": {\"node-name\": \"#b\", \"stats\": {\"wr_highest_offset\": 9}}}], \"id\": 1}",
-    "{\"return\": {\"status\": \"active\", \"ram\": {\"transferred\": 1, \"mbps\": 1.5}}}",
-    "[[[[{\"a\": \"\\",
-};
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Lets every reader look at a text: whatever it says, nothing bad may happen. */
-static void read_all(const char *text, uint64_t bytes)
-{
-    struct migbuf_block_report block;
-    struct migbuf_write_report writes;
-    struct migbuf_node_report node;
-    struct migbuf_job_report job;
-    struct migbuf_status_report status;
-    struct migbuf_migrate_report migrate;
-    struct migbuf_fdset_report fdset;
-    struct migbuf_io_error_report io;
-    struct migbuf_job_event_report event;
-    struct migbuf_job_error_report job_error;
-    struct migbuf_threshold_report threshold;
-
-    migbuf_report_block(text, bytes, "n0", &block, NULL);
-    migbuf_report_writes(text, bytes, "dev-x", NULL, &writes, NULL);
-    migbuf_report_node(text, bytes, "n0", &node, NULL);
-    migbuf_report_job(text, bytes, "j", &job, NULL);
-    migbuf_report_status(text, bytes, &status, NULL);
-    migbuf_report_migrate(text, bytes, &migrate, NULL);
-    migbuf_report_fdset(text, bytes, &fdset, NULL);
-    migbuf_report_io_error(text, bytes, &io, NULL);
-    migbuf_report_job_event(text, bytes, &event, NULL);
-    migbuf_report_job_error(text, bytes, &job_error, NULL);
-    migbuf_report_threshold(text, bytes, &threshold, NULL);
-}
-
-static bool is_kind(const struct migbuf_qmp_message *m)
-{
-    return m->kind >= MIGBUF_QMP_GREETING && m->kind <= MIGBUF_QMP_INVALID && strlen(m->name) < SIZE_MAX &&
-           m->text[m->text_bytes] == '\0';
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    size_t portion = size ? data[0] % 61 + 1u : 1;
-    struct migbuf_qmp_options o;
-    struct migbuf_qmp_message m;
-    struct migbuf_qmp *q;
-    uint64_t id;
-    char *line;
-
-    migbuf_qmp_options_init(&o, sizeof o);
-    o.max_message_bytes = 1024;
-    o.max_events = 3;
-    if (migbuf_qmp_new(&o, NULL, &q) < 0)
-        return 0;
-    for (int i = 0; i < 3; i++)
-        migbuf_qmp_command(q, "query-status", i == 1 ? "{}" : NULL, &id);
-    migbuf_qmp_forget(q, 2);
-    for (size_t at = 0; at < size; at += portion) {
-        migbuf_qmp_feed(q, (const char *)data + at, size - at < portion ? size - at : portion);
-        while (at % 3 == 0 && migbuf_qmp_next(q, &m) == 1)
-            if (!is_kind(&m))
-                abort();
-    }
-    while (migbuf_qmp_reply(q, 1, &m) == 1 || migbuf_qmp_next(q, &m) == 1) {
-        if (!is_kind(&m))
-            abort();
-        read_all(m.text, m.text_bytes);
-    }
-    migbuf_qmp_free(q);
-
-    line = malloc(size ? size : 1);
-    if (!line)
-        return 0;
-    if (size)
-        memcpy(line, data, size);
-    if (migbuf_qmp_parse(line, size, &m) == 0 && !is_kind(&m))
-        abort();
-    free(line);
-    read_all((const char *)data, size);
-    return 0;
-}
-
-#ifndef MIGBUF_FUZZER
-#include "unit.h"
 
 static uint64_t random_state;
 
@@ -142,58 +34,6 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
-
-/* Changes a few bytes: replaces, removes, doubles, or brings in something JSON has a meaning for. */
-static size_t mutate(char *text, size_t bytes, size_t room)
-{
-    static const char meaningful[] = "{}[]\",:\\u0d89e-+. \r\n\xff";
-
-    for (uint32_t i = random_below(6); i > 0 && bytes > 2; i--) {
-        size_t at = random_below((uint32_t)bytes - 1);
-        size_t count = 1 + random_below(4);
-
-        if (count > bytes - at)
-            count = bytes - at;
-        switch (random_below(4)) {
-        case 0:
-            text[at] = (char)random_below(256);
-            break;
-        case 1:
-            text[at] = meaningful[random_below(sizeof meaningful - 1)];
-            break;
-        case 2:
-            memmove(text + at, text + at + count, bytes - at - count);
-            bytes -= count;
-            break;
-        default:
-            if (bytes + count > room)
-                break;
-            memmove(text + at + count, text + at, bytes - at);
-            bytes += count;
-        }
-    }
-    return bytes;
-}
-
-START_TEST(fuzz_seeds_and_mutations)
-{
-    uint64_t seed = from_environment("MIGBUF_TEST_SEED", 20261121),
-             rounds = from_environment("MIGBUF_TEST_ROUNDS", 3000);
-    char text[4096];
-
-    printf("# seed %" PRIu64 ", %" PRIu64 " rounds\n", seed, rounds);
-    random_state = seed ? seed : 1;
-    for (uint64_t i = 0; i < rounds; i++) {
-        const char *from = seeds[i % (sizeof seeds / sizeof *seeds)];
-        size_t bytes = strlen(from);
-
-        memcpy(text, from, bytes);
-        if (i >= sizeof seeds / sizeof *seeds)
-            bytes = mutate(text, bytes, sizeof text);
-        ck_assert_int_eq(LLVMFuzzerTestOneInput((const uint8_t *)text, bytes), 0);
-    }
-}
-END_TEST
 
 /* ---- what the tests below share ---- */
 
@@ -1196,10 +1036,8 @@ int main(void)
         time_grows_with_the_number_of_answers,
         every_allocation_fails_once,
         many_commands_and_answers_in_any_order,
-        fuzz_seeds_and_mutations,
         NULL,
     };
 
     return unit_run("qmp", tests, 120);
 }
-#endif

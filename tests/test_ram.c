@@ -1454,6 +1454,8 @@ START_TEST(calls_out_of_place_change_nothing)
     memset(long_uri, 'u', sizeof long_uri - 1);
     long_uri[sizeof long_uri - 1] = 0;
     ck_assert_int_eq(migbuf_ram_start(ram, "unix:/s", long_uri), MIGBUF_E_TOO_BIG);
+    ck_assert_int_eq(migbuf_ram_start(ram, "unix:/s", "unix:/\xff"), MIGBUF_E_INVALID); /* no JSON could say it */
+    ck_assert_int_eq(migbuf_ram_uri(ram, "unix:/\xc3", NULL), MIGBUF_E_INVALID);
     state_is(MIGBUF_RAM_STATE_IDLE);
     long_uri[511] = 0;
     memset(long_uri, 1, 511); /* the longest command there is */

@@ -4,7 +4,7 @@
  * was never in two, nobody is lost but by a QEMU's death that nothing could have helped, nothing was set that was not agreed,
  * and what the hosts had set is in force again. Prints the seed of a life that went wrong; MIGBUF_TEST_SEED and
  * MIGBUF_TEST_LIVES begin elsewhere and live longer. */
-#include "unit.h"
+#include "draw.h"
 #include "ram_model.h"
 #include <jansson.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@ static struct life {
     struct migbuf_ram_options options;
     struct model_side host[2]; /* what the hosts have set, capabilities and parameters */
     uint64_t other[2][MODEL_PARS]; /* or this, another hand's; UINT64_MAX - 1: nobody's */
-    uint64_t seed, state, now_ms, revision;
+    uint64_t seed, now_ms, revision;
     int refuses, loses;            /* of a hundred commands */
     int late_waits, late_side;     /* a command that was sent, and will be carried out before the next one of that side */
     char late_name[40], late_arguments[4096];
@@ -33,12 +33,6 @@ static struct life {
     char story[12000];
     size_t told;
 } life;
-
-static uint32_t draw(uint32_t below)
-{
-    life.state = life.state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((life.state >> 33) % below);
-}
 
 static double draw_between(double least, double most)
 {
@@ -359,7 +353,7 @@ static void begin_life(uint64_t seed)
 
     memset(&life, 0, sizeof life);
     life.seed = seed;
-    life.state = seed * 7919;
+    draw_state = seed * 7919;
     model_begin(&life.q);
     life.now_ms = 1000;
     life.q.is_new = (int)draw(2);
@@ -525,6 +519,7 @@ static void live(uint64_t seed)
     migbuf_ram_free(life.ram);
 }
 
+#ifndef MIGBUF_FUZZ /* tests/fuzz drives live() itself */
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
@@ -553,3 +548,4 @@ int main(void)
 
     return unit_run("ram_model", tests, 0);
 }
+#endif

@@ -36,7 +36,7 @@ int command_read(const struct command *c, void *program, int argc, char *const a
     int option, at = 0;
 
     opterr = 0;
-    optind = 1;
+    optind = 0; /* anew, even where an earlier line was left in the middle of a word */
     while ((option = getopt_long(argc, argv, ":h", c->options, &at)) != -1) {
         if (option == 'h')
             c->help(stdout);

@@ -1,26 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads sizes and counts strictly, and writes numbers in three digits. See numbers.h. */
 #include "numbers.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Digits with an optional K, M, G, T (1000) or KiB, MiB, … (1024); "16K" alone means KiB for sizes, as everywhere. */
-bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value)
+/* Digits alone, in tens. */
+static bool read_digits(const char **text, uint64_t *value)
+{
+    const char *at = *text;
+
+    *value = 0;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        uint64_t digit = (uint64_t)(*at - '0');
+
+        if (*value > (UINT64_MAX - digit) / 10)
+            return false;
+        *value = *value * 10 + digit;
+    }
+    if (at == *text)
+        return false;
+    *text = at;
+    return true;
+}
+
+/* A prefix and B, and what they stand for. "16K" alone means KiB for sizes, as everywhere. */
+static uint64_t read_unit(const char **text, uint64_t unit_step)
 {
     static const char prefixes[] = "KMGT";
-    char *end;
-    double number;
+    const char *end = *text;
     uint64_t scale = 1;
 
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    number = strtod(text, &end);
-    if (errno)
-        return false;
     for (const char *prefix = prefixes; *end && *prefix; prefix++)
         if (*end == *prefix || *end == *prefix + 32) {
             uint64_t step = end[1] == 'i' ? 1024 : end[1] == 'B' ? 1000 : unit_step;
@@ -30,26 +40,42 @@ bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t mo
             end += end[1] == 'i' ? 2 : 1;
             break;
         }
-    end += *end == 'B';
-    if (!strcmp(end, "/s"))
-        end += 2;
-    number *= (double)scale;
-    if (*end || number < (double)least || number > (double)most)
+    *text = end + (*end == 'B');
+    return scale;
+}
+
+bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value)
+{
+    uint64_t whole, part = 0, of = 1, scale, number;
+
+    if (!read_digits(&text, &whole))
         return false;
-    *value = (uint64_t)number;
+    if (*text == '.') {
+        const char *point = text++;
+
+        if (!read_digits(&text, &part) || text - point > 10)
+            return false;
+        for (const char *digit = point + 1; digit < text; digit++)
+            of *= 10;
+    }
+    scale = read_unit(&text, unit_step);
+    if (!strcmp(text, "/s"))
+        text += 2;
+    number = scale / of * part + scale % of * part / of; /* below `scale` */
+    if (*text || whole > (UINT64_MAX - number) / scale)
+        return false;
+    number += whole * scale;
+    if (number < least || number > most)
+        return false;
+    *value = number;
     return true;
 }
 
 bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value)
 {
-    char *end;
-    unsigned long long number;
+    uint64_t number;
 
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    number = strtoull(text, &end, 0);
-    if (errno || *end || number < least || number > most)
+    if (!read_digits(&text, &number) || *text || number < least || number > most)
         return false;
     *value = number;
     return true;
@@ -83,7 +109,7 @@ const char *human_rate(uint64_t bytes_per_s, char text[HUMAN_SIZE])
 
 const char *human_time(int64_t ms, char text[HUMAN_SIZE])
 {
-    int64_t s = (ms + 500) / 1000;
+    int64_t s = ms / 1000 + (ms % 1000 >= 500);
 
     if (ms < 0)
         snprintf(text, HUMAN_SIZE, "-");

@@ -6,12 +6,13 @@
 #include <stdint.h>
 
 /*
- * Digits with an optional K, M, G, T (unit_step each: 1000 or 1024), KB, … (1000) or KiB, … (1024), and "/s". False for
- * anything else, and for what is not within least and most.
+ * Digits, with up to nine more behind a point, and an optional K, M, G, T (unit_step each: 1000 or 1024), KB, … (1000) or
+ * KiB, … (1024), and "/s". Rounded down to whole bytes, and else exact. False for anything else, and for what is not within
+ * least and most. "1.5MiB": 1'572'864.
  */
 bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t most, uint64_t *value);
 
-/* A whole number within least and most. */
+/* A whole number within least and most, in tens: "010" is ten. */
 bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value);
 
 #define HUMAN_SIZE 24

@@ -239,8 +239,8 @@ MIGBUF_API int migbuf_disk_next(struct migbuf_disk *d, struct migbuf_disk_comman
  * group with one that does.
  *
  * Returns 1 for a watched disk, else 0. Errors: MIGBUF_E_STATE when no query is under way, MIGBUF_E_TOO_BIG for a qdev
- * of 512 bytes or more, MIGBUF_E_RANGE for a rate above 10^15, which QEMU does not take, MIGBUF_E_UNSUPPORTED when two
- * devices write to one watched node.
+ * of 512 bytes or more, MIGBUF_E_INVALID for a qdev or group that is no UTF-8 (no JSON could name it), MIGBUF_E_RANGE for
+ * a rate above 10^15, which QEMU does not take, MIGBUF_E_UNSUPPORTED when two devices write to one watched node.
  * Test: test_disk, two_devices_of_one_node_are_refused; test_disk, numbers_that_qemu_cannot_have
  */
 MIGBUF_API int migbuf_disk_found(struct migbuf_disk *d, const char *node_name, const char *qdev,

@@ -227,7 +227,8 @@ MIGBUF_API int migbuf_limits_whole_disk(const struct migbuf_geometry *g, uint64_
  *   all  = in_flight * (growth + (ceil(growth / table's reach) + cut) * cluster)      growth = request_growth(request_bytes)
  *   all + (ceil(all / block's reach) + 1 + refcount table) * cluster + last block     cut = 1, 0 when aligned
  *
- * `in_flight`: the device's queue depth, or what the host knows to be the most in flight; 0 gives 0. A request in the
+ * `in_flight`: the device's queue depth, or what the host knows to be the most in flight. 0 of either gives 0, which
+ * is "not known" as a queue_bytes. A request in the
  * middle of two tables' reach makes both, hence `cut`.
  * Example: 32 aligned writes of 4 KiB, 64 KiB clusters: 32 * (65536 + 65536) + (1 + 1 + 1) * 65536 = 4390912. Source:
  * ours.
@@ -324,7 +325,9 @@ MIGBUF_API uint32_t migbuf_limits_host_flags(const struct migbuf_throttle_config
  *   by the ratio, rounded down, at least 1.
  *
  * Example: disk A has bps 1000, disk B bps_rd 300 and bps_wr 900, ours is iops_wr 15 -> bps_rd 300, bps_wr 500 and
- * iops_wr 15. The result's group is "". Errors: MIGBUF_E_INVALID, also for no disks. Any thread.
+ * iops_wr 15. The result's group is "".
+ * Errors: MIGBUF_E_INVALID, also for no disks; MIGBUF_E_RANGE for a number above 10^15, which QEMU does not take; *merged is
+ * unchanged then. Any thread.
  * Test: test_limits, several_disks_are_merged_so_that_qemu_takes_it
  */
 MIGBUF_API int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count,

@@ -257,6 +257,7 @@ MIGBUF_API int migbuf_ram_learn(struct migbuf_ram *r);
  * | MIGBUF_E_STATE | the source migrates already, or its guest is not there any more (postmigrate) |
  * | MIGBUF_E_UNSUPPORTED | the source knows no pause-before-switchover |
  * | MIGBUF_E_TOO_BIG | a uri is too long |
+ * | MIGBUF_E_INVALID | a uri is no UTF-8 |
  *
  * Test: test_ram, everything_that_was_agreed_is_armed_before_migrate; test_ram, a_guest_that_migrates_or_has_left_is_not_started
  */

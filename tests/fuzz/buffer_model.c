@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* A life of the model in ../test_buffer_model.c, with its promises; its choices are the bytes of the input. */
+#define MIGBUF_FUZZ
+#include "../test_buffer_model.c"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    draw_from = (struct choices){ data, data + size };
+    live(size);
+    return 0;
+}
