@@ -211,7 +211,7 @@ assert b["runs_away"] == 0 and b["away_s"]["least"] is None and b["vms"][0]["sta
 # It writes more on new ground than the link carries: no buffer helps, and it is said so.
 by_link() {
     "$plan" --link 20MB/s 'a disk=20GiB write=20MB/s block=64KiB ws=10GiB' 'b disk=1GiB write=0' >"$dir/text" && cat "$dir/text" &&
-        tr '\n' ' ' <"$dir/text" | grep -q 'nobody is throttled for want of room,.*No buffer helps who writes more than the link carries: a gets'
+        tr '\n' ' ' <"$dir/text" | grep -q 'nobody is throttled for want of room,.*No buffer helps whose clusters are written faster than the link carries them: a gets'
 }
 
 mirrored() { # advised, and then it really gets more

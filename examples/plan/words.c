@@ -90,7 +90,7 @@ static void put_throttled(const struct answer *a, FILE *out)
 {
     uint32_t n = put_guests(a, by_room, "", out);
 
-    n += put_guests(a, by_link, " No buffer helps who writes more than the link carries:", out);
+    n += put_guests(a, by_link, " No buffer helps whose clusters are written faster than the link carries them:", out);
     if (!n && a->runs_away && !a->is_smallest)
         fputs(" Nobody is throttled.", out);
     else if (n && n < a->count)
@@ -174,7 +174,7 @@ char *words_bars(const struct question *q)
         rc = asprintf(&text, "One run of the model, so there are no error bars: --seeds.");
     else
         rc = asprintf(&text,
-                      "In brackets: least and most of %u runs of the model, before them the middle one. Each run has another "
+                      "In brackets, or under \"between\": least and most of %u runs of the model, before them the middle one. Each run has another "
                       "mean rate and working set of each guest (within a factor of %.2f of what is listed), another hot "
                       "part of it and another noise of the link. One more run would fall between them with a chance of %.0f "
                       "%%. RAM is not in it.",

@@ -535,7 +535,8 @@ MIGBUF_API int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, siz
  * | is before it | one that began anew | is lost: pauses start again, and nothing is learnt from the first samples |
  *
  * Errors: MIGBUF_E_PROTOCOL (cut, edited, another version), MIGBUF_E_NOMEM, MIGBUF_E_INVALID.
- * Test: test_buffer, time_passes_without_a_process; test_buffer, a_damaged_text_is_refused
+ * Test: test_buffer, a_new_process_decides_the_same; test_buffer, time_passes_without_a_process
+ * Test: test_buffer, a_damaged_text_is_refused
  */
 MIGBUF_API int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms,
                                   const struct migbuf_allocator *allocator, struct migbuf_buffer **out);

@@ -27,6 +27,9 @@ import (
 // When Run has returned, its command was sent or never will be. A command that was sent is not taken back by a context
 // that ends. A [Disk] does not rely on Run to watch its context, and sends nothing before the last Run has returned.
 //
+// args is nil, and "arguments" is left out then, or what marshals to an object. A [Host] calls Run from goroutines of its
+// own, beside the host's commands: Run lets several callers wait for their turn.
+//
 // [FromRunner] makes one of Incus' *qmp.Monitor, or of LXD's with its run method exported; [FromLXD] of LXD's as it is.
 type Monitor interface {
 	Run(ctx context.Context, command string, args any, resp any) error
