@@ -16,6 +16,7 @@ import lab as daemons
 from lab import MIB, PATIENCE_S, demand, wait_until
 
 SLOW, FAST = "40mbit", "1gbit"  # the link until what is awaited has come, and afterwards
+SMALL_MIB = 38  # what is free in the small pool; the guest's working set is 64
 
 
 class Guard:
@@ -108,7 +109,85 @@ def plenty_of_room(lab, guard):
     finish(lab, guard, vm, lab.b, "guard, plenty of room")
 
 
-CASES = [plenty_of_room]
+def no_room_without_guard(lab, guard):
+    """The measure for the next one: the pool is full, and the guest stands until it has moved."""
+    vm = lab.make_vm("vm1", memory_mib=32, pool="small")
+    ballast = lab.leave_room(SMALL_MIB)
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.status == "io-error", "the guest stands")
+    lab.filled_s = time.monotonic() - vm.watch.overlay_since
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    demand(vm.watch.io_errors > 0 and vm.watch.status != "running", "the guest stood until it had moved")
+    finish(lab, guard, vm, lab.b, "no guard, %d MiB free" % SMALL_MIB)
+    os.unlink(ballast)
+
+
+def no_room_with_guard(lab, guard):
+    """The same pool and link, for three times as long as it took to fill."""
+    vm = lab.make_vm("vm1", memory_mib=32, state_mib=SMALL_MIB - 2, pool="small")
+    ballast = lab.leave_room(SMALL_MIB)
+    begin(lab, guard, vm, overlay_mib=1)
+    vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    demand(vm.watch.io_errors == 0, "the guest had I/O errors")
+    finish(lab, guard, vm, lab.b, "guard, %d MiB free, size.state %d MiB" % (SMALL_MIB, SMALL_MIB - 2))
+    os.unlink(ballast)
+
+
+def target_killed(lab, guard):
+    """The daemon of the target ends in the middle: the guest stays, and its limits come back."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    lab.b.end()
+    lab.shape(FAST)
+    demand(not vm.end_move(), "a move to a dead server succeeded")
+    print("#", vm.said)
+    finish(lab, guard, vm, lab.a, "guard, target daemon killed")
+    lab.b.start()
+
+
+def cancelled(lab, guard):
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    print("#", lab.a.ask("/1.0/operations?recursion=1"))
+    operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if "igrat" in o["description"])
+    lab.a.do("operation", "delete", operation["id"])
+    lab.shape(FAST)
+    demand(not vm.end_move(), "a move that was cancelled succeeded")
+    print("#", vm.said)
+    finish(lab, guard, vm, lab.a, "guard, move cancelled")
+
+
+def guard_killed(lab, guard):
+    """Killed in the middle, and started again."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    guard.kill()
+    demand(vm.limits(lab.a) != vm.own_limits and os.listdir(guard.state), "its limits have gone with it")
+    guard.start()
+    guard.wait_for(vm.name + ": guarded", 2)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard killed and started again")
+
+
+def guard_late(lab, guard):
+    """Started when the overlay is there already."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.overlay_bytes > 8 * MIB, "an overlay of 8 MiB")
+    guard.start()
+    vm.wait_for(lambda: guard.has_said("of growth"), "a limit")
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard started late")
+
+
+CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_late]
 
 
 def run(lab, number, case):
