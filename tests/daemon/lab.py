@@ -248,10 +248,14 @@ class Server:
     def ask(self, path):
         return json.loads(self.do("query", path))
 
-    def end(self, number=signal.SIGKILL):
-        if self.process:
-            self.process.send_signal(number)
-            self.process.wait(PATIENCE_S)
+    def forget(self, name):
+        """What a move that failed may have left here."""
+        if any(path.endswith("/" + name) for path in self.ask("/1.0/instances")):
+            self.do("delete", "--force", name)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
 
 
 class Lab:
@@ -319,6 +323,7 @@ class Lab:
         with open(self.path("conf-a/config.yml"), "w") as file:
             file.write("default-remote: local\nremotes:\n  local:\n    addr: unix://\n    public: false\n"
                        "  b:\n    addr: unix://%s/unix.socket\n    protocol: incus\n    public: false\n" % self.b.directory)
+        self.release = self.a.ask("/1.0")["environment"]["server_version"]
         self.mounts = mounts()
 
     def make_small(self):
@@ -391,6 +396,10 @@ class Vm:
         """The root disk's limits as QEMU has them."""
         disk = root_disk(self.ask(server, "query-block"))["inserted"]
         return {k: v for k, v in disk.items() if re.match("bps|iops|group", k)}
+
+    def set_write_limit(self, server, bytes_per_s):
+        device = root_disk(self.ask(server, "query-block"))["qdev"]
+        self.ask(server, "block_set_io_throttle", id=device, bps=0, bps_rd=0, bps_wr=bytes_per_s, iops=0, iops_rd=0, iops_wr=0)
 
     def ask(self, server, *words, **arguments):
         """The answer of its third monitor there, to the last command if they are several."""
