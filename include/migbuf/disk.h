@@ -76,6 +76,10 @@
  * `cont`. A guest that another hand has stopped is not let run by it. One that it has stopped runs again after restore.
  * A host that stops guests by itself calls set instead of apply, and never sees these commands.
  *
+ * Beside an LXD or Incus another hand lets it run: the server does when the migration has failed. Until the next learn
+ * the guest then has the limits that were in force before the pause, or none. So set the least ones before the apply of
+ * a pause: iops_wr 1, iops_size one cluster.
+ *
  * ## The way back
  *
  * A migration that fails is undone by committing the overlay into its base (block-commit):

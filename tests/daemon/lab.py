@@ -388,6 +388,7 @@ class Vm:
         self.lab, self.name, self.pace, self.disk_mib, self.pool = lab, name, pace, disk_mib, pool
         self.watch = Watch(self.monitor(lab.a, "watch"))
         self.moving = None
+        self.without_room = False  # its overlay was larger than its room before the guard came
 
     def monitor(self, server, which):
         return "%s/logs/%s/%s.qmp" % (server.directory, self.name, which)
