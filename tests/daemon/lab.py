@@ -65,7 +65,10 @@ def tail(path, lines=15):
 
 # ---- namespaces ----
 
-def missing():
+NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def missing(cage):
     """Why the lab cannot be here, or None."""
     if os.geteuid():
         return "namespaces and mounts need root"
@@ -77,15 +80,17 @@ def missing():
     for name in "MIGBUF_INCUS", "MIGBUF_QEMU":
         if not os.environ.get(name):
             return name + " names nothing unpacked aside"
-    return None
+    probe = subprocess.run([*NAMESPACES, "sh", "-c", "mount -t tmpfs none /mnt && ip link set lo up && "
+                            "tc qdisc add dev lo root tbf rate 1mbit burst 16kb latency 1s && losetup -f && exec \"$0\" true", cage],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return None if probe.returncode == 0 else "no namespaces, mounts and filters of our own: " + " ".join(probe.stdout.split())
 
 
 def enter(arguments):
     """Runs this program again, in namespaces of its own that end with it. Returns its exit status."""
     directory = tempfile.mkdtemp(prefix="migbuf-daemon-")
     # The first process of the namespace is a shell, because it takes up orphans: servers look whether their VMs have ended.
-    inside = subprocess.Popen(["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
-                               '"$@" & wait $!', "sh", sys.executable, *arguments],
+    inside = subprocess.Popen([*NAMESPACES, "sh", "-c", '"$@" & wait $!', "sh", sys.executable, *arguments],
                               env={**os.environ, "MIGBUF_DAEMON_DIRECTORY": directory})
     signal.signal(signal.SIGTERM, lambda *_: inside.kill())
     try:
@@ -157,14 +162,12 @@ class Watch(threading.Thread):
     def __init__(self, path):
         super().__init__(daemon=True)
         self.qmp = Qmp(path)
-        self.overlay = False  # is one on top of the disk?
         self.overlay_since = None
         self.overlay_bytes = self.peak_bytes = 0
         self.writes = 0
         self.stall_s = 0.0  # the longest time under the overlay in which no write was done
         self.io_errors = 0
         self.status = ""
-        self.over = False
         self.error = None
         self.start()
 
@@ -174,24 +177,23 @@ class Watch(threading.Thread):
                 time.sleep(0.1)
         except Exception as e:  # whoever waits for this VM is told
             self.error = e
-        self.over = True
         self.qmp.close()
 
     def look(self):
         """False: the guest is not here any more. (What it does here afterwards, Incus 6.0.4 starts it again to merge, is nothing.)"""
+        blocks = self.qmp.call("query-block")
         blockstats = self.qmp.call("query-blockstats")
-        nodes = self.qmp.call("query-named-block-nodes", flat=True)
         status = self.qmp.call("query-status")
         if status is None or status["status"] == "postmigrate":
             return False
-        disk, now = root_disk(blockstats), time.monotonic()
-        top, writes = disk["node-name"], disk["stats"]["wr_operations"]
-        self.overlay = top != "incus_root"
-        if self.overlay and self.overlay_since is None:
-            self.overlay_since = self.grew = now
-        self.overlay_bytes = next(n["image"]["actual-size"] for n in nodes if n["node-name"] == top) if self.overlay else 0
+        top, now = root_disk(blocks)["inserted"], time.monotonic()
+        writes = root_disk(blockstats)["stats"]["wr_operations"]
+        overlay = top["node-name"] != "incus_root"
+        if overlay and self.overlay_since is None:
+            self.overlay_since = now
+        self.overlay_bytes = top["image"]["actual-size"] if overlay else 0
         self.peak_bytes = max(self.peak_bytes, self.overlay_bytes)
-        if writes != self.writes or not self.overlay:
+        if writes != self.writes or not overlay:
             self.grew = now
         self.stall_s = max(self.stall_s, now - self.grew)
         self.writes = writes
@@ -211,7 +213,6 @@ class Server:
         self.log = lab.path(name + ".log")
         self.process = None
         os.mkdir(self.directory)
-        os.mkdir(lab.path("default-" + name))
 
     def environment(self):
         return {**self.lab.environment, "INCUS_DIR": self.lab.path("host")}
@@ -229,7 +230,7 @@ class Server:
         self.start()
         self.do("config", "set", "core.https_address", "127.0.0.1:%d" % self.port)
         for pool in "default", "small":
-            self.do("storage", "create", pool, "dir", "source=" + self.lab.path(pool + "-" + self.name))
+            self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
         self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
 
     def beside(self, *words, **options):
@@ -269,11 +270,10 @@ class Lab:
             os.mkdir(self.path(name))
         os.chmod(self.path("memory"), 0o1777)
         self.environment = {**os.environ, "PATH": ":".join([self.path("bin"), os.path.dirname(os.environ["MIGBUF_QEMU"]),
-                                                            self.incus + "/usr/bin", "/usr/local/sbin:/usr/local/bin", "/usr/sbin:"
-                                                            "/usr/bin:/sbin:/bin"]),
+                                                            self.incus + "/usr/bin", os.environ["PATH"], "/usr/sbin:/sbin"]),
                             "LD_LIBRARY_PATH": self.incus + "/usr/lib/x86_64-linux-gnu"}
         self.make_programs()
-        self.make_small()
+        self.make_pools()
         self.make_devices()
         command("ip", "link", "set", "lo", "mtu", "1500", "up")
         self.shape("1gbit")
@@ -326,27 +326,34 @@ class Lab:
         self.release = self.a.ask("/1.0")["environment"]["server_version"]
         self.mounts = mounts()
 
-    def make_small(self):
-        """What pool `small` is on a: a file system that leave_room() fills. On b it is as large as the default one."""
-        with open(self.path("small.img"), "wb") as file:
-            file.truncate(512 * MIB)
-        command("mkfs.ext4", "-q", "-m", "0", self.path("small.img"))
-        for name in "small-a", "small-b":
-            os.mkdir(self.path(name))
-        command("mount", "-o", "loop", self.path("small.img"), self.path("small-a"))
-        os.rmdir(self.path("small-a/lost+found"))  # a pool wants to be empty
+    def make_file_system(self, name, mib):
+        """ext4 in a sparse file: tmpfs itself has no direct I/O on every kernel."""
+        image, mount = self.path("image-%d" % mib), self.path(name)
+        with open(image, "wb") as file:
+            file.truncate(mib * MIB)
+        command("mkfs.ext4", "-q", "-m", "0", image)
+        os.mkdir(mount)
+        command("mount", "-o", "loop", image, mount)
+        os.rmdir(mount + "/lost+found")  # a pool wants to be empty
+
+    def make_pools(self):
+        """Both servers' `default` and `small`, which on a is a file system of its own, for leave_room() to fill."""
+        self.make_file_system("pools", 4096)
+        self.make_file_system("pools/small-a", 512)
+        for name in "default-a", "default-b", "small-b":
+            os.mkdir(self.path("pools/" + name))
 
     def leave_room(self, mib):
         """Until `mib` are free in a's small pool."""
-        room = os.statvfs(self.path("small-a"))
-        ballast = self.path("small-a/ballast-%d" % time.monotonic_ns())
+        room = os.statvfs(self.path("pools/small-a"))
+        ballast = self.path("pools/small-a/ballast-%d" % time.monotonic_ns())
         command("fallocate", "-l", str(room.f_bavail * room.f_frsize - mib * MIB), ballast)
         return ballast
 
     def left(self):
         """What runs or is mounted beside the two servers and the test itself."""
-        return [line for pid, line in processes().items() if pid not in (1, os.getpid()) and "incusd --group" not in line] + \
-               [path for path in mounts() if path not in self.mounts]
+        running = [line for pid, line in processes().items() if pid not in (1, os.getpid()) and "incusd --group" not in line]
+        return running + [path for path in mounts() if path not in self.mounts]
 
     def end(self):
         for server in self.a, self.b:
@@ -380,7 +387,7 @@ class Lab:
         return vm
 
     def disk_of(self, server, name, pool):
-        return self.path("%s-%s/virtual-machines/%s/root.img" % (pool, server.name, name))
+        return self.path("pools/%s-%s/virtual-machines/%s/root.img" % (pool, server.name, name))
 
 
 class Vm:
@@ -436,16 +443,19 @@ class Vm:
         return wait_until(reached, says)
 
     def check(self, server):
-        """Stops the guest there and compares each write of which it was told that it is done. Its status (guest.h)."""
+        """Stops the guest there and compares each write of which it was told that it is done.
+
+        What the guest says (guest.h), and how many the checker misses."""
         memory = self.lab.path("memory/" + self.name)
         self.ask(server, "stop", "pmemsave", val=0, size=MIB, filename=memory)
         with open(memory, "rb") as file:
             file.seek(0x600)  # guest.h
             guest = dict(zip(("magic", "acked", "issued", "failed", "last_status", "longest_ms", "acknowledged"),
-                                  struct.unpack("<7I", file.read(28))))
-        command(self.lab.writer, "check", self.lab.disk_of(server, self.name, self.pool), memory,
+                             struct.unpack("<7I", file.read(28))))
+        said = command(self.lab.writer, "check", self.lab.disk_of(server, self.name, self.pool), memory,
                        *self.lab.numbers(self.pace), "base_sectors=%d" % (self.disk_mib * MIB // 512))
         os.unlink(memory)
+        guest["lost"] = int(re.search(r" lost (\d+) ", said)[1])
         demand(guest["acknowledged"] > 0, "the guest was told of no write at all")
         demand(guest["failed"] == 0, "the guest had %d I/O errors" % guest["failed"])
         return guest

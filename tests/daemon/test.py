@@ -92,11 +92,11 @@ def finish(lab, guard, vm, server, what):
     before = vm.writes(server)
     wait_until(lambda: vm.writes(server) > before, "the guest goes on writing")
     limits = vm.limits(server)
-    demand(limits == vm.own_limits, "its limits are %s, not %s" % (limits, vm.own_limits))
     guest = vm.check(server)
-    print("# | %s | Incus %s | %s | %.1f | %.1f | %.2f | %d | 0 | yes |" % (
+    print("# | %s | %s | %s | %.1f | %.1f | %.1f | %d | %d | %s |" % (
         what, lab.release, "%.1f" % (guard.room_bytes() / MIB) if with_guard else "-", vm.watch.peak_bytes / MIB, vm.watch.stall_s,
-        guest["longest_ms"] / 1000, guest["acknowledged"]))
+        guest["longest_ms"] / 1000, guest["acknowledged"], guest["lost"], "yes" if limits == vm.own_limits else "no"))
+    demand(limits == vm.own_limits, "its limits are %s, not %s" % (limits, vm.own_limits))
     server.do("delete", "--force", vm.name)
 
 
@@ -124,7 +124,7 @@ def no_room_without_guard(lab, guard):
 
 
 def no_room_with_guard(lab, guard):
-    """The same pool and link, for three times as long as it took to fill."""
+    """The same pool and link, for three times as long as it took to fill: how long, no_room_without_guard has told."""
     vm = lab.make_vm("vm1", memory_mib=32, state_mib=SMALL_MIB - 2, pace=SMALL_PACE, pool="small")
     ballast = lab.leave_room(SMALL_MIB)
     begin(lab, guard, vm, overlay_mib=1)
@@ -301,7 +301,7 @@ def run(lab, number, case):
 
 def main():
     if not os.environ.get("MIGBUF_DAEMON_DIRECTORY"):
-        why = daemons.missing()
+        why = daemons.missing(os.path.abspath(sys.argv[1]))
         if why:
             print("1..0 # SKIP " + why)
             return 0
