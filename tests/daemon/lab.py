@@ -65,14 +65,15 @@ def tail(path, lines=15):
 
 # ---- namespaces ----
 
-NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+# They end with whoever starts them, also when that is killed.
+NAMESPACES = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 def missing(cage):
     """Why the lab cannot be here, or None."""
     if os.geteuid():
         return "namespaces and mounts need root"
-    for tool in "unshare", "tc", "ip", "mkfs.ext4", "rsync", "qemu-img":
+    for tool in "setpriv", "unshare", "tc", "ip", "mkfs.ext4", "rsync", "qemu-img":
         if not shutil.which(tool):
             return "there is no " + tool
     if not os.path.exists("/usr/share/OVMF"):
