@@ -11,9 +11,10 @@ shift
 root=$dir/root
 
 runs() {
-    LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu "$root/usr/libexec/incus/incusd" --version >/dev/null 2>&1
+    LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu "$root/usr/libexec/incus/incusd" --version >/dev/null 2>&1 &&
+        "$root/usr/bin/incus" --version >/dev/null 2>&1
 }
-unpack() { aside_unpack "$dir" bookworm alone incus-base libcowsql0 libraft0 liblxc1; }
+unpack() { aside_unpack "$dir" bookworm alone incus-base incus-client libcowsql0 libraft0 liblxc1; }
 
 aside_have Incus "$dir" runs unpack "$@"
 if [ $# -eq 0 ]; then

@@ -6,8 +6,8 @@
 set -u
 [ $# -ge 2 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 case $1 in
-    10.0) release=bookworm ;;
-    11.1) release=trixie ;;
+    10.0) release=bookworm spice=qemu-system-modules-spice ;; # Incus starts no VM without
+    11.1) release=trixie spice= ;;
     *) echo "no QEMU $1 is known here: 10.0 or 11.1" >&2; exit 2 ;;
 esac
 version=$1
@@ -16,7 +16,8 @@ shift 2
 . "$(dirname "$0")/aside.sh"
 binary=$dir/bin/qemu-system-x86_64
 
-runs() { "$binary" --version 2>>"$dir/log" | grep -qF "version $version." && "$dir/bin/qemu-img" --version >/dev/null 2>&1; }
+runs() { "$binary" --version 2>>"$dir/log" | grep -qF "version $version." && "$dir/bin/qemu-img" --version >/dev/null 2>&1 &&
+    { [ -z "$spice" ] || "$binary" -spice help 2>&1 | grep -q addr=; }; }
 
 # What is run instead of a program of the root: the same, by the root's own loader.
 wrapper() { # PROGRAM [ARGUMENT...]
@@ -35,7 +36,7 @@ END
 }
 
 unpack() {
-    aside_unpack "$dir" "$release" whole qemu-system-x86 qemu-utils || return 1
+    aside_unpack "$dir" "$release" whole qemu-system-x86 qemu-utils $spice || return 1 # one word or none
     mkdir -p "$dir/bin" &&
         wrapper qemu-system-x86_64 -L '"$root/usr/share/qemu"' -L '"$root/usr/share/seabios"' \
             -L '"$root/usr/lib/ipxe/qemu"' >"$binary" &&

@@ -348,6 +348,8 @@ static int apply(struct guarded *g, const struct migbuf_decision *d)
     g->limit_bytes_per_s = stop ? 0 : d->growth_bytes_per_s;
     if (g->dry)
         return 0;
+    if (stop) /* the server lets a guest run when its migration has failed, ours too: it is to run into a limit then */
+        (void)migbuf_disk_set(g->disk, &(struct migbuf_limits){ .iops_wr = 1, .iops_size = CLUSTER });
     rc = migbuf_disk_apply(g->disk, d);
     if (rc) {
         migbuf_buffer_outcome(g->buffer, 1, MIGBUF_OUTCOME_REFUSED);

@@ -96,10 +96,12 @@ static void help(FILE *out)
             "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
             "stay so meanwhile.\n"
             "\n"
-            "Not tested: a whole migration inside a running LXD or Incus, which needs hardware virtualisation on\n"
-            "two hosts. Tested are the real servers' operations and VMs, and real QEMUs with overlays made as the\n"
-            "servers make them. Only the root disk is throttled: LXD moves no other; what Incus calls dependent\n"
-            "disks is not.\n"
+            "A VM is free until the first look after its migration has begun: its state volume must also hold\n"
+            "what it writes in one --interval.\n"
+            "\n"
+            "Tested are whole migrations between two Incus 6.0.4 without hardware virtualisation, and other\n"
+            "servers' operations and VMs. Not tested: a whole migration inside LXD. Only the root disk is\n"
+            "throttled: LXD moves no other; what Incus calls dependent disks is not.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
             "options.\n",
             (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);

@@ -79,6 +79,10 @@
  * guests by itself calls set instead of apply, and never sees these commands.
  * Test: test_disk, a_loaded_guest_stays_as_it_is; test_disk_qemu, a_loaded_guest_stands_until_somebody_decides
  *
+ * Beside an LXD or Incus another hand lets it run: the server does when the migration has failed. Until the next learn
+ * the guest then has the limits that were in force before the pause, or none. So set the least ones before the apply of
+ * a pause: iops_wr 1, iops_size one cluster.
+ *
  * ## The way back
  *
  * A migration that fails is undone by committing the overlay into its base (block-commit):

@@ -449,8 +449,9 @@ MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms
 MIGBUF_API int migbuf_lxd_processed(const char *text, size_t length, uint64_t *bytes);
 
 /**
- * Cancels an operation. Most servers refuse that for a migration once data flows: MIGBUF_E_PEER. Errors: the shared
- * ones.
+ * Cancels an operation. Many servers refuse that for a migration once data flows: MIGBUF_E_PEER. Incus 6.0.4 does it,
+ * and the guest stays where it is. Then end who waits for a move first: `incus move` 6.0.4 takes a cancelled move for
+ * one that is done, and deletes the VM at the source. Errors: the shared ones.
  * Test: test_lxd_daemon, migrations_are_listed_and_cancelled
  */
 MIGBUF_API int migbuf_lxd_cancel(struct migbuf_lxd *lxd, const char *id, uint32_t timeout_ms,

@@ -198,6 +198,8 @@ func (d *Disk) Learn(ctx context.Context, m Monitor) error {
 //
 // Let ctx end before BufferOptions.LagMs after the tick, so that the buffer hears of an unknown outcome in time. With
 // calls of six rates, limits of less than 1 a disk stop the guest. Errors: those of Set.
+// Where another hand may let a stopped guest run, as a server does when the migration has failed, Set the least limits before
+// a pause: until the next Learn it has those that were in force, or none.
 func (d *Disk) Apply(ctx context.Context, m Monitor, decision Decision) error {
 	if !decision.Action.Acts() {
 		return nil

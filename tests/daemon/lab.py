@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: MIT
+"""Two Incus servers on one machine, with VMs that run without KVM and a link between them that can be made slow.
+
+Everything is in namespaces of our own: mounts, network and processes end with them, however the test ends.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PATIENCE_S = 300  # only ends a hang
+MIB = 1 << 20
+HERE = os.path.dirname(os.path.abspath(__file__))
+# What the guest writes (writer.h); `make` and `check` are told the same.
+WRITER = {"sectors": 8, "window": 16384, "start": 0, "random": 1, "seed": 1, "depth": 4, "id": 7}
+# The guest drives virtio of the old kind, and has no vsock.
+QEMU_CONF = """[machine]
+accel = "tcg"
+[device "qemu_vsock"]
+[device "qemu_scsi"]
+disable-modern = "on"
+virtqueue_size = "256"
+"""
+
+
+class Failed(Exception):
+    """What was awaited did not come, or something came that must not."""
+
+
+def demand(condition, says):
+    if not condition:
+        raise Failed(says)
+
+
+def wait_until(condition, says, every_s=0.1):
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        value = condition()
+        if value:
+            return value
+        demand(time.monotonic() < until, "never: " + says)
+        time.sleep(every_s)
+
+
+def command(*words, **options):
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, **options)
+    demand(done.returncode == 0, "%s: %s" % (" ".join(words), done.stdout.strip()))
+    return done.stdout
+
+
+def tail(path, lines=15):
+    with contextlib.suppress(OSError), open(path, errors="replace") as file:
+        return file.read().splitlines()[-lines:]
+    return []
+
+
+# ---- namespaces ----
+
+# They end with whoever starts them, also when that is killed.
+NAMESPACES = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def missing(cage):
+    """Why the lab cannot be here, or None."""
+    if os.geteuid():
+        return "namespaces and mounts need root"
+    for tool in "setpriv", "unshare", "tc", "ip", "mkfs.ext4", "rsync", "qemu-img":
+        if not shutil.which(tool):
+            return "there is no " + tool
+    if not os.path.exists("/usr/share/OVMF"):
+        return "there is no firmware (ovmf)"
+    for name in "MIGBUF_INCUS", "MIGBUF_QEMU":
+        if not os.environ.get(name):
+            return name + " names nothing unpacked aside"
+    probe = subprocess.run([*NAMESPACES, "sh", "-c", "mount -t tmpfs none /mnt && ip link set lo up && "
+                            "tc qdisc add dev lo root tbf rate 1mbit burst 16kb latency 1s && losetup -f && exec \"$0\" true", cage],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return None if probe.returncode == 0 else "no namespaces, mounts and filters of our own: " + " ".join(probe.stdout.split())
+
+
+def enter(arguments):
+    """Runs this program again, in namespaces of its own that end with it. Returns its exit status."""
+    directory = tempfile.mkdtemp(prefix="migbuf-daemon-")
+    # The first process of the namespace is a shell, because it takes up orphans: servers look whether their VMs have ended.
+    inside = subprocess.Popen([*NAMESPACES, "sh", "-c", '"$@" & wait $!', "sh", sys.executable, *arguments],
+                              env={**os.environ, "MIGBUF_DAEMON_DIRECTORY": directory})
+    signal.signal(signal.SIGTERM, lambda *_: inside.kill())
+    try:
+        return inside.wait()
+    finally:
+        inside.kill()
+        inside.wait()
+        os.rmdir(directory)  # nothing is in it: what was, was a mount of the namespace
+
+
+def processes():
+    """Those that run, by pid: their command lines. A pid namespace holds our own alone."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open("/proc/%s/cmdline" % pid, "rb") as file:
+            line = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            if line:  # neither the kernel's nor ended
+                found[int(pid)] = line
+    return found
+
+
+def mounts():
+    with open("/proc/self/mounts") as file:
+        return [line.split()[1] for line in file]
+
+
+# ---- QMP ----
+
+class Qmp:
+    """One monitor. None from call(): its QEMU has ended."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.connect(path)
+        self.lines = self.socket.makefile("r")
+        self.events = []
+        self.lines.readline()
+        self.call("qmp_capabilities")
+
+    def call(self, name, **arguments):
+        try:
+            self.socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode())
+            for line in self.lines:
+                message = json.loads(line)
+                if "event" in message:
+                    self.events.append(message["event"])
+                elif "error" in message:
+                    raise Failed("%s: %s" % (name, message["error"]["desc"]))
+                else:
+                    return message["return"]
+        except (OSError, ValueError):
+            pass
+        return None
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+
+def root_disk(blocks):
+    """Of what query-block or query-blockstats said."""
+    return next(b for b in blocks if "incus_root" in b.get("qdev", ""))
+
+
+class Watch(threading.Thread):
+    """Looks at a VM ten times a second until its QEMU ends: what its overlay weighs, and how long its guest stands."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.qmp = Qmp(path)
+        self.overlay_since = None
+        self.overlay_bytes = self.peak_bytes = 0
+        self.writes = 0
+        self.stall_s = 0.0  # the longest time under the overlay in which no write was done
+        self.io_errors = 0
+        self.status = ""
+        self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            while self.look():
+                time.sleep(0.1)
+        except Exception as e:  # whoever waits for this VM is told
+            self.error = e
+        self.qmp.close()
+
+    def look(self):
+        """False: the guest is not here any more. (What it does here afterwards, Incus 6.0.4 starts it again to merge, is nothing.)"""
+        blocks = self.qmp.call("query-block")
+        blockstats = self.qmp.call("query-blockstats")
+        status = self.qmp.call("query-status")
+        if status is None or status["status"] == "postmigrate":
+            return False
+        top, now = root_disk(blocks)["inserted"], time.monotonic()
+        writes = root_disk(blockstats)["stats"]["wr_operations"]
+        overlay = top["node-name"] != "incus_root"
+        if overlay and self.overlay_since is None:
+            self.overlay_since = now
+        self.overlay_bytes = top["image"]["actual-size"] if overlay else 0
+        self.peak_bytes = max(self.peak_bytes, self.overlay_bytes)
+        if writes != self.writes or not overlay:
+            self.grew = now
+        self.stall_s = max(self.stall_s, now - self.grew)
+        self.writes = writes
+        self.status = status["status"]
+        self.io_errors = self.qmp.events.count("BLOCK_IO_ERROR")
+        return True
+
+
+# ---- servers ----
+
+class Server:
+    """An Incus that sees its own directory as `host` in the lab's, as the other one does: QEMU's paths are the same on both."""
+
+    def __init__(self, lab, name, port):
+        self.lab, self.name, self.port = lab, name, port
+        self.directory = lab.path(name)
+        self.log = lab.path(name + ".log")
+        self.process = None
+        os.mkdir(self.directory)
+
+    def environment(self):
+        return {**self.lab.environment, "INCUS_DIR": self.lab.path("host")}
+
+    def start(self):
+        script = 'mount --make-rprivate / && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", script, "sh", self.directory, self.lab.path("host"), self.lab.cage,
+                 self.lab.incus + "/usr/libexec/incus/incusd", "--group", "root"],
+                env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.do("admin", "waitready", "--timeout", str(PATIENCE_S))
+
+    def prepare(self):
+        self.start()
+        self.do("config", "set", "core.https_address", "127.0.0.1:%d" % self.port)
+        for pool in "default", "small":
+            self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
+        self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+
+    def beside(self, *words, **options):
+        """A program that sees what this server sees, its storage pools too."""
+        return subprocess.Popen(["nsenter", "--mount", "--target", str(self.process.pid), *words], env=self.environment(),
+                                stdin=subprocess.DEVNULL, **options)
+
+    def client(self):
+        return {**self.lab.environment, "INCUS_DIR": self.directory, "INCUS_CONF": self.lab.path("conf-" + self.name),
+                "HOME": self.lab.directory}
+
+    def do(self, *words):
+        demand(self.process.poll() is None, "server %s has ended: %s" % (self.name, tail(self.log)))
+        return command("incus", *words, env=self.client(), stdin=subprocess.DEVNULL)
+
+    def ask(self, path):
+        return json.loads(self.do("query", path))
+
+    def forget(self, name):
+        """What a move that failed may have left here."""
+        if any(path.endswith("/" + name) for path in self.ask("/1.0/instances")):
+            self.do("delete", "--force", name)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Lab:
+    def __init__(self, cage, guest, writer, guard):
+        self.directory = os.environ["MIGBUF_DAEMON_DIRECTORY"]
+        self.cage, self.guest, self.writer, self.guard = cage, guest, writer, guard
+        self.incus = os.environ["MIGBUF_INCUS"]
+        command("mount", "--make-rprivate", "/")
+        command("mount", "-t", "tmpfs", "-o", "mode=755", "migbuf", self.directory)
+        for name in "bin", "host", "dev", "memory":
+            os.mkdir(self.path(name))
+        os.chmod(self.path("memory"), 0o1777)
+        self.environment = {**os.environ, "PATH": ":".join([self.path("bin"), os.path.dirname(os.environ["MIGBUF_QEMU"]),
+                                                            self.incus + "/usr/bin", os.environ["PATH"], "/usr/sbin:/sbin"]),
+                            "LD_LIBRARY_PATH": self.incus + "/usr/lib/x86_64-linux-gnu"}
+        self.make_programs()
+        self.make_pools()
+        self.make_devices()
+        command("ip", "link", "set", "lo", "mtu", "1500", "up")
+        self.shape("1gbit")
+        shutil.copy(guest, self.path("guest.elf"))
+        self.a, self.b = Server(self, "a", 8443), Server(self, "b", 8444)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def make_programs(self):
+        os.symlink(HERE + "/qemu.sh", self.path("bin/qemu-system-x86_64"))
+        with open(self.path("bin/modprobe"), "w") as file:
+            file.write("#!/bin/sh\n")
+        os.chmod(self.path("bin/modprobe"), 0o755)
+
+    def make_devices(self):
+        """A /dev of our own. Incus asks whether kvm and vhost-vsock are there, and opens them; /dev/null is as good."""
+        dev = self.path("dev")
+        command("mount", "-t", "tmpfs", "-o", "mode=755", "none", dev)
+        for name in ["null", "zero", "full", "random", "urandom", "tty", "fuse", "loop-control"] + ["loop%d" % n for n in range(8)]:
+            with contextlib.suppress(OSError):
+                s = os.stat("/dev/" + name)
+                os.mknod(dev + "/" + name, s.st_mode, s.st_rdev)
+                os.chmod(dev + "/" + name, 0o666)
+        os.mkdir(dev + "/net")
+        os.mknod(dev + "/net/tun", 0o20666, os.makedev(10, 200))
+        for name in "kvm", "vhost-vsock", "vsock":
+            os.mknod(dev + "/" + name, 0o20666, os.makedev(1, 3))
+            os.chmod(dev + "/" + name, 0o666)
+        for name, target in ("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"):
+            os.symlink(target, dev + "/" + name)
+        for name in "pts", "shm":
+            os.mkdir(dev + "/" + name)
+        command("mount", "--bind", "/dev/pts", dev + "/pts")
+        command("mount", "-t", "tmpfs", "none", dev + "/shm")
+        command("mount", "--rbind", dev, "/dev")
+
+    def shape(self, rate):
+        """How fast the servers reach each other."""
+        command("tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "512kb", "latency", "400ms")
+
+    def start(self):
+        for server in self.a, self.b:
+            server.prepare()
+        # The client of a knows b; between themselves the servers use a secret of the move.
+        os.makedirs(self.path("conf-a"), exist_ok=True)
+        with open(self.path("conf-a/config.yml"), "w") as file:
+            file.write("default-remote: local\nremotes:\n  local:\n    addr: unix://\n    public: false\n"
+                       "  b:\n    addr: unix://%s/unix.socket\n    protocol: incus\n    public: false\n" % self.b.directory)
+        self.release = self.a.ask("/1.0")["environment"]["server_version"]
+        self.mounts = mounts()
+
+    def make_file_system(self, name, mib):
+        """ext4 in a sparse file: tmpfs itself has no direct I/O on every kernel."""
+        image, mount = self.path("image-%d" % mib), self.path(name)
+        with open(image, "wb") as file:
+            file.truncate(mib * MIB)
+        command("mkfs.ext4", "-q", "-m", "0", image)
+        os.mkdir(mount)
+        command("mount", "-o", "loop", image, mount)
+        os.rmdir(mount + "/lost+found")  # a pool wants to be empty
+
+    def make_pools(self):
+        """Both servers' `default` and `small`, which on a is a file system of its own, for leave_room() to fill."""
+        self.make_file_system("pools", 4096)
+        self.make_file_system("pools/small-a", 512)
+        for name in "default-a", "default-b", "small-b":
+            os.mkdir(self.path("pools/" + name))
+
+    def leave_room(self, mib):
+        """Until `mib` are free in a's small pool."""
+        room = os.statvfs(self.path("pools/small-a"))
+        ballast = self.path("pools/small-a/ballast-%d" % time.monotonic_ns())
+        command("fallocate", "-l", str(room.f_bavail * room.f_frsize - mib * MIB), ballast)
+        return ballast
+
+    def left(self):
+        """What runs or is mounted beside the two servers and the test itself."""
+        running = [line for pid, line in processes().items() if pid not in (1, os.getpid()) and "incusd --group" not in line]
+        return running + [path for path in mounts() if path not in self.mounts]
+
+    def end(self):
+        for server in self.a, self.b:
+            server.end()
+
+    # ---- VMs ----
+
+    def numbers(self, pace):
+        return ["%s=%d" % n for n in {**WRITER, "pace": pace}.items()]
+
+    def make_vm(self, name, memory_mib=64, disk_mib=128, state_mib=64, pace=2000, pool="default"):
+        """On a, started; its guest writes as soon as it runs."""
+        logs = self.path("host/logs/" + name)
+        self.a.do("init", name, "--empty", "--vm", "-s", pool, "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+                  "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
+                  "-d", "root,size=%dMiB" % disk_mib, "-d", "root,size.state=%dMiB" % state_mib, "-d", "root,limits.write=800MB",
+                  "-c", "raw.qemu.conf=" + QEMU_CONF,
+                  "-c", "raw.qemu=-kernel %s -append '%s on_ms=0 off_ms=0 count=0 disks=1' %s" % (
+                      self.path("guest.elf"), " ".join(self.numbers(pace)),
+                      " ".join("-qmp unix:%s/%s.qmp,server=on,wait=off" % (logs, m) for m in ("guard", "watch", "check"))))
+        disk = self.path("new-disk")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(disk)
+        command(self.writer, "make", disk, str(disk_mib * MIB), *self.numbers(pace), "base_sectors=%d" % (disk_mib * MIB // 512))
+        command("dd", "if=" + disk, "of=" + self.disk_of(self.a, name, pool), "bs=1M", "conv=notrunc", "status=none")
+        os.unlink(disk)
+        self.a.do("start", name)
+        vm = Vm(self, name, pace, disk_mib, pool)
+        wait_until(lambda: vm.watch.writes > 0, "%s writes" % name)
+        vm.own_limits = vm.limits(self.a)
+        return vm
+
+    def disk_of(self, server, name, pool):
+        return self.path("pools/%s-%s/virtual-machines/%s/root.img" % (pool, server.name, name))
+
+
+class Vm:
+    def __init__(self, lab, name, pace, disk_mib, pool):
+        self.lab, self.name, self.pace, self.disk_mib, self.pool = lab, name, pace, disk_mib, pool
+        self.watch = Watch(self.monitor(lab.a, "watch"))
+        self.moving = None
+        self.without_room = False  # its overlay was larger than its room before the guard came
+
+    def monitor(self, server, which):
+        return "%s/logs/%s/%s.qmp" % (server.directory, self.name, which)
+
+    def limits(self, server):
+        """The root disk's limits as QEMU has them."""
+        disk = root_disk(self.ask(server, "query-block"))["inserted"]
+        return {k: v for k, v in disk.items() if re.match("bps|iops|group", k)}
+
+    def set_write_limit(self, server, bytes_per_s):
+        device = root_disk(self.ask(server, "query-block"))["qdev"]
+        self.ask(server, "block_set_io_throttle", id=device, bps=0, bps_rd=0, bps_wr=bytes_per_s, iops=0, iops_rd=0, iops_wr=0)
+
+    def ask(self, server, *words, **arguments):
+        """The answer of its third monitor there, to the last command if they are several."""
+        qmp = Qmp(self.monitor(server, "check"))
+        try:
+            for word in words[:-1]:
+                qmp.call(word)
+            return qmp.call(words[-1], **arguments)
+        finally:
+            qmp.close()
+
+    def writes(self, server):
+        return root_disk(self.ask(server, "query-blockstats"))["stats"]["wr_operations"]
+
+    def begin_move(self):
+        self.moving = subprocess.Popen(["incus", "move", self.name, "b:"], env=self.lab.a.client(), stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def is_moving(self):
+        return self.moving.poll() is None
+
+    def end_move(self):
+        """Waits for it; True if it succeeded. What it said is in self.said."""
+        self.said = self.moving.communicate(timeout=2 * PATIENCE_S)[0]
+        return self.moving.returncode == 0
+
+    def wait_for(self, condition, says):
+        """While the move is under way."""
+        def reached():
+            value = condition()
+            demand(value or self.is_moving(), "the move ended before: " + says)
+            return value
+        return wait_until(reached, says)
+
+    def check(self, server):
+        """Stops the guest there and compares each write of which it was told that it is done.
+
+        What the guest says (guest.h), and how many the checker misses."""
+        memory = self.lab.path("memory/" + self.name)
+        self.ask(server, "stop", "pmemsave", val=0, size=MIB, filename=memory)
+        with open(memory, "rb") as file:
+            file.seek(0x600)  # guest.h
+            guest = dict(zip(("magic", "acked", "issued", "failed", "last_status", "longest_ms", "acknowledged"),
+                             struct.unpack("<7I", file.read(28))))
+        said = command(self.lab.writer, "check", self.lab.disk_of(server, self.name, self.pool), memory,
+                       *self.lab.numbers(self.pace), "base_sectors=%d" % (self.disk_mib * MIB // 512))
+        os.unlink(memory)
+        guest["lost"] = int(re.search(r" lost (\d+) ", said)[1])
+        demand(guest["acknowledged"] > 0, "the guest was told of no write at all")
+        demand(guest["failed"] == 0, "the guest had %d I/O errors" % guest["failed"])
+        return guest

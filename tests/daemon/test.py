@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""test.py CAGE GUEST WRITER GUARD CASE...: whole live migrations between two Incus servers, with and without migbuf-guard.
+
+Run by tests/incus.sh and tests/newer_qemu.sh, which set MIGBUF_INCUS and MIGBUF_QEMU. Prints TAP, and of each move what was measured.
+"""
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+import lab as daemons
+from lab import MIB, PATIENCE_S, demand, wait_until
+
+SLOW, FAST = "40mbit", "1gbit"  # the link until what is awaited has come, and afterwards
+SMALL_MIB = 38  # what is free in the small pool; the guest's working set is 64
+# Writes a second there, each a new cluster of 64 KiB. What is written before the guard's first look is for nobody to hold: it is
+# to be little on a slow machine too.
+SMALL_PACE = 150
+
+
+class Guard:
+    """migbuf-guard beside server a."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.state = lab.path("guard-state")
+        self.log = lab.path("guard.log")
+        with open(self.log, "w"):
+            pass
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = self.lab.a.beside(self.lab.guard, "--interval", "200", "--state-dir", self.state, "--timeout", "120",
+                                             stdout=log, stderr=log)
+
+    def said(self):
+        with open(self.log) as file:
+            return file.read()
+
+    def has_said(self, words, times=1):
+        demand(self.process.poll() is None, "guard has ended")
+        return self.said().count(words) >= times
+
+    def wait_for(self, words, times=1):
+        wait_until(lambda: self.has_said(words, times), "guard says \"%s\"" % words)
+
+    def room_bytes(self):
+        """What it holds overlays to, of the last VM that it has taken; it says that in three digits."""
+        return float(re.findall(r"guarded: .*, ([0-9.]+) MiB of it for writes", self.said())[-1]) * MIB
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        """On request: its exit status."""
+        if not self.process:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+def begin(lab, guard, vm, overlay_mib=8):
+    """A move with a guard, to the point where the guest is held and its overlay grows."""
+    guard.start()
+    guard.wait_for("waiting for migrations")
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: guard.has_said(vm.name + ": guarded"), "guard has seen it")
+    vm.wait_for(lambda: guard.has_said("of growth"), "a limit")
+    vm.wait_for(lambda: vm.watch.overlay_bytes > overlay_mib * MIB, "an overlay of %d MiB" % overlay_mib)
+
+
+def finish(lab, guard, vm, server, what):
+    """What must be so after every move, on the server where the guest is now. Nothing is left of it then."""
+    with_guard = bool(guard.process)
+    if with_guard:
+        wait_until(lambda: guard.has_said(vm.name + ": over, its own") or guard.has_said(vm.name + ": its QEMU has ended"),
+                   "guard lets it go")
+        demand("NOT in force" not in guard.said(), "limits are left")
+        demand(vm.without_room or vm.watch.peak_bytes <= guard.room_bytes() + 0.05 * MIB,
+               "the overlay became %d bytes" % vm.watch.peak_bytes)
+    demand(not vm.watch.error, "the VM cannot be watched: %s" % vm.watch.error)
+    status = vm.ask(server, "query-status")["status"]
+    demand(status == "running", "the guest is %s on %s" % (status, server.name))
+    before = vm.writes(server)
+    wait_until(lambda: vm.writes(server) > before, "the guest goes on writing")
+    limits = vm.limits(server)
+    guest = vm.check(server)
+    print("# | %s | %s | %s | %.1f | %.1f | %.1f | %d | %d | %s |" % (
+        what, lab.release, "%.1f" % (guard.room_bytes() / MIB) if with_guard else "-", vm.watch.peak_bytes / MIB, vm.watch.stall_s,
+        guest["longest_ms"] / 1000, guest["acknowledged"], guest["lost"], "yes" if limits == vm.own_limits else "no"))
+    demand(limits == vm.own_limits, "its limits are %s, not %s" % (limits, vm.own_limits))
+    server.do("delete", "--force", vm.name)
+
+
+def plenty_of_room(lab, guard):
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard, plenty of room")
+
+
+def no_room_without_guard(lab, guard):
+    """The measure for the next one: the pool is full, and the guest stands until it has moved."""
+    vm = lab.make_vm("vm1", memory_mib=32, pace=SMALL_PACE, pool="small")
+    ballast = lab.leave_room(SMALL_MIB)
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.status == "io-error", "the guest stands")
+    lab.filled_s = time.monotonic() - vm.watch.overlay_since
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    demand(vm.watch.io_errors > 0 and vm.watch.status != "running", "the guest stood until it had moved")
+    finish(lab, guard, vm, lab.b, "no guard, %d MiB free" % SMALL_MIB)
+    os.unlink(ballast)
+
+
+def no_room_with_guard(lab, guard):
+    """The same pool and link, for three times as long as it took to fill: how long, no_room_without_guard has told."""
+    vm = lab.make_vm("vm1", memory_mib=32, state_mib=SMALL_MIB - 2, pace=SMALL_PACE, pool="small")
+    ballast = lab.leave_room(SMALL_MIB)
+    begin(lab, guard, vm, overlay_mib=1)
+    vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    demand(vm.watch.io_errors == 0, "the guest had I/O errors")
+    finish(lab, guard, vm, lab.b, "guard, %d MiB free, size.state %d MiB" % (SMALL_MIB, SMALL_MIB - 2))
+    os.unlink(ballast)
+
+
+def kill_target(lab, vm):
+    """The daemon of the target ends in the middle of the move, which fails."""
+    lab.b.end()
+    lab.shape(FAST)
+    demand(not vm.end_move(), "a move to a dead server succeeded")
+
+
+def finish_on_source(lab, guard, vm, what):
+    finish(lab, guard, vm, lab.a, what)
+    lab.b.start()
+    lab.b.forget(vm.name)
+
+
+def target_killed(lab, guard):
+    """The guest stays, and its limits come back."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    kill_target(lab, vm)
+    finish_on_source(lab, guard, vm, "guard, target's daemon killed")
+
+
+def cancelled(lab, guard):
+    """The operation is deleted. Its client is killed before: that of Incus 6.0.4 takes a deleted move for done, and deletes the VM."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    vm.moving.kill()
+    operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if o["description"] == "Migrating instance")
+    lab.a.do("operation", "delete", operation["id"])
+    lab.shape(FAST)
+    wait_until(lambda: not lab.b.ask("/1.0/operations").get("running"), "the target gives up")
+    finish(lab, guard, vm, lab.a, "guard, move cancelled")
+
+
+def begin_and_kill_guard(lab, guard):
+    """Killed in the middle, and started again."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    guard.kill()
+    demand(vm.limits(lab.a) != vm.own_limits and os.listdir(guard.state), "its limits have gone with it")
+    guard.start()
+    vm.wait_for(lambda: guard.has_said(vm.name + ": guarded", 2), "it is guarded again")
+    return vm
+
+
+def guard_killed(lab, guard):
+    vm = begin_and_kill_guard(lab, guard)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard killed and started again")
+
+
+def guard_killed_then_target(lab, guard):
+    vm = begin_and_kill_guard(lab, guard)
+    kill_target(lab, vm)
+    finish_on_source(lab, guard, vm, "guard killed and started again, then target's daemon killed")
+
+
+def begin_without_guard(lab, guard):
+    """It is started when the overlay is there already."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.overlay_bytes > 8 * MIB, "an overlay of 8 MiB")
+    guard.start()
+    vm.wait_for(lambda: guard.has_said("of growth"), "a limit")
+    return vm
+
+
+def guard_late(lab, guard):
+    vm = begin_without_guard(lab, guard)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard started late")
+
+
+def guard_late_then_target_killed(lab, guard):
+    vm = begin_without_guard(lab, guard)
+    kill_target(lab, vm)
+    finish_on_source(lab, guard, vm, "guard started late, then target's daemon killed")
+
+
+def limit_changed(lab, guard):
+    """By another program in the middle (Incus itself refuses to): ours is in force again, and in the end the new one is."""
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    vm.set_write_limit(lab.a, 500000000)
+    vm.wait_for(lambda: vm.limits(lab.a)["group"] == "migbuf-guard", "our limit is in force again")
+    kill_target(lab, vm)
+    vm.own_limits["bps_wr"] = 500000000
+    finish_on_source(lab, guard, vm, "guard, the disk's limit changed by QMP, then target's daemon killed")
+
+
+def two_at_once(lab, guard):
+    """Both overlays in one pool, which together they would fill."""
+    vms = [lab.make_vm(name, memory_mib=32, state_mib=SMALL_MIB - 2, pace=SMALL_PACE, pool="small") for name in ("vm1", "vm2")]
+    ballast = lab.leave_room(2 * SMALL_MIB)
+    guard.start()
+    guard.wait_for("waiting for migrations")
+    lab.shape(SLOW)
+    for vm in vms:
+        vm.begin_move()
+    for vm in vms:
+        vm.wait_for(lambda: guard.has_said(vm.name + ": guarded"), "guard has seen it")
+        vm.wait_for(lambda: vm.watch.overlay_bytes > MIB, "an overlay of 1 MiB")
+        vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+    lab.shape(FAST)
+    for vm in vms:
+        demand(vm.end_move(), "the move failed: " + vm.said)
+        demand(vm.watch.io_errors == 0, "the guest had I/O errors")
+    for vm in vms:
+        finish(lab, guard, vm, lab.b, "guard, two at once, %d MiB free" % (2 * SMALL_MIB))
+    os.unlink(ballast)
+
+
+def begin_beyond_room(lab, guard):
+    """The guard comes when the overlay is larger than the state volume: it can only stop the guest."""
+    vm = lab.make_vm("vm1", state_mib=16)
+    lab.shape(SLOW)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.overlay_bytes > 20 * MIB, "an overlay of 20 MiB")
+    guard.start()
+    vm.wait_for(lambda: vm.watch.status == "paused", "the guard stops the guest")
+    vm.without_room = True
+    # Whoever lets it run, as Incus does when a migration has failed, lets it run into a limit.
+    vm.wait_for(lambda: vm.limits(lab.a).get("iops_wr") == 1, "a limit under the guest that stands")
+    return vm
+
+
+def stopped(lab, guard):
+    """A guest that the guard had to stop goes on where it arrives."""
+    vm = begin_beyond_room(lab, guard)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard, late, beyond its room: guest stopped")
+
+
+def stopped_then_target_killed(lab, guard):
+    vm = begin_beyond_room(lab, guard)
+    kill_target(lab, vm)
+    finish_on_source(lab, guard, vm, "guard, late, beyond its room: guest stopped, then target's daemon killed")
+
+
+CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
+         guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed]
+
+
+def run(lab, number, case):
+    guard = Guard(lab)
+    try:
+        case(lab, guard)
+        demand(guard.end() == 0, "guard could not give everything back")
+        demand(not guard.process or os.listdir(guard.state) == [], "limits are left on record")
+        wait_until(lambda: not lab.left(), "nothing is left")
+        print("ok %d - %s" % (number, case.__name__), flush=True)
+        return True
+    except Exception:
+        said = traceback.format_exc().splitlines() + ["there is:", *lab.left(), "guard said:"] + daemons.tail(guard.log, 30)
+        for server in lab.a, lab.b:
+            said += ["server %s said:" % server.name] + daemons.tail(server.log)
+        print("not ok %d - %s" % (number, case.__name__), *said, sep="\n# ", flush=True)
+        return False
+
+
+def main():
+    if not os.environ.get("MIGBUF_DAEMON_DIRECTORY"):
+        why = daemons.missing(os.path.abspath(sys.argv[1]))
+        if why:
+            print("1..0 # SKIP " + why)
+            return 0
+        return daemons.enter([*map(os.path.abspath, sys.argv[:5]), *sys.argv[5:]])
+    known = {case.__name__: case for case in CASES}
+    cases = [known[name] for name in sys.argv[5:]]
+    print("1..%d" % len(cases), flush=True)
+    lab = daemons.Lab(*sys.argv[1:5])
+    lab.start()
+    print("# | move | release | room (MiB) | peak (MiB) | longest time without a write (s) | longest write (s) | acknowledged | lost "
+          "| limits back |", flush=True)
+    for number, case in enumerate(cases, 1):
+        if not run(lab, number, case):  # what it has left would be in the next one's way
+            print("Bail out!")
+            return 1
+    lab.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
