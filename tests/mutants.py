@@ -77,7 +77,7 @@ MUTANTS = [
     ("tables are refcounted by nobody", "limits.c", "    *bytes = units * (tables + (clusters + tables) / (c / 2 - 1)) * c;",
      "    *bytes = units * tables * c;", [LIMITS]),
     ("a refcount table never moves", "limits.c", "        table = table > 1 ? divide_up(table * 9, 2) + 1 : 1;\n", "", [BUFFER, LIMITS]),
-    ("a drain needs no tables", "limits.c", "    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c : 0;",
+    ("a drain needs no tables", "limits.c", "    return in_flight ? all + (divide_up(all, c * c / 2) + 1 + tables_of(g).refcount_table) * c + last_block(g) : 0;",
      "    return in_flight * growth;", [BUFFER, LIMITS]),
     ("a block that is not known is a byte", "limits.c", "g->block_bytes ? g->block_bytes : g->cluster_bytes;\n\n    return block",
      "g->block_bytes;\n\n    return block", [LIMITS]),
