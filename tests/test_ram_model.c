@@ -316,7 +316,8 @@ static void something_happens(void)
         break;
     case 2:
         if (draw(8) == 0 && q->side[1].alive) {
-            life.target_died_in_post |= is_post() || q->side[1].running; /* the guest was in it */
+            life.target_died_in_post |= is_post() || q->side[1].running ||
+                                        q->side[0].phase == MIGBUF_RAM_PHASE_COMPLETED; /* the guest was in it, and may have stood */
             tell(" the target dies (%d)\n", q->side[0].phase);
             model_kill(q, 1);
         }
