@@ -53,13 +53,13 @@ static uint64_t number_of(const struct migbuf_attempt *a, size_t k)
 {
     uint64_t x;
 
-    memcpy(&x, (const char *)a + offsetof(struct migbuf_attempt, n) + k * sizeof x, sizeof x);
+    memcpy(&x, (const char *)a + offsetof(struct migbuf_attempt, number) + k * sizeof x, sizeof x);
     return x;
 }
 
 static void set_number(struct migbuf_attempt *a, size_t k, uint64_t x)
 {
-    memcpy((char *)a + offsetof(struct migbuf_attempt, n) + k * sizeof x, &x, sizeof x);
+    memcpy((char *)a + offsetof(struct migbuf_attempt, number) + k * sizeof x, &x, sizeof x);
 }
 
 int migbuf_attempt_init(struct migbuf_attempt *a)
@@ -105,7 +105,7 @@ static void write_line(struct migbuf__writer *w, const struct migbuf_attempt *a)
 {
     migbuf__write(w, BEGINNING "id=");
     migbuf__write_name(w, a->id);
-    migbuf__write(w, " n=%llu at=%llu out=%s phase=%s why=%s", (unsigned long long)a->n, (unsigned long long)a->at_s,
+    migbuf__write(w, " n=%llu at=%llu out=%s phase=%s why=%s", (unsigned long long)a->number, (unsigned long long)a->at_s,
                   outcome_name[a->outcome], phase_name[a->phase], why_name[a->why]);
     for (size_t k = EARLIER; k < MEASURED; k++)
         if (number_of(a, k))
@@ -193,7 +193,7 @@ static int read_line(const struct line *l, struct migbuf_attempt *a)
     for (size_t k = 0; k < NUMBERS; k++)
         set_number(a, k, read_value(l, key_of[k], k >= EARLIER && k < MEASURED ? 0 : MIGBUF_ATTEMPT_UNKNOWN, &bad));
     a->post_copy = read_value(l, "post", 0, &bad) == 1;
-    return bad || !a->id[0] || a->n == 0 || a->n == MIGBUF_ATTEMPT_UNKNOWN || a->at_s == MIGBUF_ATTEMPT_UNKNOWN;
+    return bad || !a->id[0] || a->number == 0 || a->number == MIGBUF_ATTEMPT_UNKNOWN || a->at_s == MIGBUF_ATTEMPT_UNKNOWN;
 }
 
 static int is_whole(struct line *l)
@@ -219,7 +219,7 @@ static int is_whole(struct line *l)
     if (sum != crc32_of(l->text, body) || read_line(l, &a))
         return 0;
     l->at_s = a.at_s;
-    l->n = a.n;
+    l->n = a.number;
     return 1;
 }
 
@@ -348,7 +348,7 @@ static struct totals add_up(const struct lines *all)
 
         read_line(&all->line[k], &a);
         seen.ended[a.outcome]++;
-        t.n = a.n > t.n ? a.n : t.n;
+        t.n = a.number > t.n ? a.number : t.n;
         for (int32_t o = 1; o < COUNT(outcome_name); o++) {
             uint64_t earlier = number_of(&a, EARLIER + (size_t)o - 1);
 
@@ -383,7 +383,7 @@ int migbuf_history_append(const char *text, size_t length, const struct migbuf_a
     read_all(&all, text, length);
     t = add_up(&all);
     x = *a;
-    x.n = t.n < UINT64_MAX - 1 ? t.n + 1 : t.n;
+    x.number = t.n < UINT64_MAX - 1 ? t.n + 1 : t.n;
     for (size_t o = 1; o < (size_t)COUNT(outcome_name); o++)
         set_number(&x, EARLIER + o - 1, t.ended[o]);
     write_line(&w, &x);
@@ -545,7 +545,7 @@ int migbuf_history_prior(const char *text, size_t length, uint64_t now_s, const 
                          struct migbuf_prior *p)
 {
     struct lines all;
-    struct migbuf_attempt a, last = { .n = 0 };
+    struct migbuf_attempt a, last = { .number = 0 };
     struct figure f[FIGURES];
     struct migbuf_prior x;
     struct totals t;

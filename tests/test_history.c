@@ -85,9 +85,9 @@ START_TEST(the_24th_knows_that_it_is_the_24th)
     says(&t, "no attempt of vm1 is known");
     for (uint64_t k = 1; k <= 23; k++) {
         a = attempt(MIGBUF_ATTEMPT_MOVED, k * DAY);
-        a.n = 77; /* not looked at */
+        a.number = 77; /* not looked at */
         ck_assert_int_eq(append(&t, &a), 0);
-        ck_assert_uint_eq(nth(&t, 0).n, k);
+        ck_assert_uint_eq(nth(&t, 0).number, k);
         ck_assert_uint_eq(nth(&t, 0).earlier_moved, k - 1);
     }
     says(&t, "attempt 23 of vm1: 22 moved, the last moved");
@@ -132,7 +132,7 @@ START_TEST(every_field_comes_back)
     a.limit_ms = 500;
     append(&t, &a);
     b = nth(&t, 0);
-    a.n = 1;
+    a.number = 1;
     a.earlier_moved = a.earlier_back = a.earlier_failed = a.earlier_lost = a.earlier_refused = 0;
     ck_assert_mem_eq(&a, &b, sizeof a);
     ck_assert_ptr_nonnull(strstr(t.bytes, "migbuf-history 1 id=6c84fb90-12c4-11e1-840d-7b25c5ee775a n=1 at=1795897656 out=lost "));
@@ -205,8 +205,8 @@ START_TEST(the_oldest_go_and_are_still_counted)
         ck_assert_uint_eq(lines_of(&t), k < MIGBUF_HISTORY_LINES ? k : MIGBUF_HISTORY_LINES);
         ck_assert_uint_le(t.length, MIGBUF_HISTORY_BYTES);
     }
-    ck_assert_uint_eq(nth(&t, 0).n, 100);
-    ck_assert_uint_eq(nth(&t, MIGBUF_HISTORY_LINES - 1).n, 69);
+    ck_assert_uint_eq(nth(&t, 0).number, 100);
+    ck_assert_uint_eq(nth(&t, MIGBUF_HISTORY_LINES - 1).number, 69);
     says(&t, "attempt 100 of vm1: 75 moved, 24 failed, the last failed in ram, no convergence");
 }
 END_TEST
@@ -229,7 +229,7 @@ START_TEST(a_line_is_never_longer_than_promised)
                     a.throttle_percent = a.limit_ms = UINT64_MAX - 1;
             append(&t, &a);
             b = nth(&t, 0);
-            ck_assert_uint_eq(b.n, k);
+            ck_assert_uint_eq(b.number, k);
             ck_assert_uint_eq(b.earlier_moved, k - 1);
             ck_assert_str_eq(b.id, a.id);
             if (!names)
@@ -259,7 +259,7 @@ START_TEST(a_broken_line_spoils_no_other)
             continue;
         ck_assert_int_eq(merge(&cut, &cut, &out), 2);
         ck_assert_uint_eq(lines_of(&out), 1);
-        ck_assert_uint_eq(nth(&out, 0).n, 2);
+        ck_assert_uint_eq(nth(&out, 0).number, 2);
     }
     for (size_t k = 1; k < t.length; k++) { /* cut anywhere */
         cut = t;
@@ -273,7 +273,7 @@ START_TEST(a_broken_line_spoils_no_other)
     ck_assert_mem_eq(&out.bytes, &t.bytes, t.length);
     a.at_s = 3;
     ck_assert_int_eq(append(&cut, &a), 4);
-    ck_assert_uint_eq(nth(&cut, 0).n, 1);
+    ck_assert_uint_eq(nth(&cut, 0).number, 1);
 }
 END_TEST
 
@@ -318,7 +318,7 @@ START_TEST(unknown_keys_are_kept)
     ck_assert_int_eq(append(&t, &a), 0);
     ck_assert_ptr_nonnull(strstr(t.bytes, "colour=blue"));
     ck_assert_ptr_nonnull(strstr(t.bytes, "zeal=12"));
-    ck_assert_uint_eq(nth(&t, 0).n, 8);
+    ck_assert_uint_eq(nth(&t, 0).number, 8);
     ck_assert_uint_eq(nth(&t, 0).earlier_moved, 5);
     ck_assert_uint_eq(nth(&t, 0).earlier_failed, 2);
     ck_assert_uint_eq(nth(&t, 1).earlier_back, 0);

@@ -88,7 +88,7 @@ static struct migbuf_attempt attempt_of(const struct run *r, uint32_t i)
                                      [PHASE_MIRROR] = MIGBUF_ATTEMPT_MIRROR, [PHASE_RAM] = MIGBUF_ATTEMPT_RAM };
     const struct migration *m = &r->vm[i];
     struct migbuf_attempt a = m->memory.attempt;
-    bool moved = m->outcome == OUTCOME_MOVED, memory = m->ram_result.state >= MIGBUF_RAM_STATE_MOVED && a.n == MIGBUF_ATTEMPT_UNKNOWN;
+    bool moved = m->outcome == OUTCOME_MOVED, memory = m->ram_result.state >= MIGBUF_RAM_STATE_MOVED && a.number == MIGBUF_ATTEMPT_UNKNOWN;
 
     if (!memory)
         migbuf_attempt_init(&a);

@@ -103,7 +103,7 @@ struct migbuf_attempt {
     int32_t why;                /**< MIGBUF_ATTEMPT_DONE … _NOBODY_KNOWS */
     int32_t post_copy;          /**< 1: it went by post-copy */
     int32_t reserved;           /**< 0 */
-    uint64_t n;                 /**< the how-manieth of this VM, from 1; append sets it */
+    uint64_t number;            /**< the how-manieth of this VM, from 1; append sets it */
     uint64_t at_s;              /**< when it ended, s since 1970 */
     uint64_t earlier_moved;     /**< how many before this one moved; append sets it, as the four below */
     uint64_t earlier_back;      /**< came back */
@@ -136,7 +136,7 @@ struct migbuf_attempt {
 MIGBUF_API int migbuf_attempt_init(struct migbuf_attempt *a);
 
 /**
- * The text with one attempt more. n and the earlier_… fields of *a are not looked at: the 24th gets 24, whatever became of
+ * The text with one attempt more. `number` and the earlier_… fields of *a are not looked at: the 24th gets 24, whatever became of
  * the other 23. Returns how many broken lines were left out.
  *
  * Example: an empty text and an attempt of "vm1" that moved -> one line with n=1. The same again -> n=2 and moved=1.
@@ -154,7 +154,7 @@ MIGBUF_API int migbuf_history_append(const char *text, size_t length, const stru
 /**
  * Both texts as one: each attempt once, oldest first, the newest 32. Returns how many broken lines were left out.
  *
- * Two lines are of one attempt when id, at, from and n are the same. Of these the longer stays, then the bytewise larger.
+ * Two lines are of one attempt when id, at, from and number are the same. Of these the longer stays, then the bytewise larger.
  *
  * Example: merge(a, a) -> a. merge(a, b) -> the same as merge(b, a). Errors: MIGBUF_E_INVALID, MIGBUF_E_TOO_BIG.
  * Test: test_history, merging_has_no_order; test_history, of_two_lines_of_one_attempt_the_one_that_says_more
@@ -170,8 +170,8 @@ MIGBUF_API int migbuf_history_merge(const char *a, size_t a_length, const char *
 MIGBUF_API int migbuf_history_read(const char *text, size_t length, size_t index, struct migbuf_attempt *a);
 
 /**
- * The whole of it in one sentence for people. `name` is what they call the VM. Returns the last attempt's n; 0: none is
- * known. An n beyond INT32_MAX is told as INT32_MAX.
+ * The whole of it in one sentence for people. `name` is what they call the VM. Returns the last attempt's number; 0: none is
+ * known. A number beyond INT32_MAX is told as INT32_MAX.
  *
  * Example: 23 attempts that moved and one that did not -> "attempt 24 of vm1: 23 moved, the last failed in ram, no
  * convergence". An empty text -> "no attempt of vm1 is known".
@@ -198,7 +198,7 @@ struct migbuf_prior {
     double encoding;          /**< e of convergence.h: whether xbzrle pays */
     double encoding_most;     /**< its bound */
     double success;           /**< how likely it moves, 0 .. 1 */
-    uint64_t attempts;        /**< n of the last */
+    uint64_t attempts;        /**< number of the last */
     uint32_t same;            /**< so many of the last ones in a row ended in the same phase for the same reason without
                                    moving. From 2 on: do not start without another agreement */
     uint32_t reserved;        /**< 0 */

@@ -71,7 +71,7 @@ const (
 
 // AttemptNumbers are the figures of an attempt. What is not known is [AttemptUnknown].
 type AttemptNumbers struct {
-	N              uint64 // the how-manieth of this VM, from 1; HistoryAppend sets it
+	Number         uint64 // the how-manieth of this VM, from 1; HistoryAppend sets it
 	AtS            uint64 // when it ended, s since 1970
 	EarlierMoved   uint64 // how many before this one moved; HistoryAppend sets it, as the four below
 	EarlierBack    uint64 // came back
@@ -120,7 +120,7 @@ func NewAttempt() Attempt {
 func attemptOf(c *C.struct_migbuf_attempt) Attempt {
 	return Attempt{ID: textIn(c.id[:]), From: textIn(c.from[:]), To: textIn(c.to[:]), QEMU: textIn(c.qemu[:]),
 		Outcome: AttemptOutcome(c.outcome), Phase: AttemptPhase(c.phase), Why: AttemptWhy(c.why), PostCopy: c.post_copy != 0,
-		AttemptNumbers: *(*AttemptNumbers)(unsafe.Pointer(&c.n))}
+		AttemptNumbers: *(*AttemptNumbers)(unsafe.Pointer(&c.number))}
 }
 
 // toC fails for a name that is too long.
@@ -137,7 +137,7 @@ func (a *Attempt) toC(op string, c *C.struct_migbuf_attempt) error {
 	if a.PostCopy {
 		c.post_copy = 1
 	}
-	*(*AttemptNumbers)(unsafe.Pointer(&c.n)) = a.AttemptNumbers
+	*(*AttemptNumbers)(unsafe.Pointer(&c.number)) = a.AttemptNumbers
 	return nil
 }
 
@@ -147,7 +147,7 @@ func chars(s string) (*C.char, C.size_t) {
 }
 
 // HistoryAppend adds an attempt to the text of a VM's history, which travels with it; "" is one without any. It sets
-// Attempt.N, and the counts of earlier ones. Errors: ErrInvalid, ErrRange, ErrTooBig.
+// Attempt.Number, and the counts of earlier ones. Errors: ErrInvalid, ErrRange, ErrTooBig.
 func HistoryAppend(text string, a Attempt) (string, error) {
 	const op = "history_append"
 	var c C.struct_migbuf_attempt
@@ -218,7 +218,7 @@ type Prior struct {
 	Encoding       float64 // bytes sent per dirty byte
 	EncodingMost   float64 // its bound
 	Success        float64 // how likely it moves, 0 to 1
-	Attempts       uint64  // N of the last
+	Attempts       uint64  // Number of the last
 	Same           uint32  // so many in a row ended in the same phase for the same reason without moving; from 2 on: agree on more
 	reserved       uint32
 }

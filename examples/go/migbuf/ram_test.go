@@ -261,7 +261,7 @@ func TestHistory(t *testing.T) {
 		t.Error(said, err)
 	}
 	last, there, err := HistoryRead(history, 0)
-	if err != nil || !there || last.N != 24 || last.EarlierMoved != 23 || last.Why != AttemptWhyNoConvergence || last.SetBytes != 5e8 {
+	if err != nil || !there || last.Number != 24 || last.EarlierMoved != 23 || last.Why != AttemptWhyNoConvergence || last.SetBytes != 5e8 {
 		t.Error(last, there, err)
 	}
 	if _, there, err := HistoryRead(history, 24); there || err != nil {
