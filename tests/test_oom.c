@@ -11,6 +11,7 @@
  */
 #include "unit.h"
 #include "migbuf/migbuf.h"
+#include "migbuf/ram.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
