@@ -44,7 +44,6 @@ static int call(const char *name, const char *arguments, uint64_t until_ms)
 static int pump(uint64_t until_ms)
 {
     struct migbuf_disk_command c;
-
     while (migbuf_disk_next(disk, &c) == 1) {
         int rc = call(c.name, c.arguments, until_ms);
         migbuf_report_to_disk(disk, c.kind, rc, answer.text, answer.text_bytes, &error);
@@ -57,7 +56,6 @@ static int tick(void)
 {
     struct migbuf_decision d;
     int outcome = 0, more = 1;
-
     for (int tries = 0; more == 1 && tries < 2; tries++) { /* 1: more may be in force than was decided. Again at once */
         if (migbuf_buffer_tick(buffer, now_ms(), &d, 1) < 0 || migbuf_disk_apply(disk, &d) < 0)
             return -1;
@@ -84,14 +82,16 @@ static void second(int overlay)
     tick(); /* where it fails, the limits in force stay, and the next second is another try */
 }
 
-/* Until the job has come so far. Seconds go on while the guest writes to its overlay; -1: it stands. */
+/* Until our job has come so far: 0; or ended otherwise. Seconds go on while the guest writes to its overlay; -1: it stands. */
 static int wait_for(const char *event, int overlay)
 {
+    struct migbuf_job_event_report job;
+
     for (int came = 0; came >= 0; came = migbuf_qmp_socket_event(monitor, 1000, &answer, &error))
         if (came == 0 && overlay >= 0)
             second(overlay);
-        else if (came == 1 && (!strcmp(answer.name, event) || !strcmp(answer.name, "BLOCK_JOB_COMPLETED")))
-            return strcmp(answer.name, event); /* not 0: it has ended too early */
+        else if (came == 1 && !migbuf_report_job_event(answer.text, answer.text_bytes, &job, NULL) && !strcmp(job.device, "commit"))
+            return strcmp(answer.name, event) || job.error[0];
     return -1;
 }
 
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
                          wait_for("BLOCK_JOB_READY", overlay) || call("stop", NULL, 0) ||
                          call("block-job-complete", "{\"device\": \"commit\"}", 0) || wait_for("BLOCK_JOB_COMPLETED", -1) ||
                          call("cont", NULL, 0)))
-        return fprintf(stderr, "%s is still in use, and held by the last limits\n", path), 1;
+        return fprintf(stderr, "%s is still in use: its limits stay, and the guest may stand\n", path), 1;
     if (overlay >= 0)
         unlink(path); /* all that was in it is in the base */
     migbuf_disk_restore(disk); /* the host's own limits are back, the guest runs if it ran */

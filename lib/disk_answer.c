@@ -34,7 +34,8 @@ static int query_done(struct migbuf_disk *d)
  * guest stopped. */
 static int status_done(struct migbuf_disk *d)
 {
-    uint8_t stopped = d->running ? d->now.guest == MIGBUF__GUEST_STANDS : d->stopped && d->paused; /* else it stands for another reason */
+    /* Else it stands for another reason. */
+    uint8_t stopped = d->running ? d->now.guest == MIGBUF__GUEST_STANDS : d->stopped && d->paused;
 
     d->looked = 1;
     d->unknown_guest = 0;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A guest whose host limits it to 400 writes/s, and a second monitor for the program. */
@@ -60,15 +61,15 @@ START_TEST(one_guest_one_disk_one_buffer)
 }
 END_TEST
 
-static int lines_of(const char *path)
+static int lines_of(int file)
 {
-    FILE *f = fopen(path, "r");
-    int lines = 0, c;
+    char text[4096];
+    ssize_t n;
+    int lines = 0;
 
-    ck_assert(f != NULL);
-    while ((c = getc(f)) != EOF)
-        lines += c == '\n';
-    fclose(f);
+    for (off_t at = 0; (n = pread(file, text, sizeof text, at)) > 0; at += n)
+        for (ssize_t k = 0; k < n; k++)
+            lines += text[k] == '\n';
     return lines;
 }
 
@@ -78,29 +79,60 @@ static bool commits(struct lab_vm *v)
     return strstr(v->answer.text, "\"device\": \"commit\"") != NULL;
 }
 
-/* The guest writes to its overlay until that is merged, however long it takes. */
-START_TEST(seconds_go_on_while_the_overlay_is_merged)
+/* A program whose merge goes so slowly that a test can come in between. */
+static void begin_slow_merge(struct lab_vm *v, struct process *loop, const char *name, int *out)
 {
     char monitor[192], said[192], error[FAIL_SIZE];
     const char *const argv[] = { LOOP, monitor, VM_DISK_NODE, lab_directory(), "2", "4096", "4", NULL };
+
+    snprintf(monitor, sizeof monitor, "%s/%s.qmp", lab_directory(), name);
+    snprintf(said, sizeof said, "%s/%s.said", lab_directory(), name);
+    begin(v, name, monitor);
+    *out = open(said, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    ck_assert_msg(!process_start(loop, argv, *out, error), "%s", error);
+    lab_wait_until(v, commits(v));
+    lab_call(v, "block-job-set-speed", "{\"device\": \"commit\", \"speed\": 65536}");
+}
+
+/* The guest writes to its overlay until that is merged, however long it takes. */
+START_TEST(seconds_go_on_while_the_overlay_is_merged)
+{
     struct process loop;
     struct lab_vm v;
     int out, lines;
 
-    snprintf(monitor, sizeof monitor, "%s/fourth.qmp", lab_directory());
-    snprintf(said, sizeof said, "%s/said", lab_directory());
-    begin(&v, "third", monitor);
-    out = open(said, O_CREAT | O_TRUNC | O_RDWR, 0600);
-    ck_assert_msg(!process_start(&loop, argv, out, error), "%s", error);
-    lab_wait_until(&v, commits(&v));
-    lab_call(&v, "block-job-set-speed", "{\"device\": \"commit\", \"speed\": 65536}");
-    lines = lines_of(said);
-    lab_wait_until(&v, lines_of(said) > lines + 3);
+    begin_slow_merge(&v, &loop, "third", &out);
+    lines = lines_of(out);
+    lab_wait_until(&v, lines_of(out) > lines + 3);
     ck_assert(commits(&v)); /* still */
     lab_call(&v, "block-job-set-speed", "{\"device\": \"commit\", \"speed\": 0}");
     lab_wait_until(&v, !process_runs(&loop));
     ck_assert_int_eq(loop.status, 0);
     close(out);
+    lab_end(&v);
+}
+END_TEST
+
+/* What is not merged is not deleted, and its limits stay: nobody ticks any more. */
+START_TEST(a_merge_that_is_cancelled_loses_nothing)
+{
+    struct migbuf_block_report block;
+    struct process loop;
+    char overlay[192];
+    struct lab_vm v;
+    int out;
+
+    snprintf(overlay, sizeof overlay, "%s/migbuf-overlay.qcow2", lab_directory());
+    begin_slow_merge(&v, &loop, "fourth", &out);
+    lab_call(&v, "block-job-cancel", "{\"device\": \"commit\"}");
+    lab_wait_until(&v, !process_runs(&loop));
+    ck_assert(WIFEXITED(loop.status));
+    ck_assert_int_eq(WEXITSTATUS(loop.status), 1);
+    ck_assert_int_eq(access(overlay, F_OK), 0);
+    block = lab_block(&v, "migbuf-overlay"); /* is on top still */
+    ck_assert_str_eq(block.throttle.group, "migbuf-loop"); /* our limits */
+    close(out);
+    unlink(overlay);
     lab_end(&v);
 }
 END_TEST
@@ -125,7 +157,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { one_guest_one_disk_one_buffer, seconds_go_on_while_the_overlay_is_merged,
-                                   what_is_not_there_changes_nothing, NULL };
+                                   a_merge_that_is_cancelled_loses_nothing, what_is_not_there_changes_nothing, NULL };
 
     return lab_run("loop", tests, 0);
 }
