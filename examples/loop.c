@@ -3,8 +3,7 @@
  * The loop of migbuf on one page, for one running QEMU with one disk: an overlay on top of it is held for some seconds, as in a
  * migration, then merged, and everything is given back. Status 0: all is as it was before.
  *   loop MONITOR NODE DIRECTORY SECONDS [REQUEST DEPTH]     e.g. loop /run/vm1.qmp root /var/lib/omega 10 4096 4
- * A QMP socket, the name of the disk's node, the shared volume Ω. REQUEST and DEPTH: the guest's largest write in bytes, and how
- * many of them are in flight at most; left out, they count at their worst.
+ * A QMP socket, the disk's node, the shared volume Ω; the guest's largest write in bytes, most in flight (else the worst counts).
  */
 #include <migbuf/migbuf.h>
 #include <migbuf/qmp_socket.h>
@@ -102,25 +101,23 @@ int main(int argc, char **argv)
     struct migbuf_geometry geometry;
     struct migbuf_migration migration;
     struct migbuf_node_report node;
+    struct migbuf_status_report was;
     char snapshot[8192], path[4096];
-    int directory = argc == 5 || argc == 7 ? open(argv[3], O_RDONLY | O_DIRECTORY) : -1, overlay = -1, action = MIGBUF_ACTION_WAIT;
+    int directory = argc == 5 || argc == 7 ? open(argv[3], O_RDONLY | O_DIRECTORY) : -1, overlay, rc;
 
     if (directory < 0)
         return fprintf(stderr, "usage: loop MONITOR NODE DIRECTORY SECONDS [REQUEST DEPTH]\n"), 2;
     snprintf(path, sizeof path, "%s/migbuf-overlay.qcow2", argv[3]);
     snprintf(snapshot, sizeof snapshot, "{\"node-name\": \"%s\", \"snapshot-file\": \"%s\", \"snapshot-node-name\": "
              "\"migbuf-overlay\", \"format\": \"qcow2\"}", argv[2], path);
-
     /* learn: the volume, the disk, the host's own limits */
-    migbuf_buffer_options_init(&options, sizeof options), options.lag_ms = LAG_MS;
-    setlinebuf(stdout); /* a pipe gets each second as it comes, too */
+    setlinebuf(stdout), migbuf_buffer_options_init(&options, sizeof options), options.lag_ms = LAG_MS;
     if (migbuf_cow_volume(directory, &volume, &error) || migbuf_buffer_new(volume.free_bytes, &options, NULL, &buffer) ||
         migbuf_qmp_socket_open(argv[1], NULL, NULL, CALL_MS, &monitor, &error) || migbuf_disk_new("migbuf-loop", NULL, &disk) ||
         migbuf_disk_watch(disk, argv[2]) || migbuf_disk_learn(disk) || pump(0) < 0 ||
         call("query-named-block-nodes", NULL, 0) || migbuf_report_node(answer.text, answer.text_bytes, argv[2], &node, &error) ||
         migbuf_geometry_init(&geometry, node.virtual_bytes) || migbuf_migration_init(&migration, sizeof migration))
         return fprintf(stderr, "not begun: %s\n", error.text ? error.text : "see above"), 1;
-
     /* admit: room for the worst that this guest can do. The first limit comes before the overlay */
     migration.id = ID;
     geometry.extra_bytes = MIGBUF_NONE; /* QEMU makes the file, as qemu-img would */
@@ -128,23 +125,26 @@ int main(int argc, char **argv)
     migbuf_limits_drain(&geometry, argc == 7 ? strtoull(argv[6], NULL, 0) : 0, geometry.request_bytes, &geometry.queue_bytes);
     if (migbuf_buffer_add(buffer, &migration, &geometry, 1, &error))
         return fprintf(stderr, "not now: %s (%" PRIu64 " needed, %" PRIu64 " there)\n", error.text, error.need, error.have), 1;
-    while (action == MIGBUF_ACTION_WAIT && (action = tick()) == MIGBUF_ACTION_WAIT)
+    while ((rc = tick()) == MIGBUF_ACTION_WAIT)
         sleep(1);
-    if (action >= 0 && !call("blockdev-snapshot-sync", snapshot, 0))
-        overlay = open(path, O_RDONLY);
+    rc = rc < 0 ? MIGBUF_E_PEER : call("blockdev-snapshot-sync", snapshot, 0);
+    overlay = rc ? -1 : open(path, O_RDONLY);
+    if (overlay < 0 && rc != MIGBUF_E_PEER) /* QEMU did not refuse it */
+        return fprintf(stderr, "%s may be in use: its limits stay\n", path), 1;
     /* the loop. Meanwhile a migration copies the base, then the overlay */
     for (long seconds = atol(argv[4]); overlay >= 0 && seconds > 0; seconds--)
         sleep(1), second(overlay);
     /* the way back. The guest stands while the job is completed, else its queue would pour */
     if (overlay >= 0 && (call("block-commit", "{\"job-id\": \"commit\", \"device\": \"migbuf-overlay\"}", 0) ||
-                         wait_for("BLOCK_JOB_READY", overlay) || call("stop", NULL, 0) ||
+                         wait_for("BLOCK_JOB_READY", overlay) || call("query-status", NULL, 0) ||
+                         migbuf_report_status(answer.text, answer.text_bytes, &was, &error) || call("stop", NULL, 0) ||
                          call("block-job-complete", "{\"device\": \"commit\"}", 0) || wait_for("BLOCK_JOB_COMPLETED", -1) ||
-                         call("cont", NULL, 0)))
-        return fprintf(stderr, "%s is still in use: its limits stay, and the guest may stand\n", path), 1;
+                         (was.running && call("cont", NULL, 0))))
+        return fprintf(stderr, "%s is still in use: its limits stay; see whether the guest runs\n", path), 1;
     if (overlay >= 0)
         unlink(path); /* all that was in it is in the base */
     migbuf_disk_restore(disk); /* the host's own limits are back, the guest runs if it ran */
-    action = pump(0);
+    rc = pump(0);
     migbuf_disk_free(disk), migbuf_buffer_free(buffer), migbuf_qmp_socket_free(monitor);
-    return overlay < 0 || action != MIGBUF_OUTCOME_DONE;
+    return overlay < 0 || rc != MIGBUF_OUTCOME_DONE;
 }

@@ -137,6 +137,24 @@ START_TEST(a_merge_that_is_cancelled_loses_nothing)
 }
 END_TEST
 
+/* Whoever has stopped it before, alone lets it run. */
+START_TEST(a_guest_that_stands_still_stands)
+{
+    char monitor[192], error[FAIL_SIZE];
+    struct migbuf_status_report status;
+    struct lab_vm v;
+
+    snprintf(monitor, sizeof monitor, "%s/fifth.qmp", lab_directory());
+    begin(&v, "fifth", monitor);
+    lab_call(&v, "stop", NULL);
+    ck_assert_msg(!run_loop(monitor, VM_DISK_NODE, "1", error), "%s", error);
+    lab_call(&v, "query-status", NULL);
+    ck_assert_int_eq(migbuf_report_status(v.answer.text, v.answer.text_bytes, &status, NULL), 0);
+    ck_assert(!status.running);
+    lab_end(&v);
+}
+END_TEST
+
 START_TEST(what_is_not_there_changes_nothing)
 {
     char monitor[192], error[FAIL_SIZE] = "";
@@ -157,7 +175,8 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { one_guest_one_disk_one_buffer, seconds_go_on_while_the_overlay_is_merged,
-                                   a_merge_that_is_cancelled_loses_nothing, what_is_not_there_changes_nothing, NULL };
+                                   a_merge_that_is_cancelled_loses_nothing, a_guest_that_stands_still_stands,
+                                   what_is_not_there_changes_nothing, NULL };
 
     return lab_run("loop", tests, 0);
 }
