@@ -74,9 +74,11 @@
  * ## Stopping the guest
  *
  * A budget below one unit per second is a pause (buffer.h). The machine asks query-status before it sends `stop` or
- * `cont`. It sends these for apply and restore alone: learn, set, rearm and load leave the guest as it is. A guest that
- * another hand has stopped is not let run by it. One that it has stopped runs again after restore. A host that stops
- * guests by itself calls set instead of apply, and never sees these commands.
+ * `cont`. What apply or restore last decided for the guest holds: learn, set and rearm look again, and make it true
+ * again. Before the first of them, and after load, the guest stays as it is. One that another hand has stopped is not
+ * let run. One that the machine has stopped runs again after restore. A host that stops guests by itself calls set
+ * instead of apply, and never sees these commands.
+ * Test: test_disk, decisions_are_carried_out
  * Test: test_disk, a_loaded_guest_stays_as_it_is; test_disk_qemu, a_loaded_guest_stands_until_somebody_decides
  *
  * Beside an LXD or Incus another hand lets it run: the server does when the migration has failed. Until the next learn
