@@ -141,6 +141,17 @@ for output in json svg resume; do
     check "--$output where nothing can be written, before it runs" refuses "--$output $dir/nowhere/x: No such file" --$output "$dir/nowhere/x"
 done
 check "sizes have units: the same volume by other words" sh -c "'$simulate' --quiet --scenario light --admission off --seeds 1 --json - >'$dir/plain.json' && '$simulate' --quiet --scenario light --admission off --seeds 1 --omega 10GiB --json - | cmp - '$dir/plain.json'"
+worker_dies() { # the others wait for more to do: that one is gone is told, and nobody hangs
+    "$simulate" --quiet --scenario evac16 --seeds 100000 --jobs 2 --json "$dir/never.json" 2>"$dir/message" &
+    pid=$!
+    until worker=$(cat "/proc/$pid/task/$pid/children") && [ "$(echo "$worker" | wc -w)" = 2 ]; do kill -0 $pid || return 1; done
+    kill -9 "${worker%% *}"
+    wait $pid
+    status=$?
+    cat "$dir/message"
+    [ $status -ne 0 ] && [ $status -lt 128 ] && grep -q "a worker is gone" "$dir/message"
+}
+check "a worker that is killed" worker_dies
 check "the table is not wider than 100 columns, with every column" table
 check "nor than a terminal of 80" narrow
 check "-h and --version" sh -c "'$simulate' -h | grep -q '^usage: simulate' && '$simulate' --version | grep -qx 'simulate [0-9.]*' && [ \$('$simulate' --help | wc -L) -le 100 ]"

@@ -2,7 +2,10 @@
 /* Numbers go out through one pipe, whoever is free takes the next, and come back through another. See workers.h. */
 #include "workers.h"
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -34,7 +37,7 @@ static void work(const struct workers *w, int tasks, int finished)
     _exit(0);
 }
 
-static uint32_t start_workers(const struct workers *w, uint32_t jobs, const int tasks[2], const int finished[2])
+static uint32_t start_workers(const struct workers *w, uint32_t jobs, pid_t *pids, const int tasks[2], const int finished[2])
 {
     uint32_t started = 0;
 
@@ -49,12 +52,37 @@ static uint32_t start_workers(const struct workers *w, uint32_t jobs, const int 
         }
         if (pid < 0)
             break;
+        pids[started] = pid;
     }
     return started;
 }
 
+/* Nobody ends by himself while there may be more to do. */
+static bool one_is_gone(pid_t *pids, uint32_t started)
+{
+    for (uint32_t k = 0; k < started; k++)
+        if (waitpid(pids[k], NULL, WNOHANG) == pids[k]) {
+            pids[k] = pids[started - 1];
+            pids[started - 1] = 0;
+            return true;
+        }
+    return false;
+}
+
+/* A number that is finished. The others hold the pipe open, and may fill it without end: who has died is asked for. */
+static int take(pid_t *pids, uint32_t started, int finished, uint32_t *k, char error[FAIL_SIZE])
+{
+    struct pollfd p = { .fd = finished, .events = POLLIN };
+
+    do {
+        if (one_is_gone(pids, started))
+            return fail(error, "a worker is gone: its run is not finished");
+    } while (poll(&p, 1, 500) == 0);
+    return read(finished, k, sizeof *k) == (ssize_t)sizeof *k ? 0 : fail(error, "a worker is gone: its run is not finished");
+}
+
 /* One more than there are workers is on its way, so that nobody waits for us. */
-static int feed(const struct workers *w, uint32_t started, int tasks, int finished, char error[FAIL_SIZE])
+static int feed(const struct workers *w, pid_t *pids, uint32_t started, int tasks, int finished, char error[FAIL_SIZE])
 {
     size_t next = 0, out = 0;
     uint32_t k;
@@ -69,8 +97,8 @@ static int feed(const struct workers *w, uint32_t started, int tasks, int finish
             }
         if (!out)
             return 0;
-        if (read(finished, &k, sizeof k) != (ssize_t)sizeof k)
-            return fail(error, "a worker is gone: its run is not finished");
+        if (take(pids, started, finished, &k, error))
+            return -1;
         out--;
         w->ran(w->of, k);
     }
@@ -79,18 +107,26 @@ static int feed(const struct workers *w, uint32_t started, int tasks, int finish
 int workers_run(const struct workers *w, uint32_t jobs, char error[FAIL_SIZE])
 {
     int tasks[2], finished[2], rc;
+    pid_t *pids = calloc(jobs ? jobs : 1, sizeof *pids);
+    void (*pipe_before)(int);
     uint32_t started;
 
-    if (pipe(tasks) || pipe(finished))
-        return fail(error, "no pipe: %s", strerror(errno));
-    started = start_workers(w, jobs, tasks, finished);
+    if (!pids || pipe(tasks) || pipe(finished)) {
+        free(pids);
+        return fail(error, "no pipe, or no memory: %s", strerror(errno));
+    }
+    started = start_workers(w, jobs, pids, tasks, finished);
     close(tasks[0]);
     close(finished[1]);
-    rc = started ? feed(w, started, tasks[1], finished[0], error) : fail(error, "no process: %s", strerror(errno));
+    pipe_before = signal(SIGPIPE, SIG_IGN); /* all of them may be gone */
+    rc = started ? feed(w, pids, started, tasks[1], finished[0], error) : fail(error, "no process: %s", strerror(errno));
     close(tasks[1]);
     close(finished[0]);
-    while (started--)
-        wait(NULL);
+    signal(SIGPIPE, pipe_before);
+    for (uint32_t k = 0; k < started; k++)
+        if (pids[k] > 0)
+            waitpid(pids[k], NULL, 0);
+    free(pids);
     return rc;
 }
 
