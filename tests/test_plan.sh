@@ -281,6 +281,17 @@ check "refuses to guess a link" refuses "--link is needed" "$dir/list.txt"
 check "a link that is no rate" refuses "--link 1GB/h: a rate" --link 1GB/h "$dir/list.txt"
 check "a buffer too small" refuses "--buffer 1MiB: .*64 MiB to 1 PB" --link 1Gbit --buffer 1MiB "$dir/list.txt"
 check "a deadline without a unit" refuses "--deadline 90: .*90min" --link 1Gbit --deadline 90 "$dir/list.txt"
+check "a deadline that is not in tens" refuses "--deadline 0x10min: a time" --link 1Gbit --deadline 0x10min "$dir/list.txt"
+check "two things on one standard output" refuses "--json - and --svg -: one of them" --link 1Gbit --json - --svg - "$dir/list.txt"
+head -c 17000000 /dev/zero | tr '\0' '#' >"$dir/long.txt"
+check "a list that is too long" refuses "$dir/long.txt: more than 16 MiB" --link 1Gbit "$dir/long.txt"
+reals() { # JSON has one kind of number
+    printf '[{"name": "a", "disk": 2e9, "write": 5000000.1, "depth": 4.0}]' >"$dir/reals.json"
+    printf 'a disk=2000000000B write=5000000 depth=4\n' >"$dir/whole.txt"
+    ask "$dir/reals.json" >"$dir/reals" && ask "$dir/whole.txt" | cmp - "$dir/reals"
+}
+check "a number of JSON is what it is, however it is written" reals
+check "half a write in flight" refuses_json ".*depth is a whole number" '[{"name": "a", "disk": 2e9, "write": 1, "depth": 4.5}]'
 check "an unknown policy" refuses "--policy none: it takes planner, paper, hybrid" --link 1Gbit --policy none "$dir/list.txt"
 check "no runs" refuses "--seeds 0: .*1 to 1000" --link 1Gbit --seeds 0 "$dir/list.txt"
 check "a file that is not there" refuses "$dir/nowhere: No such file" --link 1Gbit "$dir/nowhere"

@@ -4,6 +4,7 @@
 #include "numbers.h"
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -190,8 +191,12 @@ static int set_json(struct entry *e, const char *key, json_t *value, const char 
         snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         text = number;
     } else if (json_is_real(value)) {
-        snprintf(number, sizeof number, "%.17g", json_real_value(value));
-        text = number;
+        double real = json_real_value(value); /* 5e6 and 5000000.1 are rates; of a count, or what is too large, nothing is made */
+
+        if (real >= 0 && real < 1e18 && (known[k].kind != IS_COUNT || real == floor(real))) {
+            snprintf(number, sizeof number, "%.0f", floor(real));
+            text = number;
+        }
     }
     if (known[k].kind == IS_WORD) {
         if (!json_is_boolean(value))
@@ -260,7 +265,7 @@ static char *read_all(const char *path, FILE *in, size_t *length, char error[FAI
     do {
         char *more = *length + 1 >= room ? realloc(text, room = room ? 2 * room : 65536) : text;
 
-        if (!more || room > 2 * TEXT_MOST) {
+        if (!more || room > TEXT_MOST) {
             free(more ? more : text);
             fail(error, "%s: %s", path, more ? "more than 16 MiB" : "out of memory");
             return NULL;

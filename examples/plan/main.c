@@ -120,8 +120,9 @@ static int read_deadline(const char *text, double *s, char error[FAIL_SIZE])
     } units[] = { { "s", 1 }, { "min", 60 }, { "h", 3600 } };
     char *end;
     double number = strtod(text, &end);
+    bool in_tens = end == text + strspn(text, "0123456789."); /* strtod takes 0x10 and 1e3 as well */
 
-    for (size_t k = 0; *text >= '0' && *text <= '9' && k < sizeof units / sizeof *units; k++)
+    for (size_t k = 0; in_tens && *text >= '0' && *text <= '9' && k < sizeof units / sizeof *units; k++)
         if (!strcmp(end, units[k].unit) && number * units[k].s >= 1 && number * units[k].s <= 1e8) {
             *s = number * units[k].s;
             return 0;
@@ -241,6 +242,8 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         o->buffers[o->buffer_count++] = BUFFER_USUAL;
         o->smallest = true;
     }
+    if (o->json && o->svg && !strcmp(o->json, "-") && !strcmp(o->svg, "-"))
+        return fail(error, "--json - and --svg -: one of them goes to standard output");
     return command_check_output("json", o->json, error) || command_check_output("svg", o->svg, error) ? -1 : 0;
 }
 

@@ -30,7 +30,7 @@ static const char *percent(double part, char text[SPAN_SIZE])
 {
     double p = 100 * part;
 
-    if (p > 99 && part < 1)
+    if (part < 1)
         p = fmin(p, part < FREE_PART ? 98.9 : 99.9); /* never rounded up to what it is not */
     snprintf(text, SPAN_SIZE, p < 9.95 || (p > 98.5 && p < 100) ? "%.1f" : "%.0f", p);
     return text;
