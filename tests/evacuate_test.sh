@@ -162,7 +162,8 @@ if [ "$part" = basics ]; then
         grep -q "^VM 0 sequential: stood for [0-9]* ms; [0-9]* pages, .* written of .* wanted" "$dir/said"
     report $? "each VM tells what its memory took, within the downtime that was agreed"
 
-    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" && whole && [ "$(grep -c "" "$dir/history")" = 6 ] &&
+    printf 'migbuf-history 1 id=vm9 n=1 cut' >>"$dir/history" # by a disk that was full
+    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" && whole && [ "$(grep -c "" "$dir/history")" = 7 ] &&
         grep -q "^attempt 1 of vm3: the last moved" "$dir/said" && [ "$(grep -c "n=2 .*out=moved phase=target" "$dir/history")" = 2 ] &&
         grep -q "n=2 .*out=failed phase=ram why=peer-gone moved=1 " "$dir/history" && ! ls "$dir"/history.* 2>/dev/null
     report $? "the history knows how earlier attempts ended, and this one is added"
@@ -501,6 +502,11 @@ run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && cmp -s "$di
 report $? "the same command again tells of it with the same exit status and begins nothing"
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && [ ! -e "$dir/state" ]
 report $? "--end removes it"
+begin $small --vms 1 --state "$dir/state" --inject "die@stopping it to check its disk"
+wait $pid 2>/dev/null
+run 0 --state "$dir/state" && [ "$(value vm 0 settings_restored)$(value moved)$(value restarts)" = true11 ]
+report $? "what was set for memory is looked at anew by who comes back, and counted once"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1
 begin $small --link 4MB --state "$dir/state"
 said "phase base copy"
 refused "process $pid works on" --state "$dir/state" && refused "process $pid works on" --end "$dir/state"

@@ -134,8 +134,8 @@ static int write_all(FILE *out, const struct text *all, const struct run *r)
         if (migbuf_history_read(all->bytes + at, end - at, 0, &a) == 1)
             for (uint32_t i = 0; i < r->vms && !ours; i++)
                 ours = !strcmp(a.id, name_of(i, name));
-        if (!ours && fwrite(all->bytes + at, 1, end - at, out) != end - at)
-            rc = -1;
+        if (!ours && (fwrite(all->bytes + at, 1, end - at, out) != end - at || (!newline && fputc('\n', out) == EOF)))
+            rc = -1; /* a line that was cut may not swallow the next */
     }
     for (uint32_t i = 0; i < r->vms && !rc; i++) {
         size_t n = lines_of(all, i, lines);

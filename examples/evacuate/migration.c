@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define RAM_AGAIN_MAX 3 /* times the rest of a guest's memory is begun again; nobody waits for ever */
+
 /* Failing */
 
 int failed(struct migration *m, const char *format, ...)
@@ -169,7 +171,7 @@ static bool go_to_next_disk(struct migration *m)
 static void give_in(struct migration *m, uint64_t now)
 {
     say(m, now, m->known ? "lost" : "it did not start");
-    if (m->at < BACK_RAM)
+    if (m->at > ASK_END && m->at < BACK_RAM)
         m->turned_at = step_at(m->at)->phase;
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
@@ -192,13 +194,26 @@ static void turn_back(struct migration *m, uint64_t now)
     go_to(m, BACK_RAM);
 }
 
+/* It runs at the target, and some of its memory is at the source: there is no way but on. Another connection, another time. */
+static bool goes_on_in_postcopy(struct migration *m, uint64_t now)
+{
+    if (m->at >= ARRIVAL || !ram_is_past_return(m) || m->ram_again++ == RAM_AGAIN_MAX)
+        return false;
+    say(m, now, m->error);
+    m->error[0] = '\0';
+    go_to(m, RAM_REST);
+    return true;
+}
+
 static void step_failed(struct migration *m, uint64_t now)
 {
     if (m->at <= ASK_END || m->nowhere || (m->home == SOURCE && (m->place[SOURCE].monitor.lost || !m->place[SOURCE].started)))
         give_in(m, now);
     else if (m->blocked)
         go_to(m, QUITTING); /* nothing was begun, nothing is to be checked */
-    else if (m->at < ARRIVAL)
+    else if (goes_on_in_postcopy(m, now))
+        return;
+    else if (m->at < ARRIVAL && !ram_is_past_return(m))
         turn_back(m, now);
     else if (m->at >= GOING_ON && !m->place[m->home].monitor.lost && m->at < QUITTING)
         go_to(m, m->at + 1); /* the error is kept, the disk is checked all the same */

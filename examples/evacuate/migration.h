@@ -101,7 +101,8 @@ struct migration {
     uint64_t downtime_ms; /* from its stop at the source until it ran at the target; 0: not seen */
     uint64_t begun_acknowledged, begun_uptime_ms[VM_DISKS_MAX]; /* when it began to move: writes, and its disks' clocks */
     struct ram_result ram_result;
-    uint32_t settings_restored; /* of two lists, capabilities and parameters: those that were in the end what they had been */
+    uint32_t settings_restored; /* a bit for each list that was in the end what it had been: 1 capabilities, 2 parameters */
+    uint32_t ram_again;         /* how often the rest of its memory was begun again */
     int32_t turned_at; /* the phase in which it turned back or was lost */
     bool peer_gone;    /* because a QEMU ended */
     bool handed_over; /* its source stands as after a migration, which did not come to its end */

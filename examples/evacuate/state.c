@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define VERSION 2
+#define VERSION 3
 
 /* Records of plain numbers, as arrays. */
 #define LIMITS (offsetof(struct migbuf_throttle_config, group) / sizeof(uint64_t))
@@ -48,9 +48,9 @@ static json_t *disk_object(const struct migration *m, uint32_t k)
 {
     const struct disk *d = &m->disk[k];
 
-    return json_pack("{s:b, s:o, s:o, s:o, s:I}", "copied", d->copied, "host", limits_array(&d->host), "found",
+    return json_pack("{s:b, s:o, s:o, s:o, s:I, s:I}", "copied", d->copied, "host", limits_array(&d->host), "found",
                      limits_array(&m->found[k]), "status", status_array(&d->status), "acked_at_arrival",
-                     (json_int_t)d->acked_at_arrival);
+                     (json_int_t)d->acked_at_arrival, "begun_uptime_ms", (json_int_t)m->begun_uptime_ms[k]);
 }
 
 /* The host's own limits of one VM, as the library saves them; null before they are known. */
@@ -65,12 +65,12 @@ static json_t *throttle_text(const struct throttle *t)
 }
 
 /* What sending the memory came to: numbers alone. */
-#define RESULTS 13
+#define RESULTS 12
 
 static void results_of(struct migration *m, uint64_t *value[RESULTS])
 {
     struct ram_result *r = &m->ram_result;
-    uint64_t *const all[RESULTS] = { &m->downtime_ms, &m->begun_acknowledged, &m->begun_uptime_ms[0], &r->downtime_ms,
+    uint64_t *const all[RESULTS] = { &m->downtime_ms, &m->begun_acknowledged, &r->downtime_ms,
                                      &r->pages, &r->sent_bytes, &r->resent_bytes, &r->total_ms, &r->rounds,
                                      &r->throttle_percent, &r->limit_ms, &r->lost_ms, &r->post_copy };
 
@@ -135,7 +135,7 @@ static json_t *vm_object(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         json_array_append_new(disks, disk_object(m, k));
     return json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                     "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o}",
+                     "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b}",
                      "step", migration_step_name(m), "home", m->home, "outcome", m->outcome, "known", m->known,
                      "giving_up", m->giving_up, "added", m->throttle.added, "stopped", m->stopped, "limits_restored",
                      m->limits_restored, "error", m->error, "begun_ns", N(m->begun_ns), "ended_ns", N(m->ended_ns),
@@ -148,7 +148,8 @@ static json_t *vm_object(const struct migration *m)
                      ram_text(&m->memory), "settings", N(m->memory.settings[0][0]), N(m->memory.settings[0][1]),
                      N(m->memory.settings[1][0]), N(m->memory.settings[1][1]),
                      "settings_restored", (int)m->settings_restored, "ram_state", m->ram_result.state,
-                     "kvm", m->kvm, "held", m->held, "results", results_array(m));
+                     "kvm", m->kvm, "held", m->held, "results", results_array(m), "turned_at", (int)m->turned_at,
+                     "peer_gone", m->peer_gone, "blocked", m->blocked);
 }
 
 static json_t *run_object(const struct state *s, const struct run *r, uint64_t now)
@@ -248,21 +249,22 @@ static int load_disk(json_t *o, struct migration *m, uint32_t k)
 {
     struct disk *d = &m->disk[k];
     json_t *host, *found, *status;
-    json_int_t acked;
+    json_int_t acked, begun;
     int copied;
 
-    if (json_unpack(o, "{s:b, s:o, s:o, s:o, s:I}", "copied", &copied, "host", &host, "found", &found, "status",
-                    &status, "acked_at_arrival", &acked) ||
+    if (json_unpack(o, "{s:b, s:o, s:o, s:o, s:I, s:I}", "copied", &copied, "host", &host, "found", &found, "status",
+                    &status, "acked_at_arrival", &acked, "begun_uptime_ms", &begun) ||
         load_limits(host, &d->host) || load_limits(found, &m->found[k]) || load_status(status, &d->status))
         return -1;
     d->copied = copied;
     d->acked_at_arrival = (uint32_t)acked;
+    m->begun_uptime_ms[k] = (uint64_t)begun;
     return 0;
 }
 
 static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAIL_SIZE])
 {
-    int ram_state, kvm, held, settings_restored;
+    int ram_state, kvm, held, settings_restored, turned_at, peer_gone, blocked;
     int home, outcome, known, giving_up, added, stopped, restored, went_on;
     json_int_t begun, ended, overlay, overflow, overflows, peak, stall, pauses, slowest, reserve, leak, back, io_errors;
     json_int_t settings[4];
@@ -272,7 +274,7 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
 
     if (json_unpack_ex(o, &e, 0,
                        "{s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                       "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o}",
+                       "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b}",
                        "home", &home, "outcome", &outcome, "known", &known, "giving_up", &giving_up, "added", &added,
                        "stopped", &stopped, "limits_restored", &restored, "error", &why, "begun_ns", &begun, "ended_ns",
                        &ended, "overlay_ns", &overlay, "overflow_ns", &overflow, "overflows", &overflows,
@@ -280,9 +282,11 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
                        &slowest, "reserve_bytes", &reserve, "leak_bytes", &leak, "slowest_back_ticks", &back,
                        "io_errors", &io_errors, "went_on", &went_on, "throttle", &throttle, "disks", &disks, "ram", &ram,
                        "settings", settings, settings + 1, settings + 2, settings + 3, "settings_restored",
-                       &settings_restored, "ram_state", &ram_state, "kvm", &kvm, "held", &held, "results", &results))
+                       &settings_restored, "ram_state", &ram_state, "kvm", &kvm, "held", &held, "results", &results, "turned_at", &turned_at,
+                       "peer_gone", &peer_gone, "blocked", &blocked))
         return fail(error, "%s: %s", m->load->name, e.text);
     if (home < SOURCE || home > TARGET || outcome < OUTCOME_UNDER_WAY || outcome > OUTCOME_LOST ||
+        turned_at < 0 || turned_at >= PHASE_COUNT || settings_restored < 0 || settings_restored > 3 ||
         json_array_size(disks) != m->load->disks)
         return fail(error, "%s: numbers out of range", m->load->name);
     for (uint32_t k = 0; k < m->load->disks; k++)
@@ -302,6 +306,9 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
     m->ram_result.state = ram_state;
     m->kvm = kvm;
     m->held = held;
+    m->turned_at = turned_at;
+    m->peer_gone = peer_gone;
+    m->blocked = blocked;
     if (added && !m->throttle.disk)
         return fail(error, "%s: in the buffer, but with no limits of its host", m->load->name);
     if (added)

@@ -226,7 +226,7 @@ int ram_called_back(struct migration *m, const struct call *answer, uint64_t now
         m->home = TARGET;
     if (x->info.state >= MIGBUF_RAM_STATE_MOVED || x->info.state == MIGBUF_RAM_STATE_IDLE)
         return waits ? WAIT : DONE;
-    return x->info.state == MIGBUF_RAM_STATE_UNCLEAR || (!x->cancelled && target_is_deaf(m)) ? DONE : WAIT;
+    return x->info.state == MIGBUF_RAM_STATE_UNCLEAR || (!x->cancelled && !ram_is_past_return(m) && target_is_deaf(m)) ? DONE : WAIT;
 }
 
 /* It stays for the summary. */
@@ -318,7 +318,7 @@ bool ram_is_past_return(const struct migration *m)
 
 bool migration_settings_restored(const struct migration *m)
 {
-    return m->settings_restored == 2 || !m->memory.settings[m->home][0];
+    return m->settings_restored == 3 || !m->memory.settings[m->home][0];
 }
 
 static const uint64_t *settings(const struct migration *m)
@@ -333,9 +333,12 @@ bool settings_known(const struct migration *m)
 
 int compare_settings(struct migration *m, const struct call *answer, uint64_t now)
 {
+    uint32_t bit = m->at == PARAMETERS_CHECK ? 2 : 1;
+
     (void)now;
+    m->settings_restored &= ~bit; /* a program before this one may have looked */
     if (memory_checksum(answer->text, answer->text_bytes) == *settings(m)) {
-        m->settings_restored++;
+        m->settings_restored |= bit;
         return DONE;
     }
     return failed(m, "they are not what they were: %.*s", 300, answer->text);
