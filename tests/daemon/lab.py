@@ -273,6 +273,8 @@ class Lab:
         self.environment = {**os.environ, "PATH": ":".join([self.path("bin"), os.path.dirname(os.environ["MIGBUF_QEMU"]),
                                                             self.incus + "/usr/bin", os.environ["PATH"], "/usr/sbin:/sbin"]),
                             "LD_LIBRARY_PATH": self.incus + "/usr/lib/x86_64-linux-gnu"}
+        if os.environ.get("MIGBUF_INCUS_WHOLE"):  # for a newer C library: what is in this namespace alone
+            command("mount", "-t", "overlay", "-o", "lowerdir=%s/usr:/usr" % self.incus, "none", "/usr")
         self.make_programs()
         self.make_pools()
         self.make_devices()
