@@ -265,6 +265,7 @@ class Lab:
         self.directory = os.environ["MIGBUF_DAEMON_DIRECTORY"]
         self.cage, self.guest, self.writer, self.guard = cage, guest, writer, guard
         self.incus = os.environ["MIGBUF_INCUS"]
+        self.filled_s = None  # how long a guest without a guard took to fill the small pool
         command("mount", "--make-rprivate", "/")
         command("mount", "-t", "tmpfs", "-o", "mode=755", "migbuf", self.directory)
         for name in "bin", "host", "dev", "memory":
