@@ -120,7 +120,9 @@ def no_room_without_guard(lab, guard):
     lab.filled_s = time.monotonic() - vm.watch.overlay_since
     lab.shape(FAST)
     demand(vm.end_move(), "the move failed: " + vm.said)
-    demand(vm.watch.io_errors > 0 and vm.watch.status != "running", "the guest stood until it had moved")
+    demand(vm.watch.io_errors > 0, "the guest had no I/O error")
+    if lab.release.startswith("6."):  # 7.0 lets the guest here run before its QEMU ends
+        demand(vm.watch.status != "running", "the guest did not stand until it had moved")
     finish(lab, guard, vm, lab.b, "no guard, %d MiB free" % SMALL_MIB)
     os.unlink(ballast)
 
@@ -173,7 +175,8 @@ def cancelled(lab, guard):
     operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if o["description"] == "Migrating instance")
     lab.a.do("operation", "delete", operation["id"])
     lab.shape(FAST)
-    wait_until(lambda: not lab.b.ask("/1.0/operations").get("running"), "the target gives up")
+    for server in lab.a, lab.b:
+        wait_until(lambda: not server.ask("/1.0/operations").get("running"), "%s gives up" % server.name)
     finish(lab, guard, vm, lab.a, "guard, move cancelled")
 
 
