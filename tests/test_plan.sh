@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # migbuf-plan: its readers and what they refuse, its JSON, the smallest buffer, the error bars, what a terminal shows.
-# Usage: test_plan.sh PATH-OF-MIGBUF-PLAN. Prints TAP.
+# A running server's VMs: as plan_server.py tells of them. Usage: test_plan.sh PATH-OF-MIGBUF-PLAN [live].
+# Prints TAP. live: it was built with libmigbuf-lxd.
 set -u
 plan=$1
 dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+servers=
+trap 'kill $servers 2>/dev/null; rm -rf "$dir"' EXIT
 n=0
 failed=0
 
@@ -252,6 +254,65 @@ escapes() { # what is refused reaches a terminal in visible signs
     [ $? -eq 2 ] && cat -v "$dir/message" && ! grep -q "$(printf '\033')" "$dir/message"
 }
 
+# ---- a running server ----
+
+serve() { # HOW: begins one on $dir/HOW
+    mkfifo "$dir/$1.ready"
+    "$(dirname "$0")/plan_server.py" "$dir/$1" "$1" >"$dir/$1.ready" &
+    servers="$servers $!"
+    read -r ready <"$dir/$1.ready" && [ "$ready" = ready ]
+}
+
+live() { # HOW OPTIONS...: its list
+    at=$1
+    shift
+    "$plan" --link 100MB/s --server "unix:$dir/$at" --watch 1s --seeds 1 --buffer 1GiB "$@"
+}
+
+# Bytes a second are within 2 %: of a clock that two processes read.
+listed() { # EXPECTED HOW OPTIONS...: name, MiB of disk, MiB used, bytes a second, bytes of one write (0: not told, so 4096)
+    expected=$1
+    shift
+    live "$@" --list - >"$dir/listed" && cat "$dir/listed" && python '
+def near(is_, should): return abs(is_ - should) <= 0.02 * should
+found = {}
+for line in open(sys.argv[2]):
+    name, rest = line.split(None, 1)
+    found[name] = {k: float(v) for k, v in (w.split("=") for w in rest.split())}
+expected = [e.split() for e in sys.argv[1].split(";")]
+assert list(found) == [e[0] for e in expected], (list(found), expected)
+for name, *numbers in expected:
+    disk, used, write, block = map(float, numbers)
+    f = found[name]
+    assert (f["disk"], f["used"]) == (disk * 2**20, used * 2**20) and near(f["write"], write) and near(f["block"], block), (name, f)
+' "$expected" "$dir/listed"
+}
+
+cannot() { # WORDS HOW OPTIONS...: exit status 1 and one line with these words, no plan
+    words=$1
+    shift
+    live "$@" >"$dir/said" 2>"$dir/message"
+    status=$?
+    cat "$dir/message"
+    [ $status -eq 1 ] && [ ! -s "$dir/said" ] && [ "$(wc -l <"$dir/message")" -eq 1 ] && ! grep -q "$(printf '\033')" "$dir/message" &&
+        grep -q -e "^migbuf-plan: $words" "$dir/message"
+}
+
+served() { # a plan, and its list gives the same one
+    live good --list "$dir/served.txt" --json - >"$dir/served.json" && cat "$dir/served.txt" &&
+        "$plan" --link 100MB/s --seeds 1 --buffer 1GiB --json - "$dir/served.txt" | cmp - "$dir/served.json"
+}
+
+# One attempt that wrote 80 MB/s, in a time to come: it counts as one of today (history.h has what is believed then).
+history='migbuf-history 1 id=agentless/quiet n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=4f383f7a'
+
+past() { # a history says what nobody else does; a line that was broken is nobody's
+    printf '%s\n%s\n' "$history" "$history.broken" >"$dir/history" && listed "agentless/quiet 100 100 28284271 4096" good --project agentless --history "$dir/history" &&
+        "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - 'agentless/quiet disk=1GiB' | grep -q 'write=28284271' &&
+        refuses "guest 1: other: write is needed" --link 1Gbit --history "$dir/history" 'other disk=1GiB' &&
+        refuses "--history $dir: " --link 1Gbit --history "$dir" 'other disk=1GiB'
+}
+
 check "a list in a file, in words and" from_words
 check "on standard input," from_stdin
 check "in JSON: the same" from_json
@@ -276,6 +337,30 @@ check "a terminal of 50" terminal 50
 check "a picture, whatever the names" picture
 check "policy paper" sh -c "'$plan' --link 100MB/s --policy paper --buffer 1GiB '$dir/list.txt' | grep -q '^With 1 GiB'"
 check "help, not wider than 100, and --version" sh -c "'$plan' --help | grep -q '^usage: migbuf-plan' && [ \$('$plan' --help | wc -L) -le 100 ] && '$plan' --version | grep -qx 'migbuf-plan [0-9.]*'"
+
+if [ "${2:-}" = live ]; then
+    for how in good cluster refuses garbage broken; do serve $how; done
+    D="db 400 150 2000000 8192;idle 300 300 0 4096;off 500 500 0 4096"
+    check "VMs of a server: one project" listed "$D;away 100 100 1000000 4096" good
+    check "another project, where the guest's agent tells of its disks" listed "p&q/web 200 200 3000000 16384" good --project "p&q"
+    check "two projects, and what is assumed of whom nothing is told" listed "p&q/web 200 200 3000000 16384;agentless/quiet 100 100 7000000 4096" good --project "p&q" --project agentless --assume 7MB/s
+    check "a member's own VMs" listed "$D" cluster
+    check "another member's" listed "away 100 100 1000000 4096" cluster --target m2
+    check "a server's plan, and its list once more" served
+    check "what a history tells" past
+    check "what nobody tells is no zero" cannot "agentless/quiet: it runs, and the server does not tell" good --project agentless
+    check "nor among all" cannot "agentless/quiet: it runs" good --all-projects
+    check "a name that is none" cannot "the server: .*: a name has visible signs" good --project evil --assume 1MB/s
+    check "a project that is not there" cannot "the server has no VM here" good --project nowhere
+    check "a server that does not tell" cannot "what VMs write: the server does not trust this client" refuses
+    check "metrics that end in a line" cannot "what VMs write: a counter in the server's metrics is none" garbage
+    check "a counter that is no number" cannot "what VMs write: a counter" broken
+    check "no server" cannot "$dir/none: no server answers there" none
+    check "a server and a list" refuses "a disk=1GiB write=1: guests are listed, or --server" --link 1Gbit --server "$dir/good" 'a disk=1GiB write=1'
+    check "a watch without a server" refuses "--server is needed" --link 1Gbit --watch 10s
+    check "a watch that is too short" refuses "--watch 0s: a time of 1 s to 86400 s" --link 1Gbit --server local --watch 0s
+fi
+check "a list where nothing can be written" refuses "--list $dir/nowhere/x: No such file" --link 1Gbit --list "$dir/nowhere/x" "$dir/list.txt"
 
 check "refuses to guess a link" refuses "--link is needed" "$dir/list.txt"
 check "a link that is no rate" refuses "--link 1GB/h: a rate" --link 1GB/h "$dir/list.txt"

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 const char server_options_help[] =
-    "  --server WHERE   path of its unix socket, or https://HOST:PORT (LXD_SOCKET, INCUS_SOCKET, LXD_DIR,\n"
-    "                   INCUS_DIR, else the usual places of LXD, its snap, and Incus)\n"
+    "  --server WHERE   path of its unix socket, https://HOST:PORT, or local: LXD_SOCKET, INCUS_SOCKET,\n"
+    "                   LXD_DIR, INCUS_DIR, else the usual places of LXD, its snap, and Incus (local)\n"
     "  --project NAME   the server's project (its default)\n"
     "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
     "  --certificate FILE, --key FILE\n"
@@ -59,8 +59,10 @@ int server_find(const struct server_options *o, char where[256], char error[FAIL
     static const char *const directories[] = { "LXD_DIR", "INCUS_DIR" };
     static const char *const usual[] = { "/var/snap/lxd/common/lxd/unix.socket", "/var/lib/lxd/unix.socket",
                                          "/run/incus/unix.socket", "/var/lib/incus/unix.socket" };
-    const char *found = o->where;
+    const char *found = o->where && strcmp(o->where, "local") ? o->where : NULL;
 
+    if (found && !strncmp(found, "unix:", 5))
+        found += 5;
     for (size_t k = 0; !found && k < 2; k++)
         found = getenv(sockets[k]);
     if (found) {

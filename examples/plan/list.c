@@ -2,6 +2,7 @@
 /* Reads guests, strictly: what is not known is an error that names its line and word. See list.h. */
 #include "list.h"
 #include "numbers.h"
+#include "past.h"
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -14,9 +15,10 @@
 #define TEXT_MOST (16u << 20) /* of a file */
 
 const char list_help[] =
-    "  name            letters, digits and other visible signs of ASCII, at most 63\n"
+    "  name            letters, digits and other visible signs of ASCII, at most 127\n"
     "  disk=SIZE       what the guest sees: 1MiB to 1PB, as 100GiB\n"
-    "  write=RATE      what it writes on average: 0 to 1TB/s, as 5MB/s\n"
+    "  write=RATE      what it writes on average: 0 to 1TB/s, as 5MB/s; may be left out where --history\n"
+    "                  knows it\n"
     "  used=SIZE       what there is to copy, at most the disk (the disk)\n"
     "  ws=SIZE         its working set: what it writes to at all (2 to 50 % of what is used, another\n"
     "                  part in each run)\n"
@@ -105,11 +107,26 @@ static int check_name(const struct list *l, const char *name, const char *where,
     return 0;
 }
 
-static int add(struct list *l, const struct entry *e, const char *where, char error[FAIL_SIZE])
+/* What earlier migrations measured, where there was one. */
+static int take_past(const struct list *l, struct entry *e, char error[FAIL_SIZE])
+{
+    double bytes_per_s;
+    int rc = l->history && !e->is_given[KEY_WRITE] ? past_write_rate(l->history, e->name, &bytes_per_s, error) : 0;
+
+    if (rc > 0) {
+        e->value[KEY_WRITE] = (uint64_t)fmin(bytes_per_s, (double)RATE_MOST);
+        e->is_given[KEY_WRITE] = true;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+static int add(struct list *l, struct entry *e, const char *where, char error[FAIL_SIZE])
 {
     struct guest *g = &l->guests[l->count];
     const uint64_t *v = e->value;
 
+    if (take_past(l, e, error))
+        return -1;
     for (int k = KEY_DISK; k <= KEY_WRITE; k++)
         if (!e->is_given[k])
             return fail(error, "%s: %s: %s is needed, %s", where, e->name, known[k].name, known[k].is);
@@ -300,6 +317,20 @@ int list_read(struct list *l, const char *path, FILE *in, bool json, char error[
         rc = fail(error, "%s: no guest in it", path);
     free(text);
     return rc;
+}
+
+int list_write(const struct list *l, FILE *out)
+{
+    for (size_t k = 0; k < l->count; k++) {
+        const struct guest *g = &l->guests[k];
+
+        fprintf(out, "%s disk=%.0f used=%.0f write=%.0f block=%.0f depth=%.0f", g->name, g->disk_bytes, g->used_bytes,
+                g->write_bytes_per_s, g->request_bytes, g->depth);
+        if (g->set_bytes > 0)
+            fprintf(out, " ws=%.0f", g->set_bytes);
+        fprintf(out, " link=%u%s\n", g->link + 1, g->first ? " priority" : "");
+    }
+    return ferror(out) ? -1 : 0;
 }
 
 int list_check(const struct list *l, size_t links, char error[FAIL_SIZE])

@@ -5,6 +5,7 @@
 #include "list.h"
 #include "numbers.h"
 #include "picture.h"
+#include "running.h"
 #include "search.h"
 #include "table.h"
 #include "tell.h"
@@ -18,6 +19,7 @@
 
 static const char usage[] =
     "usage: migbuf-plan --link RATE [options] [FILE | VM...]\n"
+    "       migbuf-plan --link RATE --server WHERE [options]\n"
     "\n"
     "Says how large the buffer must be before a host is evacuated, in which order its guests go, how long\n"
     "it takes, and whose writes are throttled by how much. It lets the library decide about these guests\n"
@@ -49,9 +51,25 @@ static const char usage_options[] =
     "  --json FILE       all of it as JSON; - is standard output, instead of the text\n"
     "  --svg FILE        a picture: who is away when, and the files in the buffer in the first run\n"
     "  --json-in         guests are JSON (it is seen by its first sign otherwise)\n"
+    "  --history FILE    what migbuf-guard wrote down of earlier migrations: whose write= is not said\n"
+    "                    writes what they measured\n"
+    "  --list FILE       the guests as a list, to be read again; - is standard output\n"
     "  --quiet           no progress\n"
     "  --version         the library's version\n"
     "  -h, --help        this text\n"
+    "\n"
+    "Guests of a running LXD or Incus: its VMs, what their root disks take, and what they write while\n"
+    "they are watched. One that does not run writes nothing.\n"
+    "\n"
+    "  --watch TIME      how long to watch what they write, 1s to 24h (60s). The servers renew what they\n"
+    "                    tell every 8 s: less than 20 s tells little\n"
+    "  --interval TIME   time between two looks, 1s to 1h (5s)\n"
+    "  --assume RATE     what those VMs write that run and of which the server tells nothing; without it\n"
+    "                    there is no plan with them\n"
+    "  --all-projects    VMs of all projects; --project may be given several times (default)\n";
+
+static const char usage_end[] =
+    "  --timeout S       deadline of every request to the server in seconds, 1 to 3600 (30)\n"
     "\n"
     "Who gets 99 % of its writes is not throttled. Who is, is short of room; or it writes more clusters\n"
     "of 64 KiB than the link can carry while its overlay is sent: then no buffer helps, and it says so.\n"
@@ -78,8 +96,9 @@ struct options {
     uint32_t link_count;
     uint64_t buffers[BUFFERS_MOST];
     size_t buffer_count;
-    bool smallest, json_in;
-    const char *json, *svg;
+    bool smallest, json_in, is_live; /* is_live: something is said that only a server is asked for */
+    const char *json, *svg, *list, *history;
+    struct running running;
     struct question question;
 };
 
@@ -88,6 +107,8 @@ static void help(FILE *out)
     fputs(usage, out);
     fputs(list_help, out);
     fputs(usage_options, out);
+    fputs(server_options_help, out);
+    fputs(usage_end, out);
 }
 
 /* Bytes, or bits of which a part is payload. */
@@ -112,7 +133,7 @@ static int read_rate(const char *option, const char *text, double *bytes_per_s, 
     return good ? 0 : fail(error, "--%s %s: a rate of 1 kB/s to 1 TB/s, as 117MB/s or 1Gbit", option, text);
 }
 
-static int read_deadline(const char *text, double *s, char error[FAIL_SIZE])
+static int read_time(const char *option, const char *text, double most_s, double *s, char error[FAIL_SIZE])
 {
     static const struct {
         const char *unit;
@@ -123,11 +144,11 @@ static int read_deadline(const char *text, double *s, char error[FAIL_SIZE])
     bool in_tens = end == text + strspn(text, "0123456789."); /* strtod takes 0x10 and 1e3 as well */
 
     for (size_t k = 0; in_tens && *text >= '0' && *text <= '9' && k < sizeof units / sizeof *units; k++)
-        if (!strcmp(end, units[k].unit) && number * units[k].s >= 1 && number * units[k].s <= 1e8) {
+        if (!strcmp(end, units[k].unit) && number * units[k].s >= 1 && number * units[k].s <= most_s) {
             *s = number * units[k].s;
             return 0;
         }
-    return fail(error, "--deadline %s: a time of 1 s to 100000000 s, as 90min, 3h or 5400s", text);
+    return fail(error, "--%s %s: a time of 1 s to %.0f s, as 90min, 3h or 5400s", option, text, most_s);
 }
 
 static int take_link(struct options *o, const char *value, char error[FAIL_SIZE])
@@ -172,6 +193,24 @@ static int take_admission(struct options *o, const char *value, char error[FAIL_
     return 0;
 }
 
+/* What is asked of a server only. */
+static int take_live(struct running *r, int option, const char *value, char error[FAIL_SIZE])
+{
+    switch (option) {
+    case 'W':
+        return read_time("watch", value, 86400, &r->watch_s, error);
+    case 'i':
+        return read_time("interval", value, 3600, &r->interval_s, error);
+    case 'a':
+        return !strcmp(value, "0") ? (r->assumed_bytes_per_s = 0, 0) : read_rate("assume", value, &r->assumed_bytes_per_s, error);
+    case 'p':
+        r->all_projects = true;
+        return 0;
+    default:
+        return running_option(r, option, value, error);
+    }
+}
+
 static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
     struct options *o = program;
@@ -188,7 +227,7 @@ static int take_option(void *program, int option, const char *value, char error[
     case 'A':
         return take_admission(o, value, error);
     case 'D':
-        return read_deadline(value, &o->deadline_s, error);
+        return read_time("deadline", value, 1e8, &o->deadline_s, error);
     case 'n':
         return command_number32("seeds", value, 1, 1000, NULL, &o->question.seeds, error);
     case 'e':
@@ -207,10 +246,40 @@ static int take_option(void *program, int option, const char *value, char error[
     case 'I':
         o->json_in = true;
         return 0;
-    default:
+    case 'q':
         o->question.quiet = true;
         return 0;
+    case 'H':
+        o->history = value;
+        return 0;
+    case 'T':
+        o->list = value;
+        return 0;
+    default:
+        o->is_live = true;
+        return take_live(&o->running, option, value, error);
     }
+}
+
+/* One of them at most goes to standard output. */
+static int check_outputs(const struct options *o, char error[FAIL_SIZE])
+{
+    const struct {
+        const char *option, *path;
+    } outputs[] = { { "json", o->json }, { "svg", o->svg }, { "list", o->list } };
+    const char *first = NULL;
+
+    for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
+        bool is_stdout = outputs[k].path && !strcmp(outputs[k].path, "-");
+
+        if (is_stdout && first)
+            return fail(error, "--%s - and --%s -: one of them goes to standard output", first, outputs[k].option);
+        if (is_stdout)
+            first = outputs[k].option;
+        if (command_check_output(outputs[k].option, outputs[k].path, error))
+            return -1;
+    }
+    return 0;
 }
 
 /* 0; 1: that was all; -1: see error. */
@@ -220,7 +289,9 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
         { "link", 1, NULL, 'L' },   { "flow", 1, NULL, 'F' },      { "buffer", 1, NULL, 'B' },   { "smallest", 0, NULL, 'S' },
         { "policy", 1, NULL, 'P' }, { "admission", 1, NULL, 'A' }, { "deadline", 1, NULL, 'D' }, { "seeds", 1, NULL, 'n' },
         { "seed", 1, NULL, 'e' },   { "jobs", 1, NULL, 'j' },      { "json-in", 0, NULL, 'I' },  { "quiet", 0, NULL, 'q' },
-        { "json", 1, NULL, 'J' },   { "svg", 1, NULL, 'V' },
+        { "json", 1, NULL, 'J' },   { "svg", 1, NULL, 'V' },       { "list", 1, NULL, 'T' },     { "history", 1, NULL, 'H' },
+        { "watch", 1, NULL, 'W' },  { "interval", 1, NULL, 'i' },  { "assume", 1, NULL, 'a' },   { "all-projects", 0, NULL, 'p' },
+        SERVER_OPTIONS,
         COMMAND_OPTIONS,
     };
     static const struct command command = { "migbuf-plan", known, help, take_option };
@@ -233,18 +304,23 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
                                      .seed = 1,
                                      .jobs = workers_jobs(),
                                      .begun_ns = now_ns() };
+    o->running = (struct running){ .watch_s = 60, .interval_s = 5, .assumed_bytes_per_s = -1 };
+    server_options_init(&o->running.server);
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;
+    o->running.quiet = o->question.quiet;
+    if (o->is_live && !o->running.server.where)
+        return fail(error, "--server is needed: where the server is (local: on this machine)");
+    if (o->is_live && optind < argc)
+        return fail(error, "%s: guests are listed, or --server is asked", argv[optind]);
     if (!o->link_count)
         return fail(error, "--link is needed: what the link carries, as 117MB/s or 1Gbit");
     if (!o->buffer_count) {
         o->buffers[o->buffer_count++] = BUFFER_USUAL;
         o->smallest = true;
     }
-    if (o->json && o->svg && !strcmp(o->json, "-") && !strcmp(o->svg, "-"))
-        return fail(error, "--json - and --svg -: one of them goes to standard output");
-    return command_check_output("json", o->json, error) || command_check_output("svg", o->svg, error) ? -1 : 0;
+    return check_outputs(o, error);
 }
 
 static int read_file(struct list *list, const char *path, bool json, char error[FAIL_SIZE])
@@ -267,6 +343,9 @@ static int read_guests(struct list *list, const struct options *o, int argc, cha
     char where[32];
     int words = argc - optind, rc = 0;
 
+    list->history = o->history;
+    if (o->is_live)
+        return running_read(list, &o->running, error);
     if (!words && isatty(STDIN_FILENO))
         return fail(error, "no guests: name a file, or say each as 'name disk=100GiB write=5MB/s'");
     if (!words)
@@ -307,7 +386,20 @@ static int print(const struct options *o, const struct answer *answers, size_t c
     return put_text(words_bars(&o->question), width, out);
 }
 
-/* Files, and the text where JSON has not taken its place. */
+static int write_list(const struct options *o, const struct list *list, char error[FAIL_SIZE])
+{
+    FILE *out = !o->list ? NULL : strcmp(o->list, "-") ? fopen(o->list, "w") : stdout;
+    int rc;
+
+    if (!o->list)
+        return 0;
+    rc = out ? list_write(list, out) : -1;
+    if (out && out != stdout && fclose(out))
+        rc = -1;
+    return rc ? fail(error, "--list %s: %s", o->list, strerror(errno)) : 0;
+}
+
+/* Files, and the text where something else has not taken its place. */
 static int report(const struct options *o, const struct answer *answers, size_t count, char error[FAIL_SIZE])
 {
     bool only_json = o->json && !strcmp(o->json, "-");
@@ -322,7 +414,7 @@ static int report(const struct options *o, const struct answer *answers, size_t 
         if (rc || (out != stdout && fclose(out)))
             return fail(error, "--svg %s: %s", o->svg, strerror(errno));
     }
-    if (!only_json && (!o->svg || strcmp(o->svg, "-") != 0) && print(o, answers, count, stdout))
+    if (!only_json && (!o->svg || strcmp(o->svg, "-") != 0) && (!o->list || strcmp(o->list, "-") != 0) && print(o, answers, count, stdout))
         return fail(error, "out of memory");
     return fflush(stdout) || ferror(stdout) ? fail(error, "standard output: %s", strerror(errno)) : 0;
 }
@@ -378,7 +470,7 @@ int main(int argc, char **argv)
         return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
     if (rc || read_guests(&list, &o, argc, argv, error)) {
         tell(stderr, "migbuf-plan: %s", error);
-        return 2;
+        return !rc && o.is_live ? EXIT_FAILURE : 2;
     }
     guests = (struct guests){ .list = list.guests,
                               .count = (uint32_t)list.count,
@@ -386,7 +478,10 @@ int main(int argc, char **argv)
                               .links = o.links,
                               .flow_bytes_per_s = o.flow_bytes_per_s };
     o.question.guests = &guests;
-    rc = plan(&o, error);
+    o.question.begun_ns = now_ns();
+    rc = write_list(&o, &list, error);
+    if (!rc)
+        rc = plan(&o, error);
     if (rc < 0)
         tell(stderr, "migbuf-plan: %s", error);
     return rc < 0 ? EXIT_FAILURE : rc;

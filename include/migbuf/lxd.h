@@ -377,7 +377,7 @@ struct migbuf_lxd_written {
  * handle's). Returns how many. Two readings give a rate.
  *
  * - The server keeps its metrics for some seconds (8 in both): a reading may be as old as that.
- * - A VM whose server cannot ask it is not listed. Without an agent in the guest Incus asks its QEMU; LXD 5.0 does not.
+ * - A VM that the server cannot ask is not listed. Without an agent in the guest both servers ask its QEMU.
  * - `device` is QEMU's id of the device where QEMU was asked ("dev-incus_root"), and the guest's own name for the disk
  *   where its agent was ("sda"). The agent lists mapped devices beside the disks below them: their bytes count twice.
  * - A counter begins anew when the VM is started, and may when it has moved.
