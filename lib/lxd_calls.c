@@ -511,6 +511,7 @@ static int read_disk(const char *name, const struct migbuf__json *from, struct m
     *disk = (struct migbuf_lxd_disk){ .root = !strcmp(migbuf__lxd_text(from, "path"), "/") };
     if (strcmp(migbuf__lxd_text(from, "type"), "disk"))
         return 0;
+    disk->dependent = !strcmp(migbuf__lxd_text(from, "dependent"), "true");
     disk->size_bytes = migbuf__lxd_size(migbuf__lxd_text(from, "size"));
     read_limit(*both ? both : read, &disk->read_bytes_per_s, &disk->read_iops);
     read_limit(*both ? both : write, &disk->write_bytes_per_s, &disk->write_iops);

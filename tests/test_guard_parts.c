@@ -86,17 +86,20 @@ START_TEST(names_become_labels)
     static struct guarded g = { .project = "p\"q\\", .name = "v\n\033x" }, longest;
     const struct guarded *vms[] = { &g, &longest };
     static char text[65536];
+    static const struct totals totals = { .ended = { 7 }, .pauses = 2, .paused_ms = 1500, .not_given_back = 1 };
     size_t length;
 
     memset(longest.project, '"', sizeof longest.project - 1);
     memset(longest.name, '\n', sizeof longest.name - 1);
-    length = metrics_text(text, sizeof text, vms, 2, true, 0);
+    length = metrics_text(text, sizeof text, vms, 2, true, 0, &totals);
     ck_assert(length < sizeof text && length == strlen(text));
-    ck_assert_uint_eq(metrics_text(NULL, 0, vms, 2, true, 0), length);
+    ck_assert_uint_eq(metrics_text(NULL, 0, vms, 2, true, 0, &totals), length);
     ck_assert_ptr_nonnull(strstr(text, "\nmigbuf_guard_paused{project=\"p\\\"q\\\\\",vm=\"v\\\\x0a\\\\x1bx\"} 0\n"));
     for (const char *line = text; *line; line = strchr(line, '\n') + 1)
         ck_assert_msg(*line == '#' || !strncmp(line, "migbuf_guard_", 13), "%.40s", line);
     ck_assert_int_eq(text[length - 1], '\n');
+    ck_assert_ptr_nonnull(strstr(text, "\nmigbuf_guard_migrations_total{outcome=\"moved\"} 7\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\nmigbuf_guard_paused_seconds_total 1.500\n"));
 }
 END_TEST
 

@@ -1104,7 +1104,7 @@ START_TEST(memory_cpus_and_limits_as_they_are_written)
                VM("b", "\"limits.cpu\":\"0-3,7\"", "\"r\":{\"type\":\"disk\",\"path\":\"/\",\"size.state\":\"2GiB\"}") "]") },
         { "GET /1.0/instances/b?project=p HTTP", 200, WHOLE,
           SYNC(VM("b", "", "\"r\":{\"type\":\"disk\",\"path\":\"/\",\"limits.max\":\"10MB,200iops\"},\"n\":{\"type\":\"nic\"},"
-                           "\"d\":{\"type\":\"disk\",\"pool\":\"q\",\"source\":\"v\",\"io.bus\":\"nvme\",\"limits.read\":\"5MiB/s\"}")) },
+                           "\"d\":{\"type\":\"disk\",\"pool\":\"q\",\"source\":\"v\",\"dependent\":\"true\",\"io.bus\":\"nvme\",\"limits.read\":\"5MiB/s\"}")) },
         ENDS
     };
     struct migbuf_lxd_vm vm[3];
@@ -1121,6 +1121,7 @@ START_TEST(memory_cpus_and_limits_as_they_are_written)
     r = d[0].root ? 0 : 1;
     ck_assert(d[r].read_bytes_per_s == 10000000 && d[r].write_bytes_per_s == 10000000 && d[r].read_iops == 200 && d[r].write_iops == 200);
     ck_assert(d[!r].read_bytes_per_s == 5 * MIB && !d[!r].write_bytes_per_s && !strcmp(d[!r].bus, "nvme") && !strcmp(d[!r].source, "v"));
+    ck_assert(d[!r].dependent == 1 && !d[r].dependent);
     end(&s, lxd);
 }
 END_TEST

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Second monitor, throttle and buffer of one VM, from its first look to its last. See guarded.h. */
 #include "guarded.h"
+#include "past.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -19,6 +20,8 @@
 #define QUEUE_BLK 256
 #define LEAST_REQUEST UINT64_C(65536)
 #define DRAINS 4
+#define NEAR_PART 0.8      /* of a limit: who grows as fast may have been held by it */
+#define MEASURED_MS 2000   /* under an overlay, before that says how much a guest writes */
 
 bool guarded_monitor(const char *raw, char path[128])
 {
@@ -164,19 +167,28 @@ bool guarded_is_overlay(const char *base, const char *top)
     return !*top || top[strspn(top, "0123456789")];
 }
 
-/* Where the root disk is, and what is on top of it. */
-static int find_disk(struct guarded *g, char top[64])
+/* Where its disks are, and what is on top of them. Only the root disk must be there: another may have been added since the VM was
+ * started. */
+static int find_disks(struct guarded *g)
 {
     struct migbuf_qmp_message m;
+    uint32_t found = 0;
 
     if (call(g, "query-blockstats", NULL, &m))
         return -1;
-    return guarded_find(m.text, &g->names, g->qdev, top, g->base)
-               ? 0
-               : fail(g->error, "its root disk (%s) is not among QEMU's", *g->names.device ? g->names.device : g->names.node);
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        struct guarded_disk *d = &g->disks[k];
+
+        if (guarded_find(m.text, &d->names, d->qdev, d->top, d->base))
+            g->disks[found++] = *d;
+        else if (!k)
+            return fail(g->error, "its root disk (%s) is not among QEMU's", *d->names.device ? d->names.device : d->names.node);
+    }
+    g->disk_count = found;
+    return 0;
 }
 
-static int virtual_size(struct guarded *g, const char *top, uint64_t *bytes)
+static int virtual_sizes(struct guarded *g)
 {
     struct migbuf_node_report node;
     struct migbuf_qmp_message m;
@@ -184,26 +196,28 @@ static int virtual_size(struct guarded *g, const char *top, uint64_t *bytes)
 
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
-    if (migbuf_report_node(m.text, m.text_bytes, top, &node, &e))
-        return fail(g->error, "its root disk: %s", e.text);
-    *bytes = node.virtual_bytes;
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        if (migbuf_report_node(m.text, m.text_bytes, g->disks[k].top, &node, &e))
+            return fail(g->error, "its disk %s: %s", g->disks[k].base, e.text);
+        g->disks[k].virtual_bytes = node.virtual_bytes;
+    }
     return 0;
 }
 
-static int admit(struct guarded *g, const struct migbuf_geometry *disk, struct migbuf_error *e)
+static int admit(struct guarded *g, const struct migbuf_geometry *disks, struct migbuf_error *e)
 {
     struct migbuf_migration m;
 
     migbuf_migration_init(&m, sizeof m);
     m.id = 1;
     m.drains_ahead = DRAINS;
-    return migbuf_buffer_add(g->buffer, &m, disk, 1, e);
+    return migbuf_buffer_add(g->buffer, &m, disks, g->disk_count, e);
 }
 
-bool guarded_figures(const char *qdev, uint64_t omega_bytes, struct migbuf_geometry *disk)
+bool guarded_figures(const char *qdev, uint64_t part_bytes, struct migbuf_geometry *disk)
 {
     bool blk = strstr(qdev, "virtio-backend") != NULL;
-    uint64_t share = omega_bytes / 2 / (DRAINS + 1); /* the other half is for what the guest writes */
+    uint64_t share = part_bytes / 2 / (DRAINS + 1); /* the other half is for what the guest writes */
 
     disk->cluster_bytes = disk->subcluster_bytes = CLUSTER;
     migbuf_limits_drain(disk, blk ? QUEUE_BLK : QUEUE_SCSI, GUEST_REQUEST, &disk->queue_bytes);
@@ -216,29 +230,46 @@ bool guarded_figures(const char *qdev, uint64_t omega_bytes, struct migbuf_geome
     return true;
 }
 
-/* A volume too small for the worst is guarded all the same, with what reserve it has room for. */
-static int make_buffer(struct guarded *g, const char *top, uint32_t interval_ms)
+/* Half of what a drain of each may pour; false where none has anything to spare. */
+static bool halve(struct guarded *g, struct migbuf_geometry *disks)
 {
+    bool any = false;
+
+    g->tight = true;
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        if (disks[k].queue_bytes <= LEAST_REQUEST)
+            continue;
+        any = true;
+        disks[k].queue_bytes /= 2;
+        if (disks[k].request_bytes > disks[k].queue_bytes)
+            disks[k].request_bytes = disks[k].queue_bytes;
+    }
+    return any;
+}
+
+/* A volume too small for the worst is guarded all the same, with what reserve it has room for. */
+static int make_buffer(struct guarded *g, uint32_t interval_ms)
+{
+    struct migbuf_geometry disks[GUARDED_DISKS] = { { .request_bytes = 0 } };
     struct migbuf_buffer_options options;
-    struct migbuf_geometry disk = { .request_bytes = 0 };
     struct migbuf_error e = { .text = "" };
     int rc;
 
     g->omega_bytes = g->state_bytes > g->other_bytes ? g->state_bytes - g->other_bytes : 0;
-    if (virtual_size(g, top, &disk.virtual_bytes))
+    if (virtual_sizes(g))
         return -1;
-    g->tight = guarded_figures(g->qdev, g->omega_bytes, &disk);
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        disks[k].virtual_bytes = g->disks[k].virtual_bytes;
+        g->tight |= guarded_figures(g->disks[k].qdev, g->omega_bytes / g->disk_count, &disks[k]);
+    }
     migbuf_buffer_options_init(&options, sizeof options);
     options.interval_ms = interval_ms;
     rc = migbuf_buffer_new(g->omega_bytes, &options, NULL, &g->buffer);
     if (rc)
         return fail(g->error, "a buffer of %llu bytes: %s", (unsigned long long)g->omega_bytes, migbuf_strerror(rc));
-    while ((rc = admit(g, &disk, &e)) == MIGBUF_E_NOSPACE && disk.queue_bytes > LEAST_REQUEST) {
-        g->tight = true;
-        disk.queue_bytes /= 2;
-        if (disk.request_bytes > disk.queue_bytes)
-            disk.request_bytes = disk.queue_bytes;
-    }
+    do
+        rc = admit(g, disks, &e);
+    while (rc == MIGBUF_E_NOSPACE && halve(g, disks));
     if (rc == MIGBUF_E_NOSPACE)
         return fail(g->error, "its state volume is too small: %llu bytes are needed beside what else is in it, %llu are there; set "
                               "size.state of its root disk to more",
@@ -259,19 +290,18 @@ static void close_all(struct guarded *g)
 static int start(struct guarded *g, uint32_t interval_ms)
 {
     struct migbuf_error e;
-    char top[64];
     int rc = migbuf_qmp_socket_open(g->monitor, NULL, NULL, CALL_MS, &g->socket, &e);
 
     g->gone = rc == MIGBUF_E_SYSTEM && (e.os_errno == ENOENT || e.os_errno == ECONNREFUSED);
     if (rc)
         return fail(g->error, "its second monitor %s: %s%s%s", g->monitor, e.text, e.os_errno ? ": " : "",
                     e.os_errno ? strerror(e.os_errno) : "");
-    if (find_disk(g, top))
+    if (find_disks(g))
         return -1;
     if (!load(g)) {
         rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
-        if (!rc)
-            rc = migbuf_disk_watch(g->disk, top);
+        for (uint32_t k = 0; !rc && k < g->disk_count; k++)
+            rc = migbuf_disk_watch(g->disk, g->disks[k].top);
         if (!rc)
             rc = migbuf_disk_learn(g->disk);
         if (rc)
@@ -279,7 +309,7 @@ static int start(struct guarded *g, uint32_t interval_ms)
     }
     if (pump(g) || save_when_changed(g))
         return -1;
-    return make_buffer(g, top, interval_ms);
+    return make_buffer(g, interval_ms);
 }
 
 int guarded_start(struct guarded *g, uint32_t interval_ms)
@@ -307,32 +337,97 @@ struct migbuf_sample guarded_sample(bool overlay, uint64_t overlay_bytes, const 
     return sample;
 }
 
-/* What its overlay weighs and what the guest wrote. The overlay is the node on top of its device, whatever it is called. */
+/* For the account at the end. */
+static void note(struct guarded *g, uint64_t now_ms, uint64_t overlay_bytes, const struct migbuf_write_report *writes)
+{
+    uint64_t span_ms = g->tick_ms ? now_ms - g->tick_ms : 0;
+
+    g->watched_ms += span_ms;
+    g->paused_ms += g->stopped ? span_ms : 0;
+    if (g->overlay && !g->had_overlay)
+        g->written_first = writes->write_bytes;
+    else if (g->overlay && span_ms) {
+        double grown = overlay_bytes > g->overlay_bytes ? (double)(overlay_bytes - g->overlay_bytes) : 0;
+
+        g->overlay_ms += span_ms;
+        g->was_held |= g->stopped || (g->limit_bytes_per_s != UINT64_MAX &&
+                                      grown * 1000 / (double)span_ms > NEAR_PART * (double)g->limit_bytes_per_s);
+    }
+    if (g->overlay)
+        g->written_last = writes->write_bytes;
+    g->had_overlay |= g->overlay;
+    g->overlay_bytes = overlay_bytes;
+    g->peak_bytes = overlay_bytes > g->peak_bytes ? overlay_bytes : g->peak_bytes;
+    g->tick_ms = now_ms;
+}
+
+void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a)
+{
+    char id[300];
+
+    migbuf_attempt_init(a);
+    past_id(g->project, g->name, id);
+    snprintf(a->id, sizeof a->id, "%.64s", id);
+    a->phase = g->had_mirror ? MIGBUF_ATTEMPT_MIRROR : g->had_overlay ? MIGBUF_ATTEMPT_BASE : MIGBUF_ATTEMPT_ADMISSION;
+    a->disk_bytes = 0;
+    for (uint32_t k = 0; k < g->disk_count; k++)
+        a->disk_bytes += g->disks[k].virtual_bytes;
+    a->peak_bytes = g->peak_bytes;
+    if (!g->was_held && g->overlay_ms >= MEASURED_MS && g->written_last >= g->written_first)
+        a->write_bytes_per_s = (g->written_last - g->written_first) * 1000 / g->overlay_ms;
+}
+
+/* What its overlays weigh and what the guest wrote. An overlay is the node on top of its device, whatever that is called. */
 static int measure(struct guarded *g, uint64_t now_ms)
 {
-    struct migbuf_write_report writes;
-    struct migbuf_node_report node = { .actual_bytes = 0 };
-    struct migbuf_sample sample;
+    struct migbuf_write_report writes[GUARDED_DISKS], sum = { .write_bytes = 0 };
+    struct migbuf_sample samples[GUARDED_DISKS];
     struct migbuf_qmp_message m;
     struct migbuf_error e;
+    uint64_t overlay_bytes = 0;
     bool mirror;
 
     if (call(g, "query-blockstats", NULL, &m))
         return -1;
-    if (migbuf_report_writes(m.text, m.text_bytes, g->qdev, NULL, &writes, &e))
-        return fail(g->error, "its disk's counters: %s", e.text);
+    for (uint32_t k = 0; k < g->disk_count; k++)
+        if (migbuf_report_writes(m.text, m.text_bytes, g->disks[k].qdev, NULL, &writes[k], &e))
+            return fail(g->error, "counters of its disk %s: %s", g->disks[k].base, e.text);
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
-    g->overlay = guarded_is_overlay(g->base, writes.node_name);
-    if (g->overlay && migbuf_report_node(m.text, m.text_bytes, writes.node_name, &node, &e))
-        return fail(g->error, "its overlay: %s", e.text);
-    g->overlay_bytes = node.actual_bytes;
-    sample = guarded_sample(g->overlay, node.actual_bytes, &writes);
+    g->overlay = false;
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        struct migbuf_node_report node = { .actual_bytes = 0 };
+        bool overlay = guarded_is_overlay(g->disks[k].base, writes[k].node_name);
+
+        if (overlay && migbuf_report_node(m.text, m.text_bytes, writes[k].node_name, &node, &e))
+            return fail(g->error, "the overlay of its disk %s: %s", g->disks[k].base, e.text);
+        samples[k] = guarded_sample(overlay, node.actual_bytes, &writes[k]);
+        samples[k].disk = k;
+        g->overlay |= overlay;
+        overlay_bytes += node.actual_bytes;
+        sum.write_bytes += writes[k].write_bytes;
+    }
+    note(g, now_ms, overlay_bytes, &sum);
     if (call(g, "query-block-jobs", NULL, &m))
         return -1;
     mirror = strstr(m.text, "\"mirror\"") != NULL;
+    g->had_mirror |= mirror && g->overlay;
     migbuf_buffer_phase(g->buffer, 1, mirror ? MIGBUF_PHASE_MIRROR : MIGBUF_PHASE_BASE, mirror ? 2 : g->overlay ? 3 : DRAINS);
-    return migbuf_buffer_sample(g->buffer, now_ms, &sample, 1) ? fail(g->error, "its sample is out of range") : 0;
+    return migbuf_buffer_sample(g->buffer, now_ms, samples, g->disk_count) ? fail(g->error, "its sample is out of range") : 0;
+}
+
+/* The server lets a guest run when its migration has failed, ours too: it is to run into a limit then. Not before it stands: a
+ * stop that is refused must leave in force what was. */
+static int bar(struct guarded *g)
+{
+    static const struct migbuf_limits least = { .iops_wr = 1, .iops_size = CLUSTER };
+    struct migbuf_disk_info info = { .size = sizeof info };
+    int rc = migbuf_disk_info(g->disk, &info);
+
+    if (rc || !info.stopped || info.unknown || (info.limits.iops_wr == least.iops_wr && info.limits.iops_size == least.iops_size))
+        return 0;
+    rc = migbuf_disk_set(g->disk, &least);
+    return rc ? fail(g->error, "its least limit: %s", migbuf_strerror(rc)) : pump(g);
 }
 
 static int apply(struct guarded *g, const struct migbuf_decision *d)
@@ -345,11 +440,10 @@ static int apply(struct guarded *g, const struct migbuf_decision *d)
     if (d->action == MIGBUF_ACTION_KEEP || d->action == MIGBUF_ACTION_WAIT)
         return 0;
     g->decisions++;
+    g->pauses += stop && g->limit_bytes_per_s != 0;
     g->limit_bytes_per_s = stop ? 0 : d->growth_bytes_per_s;
     if (g->dry)
         return 0;
-    if (stop) /* the server lets a guest run when its migration has failed, ours too: it is to run into a limit then */
-        (void)migbuf_disk_set(g->disk, &(struct migbuf_limits){ .iops_wr = 1, .iops_size = CLUSTER });
     rc = migbuf_disk_apply(g->disk, d);
     if (rc) {
         migbuf_buffer_outcome(g->buffer, 1, MIGBUF_OUTCOME_REFUSED);
@@ -358,7 +452,7 @@ static int apply(struct guarded *g, const struct migbuf_decision *d)
     rc = pump(g);
     migbuf_buffer_outcome(g->buffer, 1, migbuf_disk_outcome(g->disk));
     g->limited = true;
-    return rc;
+    return rc ? rc : bar(g);
 }
 
 /* Did another hand change it? Ours is set again then; until it is, the guest has no limit of ours. */
@@ -369,7 +463,7 @@ static int verify(struct guarded *g)
 
     if (!migbuf_disk_info(g->disk, &info) && !info.unknown && !info.stopped)
         migbuf_buffer_resync(g->buffer, 1, &info.limits, 1);
-    return rc;
+    return rc ? rc : bar(g);
 }
 
 int guarded_tick(struct guarded *g, uint64_t now_ms)
@@ -401,7 +495,7 @@ void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes)
 
 bool guarded_is_over(const struct guarded *g)
 {
-    return g->gone || (!g->seen && !g->overlay);
+    return !g->seen && (g->gone || !g->overlay);
 }
 
 int guarded_end(struct guarded *g)

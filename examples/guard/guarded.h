@@ -7,6 +7,7 @@
 #ifndef GUARD_GUARDED_H
 #define GUARD_GUARDED_H
 #include "fail.h"
+#include "migbuf/history.h"
 #include "migbuf/lxd.h"
 #include "migbuf/migbuf.h"
 #include "migbuf/qmp_socket.h"
@@ -17,12 +18,22 @@
 /* What lies in a state volume beside an overlay and cannot be seen from here: agent, firmware variables, configuration. */
 #define GUARDED_OTHER_BYTES (UINT64_C(64) << 20)
 
+/* What the servers move with a VM: its root disk, and with Incus what is called dependent. */
+#define GUARDED_DISKS 16
+
+struct guarded_disk {
+    struct migbuf_lxd_names names; /* by the server's rule; device "": by its node alone */
+    char base[64], qdev[512];      /* its node without an overlay, and its device, as QEMU has them; qdev "": not there */
+    char top[64];                  /* when it was found */
+    uint64_t virtual_bytes;
+};
+
 struct guarded {
     char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
     char monitor[128];        /* path of the second monitor */
     char saved[256 + SAVED_NAME];   /* where the host's own limits are kept while ours are in force */
-    struct migbuf_lxd_names names;  /* of the root disk, by the server's rule; device "": by its node alone */
-    char base[64], qdev[512];       /* the root disk's node without an overlay, and its device, as QEMU has them */
+    struct guarded_disk disks[GUARDED_DISKS];
+    uint32_t disk_count;        /* those that move with it; the first is its root disk */
     uint64_t state_bytes, other_bytes, omega_bytes, overlay_bytes, reserve_bytes;
     uint64_t limit_bytes_per_s; /* growth; UINT64_MAX: none */
     int32_t action, reason;     /* of the last decision; 0 before the first */
@@ -33,7 +44,13 @@ struct guarded {
     uint64_t text_revision;     /* of what is in `saved` */
     bool gone;                  /* QEMU has ended, or the VM runs elsewhere */
     bool seen;                  /* the server still lists the migration */
-    uint64_t decisions;
+    char operation[MIGBUF_LXD_NAME]; /* the server's id of the migration */
+    /* What was done so far. */
+    uint64_t decisions, pauses, paused_ms, watched_ms, peak_bytes;
+    bool had_overlay, had_mirror;
+    bool was_held;              /* a limit of ours came near to what it wrote: how much it would write is not known then */
+    uint64_t written_first, written_last, overlay_ms; /* counters of its disk under the overlay, and how long that was there */
+    uint64_t tick_ms;
     struct migbuf_link link;
     struct migbuf_link_flow flow;
     struct migbuf_qmp_socket *socket;
@@ -63,17 +80,20 @@ bool guarded_find(const char *blockstats, const struct migbuf_lxd_names *names, 
 /* Is `top` an overlay of a migration over `base`? Incus' own layers over it are none: "incus_root_overlay1". */
 bool guarded_is_overlay(const char *base, const char *top);
 
-/* Largest request and most that a drain may pour, for a device in front of a volume of that size; true: less than the worst,
- * for the volume has not the room. */
-bool guarded_figures(const char *qdev, uint64_t omega_bytes, struct migbuf_geometry *disk);
+/* Largest request and most that a drain may pour, for a device in front of its part of a volume; true: less than the worst, for
+ * that has not the room. */
+bool guarded_figures(const char *qdev, uint64_t part_bytes, struct migbuf_geometry *disk);
 
-/* A measurement. What was written before the overlay was there went to the disk and is no growth (buffer.h). */
+/* A measurement of its first disk. What was written before the overlay was there went to the disk and is no growth (buffer.h). */
 struct migbuf_sample guarded_sample(bool overlay, uint64_t overlay_bytes, const struct migbuf_write_report *writes);
 
 /* What the server's progress says about the link, bytes sent so far. */
 void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes);
 
-/* The overlay is gone (moved, or committed back), as of the last tick. */
+/* One line for its history, but for what became of it: outcome and why are for the caller. */
+void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a);
+
+/* It has ended: the overlay is gone (moved, or committed back), as of the last tick; or its QEMU is, and the server is done with it. */
 bool guarded_is_over(const struct guarded *g);
 
 /* Gives the host's limits back, lets the guest run, closes and forgets. -1: they could not be given back; `saved` stays. */

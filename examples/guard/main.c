@@ -7,22 +7,25 @@
 #include "guarded.h"
 #include "metrics.h"
 #include "numbers.h"
+#include "past.h"
 #include "server.h"
 #include "tell.h"
+#include "told.h"
 #include <curl/curl.h>
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_VMS 256
+#define CONFIGURED_MOST 128 /* disks of one VM */
 
 enum {
     OPTION_INTERVAL = SERVER_OPTIONS_END,
@@ -30,6 +33,8 @@ enum {
     OPTION_DIRECTORY,
     OPTION_METRICS,
     OPTION_NODE,
+    OPTION_HISTORY,
+    OPTION_JSON,
     OPTION_DRY_RUN,
     OPTION_ONCE
 };
@@ -38,10 +43,11 @@ struct program {
     struct server_options server;
     struct migbuf_lxd *lxd;
     struct migbuf_lxd_server facts;
-    const char *state_dir, *directory, *node;
+    const char *state_dir, *directory, *node, *history;
     uint32_t interval_ms;
     uint16_t metrics_port;
-    bool dry, once, server_up;
+    bool dry, once, json, server_up;
+    struct totals totals;
     int listener;
     struct guarded *vms[MAX_VMS];
     size_t count;
@@ -81,6 +87,9 @@ static void help(FILE *out)
             "  --once           one look at every migration, then end\n"
             "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
             "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
+            "  --json           tell in JSON, one object a line\n"
+            "  --history FILE   a line for each migration that had an overlay: what became of it, what its guest wrote;\n"
+            "                   migbuf-plan --history reads it\n"
             "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
             "  --node NAME      the root disk's node in QEMU, where it is not what the server makes of the\n"
             "                   device's name\n"
@@ -100,27 +109,15 @@ static void help(FILE *out)
             "what it writes in one --interval.\n"
             "\n"
             "Tested are whole migrations between two Incus 6.0.4 without hardware virtualisation, and other\n"
-            "servers' operations and VMs. Not tested: a whole migration inside LXD. Only the root disk is\n"
-            "throttled: LXD moves no other; what Incus calls dependent disks is not.\n"
+            "servers' operations and VMs. Not tested: a whole migration inside LXD. Throttled are the\n"
+            "root disk and what Incus calls dependent disks, together: no other moves.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
             "options.\n",
             (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
 }
 
-__attribute__((format(printf, 2, 3))) static void say(const struct guarded *g, const char *format, ...)
-{
-    char text[2 * FAIL_SIZE];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (g)
-        tell(stdout, "%s%s%s: %s", strcmp(g->project, "default") ? g->project : "", strcmp(g->project, "default") ? "/" : "", g->name,
-             text);
-    else
-        tell(stdout, "%s", text);
-}
+/* Of no VM, or of one: a sentence with a word for programs. */
+#define say(p, g, event, ...) told((p)->json, g, event, __VA_ARGS__)
 
 static uint64_t now_ms(void)
 {
@@ -162,7 +159,7 @@ static bool was_told(struct program *p, const char *id)
     for (size_t k = 0; k < p->told_count; k++)
         if (!strcmp(p->told[k], id))
             return true;
-    snprintf(p->told[p->told_count++ % MAX_VMS], MIGBUF_LXD_NAME, "%s", id);
+    snprintf(p->told[p->told_count++ % MAX_VMS], MIGBUF_LXD_NAME, "%.127s", id);
     if (p->told_count > MAX_VMS)
         p->told_count = MAX_VMS;
     return false;
@@ -176,11 +173,35 @@ static struct guarded *find(const struct program *p, const char *project, const 
     return NULL;
 }
 
+/* What moves with a VM: its root disk, and those that are called dependent. */
+static int look_up_disks(struct program *p, const struct migbuf_lxd_vm *vm, struct guarded *g)
+{
+    static struct migbuf_lxd_disk disks[CONFIGURED_MOST];
+    struct migbuf_error e;
+    int n = migbuf_lxd_disks(p->lxd, vm->project, vm->name, p->server.timeout_ms, disks, CONFIGURED_MOST, &e);
+
+    if (n < 0)
+        return server_fail(p->error, p->lxd, vm->name, &e);
+    if (p->node)
+        snprintf(g->disks[0].names.node, sizeof g->disks[0].names.node, "%s", p->node);
+    else if (migbuf_lxd_names(p->facts.kind, vm->root, &g->disks[0].names))
+        return fail(p->error, "it has no root disk");
+    g->disk_count = 1;
+    for (int k = 0; k < n; k++) {
+        if (!disks[k].dependent || disks[k].root)
+            continue;
+        if (g->disk_count == GUARDED_DISKS)
+            return fail(p->error, "more than %d of its disks move with it", GUARDED_DISKS);
+        if (!migbuf_lxd_names(p->facts.kind, disks[k].device, &g->disks[g->disk_count].names))
+            g->disk_count++;
+    }
+    return 0;
+}
+
 /* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
 static struct guarded *look_up(struct program *p, const char *project, const char *name)
 {
     char raw[4096], file[SAVED_NAME];
-    struct migbuf_lxd_names names;
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     struct guarded *g;
@@ -190,20 +211,13 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
         server_fail(p->error, p->lxd, name, &e);
         return NULL;
     }
-    if (p->node) {
-        names = (struct migbuf_lxd_names){ .node = "" };
-        snprintf(names.node, sizeof names.node, "%s", p->node);
-    } else if (migbuf_lxd_names(p->facts.kind, vm.root, &names)) {
-        fail(p->error, "it has no root disk");
-        return NULL;
-    }
     g = calloc(1, sizeof *g);
     if (!g) {
         fail(p->error, "out of memory");
         return NULL;
     }
-    if (!guarded_monitor(raw, g->monitor)) {
-        fail(p->error, "no second monitor in raw.qemu; --help has the line");
+    if (look_up_disks(p, &vm, g) ||
+        (!guarded_monitor(raw, g->monitor) && fail(p->error, "no second monitor in raw.qemu; --help has the line"))) {
         free(g);
         return NULL;
     }
@@ -211,7 +225,6 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     snprintf(g->name, sizeof g->name, "%s", name);
     saved_name(project, name, file);
     snprintf(g->saved, sizeof g->saved, "%.200s/%s", p->state_dir, file);
-    g->names = names;
     g->dry = p->dry;
     g->state_bytes = vm.state_bytes;
     g->other_bytes = count_other(p, g);
@@ -234,11 +247,81 @@ static bool guard(struct program *p, const char *project, const char *name)
         return false;
     }
     p->vms[p->count++] = g;
-    say(g, "%s: state volume %s, %s of it for writes", p->dry ? "would be guarded" : "guarded",
+    say(p, g, "guarded", "%s: state volume %s, %s of it for writes", p->dry ? "would be guarded" : "guarded",
         human_binary(g->state_bytes, a), human_binary(g->omega_bytes, b));
     if (g->tight)
-        say(g, "its state volume is small: a burst of large queued writes could fill it all the same; size.state should be more");
+        say(p, g, "small", "its state volume is small: a burst of large queued writes could fill it all the same; size.state should be more");
     return true;
+}
+
+/* ---- the end of one ---- */
+
+/* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. */
+static enum fate fate_of(struct program *p, const struct guarded *g, char to[MIGBUF_LXD_NAME])
+{
+    struct migbuf_lxd_vm vm;
+    struct migbuf_error e;
+    int rc;
+
+    *to = 0;
+    if (!g->gone)
+        return g->seen ? FATE_UNKNOWN : FATE_STAYED;
+    rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
+    if (rc == MIGBUF_E_NOTFOUND)
+        return FATE_MOVED;
+    if (rc || g->seen)
+        return FATE_UNKNOWN;
+    if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
+        snprintf(to, MIGBUF_LXD_NAME, "%s", vm.location);
+        return FATE_MOVED;
+    }
+    return vm.flags & MIGBUF_LXD_VM_RUNNING ? FATE_STAYED : FATE_LOST;
+}
+
+static void write_history(struct program *p, const struct guarded *g, enum fate fate, const char *to)
+{
+    static const int32_t outcomes[FATES] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_FAILED, MIGBUF_ATTEMPT_LOST, 0 };
+    struct migbuf_attempt a;
+
+    guarded_attempt(g, &a);
+    a.outcome = outcomes[fate];
+    a.why = fate == FATE_MOVED ? MIGBUF_ATTEMPT_DONE : MIGBUF_ATTEMPT_NOBODY_KNOWS;
+    a.phase = fate == FATE_MOVED ? MIGBUF_ATTEMPT_TARGET : a.phase;
+    a.at_s = (uint64_t)time(NULL);
+    snprintf(a.from, sizeof a.from, "%.64s", p->facts.name);
+    snprintf(a.to, sizeof a.to, "%.64s", to);
+    if (past_append(p->history, &a, p->error))
+        say(p, g, "history", "%s", p->error);
+}
+
+static bool let_go(struct program *p, struct guarded *g)
+{
+    bool good = !guarded_end(g);
+    char to[MIGBUF_LXD_NAME];
+    enum fate fate = fate_of(p, g, to);
+    size_t k = 0;
+
+    told_end(p->json, g, fate, good);
+    p->totals.ended[fate]++;
+    p->totals.pauses += g->pauses;
+    p->totals.paused_ms += g->paused_ms;
+    p->totals.not_given_back += !good;
+    if (p->history && !p->dry && g->had_overlay && fate != FATE_UNKNOWN)
+        write_history(p, g, fate, to);
+    while (p->vms[k] != g)
+        k++;
+    memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
+    free(g);
+    return good;
+}
+
+/* Named once. */
+static void tell_unguarded(struct program *p, const char *project, const char *name)
+{
+    char id[300];
+
+    past_id(project, name, id);
+    say(p, NULL, "unguarded", "%s: not guarded: %s", id, p->error);
 }
 
 /* One that the server lists: known, put under guard, or named once. */
@@ -248,15 +331,20 @@ static void take_migration(struct program *p, const struct migbuf_lxd_migration 
 
     if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
         return; /* another host's guard */
+    if (g && g->gone && strcmp(g->operation, m->id)) { /* that was an earlier one */
+        let_go(p, g);
+        g = NULL;
+    }
     if (!g && guard(p, m->project, m->instance))
         g = find(p, m->project, m->instance);
     if (!g) {
         p->unguarded++;
         if (!was_told(p, m->id))
-            say(NULL, "%s: not guarded: %s", m->instance, p->error);
+            tell_unguarded(p, m->project, m->instance);
         return;
     }
     g->seen = true;
+    memcpy(g->operation, m->id, sizeof g->operation);
     if (m->flags & MIGBUF_LXD_HAS_PROCESSED)
         guarded_sent(g, now_ms(), m->processed_bytes);
 }
@@ -270,12 +358,12 @@ static void ask_server(struct program *p)
     if (n < 0) {
         server_fail(p->error, p->lxd, "the server", &e);
         if (p->server_up)
-            say(NULL, "%s; VMs under guard stay so", p->error);
+            say(p, NULL, "server", "%s; VMs under guard stay so", p->error);
         p->server_up = false;
         return;
     }
     if (!p->server_up)
-        say(NULL, "the server answers");
+        say(p, NULL, "server", "the server answers");
     p->server_up = true;
     p->unguarded = 0;
     for (size_t k = 0; k < p->count; k++)
@@ -286,34 +374,6 @@ static void ask_server(struct program *p)
 
 /* ---- VMs ---- */
 
-static void tell_decision(const struct guarded *g, uint64_t decisions)
-{
-    char rate[HUMAN_SIZE], size[HUMAN_SIZE];
-
-    if (g->decisions == decisions)
-        return;
-    if (g->limit_bytes_per_s)
-        say(g, "%s to %s of growth, overlay %s: %s", migbuf_action_text(g->action), human_rate(g->limit_bytes_per_s, rate),
-            human_binary(g->overlay_bytes, size), migbuf_reason_text(g->reason));
-    else
-        say(g, "%s, overlay %s: %s", migbuf_action_text(g->action), human_binary(g->overlay_bytes, size),
-            migbuf_reason_text(g->reason));
-}
-
-static bool let_go(struct program *p, size_t k)
-{
-    struct guarded *g = p->vms[k];
-    bool good = !guarded_end(g);
-
-    if (good)
-        say(g, g->gone ? "its QEMU has ended" : p->dry ? "over" : "over, its own limits are in force");
-    else
-        say(g, "its own limits are NOT in force: %s. They are kept in %s", g->error, g->saved);
-    memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
-    free(g);
-    return good;
-}
-
 static void look_at_vms(struct program *p)
 {
     for (size_t k = 0; k < p->count;) {
@@ -323,10 +383,11 @@ static void look_at_vms(struct program *p)
 
         snprintf(was, sizeof was, "%s", g->error);
         if (guarded_tick(g, now_ms()) && !g->gone && strcmp(was, g->error))
-            say(g, "%s", g->error);
-        tell_decision(g, before);
+            say(p, g, "failing", "%s", g->error);
+        if (g->decisions != before)
+            told_decision(p->json, g);
         if (guarded_is_over(g))
-            let_go(p, k);
+            let_go(p, g);
         else
             k++;
     }
@@ -342,7 +403,7 @@ static void take_up(struct program *p)
         char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
 
         if (saved_whose(entry->d_name, project, name) && !guard(p, project, name))
-            say(NULL, "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
+            say(p, NULL, "left", "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
     }
     if (d)
         closedir(d);
@@ -356,7 +417,7 @@ static void wait_for_tick(struct program *p, uint64_t until)
         struct pollfd f = { .fd = p->listener, .events = POLLIN };
 
         if (poll(&f, 1, (int)(until - now_ms())) == 1)
-            metrics_answer(p->listener, (const struct guarded *const *)p->vms, p->count, p->server_up, p->unguarded);
+            metrics_answer(p->listener, (const struct guarded *const *)p->vms, p->count, p->server_up, p->unguarded, &p->totals);
     }
 }
 
@@ -380,7 +441,7 @@ static int run(struct program *p)
         wait_for_tick(p, next + p->interval_ms);
     }
     while (p->count)
-        rc |= !let_go(p, p->count - 1);
+        rc |= !let_go(p, p->vms[p->count - 1]);
     return rc;
 }
 
@@ -415,7 +476,7 @@ static int prepare(struct program *p)
         return fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno));
     if (p->metrics_port && (p->listener = metrics_listen(p->metrics_port, p->error)) < 0)
         return -1;
-    say(NULL, "%s %s on %s: waiting for migrations%s", p->facts.kind == MIGBUF_LXD_INCUS ? "Incus" : "LXD", p->facts.version,
+    say(p, NULL, "waiting", "%s %s on %s: waiting for migrations%s", p->facts.kind == MIGBUF_LXD_INCUS ? "Incus" : "LXD", p->facts.version,
         p->facts.name, p->dry ? " (dry run)" : "");
     return 0;
 }
@@ -426,6 +487,8 @@ static const struct option names[] = {
     { "state-dir", required_argument, NULL, OPTION_STATE_DIR },
     { "directory", required_argument, NULL, OPTION_DIRECTORY },
     { "metrics", required_argument, NULL, OPTION_METRICS },
+    { "history", required_argument, NULL, OPTION_HISTORY },
+    { "json", no_argument, NULL, OPTION_JSON },
     { "node", required_argument, NULL, OPTION_NODE },
     { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
     { "once", no_argument, NULL, OPTION_ONCE },
@@ -454,6 +517,12 @@ static int take_option(void *program, int option, const char *value, char error[
     case OPTION_NODE:
         p->node = value;
         return strlen(value) < 32 ? 0 : fail(error, "--node %s: at most 31 characters", value);
+    case OPTION_HISTORY:
+        p->history = value;
+        return command_check_output("history", value, error);
+    case OPTION_JSON:
+        p->json = true;
+        return 0;
     case OPTION_DRY_RUN:
         p->dry = true;
         return 0;

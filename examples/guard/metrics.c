@@ -58,13 +58,32 @@ static double value_of(const struct guarded *g, int which)
         return g->stopped;
     case 7:
         return *g->error != 0;
+    case 8:
+        return (double)g->peak_bytes;
+    case 9:
+        return (double)g->paused_ms / 1000;
     default:
         return (double)g->decisions;
     }
 }
 
+static void put_totals(struct text *t, const struct totals *totals)
+{
+    put(t, "# HELP migbuf_guard_migrations_total Migrations under guard that are over, by what became of them.\n"
+           "# TYPE migbuf_guard_migrations_total counter\n");
+    for (int k = 0; k < FATES; k++)
+        put(t, "migbuf_guard_migrations_total{outcome=\"%s\"} %llu\n", fate_names[k], (unsigned long long)totals->ended[k]);
+    put(t, "# HELP migbuf_guard_pauses_total Guests stopped for want of room, in migrations that are over.\n"
+           "# TYPE migbuf_guard_pauses_total counter\nmigbuf_guard_pauses_total %llu\n"
+           "# HELP migbuf_guard_paused_seconds_total How long these stood.\n"
+           "# TYPE migbuf_guard_paused_seconds_total counter\nmigbuf_guard_paused_seconds_total %.3f\n"
+           "# HELP migbuf_guard_limits_not_given_back_total VMs whose own limits could not be given back.\n"
+           "# TYPE migbuf_guard_limits_not_given_back_total counter\nmigbuf_guard_limits_not_given_back_total %llu\n",
+        (unsigned long long)totals->pauses, (double)totals->paused_ms / 1000, (unsigned long long)totals->not_given_back);
+}
+
 size_t metrics_text(char *out, size_t room, const struct guarded *const *vms, size_t count, bool server_up,
-                    uint64_t unguarded)
+                    uint64_t unguarded, const struct totals *totals)
 {
     static const struct {
         const char *name, *kind, *help;
@@ -77,6 +96,8 @@ size_t metrics_text(char *out, size_t room, const struct guarded *const *vms, si
         { "link_bytes_per_second", "gauge", "Speed of the link by the server's progress; 0: not known." },
         { "paused", "gauge", "1 while the guest is paused by this program." },
         { "failing", "gauge", "1 when the last tick could not do its work." },
+        { "overlay_peak_bytes", "gauge", "The most that the VM's overlay took." },
+        { "paused_seconds", "gauge", "How long this program has let the guest stand in this migration." },
         { "decisions_total", "counter", "Decisions that changed something." },
     };
     struct text t = { out, room, 0 };
@@ -86,6 +107,7 @@ size_t metrics_text(char *out, size_t room, const struct guarded *const *vms, si
             "# HELP migbuf_guard_unguarded_migrations Running migrations of VMs that cannot be guarded.\n"
             "# TYPE migbuf_guard_unguarded_migrations gauge\nmigbuf_guard_unguarded_migrations %llu\n",
         server_up, (unsigned long long)unguarded);
+    put_totals(&t, totals);
     for (size_t k = 0; k < sizeof metric / sizeof *metric; k++) {
         put(&t, "# HELP migbuf_guard_%s %s\n# TYPE migbuf_guard_%s %s\n", metric[k].name, metric[k].help, metric[k].name,
             metric[k].kind);
@@ -116,7 +138,8 @@ int metrics_listen(uint16_t port, char error[FAIL_SIZE])
     return fd;
 }
 
-void metrics_answer(int listener, const struct guarded *const *vms, size_t count, bool server_up, uint64_t unguarded)
+void metrics_answer(int listener, const struct guarded *const *vms, size_t count, bool server_up, uint64_t unguarded,
+                    const struct totals *totals)
 {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct pollfd ready = { .fd = fd, .events = POLLIN };
@@ -126,10 +149,10 @@ void metrics_answer(int listener, const struct guarded *const *vms, size_t count
 
     if (fd < 0)
         return;
-    room = metrics_text(NULL, 0, vms, count, server_up, unguarded) + 1;
+    room = metrics_text(NULL, 0, vms, count, server_up, unguarded, totals) + 1;
     text = malloc(room);
     if (text && poll(&ready, 1, CLIENT_MS) == 1 && recv(fd, request, sizeof request, 0) > 4 && !memcmp(request, "GET ", 4)) {
-        length = metrics_text(text, room, vms, count, server_up, unguarded);
+        length = metrics_text(text, room, vms, count, server_up, unguarded, totals);
         n = snprintf(head, sizeof head,
                      "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %zu\r\n\r\n", length);
         /* Both fit a socket's buffer; a client that takes nothing gets what it gets. */

@@ -342,7 +342,8 @@ struct migbuf_lxd_disk {
     uint64_t read_iops; /**< the same where they are given as "500iops" */
     uint64_t write_iops; /**< the same where they are given as "500iops" */
     int32_t root;                 /**< 1: path is "/" */
-    int32_t reserved; /**< 0 */
+    int32_t dependent;            /**< 1: it moves with the VM, under an overlay of its own ("dependent" is "true"; Incus
+                                       from 6.23) */
 };
 
 /**
@@ -384,8 +385,8 @@ struct migbuf_lxd_written {
  *
  * Source: /1.0/metrics, lxd_disk_written_bytes_total and lxd_disk_writes_completed_total (incus_... in Incus).
  *
- * Example: `incus_disk_written_bytes_total{device="dev-incus_root",name="vm1",project="default",type="virtual-machine"}
- * 1.5e+06` -> instance "vm1", device "dev-incus_root", bytes 1'500'000.
+ * Example: incus_disk_written_bytes_total of the device "dev-incus_root" of vm1, 1.5e+06 -> instance "vm1", device
+ * "dev-incus_root", bytes 1'500'000.
  *
  * Errors: the shared ones; MIGBUF_E_UNSUPPORTED without the API extension metrics; MIGBUF_E_PROTOCOL for one of these
  * counters that is not a number below 2^62, or lacks its labels.
