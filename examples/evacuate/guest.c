@@ -12,6 +12,8 @@
  *
  * Arguments, name=value separated by spaces (writer.h explains them; writer.c renders them):
  *   sectors window start random seed depth pace on_ms off_ms count id disks dirty set
+ * and `targets`: 1 where each virtio-scsi disk is unit 1 of a target of its own, as LXD and Incus have them; 0: all are units of
+ * target 0, from 1 on.
  *
  * Time comes from the ACPI timer of QEMU's q35: it is exact to a microsecond, goes on when timer interrupts are late,
  * stands while the VM is stopped and continues on the target after a migration. The interval timer only wakes us up:
@@ -122,7 +124,7 @@ struct disk {
 };
 static struct disk disk[GUEST_MAX_DISKS];
 
-static uint32_t sectors, start, depth, pace, on_ms, off_ms, limit, disks, scsi;
+static uint32_t sectors, start, depth, pace, on_ms, off_ms, limit, disks, scsi, targets;
 static uint32_t dirty_rate, dirty_pages, dirty_first, dirty_next, dirty_since_ms, dirty_count; /* memory: pages, one after the other */
 static uint64_t dirty_credit;
 static volatile uint32_t ticks;
@@ -195,6 +197,7 @@ static void read_arguments(const char *line)
     off_ms = argument(line, "off_ms", 0);
     limit = argument(line, "count", 0);
     disks = argument(line, "disks", 1);
+    targets = argument(line, "targets", 0);
     dirty_rate = argument(line, "dirty", 0);
     dirty_pages = argument(line, "set", 0);
     dirty_first = GUEST_DIRTY(disks, depth, sectors);
@@ -250,7 +253,7 @@ static void start_interrupts(uint32_t hz)
     outb(0x43, 0x34), outb(0x40, divisor & 0xff), outb(0x40, divisor >> 8);
 }
 
-/* virtio-blk: disk k is the k-th device. virtio-scsi: one device, disk k is its unit k + 1, and queue 2 takes requests.
+/* virtio-blk: disk k is the k-th device. virtio-scsi: one device, disk k is its unit k + 1 (or of target k), and queue 2 takes requests.
  */
 static void find_ports(void)
 {
@@ -314,7 +317,8 @@ static uint32_t put_request(struct disk *d, uint32_t k)
     }
     r->scsi.lun[0] = 1;
     r->scsi.lun[2] = 0x40;
-    r->scsi.lun[3] = (uint8_t)(d - disk + 1);
+    r->scsi.lun[1] = (uint8_t)(targets ? d - disk : 0);
+    r->scsi.lun[3] = (uint8_t)(targets ? 1 : d - disk + 1);
     r->scsi.tag = d->first + k;
     r->scsi.cdb[0] = 0x2a; /* WRITE(10) */
     for (uint32_t byte = 0; byte < 4; byte++)

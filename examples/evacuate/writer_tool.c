@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The host's side of the writing guest as a program, for hosts that are not written in C (examples/go): makes its disk,
- * and checks that no acknowledged write is missing from one. What a good disk is, writer.c knows.
- */
-/*
  * The host's side of the writing guest as a program, for hosts that are not written in C (examples/go): makes its disk, and checks that
  * no acknowledged write is missing from one. What a good disk is, writer.c knows.
  */
@@ -19,13 +15,15 @@ static int usage(void)
 {
     fputs("usage: writer make DISK BYTES [NAME=NUMBER..]    makes a new disk for a guest with these numbers\n"
           "       writer check DISK MEMORY [NAME=NUMBER..]  compares it with the status in the memory of the stopped guest\n"
-          "numbers: sectors window start random seed depth pace on_ms off_ms count id base_sectors, see writer.h\n"
+          "numbers: sectors window start random seed depth pace on_ms off_ms count id base_sectors, see writer.h;\n"
+          "disk: of its disks this one, 0 is the first\n"
           "Exit status of check: 0 nothing is missing, 1 something is, 2 it could not be checked.\n",
           stderr);
     return 2;
 }
 
-static int read_params(struct writer_params *p, char **words)
+/* In the end those of disk *disk. */
+static int read_params(struct writer_params *p, uint32_t *disk, char **words)
 {
     const struct {
         const char *name;
@@ -35,8 +33,10 @@ static int read_params(struct writer_params *p, char **words)
                   { "seed", &p->seed },       { "depth", &p->depth },
                   { "pace", &p->pace },       { "on_ms", &p->on_ms },
                   { "off_ms", &p->off_ms },   { "count", &p->count },
-                  { "id", &p->id },           { "base_sectors", &p->base_sectors } };
+                  { "id", &p->id },           { "base_sectors", &p->base_sectors },
+                  { "disk", disk } };
 
+    *disk = 0;
     writer_params_init(p);
     for (; *words; words++) {
         size_t name = strcspn(*words, "="), k = 0;
@@ -54,7 +54,8 @@ static int read_params(struct writer_params *p, char **words)
             return -1;
         *known[k].number = (uint32_t)number;
     }
-    return 0;
+    *p = writer_of_disk(p, *disk);
+    return *disk <= 1 ? 0 : -1;
 }
 
 static int make(const char *path, const char *size, const struct writer_params *p, char error[FAIL_SIZE])
@@ -68,7 +69,7 @@ static int make(const char *path, const char *size, const struct writer_params *
     return rc;
 }
 
-static int check(const char *path, const char *memory, const struct writer_params *p, char error[FAIL_SIZE])
+static int check(const char *path, const char *memory, const struct writer_params *p, uint32_t number, char error[FAIL_SIZE])
 {
     int disk = open(path, O_RDONLY | O_CLOEXEC), ram = open(memory, O_RDONLY | O_CLOEXEC), rc = -1;
     struct guest_status status;
@@ -76,7 +77,7 @@ static int check(const char *path, const char *memory, const struct writer_param
 
     if (disk < 0 || ram < 0)
         fail(error, "%s: %s", disk < 0 ? path : memory, strerror(errno));
-    else if (writer_status(ram, &status, error) != 1)
+    else if (writer_disk_status(ram, number, &status, error) != 1)
         fail(error, "%s: no guest's memory", memory);
     else
         rc = writer_check(disk, p, &status, &r, error);
@@ -96,14 +97,15 @@ int main(int argc, char **argv)
 {
     char error[FAIL_SIZE] = "";
     struct writer_params p;
+    uint32_t disk;
     int rc;
 
-    if (argc < 4 || read_params(&p, argv + 4))
+    if (argc < 4 || read_params(&p, &disk, argv + 4))
         return usage();
     if (!strcmp(argv[1], "make"))
         rc = make(argv[2], argv[3], &p, error);
     else if (!strcmp(argv[1], "check"))
-        rc = check(argv[2], argv[3], &p, error);
+        rc = check(argv[2], argv[3], &p, disk, error);
     else
         return usage();
     if (rc < 0)

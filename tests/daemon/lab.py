@@ -19,6 +19,7 @@ import time
 
 PATIENCE_S = 300  # only ends a hang
 MIB = 1 << 20
+PROJECT = "a-project"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the guest writes (writer.h); `make` and `check` are told the same.
 WRITER = {"sectors": 8, "window": 16384, "start": 0, "random": 1, "seed": 1, "depth": 4, "id": 7}
@@ -152,9 +153,14 @@ class Qmp:
         self.socket.close()
 
 
+def disks_of(blocks):
+    """Of what query-block or query-blockstats said: those of the VM, its root disk first."""
+    found = [b for b in blocks if "dev-incus_" in b.get("qdev", "")]
+    return sorted(found, key=lambda b: "dev-incus_data" in b["qdev"])
+
+
 def root_disk(blocks):
-    """Of what query-block or query-blockstats said."""
-    return next(b for b in blocks if "incus_root" in b.get("qdev", ""))
+    return disks_of(blocks)[0]
 
 
 class Watch(threading.Thread):
@@ -167,7 +173,7 @@ class Watch(threading.Thread):
         self.overlay_bytes = self.peak_bytes = 0
         self.writes = 0
         self.stall_s = 0.0  # the longest time under the overlay in which no write was done
-        self.io_errors = 0
+        self.io_errors = self.errors = 0
         self.status = ""
         self.error = None
         self.start()
@@ -187,12 +193,14 @@ class Watch(threading.Thread):
         status = self.qmp.call("query-status")
         if status is None or status["status"] == "postmigrate":
             return False
-        top, now = root_disk(blocks)["inserted"], time.monotonic()
-        writes = root_disk(blockstats)["stats"]["wr_operations"]
-        overlay = top["node-name"] != "incus_root"
+        now = time.monotonic()
+        tops = [b["inserted"] for b in disks_of(blocks)]
+        writes = sum(b["stats"]["wr_operations"] for b in disks_of(blockstats))
+        overlays = [top for top in tops if "_snap" in top["node-name"]]
+        overlay = bool(overlays)
         if overlay and self.overlay_since is None:
             self.overlay_since = now
-        self.overlay_bytes = top["image"]["actual-size"] if overlay else 0
+        self.overlay_bytes = sum(top["image"]["actual-size"] for top in overlays)
         self.peak_bytes = max(self.peak_bytes, self.overlay_bytes)
         if writes != self.writes or not overlay:
             self.grew = now
@@ -200,6 +208,7 @@ class Watch(threading.Thread):
         self.writes = writes
         self.status = status["status"]
         self.io_errors = self.qmp.events.count("BLOCK_IO_ERROR")
+        self.errors = sum(b["stats"]["failed_wr_operations"] for b in disks_of(blockstats))
         return True
 
 
@@ -233,6 +242,7 @@ class Server:
         for pool in "default", "small":
             self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
         self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+        self.do("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=false")
 
     def beside(self, *words, **options):
         """A program that sees what this server sees, its storage pools too."""
@@ -319,6 +329,10 @@ class Lab:
         """How fast the servers reach each other."""
         command("tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "512kb", "latency", "400ms")
 
+    def slow(self, least_s):
+        """So that the disk of a VM needs longer than that."""
+        self.shape("%dkbit" % (1.2 * 128 * MIB * 8 / 1000 / least_s))
+
     def start(self):
         for server in self.a, self.b:
             server.prepare()
@@ -347,6 +361,23 @@ class Lab:
         for name in "default-a", "default-b", "small-b":
             os.mkdir(self.path("pools/" + name))
 
+    def make_quota_pools(self):
+        """`quota` on both: btrfs that holds each VM to its sizes."""
+        if os.path.exists(self.path("pools/quota-a")):
+            return
+        for server in self.a, self.b:
+            image, mount = self.path("pools/btrfs-" + server.name), self.path("pools/quota-" + server.name)
+            with open(image, "wb") as file:
+                file.truncate(1024 * MIB)
+            command("mkfs.btrfs", "-q", image)
+            os.mkdir(mount)
+            # Before the servers look: theirs are mount namespaces that hear of ours.
+            command("mount", "-o", "loop", image, mount)
+            command("btrfs", "quota", "enable", mount)
+            command("nsenter", "--mount", "--target", str(server.process.pid), "mount", "-o", "loop", image, mount)
+            server.do("storage", "create", "quota", "btrfs", "source=" + mount)
+        self.mounts = mounts()
+
     def leave_room(self, mib):
         """Until `mib` are free in a's small pool."""
         room = os.statvfs(self.path("pools/small-a"))
@@ -368,41 +399,66 @@ class Lab:
     def numbers(self, pace):
         return ["%s=%d" % n for n in {**WRITER, "pace": pace}.items()]
 
-    def make_vm(self, name, memory_mib=64, disk_mib=128, state_mib=64, pace=2000, pool="default"):
-        """On a, started; its guest writes as soon as it runs."""
-        logs = self.path("host/logs/" + name)
-        self.a.do("init", name, "--empty", "--vm", "-s", pool, "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+    def make_vm(self, name, memory_mib=64, disk_mib=128, state_mib=64, pace=2000, pool="default", disks=1, root="root", project="default"):
+        """On a, started; its guest writes as soon as it runs. The second disk is of the kind that moves along."""
+        vm = Vm(self, name, pace, disk_mib, pool, disks, project)
+        logs = self.path("host/logs/" + vm.full_name)
+        # Another name for the root disk goes with a profile that has none.
+        device = ["-s", pool] if root == "root" else ["--no-profiles"]
+        vm.do(self.a, "init", name, "--empty", "--vm", *device, "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
                   "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
-                  "-d", "root,size=%dMiB" % disk_mib, "-d", "root,size.state=%dMiB" % state_mib, "-d", "root,limits.write=800MB",
+                  *vm.root_device(root, disk_mib, state_mib),
                   "-c", "raw.qemu.conf=" + QEMU_CONF,
-                  "-c", "raw.qemu=-kernel %s -append '%s on_ms=0 off_ms=0 count=0 disks=1' %s" % (
-                      self.path("guest.elf"), " ".join(self.numbers(pace)),
+                  "-c", "raw.qemu=-kernel %s -append '%s on_ms=0 off_ms=0 count=0 disks=%d targets=1' %s" % (
+                      self.path("guest.elf"), " ".join(self.numbers(pace)), disks,
                       " ".join("-qmp unix:%s/%s.qmp,server=on,wait=off" % (logs, m) for m in ("guard", "watch", "check"))))
-        disk = self.path("new-disk")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(disk)
-        command(self.writer, "make", disk, str(disk_mib * MIB), *self.numbers(pace), "base_sectors=%d" % (disk_mib * MIB // 512))
-        command("dd", "if=" + disk, "of=" + self.disk_of(self.a, name, pool), "bs=1M", "conv=notrunc", "status=none")
-        os.unlink(disk)
-        self.a.do("start", name)
-        vm = Vm(self, name, pace, disk_mib, pool)
+        if disks == 2:
+            self.a.do("storage", "volume", "create", pool, name + "-data", "--type=block", "size=%dMiB" % disk_mib)
+            vm.do(self.a, "config", "device", "add", name, "data", "disk", "pool=" + pool, "source=%s-data" % name, "dependent=true")
+        for k in range(disks):
+            new = self.path("new-disk")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+            command(self.writer, "make", new, str(disk_mib * MIB), *vm.numbers(k))
+            command("dd", "if=" + new, "of=" + vm.disk(self.a, k), "bs=1M", "conv=notrunc", "status=none")
+            os.unlink(new)
+        vm.do(self.a, "start", name)
+        vm.begin_watch()
         wait_until(lambda: vm.watch.writes > 0, "%s writes" % name)
         vm.own_limits = vm.limits(self.a)
         return vm
 
-    def disk_of(self, server, name, pool):
-        return self.path("pools/%s-%s/virtual-machines/%s/root.img" % (pool, server.name, name))
-
 
 class Vm:
-    def __init__(self, lab, name, pace, disk_mib, pool):
+    def __init__(self, lab, name, pace, disk_mib, pool, disks, project):
         self.lab, self.name, self.pace, self.disk_mib, self.pool = lab, name, pace, disk_mib, pool
-        self.watch = Watch(self.monitor(lab.a, "watch"))
+        self.disks, self.project = disks, project
+        self.full_name = name if project == "default" else project + "_" + name  # in the servers' directories
+        self.shown = name if project == "default" else project + "/" + name  # by the guard
         self.moving = None
         self.without_room = False  # its overlay was larger than its room before the guard came
 
+    def do(self, server, *words):
+        return server.do("--project", self.project, *words)
+
+    def root_device(self, root, disk_mib, state_mib):
+        values = ["size=%dMiB" % disk_mib, "size.state=%dMiB" % state_mib, "limits.write=800MB"]
+        if root != "root":
+            values += ["type=disk", "path=/", "pool=" + self.pool]
+        return [word for value in values for word in ("-d", root + "," + value)]
+
+    def begin_watch(self):
+        self.watch = Watch(self.monitor(self.lab.a, "watch"))
+
+    def disk(self, server, number=0):
+        where = "custom/default_%s-data" % self.name if number else "virtual-machines/" + self.full_name
+        return self.lab.path("pools/%s-%s/%s/root.img" % (self.pool, server.name, where))
+
+    def numbers(self, disk=0):
+        return [*self.lab.numbers(self.pace), "base_sectors=%d" % (self.disk_mib * MIB // 512), "disk=%d" % disk]
+
     def monitor(self, server, which):
-        return "%s/logs/%s/%s.qmp" % (server.directory, self.name, which)
+        return "%s/logs/%s/%s.qmp" % (server.directory, self.full_name, which)
 
     def limits(self, server):
         """The root disk's limits as QEMU has them."""
@@ -427,7 +483,7 @@ class Vm:
         return root_disk(self.ask(server, "query-blockstats"))["stats"]["wr_operations"]
 
     def begin_move(self):
-        self.moving = subprocess.Popen(["incus", "move", self.name, "b:"], env=self.lab.a.client(), stdin=subprocess.DEVNULL,
+        self.moving = subprocess.Popen(["incus", "--project", self.project, "move", self.name, "b:", "--target-project", self.project], env=self.lab.a.client(), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def is_moving(self):
@@ -446,20 +502,28 @@ class Vm:
             return value
         return wait_until(reached, says)
 
-    def check(self, server):
+    def delete(self, server):
+        self.do(server, "delete", "--force", self.name)
+        if self.disks == 2 and "%s-data" % self.name in server.do("storage", "volume", "list", self.pool):
+            server.do("storage", "volume", "delete", self.pool, self.name + "-data")
+
+    def check(self, server, with_errors=False):
         """Stops the guest there and compares each write of which it was told that it is done.
 
-        What the guest says (guest.h), and how many the checker misses."""
+        What the guest says (guest.h) of its first disk, and how many the checker misses, and counts, of all."""
         memory = self.lab.path("memory/" + self.name)
         self.ask(server, "stop", "pmemsave", val=0, size=MIB, filename=memory)
         with open(memory, "rb") as file:
             file.seek(0x600)  # guest.h
             guest = dict(zip(("magic", "acked", "issued", "failed", "last_status", "longest_ms", "acknowledged"),
                              struct.unpack("<7I", file.read(28))))
-        said = command(self.lab.writer, "check", self.lab.disk_of(server, self.name, self.pool), memory,
-                       *self.lab.numbers(self.pace), "base_sectors=%d" % (self.disk_mib * MIB // 512))
+        guest["acknowledged"] = guest["lost"] = 0
+        for k in range(self.disks):
+            said = command(self.lab.writer, "check", self.disk(server, k), memory, *self.numbers(k))
+            acknowledged = int(re.search(r"acknowledged (\d+) ", said)[1])
+            demand(acknowledged > 0, "the guest was told of no write at all to its disk %d" % k)
+            guest["acknowledged"] += acknowledged
+            guest["lost"] += int(re.search(r" lost (\d+) ", said)[1])
         os.unlink(memory)
-        guest["lost"] = int(re.search(r" lost (\d+) ", said)[1])
-        demand(guest["acknowledged"] > 0, "the guest was told of no write at all")
-        demand(guest["failed"] == 0, "the guest had %d I/O errors" % guest["failed"])
+        demand(with_errors or guest["failed"] == 0, "the guest had %d I/O errors" % guest["failed"])
         return guest
