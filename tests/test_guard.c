@@ -6,12 +6,14 @@
  * volume. `test_guard lxd GUARD`: LXD 5.0.2, which cannot move running VMs.
  */
 #include "lxd_lab.h"
+#include "migbuf/history.h"
 #include "migbuf/qmp_socket.h"
 #include "migbuf/report.h"
 #include "vm.h"
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -275,6 +277,28 @@ static uint64_t acknowledged(void)
     return s.acknowledged;
 }
 
+/* Every line of --json is an object with its time, event and text; the last migration was let go while it went on. */
+static void check_json(void)
+{
+    json_t *o = NULL;
+
+    what_it_said();
+    for (char *line = said, *next; *line; line = next) {
+        next = line + strcspn(line, "\n");
+        *next++ = 0;
+        json_decref(o);
+        o = json_loads(line, 0, NULL);
+        ck_assert_msg(json_is_object(o) && json_is_string(json_object_get(o, "time")) && json_is_string(json_object_get(o, "event")) &&
+                          json_is_string(json_object_get(o, "text")),
+                      "%s", line);
+    }
+    ck_assert_str_eq(json_string_value(json_object_get(o, "event")), "over");
+    ck_assert_str_eq(json_string_value(json_object_get(o, "vm")), "vm1");
+    ck_assert_str_eq(json_string_value(json_object_get(o, "outcome")), "unknown");
+    ck_assert(json_is_true(json_object_get(o, "limits_given_back")) && json_integer_value(json_object_get(o, "decisions")) > 0);
+    json_decref(o);
+}
+
 /* ---- the tests ---- */
 
 START_TEST(a_migration_is_guarded)
@@ -343,8 +367,8 @@ START_TEST(a_migration_is_guarded)
     process_end(&guard, 0);
     ck_assert(!is_own(in_force()));
     cancel_all();
-    start_guard(NULL);
-    wait_for("vm1: over, its own limits are in force");
+    start_guard("--json");
+    wait_for("\"over, its own limits are in force");
     ck_assert(is_own(in_force()));
 
     /* Ended on request in the middle. */
@@ -352,6 +376,7 @@ START_TEST(a_migration_is_guarded)
     wait_until(!is_own(in_force()));
     process_end(&guard, PATIENCE_MS);
     ck_assert_msg(guard.status == 0, "%s", what_it_said());
+    check_json();
     ck_assert(is_own(in_force()));
     acknowledged();
 
@@ -367,7 +392,8 @@ START_TEST(a_root_disk_and_an_overlay_of_other_names)
 {
     static const char node[] = "incus_my--root--disk", overlay[] = "what_a_name";
     static char text[16384];
-    char config[512], devices[256];
+    char config[512], devices[256], history[128];
+    struct migbuf_attempt a;
     int fd;
 
     open_lxd();
@@ -383,7 +409,8 @@ START_TEST(a_root_disk_and_an_overlay_of_other_names)
                        "\"drive\":\"incus_my--root--disk\"}");
 
     begin_migration("vm3");
-    start_guard_with((const char *const[3]){ NULL });
+    snprintf(history, sizeof history, "%s/history", lxd_lab_directory());
+    start_guard_with((const char *const[3]){ "--history", history, NULL });
     wait_for("vm3: guarded: state volume 64 MiB");
     wait_for("of growth");
     ck_assert(in_force_on(node, overlay).iops_wr > 0 && !strcmp(in_force_on(node, overlay).group, "migbuf-guard"));
@@ -404,6 +431,13 @@ START_TEST(a_root_disk_and_an_overlay_of_other_names)
     wait_for("vm3: over, its own limits are in force");
     ck_assert(!in_force_on(node, overlay).iops_wr);
     close(fd);
+    wait_until((fd = open(history, O_RDONLY | O_CLOEXEC)) >= 0); /* it is written when the limits are back */
+    ck_assert_int_eq(migbuf_history_read(text, (size_t)read(fd, text, sizeof text), 0, &a), 1);
+    ck_assert(!strcmp(a.id, "vm3") && a.number == 1 && a.outcome == MIGBUF_ATTEMPT_FAILED && a.phase == MIGBUF_ATTEMPT_BASE);
+    ck_assert(a.peak_bytes > 0 && a.peak_bytes < MIB && a.disk_bytes == 256 * MIB);
+    close(fd);
+    get_metrics(text, sizeof text);
+    ck_assert(metric(text, "\nmigbuf_guard_migrations_total{outcome=\"stayed\"} ") == 1);
     process_end(&guard, 5000);
     ck_assert_int_eq(rmdir(state_dir), 0); /* nothing is left in it */
     migbuf_qmp_socket_free(qmp);

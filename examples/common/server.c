@@ -10,7 +10,7 @@
 const char server_options_help[] =
     "  --server WHERE   path of its unix socket, https://HOST:PORT, or local: LXD_SOCKET, INCUS_SOCKET,\n"
     "                   LXD_DIR, INCUS_DIR, else the usual places of LXD, its snap, and Incus (local)\n"
-    "  --project NAME   the server's project (its default)\n"
+    "  --project NAME   the server's project\n"
     "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
     "  --certificate FILE, --key FILE\n"
     "                   the client's certificate and private key, for https\n"

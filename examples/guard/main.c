@@ -88,8 +88,8 @@ static void help(FILE *out)
             "  --interval MS    time between two looks, 100 to 10000 (1000)\n"
             "  --metrics PORT   answer HTTP on 127.0.0.1:PORT with Prometheus text\n"
             "  --json           tell in JSON, one object a line\n"
-            "  --history FILE   a line for each migration that had an overlay: what became of it, what its guest wrote;\n"
-            "                   migbuf-plan --history reads it\n"
+            "  --history FILE   a line for each migration that had an overlay: what became of it, what its guest\n"
+            "                   wrote; migbuf-plan --history reads it\n"
             "  --state-dir DIR  where the VMs' own limits are kept while ours are in force (/run/migbuf-guard)\n"
             "  --node NAME      the root disk's node in QEMU, where it is not what the server makes of the\n"
             "                   device's name\n"
@@ -108,9 +108,9 @@ static void help(FILE *out)
             "A VM is free until the first look after its migration has begun: its state volume must also hold\n"
             "what it writes in one --interval.\n"
             "\n"
-            "Tested are whole migrations between two Incus 6.0.4 without hardware virtualisation, and other\n"
-            "servers' operations and VMs. Not tested: a whole migration inside LXD. Throttled are the\n"
-            "root disk and what Incus calls dependent disks, together: no other moves.\n"
+            "Tested are whole migrations between two Incus 6.0.4, and between two 7.0.2, without hardware\n"
+            "virtualisation, and other servers' operations and VMs. Not tested: a whole migration inside LXD.\n"
+            "Throttled are the root disk and what Incus calls dependent disks, together: no other moves.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
             "options.\n",
             (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);

@@ -20,6 +20,7 @@ import time
 PATIENCE_S = 300  # only ends a hang
 MIB = 1 << 20
 PROJECT = "a-project"
+LONG_ROOT = "system-disk-of-the-mail-host"  # a root disk's name, by the profile `long`
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the guest writes (writer.h); `make` and `check` are told the same.
 WRITER = {"sectors": 8, "window": 16384, "start": 0, "random": 1, "seed": 1, "depth": 4, "id": 7}
@@ -242,6 +243,8 @@ class Server:
         for pool in "default", "small":
             self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
         self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+        self.do("profile", "create", "long")
+        self.do("profile", "device", "add", "long", LONG_ROOT, "disk", "path=/", "pool=default")
         self.do("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=false")
 
     def beside(self, *words, **options):
@@ -403,11 +406,9 @@ class Lab:
         """On a, started; its guest writes as soon as it runs. The second disk is of the kind that moves along."""
         vm = Vm(self, name, pace, disk_mib, pool, disks, project)
         logs = self.path("host/logs/" + vm.full_name)
-        # Another name for the root disk goes with a profile that has none.
-        device = ["-s", pool] if root == "root" else ["--no-profiles"]
-        vm.do(self.a, "init", name, "--empty", "--vm", *device, "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+        vm.do(self.a, "init", name, "--empty", "--vm", *(["-s", pool] if root == "root" else ["-p", "long"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
                   "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
-                  *vm.root_device(root, disk_mib, state_mib),
+                  "-d", root + ",size=%dMiB" % disk_mib, "-d", root + ",size.state=%dMiB" % state_mib, "-d", root + ",limits.write=800MB",
                   "-c", "raw.qemu.conf=" + QEMU_CONF,
                   "-c", "raw.qemu=-kernel %s -append '%s on_ms=0 off_ms=0 count=0 disks=%d targets=1' %s" % (
                       self.path("guest.elf"), " ".join(self.numbers(pace)), disks,
@@ -422,6 +423,8 @@ class Lab:
             command(self.writer, "make", new, str(disk_mib * MIB), *vm.numbers(k))
             command("dd", "if=" + new, "of=" + vm.disk(self.a, k), "bs=1M", "conv=notrunc", "status=none")
             os.unlink(new)
+        if pool == "quota":  # Incus sets none for a VM on btrfs
+            command("btrfs", "qgroup", "limit", "%dM" % (disk_mib + state_mib), os.path.dirname(vm.disk(self.a)))
         vm.do(self.a, "start", name)
         vm.begin_watch()
         wait_until(lambda: vm.watch.writes > 0, "%s writes" % name)
@@ -440,12 +443,6 @@ class Vm:
 
     def do(self, server, *words):
         return server.do("--project", self.project, *words)
-
-    def root_device(self, root, disk_mib, state_mib):
-        values = ["size=%dMiB" % disk_mib, "size.state=%dMiB" % state_mib, "limits.write=800MB"]
-        if root != "root":
-            values += ["type=disk", "path=/", "pool=" + self.pool]
-        return [word for value in values for word in ("-d", root + "," + value)]
 
     def begin_watch(self):
         self.watch = Watch(self.monitor(self.lab.a, "watch"))
@@ -498,7 +495,8 @@ class Vm:
         """While the move is under way."""
         def reached():
             value = condition()
-            demand(value or self.is_moving(), "the move ended before: " + says)
+            if not value and not self.is_moving():
+                raise Failed("the move ended (%s) before: %s" % ("it is over there" if self.end_move() else self.said.strip(), says))
             return value
         return wait_until(reached, says)
 

@@ -4,6 +4,7 @@
 
 Run by tests/incus.sh and tests/newer_qemu.sh, which set MIGBUF_INCUS and MIGBUF_QEMU. Prints TAP, and of each move what was measured.
 """
+import json
 import os
 import re
 import signal
@@ -330,13 +331,40 @@ def two_disks_then_target_killed(lab, guard):
 
 
 def other_names(lab, guard):
-    """A project, and a root disk with a slash and more letters than a node's name has room for."""
-    root = "root" if lab.release.startswith("6.0") else "system/disk-of-the-mail-host"
+    """A project, and a root disk with dashes and more letters than a node's name has room for."""
+    root = "root" if lab.release.startswith("6.0") else daemons.LONG_ROOT
     vm = lab.make_vm("vm-1", state_mib=256, root=root, project=daemons.PROJECT)
     begin(lab, guard, vm)
     lab.shape(FAST)
     demand(vm.end_move(), "the move failed: " + vm.said)
     finish(lab, guard, vm, lab.b, "guard, project %s, root disk %s" % (daemons.PROJECT, root))
+
+
+def plan_and_move(lab, guard):
+    """What migbuf-plan says of three guests, watched as they run, and what becomes of them: one after the other, in its order."""
+    link = 24 * 10**6
+    loads = {"slow": 20, "middle": 60, "fast": 150}  # writes of 4 KiB a second, each a new cluster in the end
+    vms = {name: lab.make_vm(name, memory_mib=32, state_mib=256, pace=pace) for name, pace in loads.items()}
+    listed = lab.path("list.txt")
+    said = daemons.command(os.environ["MIGBUF_PLAN"], "--link", "24MB/s", "--server", lab.a.directory + "/unix.socket", "--watch", "60s",
+                           "--buffer", "256MiB", "--list", listed, "--json", "-")
+    plan = json.loads(said)["buffers"][0]
+    print("# " + open(listed).read().replace("\n", "\n# "))
+    guard.start()
+    guard.wait_for("waiting for migrations")
+    lab.shape("%dbit" % (8 * link / 0.94))
+    begun = time.monotonic()
+    print("# | guest | away, plan | away, real | file, plan | file, real | gets, plan |")
+    for forecast in plan["vms"]:
+        vm, away, file = vms[forecast["name"]], forecast["away_s"], forecast["file_bytes"]
+        vm.begin_move()
+        demand(vm.end_move(), "the move failed: " + vm.said)
+        print("# | %s | %.0f s (%.0f to %.0f) | %.0f s | %.0f MB (%.0f to %.0f) | %.0f MB | %.0f %% |" % (
+            vm.name, away["middle"], away["least"], away["most"], time.monotonic() - begun, file["middle"] / 1e6, file["least"] / 1e6,
+            file["most"] / 1e6, vm.watch.peak_bytes / 1e6, 100 * forecast["delivered"]["middle"]), flush=True)
+    lab.shape(FAST)
+    for vm in vms.values():
+        finish(lab, guard, vm, lab.b, "guard, as planned: " + vm.name)
 
 
 def quota_without_guard(lab, guard):
@@ -365,7 +393,8 @@ def quota_with_guard(lab, guard):
 
 CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
          guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed,
-         two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard]
+         two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard,
+         plan_and_move]
 
 
 def run(lab, number, case):
