@@ -196,6 +196,96 @@ START_TEST(counters_are_told_with_the_overlay)
 }
 END_TEST
 
+/* ---- a QEMU that refuses to stop: no real one does ---- */
+
+#define NODES                                                                                                            \
+    "[{\"node-name\":\"o\",\"drv\":\"qcow2\",\"image\":{\"filename\":\"o\",\"format\":\"qcow2\",\"virtual-size\":268435456,\"actual-size\":"  \
+    "104857600,\"cluster-size\":65536}}]"
+#define BLOCKS                                                                                                           \
+    "[{\"device\":\"\",\"qdev\":\"dev-incus_root\",\"inserted\":{\"node-name\":\"o\",\"drv\":\"qcow2\",\"file\":\"o\",\"bps\":0,\"bps_rd\":0,"    \
+    "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}}]"
+
+static const struct {
+    const char *command, *answer;
+} replies[] = { { "\"stop\"", "\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}" },
+                { "\"query-blockstats\"", "\"return\":[{\"qdev\":\"dev-incus_root\",\"node-name\":\"o\",\"stats\":{\"wr_bytes\":7,"
+                                         "\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0},\"backing\":{\"node-name\":\"incus_root\"}}]" },
+                { "\"query-named-block-nodes\"", "\"return\":" NODES },
+                { "\"query-block\"", "\"return\":" BLOCKS },
+                { "\"query-block-jobs\"", "\"return\":[]" },
+                { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}" },
+                { "", "\"return\":{}" } };
+
+/* Takes one connection, in a process of its own; every line that it was sent goes to `log`. */
+static pid_t serve_qmp(const char *socket_path, int log)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char line[4096];
+    pid_t pid;
+    FILE *in;
+    int fd;
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%.107s", socket_path);
+    ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 4));
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid)
+        return close(listener), pid;
+    fd = accept(listener, NULL, NULL);
+    in = fdopen(fd, "r");
+    dprintf(fd, "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":0,\"major\":10},\"package\":\"\"},\"capabilities\":[]}}\n");
+    while (fgets(line, sizeof line, in)) {
+        const char *id = strstr(line, "\"id\":");
+        size_t k = 0;
+
+        dprintf(log, "%s", line);
+        while (!strstr(line, replies[k].command))
+            k++;
+        if (id)
+            dprintf(fd, "{%s,\"id\":%.*s}\n", replies[k].answer, (int)strcspn(id + 5, ",}"), id + 5);
+        else
+            dprintf(fd, "{%s}\n", replies[k].answer);
+    }
+    _exit(0);
+}
+
+/* Its overlay is larger than its room, and it cannot be stopped: what was in force before is, and not the least limit, which is
+ * for a guest that stands. */
+START_TEST(a_stop_that_is_refused)
+{
+    static struct guarded g = { .name = "vm1", .project = "default", .disk_count = 1, .state_bytes = 64 * MIB, .seen = true };
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", log[64], said[65536] = "";
+    pid_t pid;
+    FILE *f;
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(g.monitor, sizeof g.monitor, "%s/qmp", directory);
+    snprintf(g.saved, sizeof g.saved, "%s/saved", directory);
+    snprintf(log, sizeof log, "%s/log", directory);
+    g.disks[0].names = names_of("root");
+    f = fopen(log, "w+");
+    setbuf(f, NULL);
+    pid = serve_qmp(g.monitor, fileno(f));
+    ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
+    for (uint64_t ms = 1000; ms <= 2000; ms += 200)
+        guarded_tick(&g, ms);
+    rewind(f);
+    said[fread(said, 1, sizeof said - 1, f)] = 0;
+    ck_assert_msg(strstr(said, "\"stop\"") != NULL, "%s", said);
+    ck_assert_msg(!strstr(said, "throttle"), "%s", said);
+    ck_assert(!g.stopped);
+    guarded_end(&g);
+    fclose(f);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(g.monitor);
+    unlink(g.saved);
+    unlink(log);
+    rmdir(directory);
+}
+END_TEST
+
 /* ---- what a hostile server gets to a terminal ---- */
 
 #define EVIL "\\u001b[2J\\n\\u009b1mx" /* in JSON: clears, ends the line, colours */
@@ -303,6 +393,7 @@ int main(int argc, char **argv)
                                    the_root_disk_is_found_by_its_device,
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
+                                   a_stop_that_is_refused,
                                    a_servers_words_move_no_cursor,
                                    NULL };
 

@@ -20,7 +20,7 @@ import time
 PATIENCE_S = 300  # only ends a hang
 MIB = 1 << 20
 PROJECT = "a-project"
-LONG_ROOT = "system-disk-of-the-mail-host"  # a root disk's name, by the profile `long`
+OTHER_ROOT = "my-root-disk"  # a root disk's name, by the profile `other`
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the guest writes (writer.h); `make` and `check` are told the same.
 WRITER = {"sectors": 8, "window": 16384, "start": 0, "random": 1, "seed": 1, "depth": 4, "id": 7}
@@ -243,8 +243,8 @@ class Server:
         for pool in "default", "small":
             self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
         self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
-        self.do("profile", "create", "long")
-        self.do("profile", "device", "add", "long", LONG_ROOT, "disk", "path=/", "pool=default")
+        self.do("profile", "create", "other")
+        self.do("profile", "device", "add", "other", OTHER_ROOT, "disk", "path=/", "pool=default")
         self.do("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=false")
 
     def beside(self, *words, **options):
@@ -347,15 +347,16 @@ class Lab:
         self.release = self.a.ask("/1.0")["environment"]["server_version"]
         self.mounts = mounts()
 
-    def make_file_system(self, name, mib):
-        """ext4 in a sparse file: tmpfs itself has no direct I/O on every kernel."""
+    def make_file_system(self, name, mib, *make):
+        """ext4, or another, in a sparse file: tmpfs itself has no direct I/O on every kernel."""
         image, mount = self.path("image-%d" % mib), self.path(name)
         with open(image, "wb") as file:
             file.truncate(mib * MIB)
-        command("mkfs.ext4", "-q", "-m", "0", image)
+        command(*(make or ("mkfs.ext4", "-q", "-m", "0")), image)
         os.mkdir(mount)
         command("mount", "-o", "loop", image, mount)
-        os.rmdir(mount + "/lost+found")  # a pool wants to be empty
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(mount + "/lost+found")  # a pool wants to be empty
 
     def make_pools(self):
         """Both servers' `default` and `small`, which on a is a file system of its own, for leave_room() to fill."""
@@ -368,16 +369,16 @@ class Lab:
         """`quota` on both: btrfs that holds each VM to its sizes."""
         if os.path.exists(self.path("pools/quota-a")):
             return
+        self.make_file_system("pools/btrfs", 2048, "mkfs.btrfs", "-q")
+        command("btrfs", "quota", "enable", self.path("pools/btrfs"))
+        device = command("findmnt", "-no", "SOURCE", self.path("pools/btrfs")).strip()
         for server in self.a, self.b:
-            image, mount = self.path("pools/btrfs-" + server.name), self.path("pools/quota-" + server.name)
-            with open(image, "wb") as file:
-                file.truncate(1024 * MIB)
-            command("mkfs.btrfs", "-q", image)
+            mount = self.path("pools/quota-" + server.name)
+            command("btrfs", "subvolume", "create", self.path("pools/btrfs/" + server.name))
             os.mkdir(mount)
-            # Before the servers look: theirs are mount namespaces that hear of ours.
-            command("mount", "-o", "loop", image, mount)
-            command("btrfs", "quota", "enable", mount)
-            command("nsenter", "--mount", "--target", str(server.process.pid), "mount", "-o", "loop", image, mount)
+            enter = "nsenter", "--mount", "--target"
+            for pid in os.getpid(), self.a.process.pid, self.b.process.pid:  # who sees mounts of its own
+                command(*enter, str(pid), "mount", "-o", "subvol=" + server.name, device, mount)
             server.do("storage", "create", "quota", "btrfs", "source=" + mount)
         self.mounts = mounts()
 
@@ -406,7 +407,7 @@ class Lab:
         """On a, started; its guest writes as soon as it runs. The second disk is of the kind that moves along."""
         vm = Vm(self, name, pace, disk_mib, pool, disks, project)
         logs = self.path("host/logs/" + vm.full_name)
-        vm.do(self.a, "init", name, "--empty", "--vm", *(["-s", pool] if root == "root" else ["-p", "long"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+        vm.do(self.a, "init", name, "--empty", "--vm", *(["-s", pool] if root == "root" else ["-p", "other"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
                   "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
                   "-d", root + ",size=%dMiB" % disk_mib, "-d", root + ",size.state=%dMiB" % state_mib, "-d", root + ",limits.write=800MB",
                   "-c", "raw.qemu.conf=" + QEMU_CONF,
