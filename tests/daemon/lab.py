@@ -20,6 +20,7 @@ import time
 PATIENCE_S = 300  # only ends a hang
 MIB = 1 << 20
 PROJECT = "a-project"
+QUOTA_MIB = 60  # of a VM in the pool `quota`, beside its disk: less than the guest's working set
 OTHER_ROOT = "my-root-disk"  # a root disk's name, by the profile `other`
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the guest writes (writer.h); `make` and `check` are told the same.
@@ -425,7 +426,7 @@ class Lab:
             command("dd", "if=" + new, "of=" + vm.disk(self.a, k), "bs=1M", "conv=notrunc", "status=none")
             os.unlink(new)
         if pool == "quota":  # Incus sets none for a VM on btrfs
-            command("btrfs", "qgroup", "limit", "%dM" % (disk_mib + state_mib), os.path.dirname(vm.disk(self.a)))
+            command("btrfs", "qgroup", "limit", "%dM" % (disk_mib + QUOTA_MIB), os.path.dirname(vm.disk(self.a)))
         vm.do(self.a, "start", name)
         vm.begin_watch()
         wait_until(lambda: vm.watch.writes > 0, "%s writes" % name)
