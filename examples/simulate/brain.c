@@ -168,7 +168,7 @@ int brain_turns(const struct brain *b, enum admission admission, const struct mi
 
 /* Asks a buffer in which one that sends nothing keeps the link known; it has a hundredth of a weight. */
 static int outlook_on_idle_link(const struct brain *b, const struct member *m, const struct migbuf_waiting *w,
-                                struct migbuf_outlook *o)
+                                const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *o)
 {
     struct migbuf_buffer *empty = NULL;
     struct migbuf_migration nobody;
@@ -188,7 +188,7 @@ static int outlook_on_idle_link(const struct brain *b, const struct member *m, c
     if (!rc)
         rc = migbuf_buffer_link(empty, m->link, b->u[m->link]);
     if (!rc)
-        rc = migbuf_outlook_waiting(empty, w, 0, o);
+        rc = migbuf_outlook_mirrored(empty, w, 0, mirror, o);
     migbuf_buffer_free(empty);
     return rc;
 }
@@ -196,15 +196,19 @@ static int outlook_on_idle_link(const struct brain *b, const struct member *m, c
 int brain_mirrors(struct brain *b, const struct member *m)
 {
     struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_outlook_mirror mirror = { .size = sizeof mirror, .buffer_bytes = mirror_buffer(m->mirror),
+                                            .granularity_bytes = mirror_granule(m->mirror, m->request),
+                                            .request_bytes = m->request, .depth = m->depth,
+                                            .background = m->mirror == MIRROR_BACKGROUND };
     struct migbuf_waiting w;
     int rc = brain_waiting(b, m, &w);
 
     w.write_bytes_per_s = m->bytes_before;
     if (!rc && b->tells_idle_links && b->u[m->link] &&
         migbuf_buffer_link(b->buffer, m->link, b->u[m->link]) == MIGBUF_E_NOTFOUND)
-        rc = outlook_on_idle_link(b, m, &w, &o);
+        rc = outlook_on_idle_link(b, m, &w, &mirror, &o);
     else if (!rc)
-        rc = migbuf_outlook_waiting(b->buffer, &w, 0, &o);
+        rc = migbuf_outlook_mirrored(b->buffer, &w, 0, &mirror, &o);
     return rc ? rc : o.mirror;
 }
 
