@@ -113,7 +113,8 @@ static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s
 
 static int check_mirror(const struct migbuf_outlook_mirror *m)
 {
-    const double amounts[] = { m->buffer_bytes, m->granularity_bytes, m->speed_bytes_per_s, m->request_bytes, m->depth };
+    const double amounts[] = { m->buffer_bytes, m->granularity_bytes, m->speed_bytes_per_s, m->request_bytes, m->depth,
+                               m->link_bytes_per_s };
     int rc = m->background < 0 || m->background > 1 || m->reserved ? MIGBUF_E_INVALID : 0;
 
     for (size_t k = 0; k < sizeof amounts / sizeof *amounts && !rc; k++)
@@ -163,7 +164,7 @@ int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_w
     struct trial t;
     double part = 1;
     uint32_t link;
-    int rc = b && w ? take_size(outlook) : MIGBUF_E_INVALID;
+    int known = 0, rc = b && w ? take_size(outlook) : MIGBUF_E_INVALID;
 
     if (!rc)
         rc = migbuf__amount(start_s);
@@ -184,6 +185,11 @@ int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_w
         go_on(b, &t, start_s);
         migbuf__trial_link_table(b, &t);
         link = migbuf__trial_link_index(&t, w->link);
+        known = migbuf__trial_link_is_known(b, link);
+        if (!known && m.link_bytes_per_s > 0) {
+            t.link[link].bytes_per_s = migbuf__most(m.link_bytes_per_s, MIGBUF_LINK_LEAST);
+            known = 1;
+        }
         t.link[link].flow_bytes_per_s = migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s);
         t.options.capacity_bytes = migbuf__most(0, t.options.capacity_bytes - w->reserve_bytes);
         t.guest[t.guests++] = (struct migbuf_planner_guest){
@@ -198,7 +204,7 @@ int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_w
         rc = migbuf__trial_hold(&t);
     }
     if (!rc) {
-        o = look(b, &t, t.guests - 1, start_s, migbuf__trial_link_is_known(b, link));
+        o = look(b, &t, t.guests - 1, start_s, known);
         o.peak_most_bytes = migbuf__least(o.peak_most_bytes, migbuf__most(w->whole_bytes, w->file_bytes));
         o.delivered = part;
         o.mirror_delivered = mirrored(&t, w, &m);

@@ -363,7 +363,16 @@ START_TEST(a_mirror_as_it_is_set)
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_INVALID);
         m.background = 1, m.reserved = 1;
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_INVALID);
-        m.reserved = 0, m.size = 8;
+        m.reserved = 0, m.background = 1, w.link = 7; /* nobody uses it */
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_assert(isinf(o.finish_s));
+        m.link_bytes_per_s = 200e6;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_near(o.mirror_delivered, 1);
+        ck_assert(o.delivered < 0.1 && o.mirror == 1 && o.finish_s > 500 && o.finish_s < 520);
+        w.link = 0; /* and this one the buffer knows */
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        m.size = 8;
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_STRUCT);
         ck_near(o.mirror_delivered, (100 + 50 * 75 / 160.0) / 200); /* untouched */
     }

@@ -867,7 +867,7 @@ static int prepare_host(struct model *m, struct host *h)
         return -1;
     for (uint32_t k = 0; k < m->link_count; k++)
         if (migbuf_link_init(&h->meters[k].link, m->links[k].rate) ||
-            (m->run->guests && brain_link(h->brain, k, m->links[k].rate))) /* who is asked for advice knows it then */
+            brain_link(h->brain, k, m->links[k].rate)) /* who is asked for advice knows it then */
             return -1;
     return 0;
 }

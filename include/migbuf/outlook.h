@@ -98,6 +98,7 @@ struct migbuf_outlook_mirror {
     double speed_bytes_per_s; /**< of the copy, as long as it writes; 0: not bounded */
     double request_bytes;     /**< r: mean bytes of a write; 0: unit * w / rate of migbuf_waiting */
     double depth;             /**< d: its writes in flight; 0: 1 */
+    double link_bytes_per_s;  /**< what its link carries, where the buffer does not know: nobody uses it; 0: not known */
     int32_t background;       /**< 1: copy-mode background, held or changed at the end; 0: write-blocking from the start */
     int32_t reserved;         /**< 0 */
 };
@@ -145,6 +146,8 @@ MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struc
  *   catches up. Then it is to be held in the end: to half of the link, in dirty bytes, until all is sent.
  *   Whoever knows the guest's working set may lower whole_bytes to it.
  * - A granularity of 4 KiB keeps n small where r is below 64 KiB. It takes 32 MiB of memory for each TiB of disk.
+ *
+ * Plan and mirror hang on the link. A buffer knows nothing of one that nobody uses: tell link_bytes_per_s then.
  *
  * `mirror` is NULL: as all 0. A mirror is recommended (mirror 1) where it delivers at least a tenth of the demand more
  * than the plan does.
