@@ -31,7 +31,8 @@ static int make_loads(struct run *r)
     r->vm = calloc(r->vms, sizeof *r->vm);
     r->checked = calloc(r->vms, sizeof *r->checked);
     r->acked_before = calloc(r->vms, sizeof *r->acked_before);
-    if (!r->load || !r->vm || !r->checked || !r->acked_before)
+    r->ram_before = calloc(r->vms, sizeof *r->ram_before);
+    if (!r->load || !r->vm || !r->checked || !r->acked_before || !r->ram_before)
         return fail(r->error, "out of memory");
     for (uint32_t i = 0; i < r->vms; i++) {
         options_load(r->options, i, &r->load[i]);
@@ -239,6 +240,24 @@ int run_resume(struct run *r, const struct options *options, const char *directo
 
 /* Showing */
 
+static void put_frame_ram(struct run *r, uint32_t i, double seconds, struct frame_vm *f)
+{
+    const struct memory *x = &r->vm[i].memory;
+    const struct migbuf_ram_report *last = &x->last;
+    uint64_t sent = last->ram_transferred_bytes;
+    bool there = x->info.state == MIGBUF_RAM_STATE_POSTCOPY || x->info.state == MIGBUF_RAM_STATE_BROKEN;
+
+    if (x->ram && last->has_ram && x->info.state >= MIGBUF_RAM_STATE_RUNNING && x->info.state <= MIGBUF_RAM_STATE_BROKEN) {
+        f->ram = there ? FRAME_RAM_THERE : r->vm[i].held ? FRAME_RAM_STANDS : FRAME_RAM_RUNS;
+        f->ram_left_bytes = last->ram_remaining_bytes;
+        f->ram_throttle_percent = (uint32_t)x->info.throttle_percent;
+        f->ram_limit_ms = (uint32_t)x->info.limit_ms;
+        if (seconds > 0 && sent > r->ram_before[i])
+            f->ram_bytes_per_s = (uint64_t)((double)(sent - r->ram_before[i]) / seconds);
+    }
+    r->ram_before[i] = sent;
+}
+
 static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame_vm *f)
 {
     const struct migration *m = &r->vm[i];
@@ -263,6 +282,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         f->guest_bytes_per_s =
             (uint64_t)((double)((acked - r->acked_before[i]) * m->load->writer.sectors * 512) / seconds);
     r->acked_before[i] = acked;
+    put_frame_ram(r, i, seconds, f);
 }
 
 static void put_frame(struct run *r, uint64_t now)
@@ -582,5 +602,6 @@ void run_free(struct run *r)
     free(r->vm);
     free(r->checked);
     free(r->acked_before);
+    free(r->ram_before);
     *r = (struct run){ .vms = 0 };
 }

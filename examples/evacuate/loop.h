@@ -29,6 +29,7 @@ struct run {
     struct migration *vm;
     struct writer_result *checked; /* valid where vm[i].stopped */
     uint64_t *acked_before;        /* at the last frame */
+    uint64_t *ram_before;          /* bytes of memory that were sent then */
 
     uint64_t omega_bytes, used_bytes, free_bytes, peak_bytes;
     uint64_t begun_ns, ended_ns, next_tick_ns, last_frame_ns, give_up_ns, worst_tick_ns;
