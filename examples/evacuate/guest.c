@@ -372,10 +372,11 @@ static uint32_t may_write(struct disk *d)
     return 1;
 }
 
-/* Writes a word into the next pages of its working set, as many as its rate has by now; at most 100 ms are caught up. */
+/* Writes a word into the next pages of its working set, as many as its rate has by now. At most 20 ms are caught up: a guest
+ * whose CPU is throttled dirties less. */
 static void dirty_memory(void)
 {
-    uint64_t most = dirty_rate * 100ull;
+    uint64_t most = dirty_rate * 20ull;
 
     dirty_credit += (uint64_t)(now_ms - dirty_since_ms) * dirty_rate;
     dirty_since_ms = now_ms;

@@ -49,7 +49,7 @@ struct frame_vm {
     uint32_t ram_throttle_percent; /* CPU throttle in force */
     uint32_t ram_limit_ms;      /* downtime-limit in force */
     uint64_t ram_left_bytes;    /* still to be sent, as QEMU knows it */
-    uint64_t ram_bytes_per_s;   /* what was sent of it since the last frame */
+    uint64_t ram_bytes_per_s;   /* how fast it is sent */
 };
 
 /* One tick. */
