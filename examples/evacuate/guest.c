@@ -389,6 +389,16 @@ static void dirty_memory(void)
     }
 }
 
+/* TCG may lose track of a page that is written while QEMU looks which pages were: it takes the page for known to be dirty
+ * from then on, until it translates its address anew. A bit of CR4 that means nothing without paging makes it do so, for the
+ * pages that this program itself lives on are written all the time. What is written after QEMU's last look is still lost. */
+static void forget_translations(void)
+{
+    uint32_t cr4;
+
+    __asm__ volatile("mov %%cr4,%0; xor $0x80,%0; mov %0,%%cr4" : "=&r"(cr4)::"memory"); /* PGE */
+}
+
 /* Two writes to one slot are never in flight together: the versions of a slot have one order. */
 static uint32_t slot_is_busy(const struct disk *d, uint32_t slot)
 {
@@ -526,8 +536,10 @@ void guest_main(const uint32_t *multiboot)
                 ;
         for (uint32_t k = 0; k < ports; k++)
             kick(&port[k]);
-        if (dirty_pages)
+        if (dirty_pages) {
             dirty_memory();
+            forget_translations();
+        }
         /* Sleep until something happened: sti takes effect after hlt has begun, so no wake-up is missed. */
         __asm__ volatile("cli");
         if (!anything_used())
