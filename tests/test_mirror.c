@@ -492,6 +492,7 @@ END_TEST
 START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
 {
     struct migbuf_mirror_options o = options(0);
+    struct migbuf_mirror_report r;
 
     o.setting = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 0);
     make(&o, 2.4e6, 4096);
@@ -501,9 +502,25 @@ START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
     sends_nothing();
     ck_near(info().hold_bytes_per_s, 750000);
     looks(job(20000000));
-    ck_near(info().hold_bytes_per_s, 0);
+    ck_near(info().hold_bytes_per_s, 750000); /* or it would only be stuck again */
     looks(ready_job(0));
+    ck_near(info().hold_bytes_per_s, 0);
+    sends_nothing();
+
+    r = job(30000000); /* it was ready once; then the guest was faster */
+    r.ready = 1;
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 0);
     ck_assert_int_eq(migbuf_mirror_settle(mirror), 0);
+    ck_assert_int_eq(info().settled, 0);
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 750000);
+    r.offset_bytes = r.length_bytes - 2400001;
+    looks(r);
+    ck_assert_int_eq(info().settled, 0);
+    r.offset_bytes = r.length_bytes - 2400000; /* a tenth of a second */
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 0);
     ck_assert_int_eq(info().settled, 1); /* it gets no further */
     sends_nothing();
 
@@ -555,6 +572,21 @@ START_TEST(the_pace_rises_until_the_guest_shows)
     ck_near(info().finish_s, 0);
     sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":0}", MIGBUF_OUTCOME_DONE, 0);
     completes();
+}
+END_TEST
+
+START_TEST(a_host_may_want_no_pace)
+{
+    struct migbuf_mirror_options o = options(0);
+
+    o.setting = setting(MIGBUF_MIRROR_PACED, 65536, 65536, 0);
+    make(&o, 12e6, 65536);
+    start("{\"job-id\":\"job\",\"device\":\"disk\",\"target\":\"target\",\"sync\":\"full\",\"copy-mode\":\"write-blocking\","
+          "\"granularity\":65536,\"buf-size\":65536,\"on-target-error\":\"stop\"}");
+    for (int k = 0; k < 20; k++) {
+        looks(job(900000000));
+        sends_nothing();
+    }
 }
 END_TEST
 
@@ -799,6 +831,7 @@ int main(void)
         one_that_is_stuck_becomes_write_blocking,
         where_qemu_cannot_change_it_the_guest_is_held,
         the_pace_rises_until_the_guest_shows,
+        a_host_may_want_no_pace,
         it_completes_when_it_is_asked_to,
         a_job_that_vanished_is_not_taken_for_complete,
         a_start_that_may_have_been_carried_out_is_asked_for,
