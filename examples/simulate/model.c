@@ -91,7 +91,7 @@ struct meter {
     struct migbuf_link link;
     struct migbuf_link_flow flow;
     double pushed; /* bytes over the link by all its flows */
-    bool limited;  /* since the last tick, some flow was held by its own limit */
+    bool at_least; /* since the last tick, the link could have carried more: a flow was held by its own limit, or nobody sent */
     uint32_t active;
 };
 
@@ -409,7 +409,7 @@ static void share_links(struct model *m)
         for (uint32_t h = 0; h < m->run->hosts; h++) {
             struct meter *meter = &m->hosts[h].meters[k];
 
-            meter->limited |= meter->active && l->share >= 0.98 * l->flow_limit;
+            meter->at_least |= !meter->active || l->share >= 0.98 * l->flow_limit;
         }
     }
 }
@@ -648,8 +648,9 @@ static int control(struct model *m, uint32_t host)
         struct meter *l = &h->meters[k];
 
         migbuf_link_flow_update(&l->flow, (uint64_t)lround(m->now * 1000), (uint64_t)l->pushed, &rate);
-        migbuf_link_update(&l->link, (uint64_t)lround(m->now * 1000), rate, l->limited ? MIGBUF_LINK_AT_LEAST : 0);
-        l->limited = false;
+        migbuf_link_update(&l->link, (uint64_t)lround(m->now * 1000), rate,
+                           l->at_least || !l->active ? MIGBUF_LINK_AT_LEAST : 0);
+        l->at_least = false;
     }
     if (admit(m, host))
         return -1;
