@@ -21,13 +21,20 @@
 #include "watch.h"
 #include "vm.h"
 
-/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. */
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR };
+/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. lxd and bradford: what an
+ * extension does to the guests (extension.h), nothing here. */
+enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR, POLICY_LXD, POLICY_BRADFORD };
 
 /* Does it limit anybody? */
 static inline bool policy_throttles(enum policy policy)
 {
-    return policy != POLICY_NONE && policy != POLICY_MIRROR;
+    return policy != POLICY_NONE && policy != POLICY_MIRROR && policy != POLICY_LXD && policy != POLICY_BRADFORD;
+}
+
+/* Does a guest that found no room go on when there is some, before it is at its target? */
+static inline bool policy_goes_on(enum policy policy)
+{
+    return policy != POLICY_NONE && policy != POLICY_LXD;
 }
 
 /* One VM under control. */

@@ -31,7 +31,8 @@ _Static_assert(sizeof names / sizeof *names - 1 <= EXTENSION_OPTIONS_MAX, "more 
 
 const struct extension extension = {
     .options = names,
-    .policies = ", literal, mirror, or fixed:RATE with 64KiB or more a second",
+    .policies = ", literal, mirror, fixed:RATE with 64KiB or more a second, lxd, lxd:SIZE with 1MiB or more, "
+                "bradford, or bradford:WRITES:MICROSECONDS",
     .guest = "../../examples/evacuate/guest.elf",
     .second_monitor = true,
     .help =
@@ -39,7 +40,10 @@ const struct extension extension = {
         "For tests:\n"
         "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
         "                   each); mirror (write-through: no overlay and no buffer, each write goes to both\n"
-        "                   hosts before the guest is told of it)\n"
+        "                   hosts before the guest is told of it); lxd (each VM has a volume of its own, a\n"
+        "                   part of the buffer, or of the size in lxd:SIZE, and no limit); bradford (after so\n"
+        "                   many writes each waits, and twice as long whenever as many more were made:\n"
+        "                   16384 and 2048 us, or bradford:WRITES:MICROSECONDS)\n"
         "  --ram-policy P   who decides on the end of memory: ours, or, for comparisons, nova, cloudstack,\n"
         "                   kubevirt, proxmox or qemu by their rules (ours)\n"
         "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
@@ -116,12 +120,14 @@ bool extension_read_policy(struct options *o, const char *text)
     else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
         o->policy = POLICY_FIXED;
     else
-        return false;
+        return hosts_read(o, text);
     return true;
 }
 
 int extension_options(const struct options *o, char error[FAIL_SIZE])
 {
+    if (o->added[RIG_HOST] && (o->state || o->volume))
+        return fail(error, "--policy %s makes its volumes and counts for itself: no --state, no --volume", o->added[RIG_HOST]);
     return o->at_least_ms && o->state ? fail(error, "--window and --state: not both") : 0;
 }
 
@@ -169,6 +175,7 @@ void extension_run(struct run *r)
 {
     inject_begin();
     others_begin();
+    hosts_begin();
     window_begin(r);
     recording_on(!r->contrast);
 }
@@ -177,6 +184,7 @@ void extension_turn(struct run *r, const struct migration *m, uint64_t now)
 {
     inject_turn(r, m, now);
     others_turn(r, &r->vm[m->index], now);
+    hosts_turn(r, &r->vm[m->index]);
     window_turn(r, m, now);
 }
 
