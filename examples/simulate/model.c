@@ -19,7 +19,7 @@
 #define MIRROR_TURN 131072.0 /* bytes of the copy that pass for each guest write: measured, migbuf/admission.h */
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
-const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
+const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
                                              "literal", "paper", "planner", "mirror", "hybrid" };
 const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
 
@@ -71,6 +71,7 @@ struct vm {
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
     bool on, paused, mirrored, advised;
+    bool stands; /* its volume is full: until it is at its target */
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
     struct order order; /* on its way to QEMU */
@@ -310,17 +311,23 @@ static void write_requests(struct vm *v, double n)
     v->window_done += n;
 }
 
-static double file_bytes(const struct vm *v)
+/* What its volume takes, where it has one of its own. */
+static double own_volume(const struct run *run, uint32_t vms)
+{
+    return run->policy == POLICY_LXD ? run->omega * run->hosts / vms : INFINITY;
+}
+
+static double file_bytes(const struct model *m, const struct vm *v)
 {
     double clusters = v->hot + v->cold - v->hot_left - v->cold_left;
 
-    return CLUSTER * (4 + ceil(clusters) + fmin(v->tables, ceil(clusters)));
+    return fmin(CLUSTER * (4 + ceil(clusters) + fmin(v->tables, ceil(clusters))), own_volume(m->run, m->count));
 }
 
 /* A drain pours everything that waits into the file, whatever the limit. */
 static void pour(struct vm *v)
 {
-    double n = floor(v->want);
+    double n = v->stands ? 0 : floor(v->want);
 
     v->want -= n;
     write_requests(v, n);
@@ -347,7 +354,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
 {
     double most = floor(v->want);
 
-    if (v->paused)
+    if (v->paused || v->stands)
         return 0;
     if (m->run->policy == POLICY_BRADFORD && v->writes >= BRADFORD_WRITES) {
         v->by_units.rate = v->units / (BRADFORD_DELAY_S * exp2(floor(v->writes / BRADFORD_WRITES) - 1));
@@ -733,14 +740,18 @@ static int vm_step(struct model *m, struct vm *v, double share)
     if (v->mirrored)
         return v->left > 0 ? 0 : leave(m, v, DONE);
     v->grown_now = -v->file;
-    v->file = file_bytes(v);
+    v->file = file_bytes(m, v);
+    if (!v->stands && v->file >= own_volume(m->run, m->count)) {
+        v->stands = true;
+        m->out->overflows++;
+    }
     if (v->state == BASE && v->left <= 0) {
         v->state = DRAIN;
         drain(v);
-        v->file = v->left = file_bytes(v);
+        v->file = v->left = file_bytes(m, v);
     } else if (v->state == DRAIN && v->left <= share * SWITCHOVER_S) {
         drain(v); /* the mirror is ended, then the guest stopped */
-        v->file = file_bytes(v);
+        v->file = file_bytes(m, v);
         v->grown_now += v->file;
         v->left = 0;
         return 0;
