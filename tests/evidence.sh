@@ -59,8 +59,8 @@ all: who has moved goes on writing at the target, who failed or stands counts wi
                   of 64 KiB as fill a guest's part of the buffer, and 16.384 ms, the first power of two of 2.048 ms
                   that our guests feel. With the published 16384 writes and 2.048 ms they would move unthrottled
   mirror          write-through: no buffer, each write goes to both hosts before the guest is told of it
-  free            nothing in the way: none with 2 GiB of buffer and 1 GB/s of link, 30 s at most. What this machine lets
-                  guests write
+  free            nobody moves in the window (of 30 s at most): what this machine lets guests write. Then all move, without
+                  a throttle and over 1 GB/s
 
 Demanded is the pace of the guests' loads, as they were told it (so bursts count when they are on); free shows how much
 of it a guest gets that nobody holds up. Delivered are writes acknowledged to the guests. p99: one in a hundred of the
@@ -143,7 +143,7 @@ command_of() { # SEED POLICY START
     fixed:off) policy=fixed:$fixed_off ;;
     fixed:sjf) policy=fixed:$fixed_sjf ;;
     bradford:*) policy=bradford:$bradford ;;
-    free:*) policy=none b=2GiB l=1GB w=$((window < 30 ? window : 30)) ;;
+    free:*) b=2GiB l=1GB w=$((window < 30 ? window : 30)) ;;
     esac
     echo "$evacuate --vms $vms --disk $disk --buffer $b --link $l --window $w --seed $1 --policy $policy --admission $3"
 }

@@ -201,7 +201,7 @@ commands() {
     done
     evidence 0 --results "$dir/commands" --bradford 7:9000 --policies "lxd:off bradford:sjf fixed:off free:off" --seeds 1 --table || return 1
     for words in "--policy lxd --admission off" "--policy bradford:7:9000 --admission sjf" "--policy fixed:700000 --admission off" \
-        "--buffer 2GiB --link 1GB --window 1 --seed 1 --policy none --admission off"; do
+        "--buffer 2GiB --link 1GB --window 1 --seed 1 --policy free --admission off"; do
         grep -q -- "^    $evacuate .*$words\$" "$dir/out" || { echo "no $words" && return 1; }
     done
 }
@@ -209,10 +209,10 @@ check "each row's command is told" commands
 refused() { evidence 2 --load short && grep -q "load short: brief or long" "$dir/said" && evidence 2 --policies planner:fifo; }
 check "a load or a start that there is not is refused" refused
 
-# today POLICY PROGRAM: two guests of 32 MiB over 16 MB/s; then the program looks at the summary d.
+# today POLICY PROGRAM OPTIONS: two guests of 32 MiB over 16 MB/s; then the program looks at the summary d.
 today() {
     TMPDIR=$dir "$evacuate" --vms 2 --disk 32MiB --buffer 64MiB --link 16MB --window 1 --seed 1 --admission off --policy "$1" \
-        --json="$dir/today"
+        --json="$dir/today" "${@:3}"
     [ $? -lt 2 ] && python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))
@@ -225,6 +225,8 @@ assert d["overflows"] == 2 and all(v["overflows"] == 1 and v["buffer_peak_bytes"
 assert 1 << 20 < d["buffer_peak_bytes"] <= 2 << 20, d'
 check "bradford: after two writes one a second" today bradford:2:1000000 '
 assert d["overflows"] == 0 and all(v["longest_stall_ms"] > 500 for v in vm), d'
+check "free: nobody has arrived when the window is over" today free '
+assert all(0 < v["window_delivered_bytes"] / size < v["writes_before_arrival"] for v, size in zip(vm, (65536, 4096))), d' --link 1GB --window 6
 unknown() {
     "$evacuate" --policy "$1" 2>"$dir/said" && return 1
     grep -q "policy $1: paper.* bradford:WRITES:MICROSECONDS" "$dir/said"

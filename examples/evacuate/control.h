@@ -22,13 +22,23 @@
 #include "vm.h"
 
 /* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. lxd and bradford: what an
- * extension does to the guests (extension.h), nothing here. */
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR, POLICY_LXD, POLICY_BRADFORD };
+ * extension does to the guests (extension.h), nothing here. free: nobody begins to move as long as all have to write. */
+enum policy {
+    POLICY_PAPER,
+    POLICY_LITERAL,
+    POLICY_FIXED,
+    POLICY_NONE,
+    POLICY_PLANNER,
+    POLICY_MIRROR,
+    POLICY_LXD,
+    POLICY_BRADFORD,
+    POLICY_FREE
+};
 
 /* Does it limit anybody? */
 static inline bool policy_throttles(enum policy policy)
 {
-    return policy != POLICY_NONE && policy != POLICY_MIRROR && policy != POLICY_LXD && policy != POLICY_BRADFORD;
+    return policy == POLICY_PAPER || policy == POLICY_LITERAL || policy == POLICY_FIXED || policy == POLICY_PLANNER;
 }
 
 /* Does a guest that found no room go on when there is some, before it is at its target? */

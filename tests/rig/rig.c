@@ -31,7 +31,7 @@ _Static_assert(sizeof names / sizeof *names - 1 <= EXTENSION_OPTIONS_MAX, "more 
 
 const struct extension extension = {
     .options = names,
-    .policies = ", literal, mirror, fixed:RATE with 64KiB or more a second, lxd, lxd:SIZE with 1MiB or more, "
+    .policies = ", literal, mirror, free, fixed:RATE with 64KiB or more a second, lxd, lxd:SIZE with 1MiB or more, "
                 "bradford, or bradford:WRITES:MICROSECONDS",
     .guest = "../../examples/evacuate/guest.elf",
     .second_monitor = true,
@@ -43,7 +43,8 @@ const struct extension extension = {
         "                   hosts before the guest is told of it); lxd (each VM has a volume of its own, a\n"
         "                   part of the buffer, or of the size in lxd:SIZE, and no limit); bradford (after so\n"
         "                   many writes each waits, and twice as long whenever as many more were made:\n"
-        "                   16384 and 2048 us, or bradford:WRITES:MICROSECONDS)\n"
+        "                   16384 and 2048 us, or bradford:WRITES:MICROSECONDS); free (nobody begins to move\n"
+        "                   before --window is over, and then as with none)\n"
         "  --ram-policy P   who decides on the end of memory: ours, or, for comparisons, nova, cloudstack,\n"
         "                   kubevirt, proxmox or qemu by their rules (ours)\n"
         "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
@@ -117,6 +118,8 @@ bool extension_read_policy(struct options *o, const char *text)
         o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "mirror"))
         o->policy = POLICY_MIRROR;
+    else if (!strcmp(text, "free"))
+        o->policy = POLICY_FREE;
     else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
         o->policy = POLICY_FIXED;
     else
