@@ -33,12 +33,18 @@ static const char usage[] =
     "                    literal   the paper's formula as printed, byte limits\n"
     "                    paper     the paper, repaired (migbuf_buffer)\n"
     "                    planner   release times and fair growth (forecast.h, planner.h)\n"
-    "                    mirror    no buffer: each write goes over the link at once, and 128 KiB of the\n"
-    "                              copy with it (measured on QEMU 7.2: 100 to 200 kB)\n"
-    "                    hybrid    planner, and mirror for those guests that migbuf_outlook_waiting\n"
+    "                    mirror    no buffer: whole disks are mirrored\n"
+    "                    hybrid    planner, and mirror for those guests that migbuf_outlook_mirrored\n"
     "                              recommends it for\n"
     "                    (paper,planner)\n"
     "  --admission A,B   off: start at once; sjf: smallest disk first; fifo (off,sjf)\n"
+    "  --mirror WAY      background  a guest writes as without a mirror. Where it then never catches up,\n"
+    "                                its guest is held to half of the link in the end\n"
+    "                    blocking    each write crosses the link at once, and waits behind QEMU's buffer\n"
+    "                                of 16 MiB\n"
+    "                    paced       the same with a buffer of 64 KiB, and a copy that takes what the\n"
+    "                                guest leaves, but ends within twice the time of an idle link\n"
+    "                    (background; all three as measured on QEMU 7.2 and 10.0)\n"
     "  --seeds N         runs per row, 1 to 100000 (5)\n"
     "  --seed S          the first seed (1)\n"
     "  --hosts N         sources that share the link, each with its own volume, 1 to 64 (1)\n"
@@ -98,6 +104,7 @@ struct options {
     int scenarios[SCENARIOS_MAX], policies[POLICIES], admissions[ADMISSIONS]; /* indices, each once */
     size_t scenario_count, policy_count, admission_count;
     uint32_t seeds, hosts, jobs;
+    enum mirror_way mirror;
     uint64_t seed;
     double omega, interval_s;
     const char *resume, *json, *svg;
@@ -238,6 +245,13 @@ static int take_option(void *program, int option, const char *value, char error[
         return read_names("policy", value, policy_names, POLICIES, o->policies, &o->policy_count, error);
     case 'A':
         return read_names("admission", value, admission_names, ADMISSIONS, o->admissions, &o->admission_count, error);
+    case 'M': {
+        size_t way = 0;
+        int rc = command_choice("mirror", value, mirror_names, MIRROR_WAYS, "", &way, error);
+
+        o->mirror = (enum mirror_way)way;
+        return rc;
+    }
     case 'n':
         return command_number32("seeds", value, 1, 100000, NULL, &o->seeds, error);
     case 'e':
@@ -294,7 +308,7 @@ static void help(FILE *out)
 static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
 {
     static const struct option known[] = {
-        { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
+        { "mirror", 1, NULL, 'M' },   { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
         { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'H' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
@@ -335,6 +349,7 @@ static struct result *plan_runs(const struct options *o, size_t *count)
                     r[at++].run = (struct run){ .scenario = &scenarios[o->scenarios[s]],
                                                 .policy = (enum policy)o->policies[p],
                                                 .admission = (enum admission)o->admissions[a],
+                                                .mirror = o->mirror,
                                                 .seed = o->seed + k,
                                                 .hosts = o->hosts,
                                                 .omega = o->omega,

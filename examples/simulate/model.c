@@ -16,7 +16,6 @@
 #define BRADFORD_WRITES 16384.0
 #define BRADFORD_DELAY_S 2.048e-3
 #define MIRROR_LATENCY_S 0.5e-3
-#define MIRROR_TURN 131072.0 /* bytes of the copy that pass for each guest write: measured, migbuf/admission.h */
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
 const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
@@ -81,6 +80,7 @@ struct vm {
     double wanted, written, writes, wanted_units, interval_units;
     double window_wanted, window_done; /* requests since the last slowdown was noted */
     double start_s, end_s, grown_now, peak;
+    struct mirror mirror; /* where it is mirrored */
     struct said said[SAID];
     uint32_t said_count;
     struct said said_waiting, said_starting; /* at the first turn that told when; and just before its start */
@@ -361,9 +361,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
         return pass(&v->by_units, v->units, most);
     }
     if (v->mirrored)
-        return fmin(most, floor(fmin(share / (v->request + (v->left > 0 ? MIRROR_TURN : 0)),
-                                     v->depth / (v->request / share + MIRROR_LATENCY_S)) *
-                                    STEP_S +
+        return fmin(most, floor(mirror_lets(&v->mirror, share, MIRROR_LATENCY_S) * STEP_S / v->request +
                                 random_at(v->stream ^ 2, m->step)));
     return fmin(pass(&v->by_units, v->units, most), pass(&v->by_bytes, v->request, most));
 }
@@ -381,8 +379,8 @@ static void guest_step(const struct model *m, struct vm *v, double share)
     v->want -= n;
     v->want = fmin(v->want, v->depth); /* a guest waits for its requests before it makes others */
     if (v->mirrored) {
-        v->sent = n * v->request;
-        v->written += v->sent;
+        v->sent = mirror_write(&v->mirror, n);
+        v->written += n * v->request;
         v->writes += n;
         v->window_done += n;
     } else if (n > 0) {
@@ -508,6 +506,9 @@ static struct member member_of(const struct model *m, const struct vm *v)
         .left_bytes = v->left
     };
 
+    member.mirror = m->run->mirror;
+    member.request = v->request;
+    member.depth = v->depth;
     member.bytes_before = member.rate_before * v->request / (v->units * CLUSTER);
     member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
                                                 .cluster_bytes = 65536,
@@ -529,6 +530,9 @@ static int begin(struct model *m, struct vm *v)
     v->start_s = m->now;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
+    v->mirror = (struct mirror){ .way = m->run->mirror, .all = v->left, .set = { v->hot * CLUSTER, v->cold * CLUSTER },
+                                 .part = { v->hot_part, 1 - v->hot_part }, .request = v->request, .depth = v->depth };
+    mirror_begin(&v->mirror, m->now, m->links[v->link].flow_limit);
     meter_of(m, v)->active++;
     return 0;
 }
@@ -735,10 +739,13 @@ static int vm_step(struct model *m, struct vm *v, double share)
     }
     guest_step(m, v, share);
     budget = fmax(0, budget - v->sent);
+    if (v->mirrored) {
+        meter_of(m, v)->pushed += v->sent + mirror_copy(&v->mirror, m->now, STEP_S, share, budget);
+        v->left = mirror_left(&v->mirror);
+        return v->left > (v->mirror.way == MIRROR_BACKGROUND ? share * SWITCHOVER_S : 0) ? 0 : leave(m, v, DONE);
+    }
     meter_of(m, v)->pushed += v->sent + fmin(budget, v->left);
     v->left -= fmin(budget, v->left);
-    if (v->mirrored)
-        return v->left > 0 ? 0 : leave(m, v, DONE);
     v->grown_now = -v->file;
     v->file = file_bytes(m, v);
     if (!v->stands && v->file >= own_volume(m->run, m->count)) {
@@ -871,7 +878,7 @@ static int prepare_host(struct model *m, struct host *h)
         return -1;
     for (uint32_t k = 0; k < m->link_count; k++)
         if (migbuf_link_init(&h->meters[k].link, m->links[k].rate) ||
-            (m->run->guests && brain_link(h->brain, k, m->links[k].rate))) /* who is asked for advice knows it then */
+            brain_link(h->brain, k, m->links[k].rate)) /* who is asked for advice knows it then */
             return -1;
     return 0;
 }

@@ -8,6 +8,7 @@
  */
 #ifndef SIMULATE_MODEL_H
 #define SIMULATE_MODEL_H
+#include "mirror.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +85,7 @@ struct run {
     const struct guests *guests;     /* NULL: the scenario's */
     enum policy policy;
     enum admission admission;
+    enum mirror_way mirror; /* of those that are mirrored */
     uint64_t seed;
     uint32_t hosts; /* each with its own Ω, all over the same link */
     double omega;
@@ -123,7 +125,7 @@ struct fate {
     double start_s, end_s;
     double wanted_bytes, written_bytes;
     double file_bytes; /* the most its files were */
-    bool mirrored, advised; /* write-through: so it went; so the library recommended when it started */
+    bool mirrored, advised; /* so it went; so the library recommended when it started */
 };
 
 /* A run watched, for a picture: one frame each `every_s`; of host 0. */
