@@ -34,6 +34,9 @@ static const char usage[] =
     "                    paper     the paper, repaired (migbuf_buffer)\n"
     "                    planner   release times and fair growth (forecast.h, planner.h)\n"
     "                    mirror    no buffer: whole disks are mirrored\n"
+    "                    proxmox   the same in background with QEMU's own granules of 64 KiB, and\n"
+    "                              write-blocking once nothing is dirty; libvirt's way ends in a pause then.\n"
+    "                              A mirror that never catches up goes on for ever\n"
     "                    hybrid    planner, and mirror for those guests that migbuf_outlook_mirrored\n"
     "                              recommends it for\n"
     "                    (paper,planner)\n"
@@ -418,7 +421,7 @@ static const struct result *to_draw(const struct result *results, size_t count, 
     for (size_t k = 0; k < count; k += seeds) {
         enum policy p = results[k].run.policy;
 
-        if (p == POLICY_PLANNER || (best->run.policy != POLICY_PLANNER && p != POLICY_MIRROR))
+        if (p == POLICY_PLANNER || (best->run.policy != POLICY_PLANNER && p != POLICY_MIRROR && p != POLICY_PROXMOX))
             best = &results[k];
     }
     return best;

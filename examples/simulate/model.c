@@ -19,7 +19,7 @@
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
 const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
-                                             "literal", "paper", "planner", "mirror", "hybrid" };
+                                             "literal", "paper", "planner", "mirror", "proxmox", "hybrid" };
 const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
 
 const struct scenario scenarios[] = {
@@ -498,6 +498,17 @@ static void obey(struct vm *v, const struct order *o)
     v->by_bytes = (struct bucket){ .rate = o->bytes_per_s };
 }
 
+/* Of everybody. */
+static bool is_mirror(enum policy policy)
+{
+    return policy == POLICY_MIRROR || policy == POLICY_PROXMOX;
+}
+
+static enum mirror_way way_of(const struct run *run)
+{
+    return run->policy == POLICY_PROXMOX ? MIRROR_SWITCHED : run->mirror;
+}
+
 static struct member member_of(const struct model *m, const struct vm *v)
 {
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
@@ -506,7 +517,7 @@ static struct member member_of(const struct model *m, const struct vm *v)
         .left_bytes = v->left
     };
 
-    member.mirror = m->run->mirror;
+    member.mirror = way_of(m->run);
     member.request = v->request;
     member.depth = v->depth;
     member.bytes_before = member.rate_before * v->request / (v->units * CLUSTER);
@@ -530,7 +541,7 @@ static int begin(struct model *m, struct vm *v)
     v->start_s = m->now;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
-    v->mirror = (struct mirror){ .way = m->run->mirror, .all = v->left, .set = { v->hot * CLUSTER, v->cold * CLUSTER },
+    v->mirror = (struct mirror){ .way = way_of(m->run), .all = v->left, .set = { v->hot * CLUSTER, v->cold * CLUSTER },
                                  .part = { v->hot_part, 1 - v->hot_part }, .request = v->request, .depth = v->depth };
     mirror_begin(&v->mirror, m->now, m->links[v->link].flow_limit);
     meter_of(m, v)->active++;
@@ -546,7 +557,7 @@ static int start(struct model *m, struct vm *v)
     if (rc < 0)
         return rc;
     v->advised = rc;
-    v->mirrored = m->run->policy == POLICY_MIRROR || (m->run->policy == POLICY_HYBRID && v->advised);
+    v->mirrored = is_mirror(m->run->policy) || (m->run->policy == POLICY_HYBRID && v->advised);
     if (v->mirrored) { /* it has no files, and counts on its link all the same */
         member.geometry.virtual_bytes = (uint64_t)CLUSTER;
         member.geometry.request_bytes = member.geometry.queue_bytes = MIGBUF_NONE;
@@ -986,7 +997,7 @@ static int sum_up(struct model *m)
         bound += here * bound_value(m->hosts[h].bound, m->growth, here);
     }
     o->vm_delivered = wrote ? delivered / wrote : 1;
-    o->bound = wrote && m->run->policy != POLICY_MIRROR && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
+    o->bound = wrote && !is_mirror(m->run->policy) && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
     o->completion_s = o->finished ? completion / o->finished : 0;
     o->p99 = slowdowns_quantile(&o->slowdowns, 0.99);
     return 0;

@@ -31,6 +31,7 @@ enum policy {
     POLICY_PAPER,
     POLICY_PLANNER,
     POLICY_MIRROR,
+    POLICY_PROXMOX,
     POLICY_HYBRID,
     POLICIES
 };
