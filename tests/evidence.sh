@@ -86,8 +86,8 @@ end. Every other seed takes the rows in the opposite order. Disks are made in TM
   --json FILE       the rows, each seed's too, with the command of each
   --help            this text
 
-Exit status: 0 nothing lost, our policies without overflow and without a stall above max_stall_ms, and planner one after
-the other delivers at least twice what paper all at once does; 1 otherwise; 2 it could not be done.
+Exit status: 0 nothing lost, our policies without overflow, and, started as recommended (sjf), without a stall above
+max_stall_ms, and planner so delivers at least twice what paper all at once does; 1 otherwise; 2 it could not be done.
 END
 }
 
@@ -294,11 +294,15 @@ print()
 kept = [p for p in sums if p.split(":")[0] in ours]
 lost = sum(r["lost"] for r in sums.values())
 overflows = sum(sums[p]["overflows"] for p in kept)
-stall = max([sums[p]["stall"] for p in kept], default=0)
-print("%d writes checked, %d lost; %d overflows under %s; longest stall under them %.1f s, max_stall_ms is %d s" %
-      (sum(r["checked"] for r in sums.values()), lost, overflows, " and ".join(o for o in ours if any(p.startswith(o + ":") for p in kept)) or
-       "none of ours", stall, MAX_STALL_S))
-good = not lost and not overflows and stall <= MAX_STALL_S
+print("%d writes checked, %d lost; %d overflows under %s" %
+      (sum(r["checked"] for r in sums.values()), lost, overflows,
+       " and ".join(o for o in ours if any(p.startswith(o + ":") for p in kept)) or "none of ours"))
+good = not lost and not overflows
+for admission, words in ("sjf", "Shortest first"), ("off", "All at once"):
+    stalls = [sums[p]["stall"] for p in kept if p.endswith(":" + admission)]
+    if stalls:
+        print("%s, the longest stall under ours is %.1f s; max_stall_ms is %d s" % (words, max(stalls), MAX_STALL_S))
+        good = good and (admission == "off" or max(stalls) <= MAX_STALL_S)
 
 
 def times(a, b, words):
