@@ -19,6 +19,7 @@
 #define AFTER_OVERFLOW_MS 1000
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
+#define RAM_RATE_MS 200    /* the least time over which it is told how fast memory is sent */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
 
 /* Beginning */
@@ -31,7 +32,8 @@ static int make_loads(struct run *r)
     r->vm = calloc(r->vms, sizeof *r->vm);
     r->checked = calloc(r->vms, sizeof *r->checked);
     r->acked_before = calloc(r->vms, sizeof *r->acked_before);
-    if (!r->load || !r->vm || !r->checked || !r->acked_before)
+    r->ram_seen = calloc(r->vms, sizeof *r->ram_seen);
+    if (!r->load || !r->vm || !r->checked || !r->acked_before || !r->ram_seen)
         return fail(r->error, "out of memory");
     for (uint32_t i = 0; i < r->vms; i++) {
         options_load(r->options, i, &r->load[i]);
@@ -101,7 +103,9 @@ static int make_site(struct run *r, const char *kernel)
     r->site.agreement.most_ms = o->downtime_ms;
     if (r->site.agreement.want_ms > o->downtime_ms)
         r->site.agreement.want_ms = o->downtime_ms;
+    r->site.agreement.throttle_most_percent = o->throttle_percent;
     r->site.agreement.postcopy = o->postcopy;
+    r->site.agreement.force = o->force;
     r->site.kvm = o->kvm;
     vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
@@ -239,6 +243,36 @@ int run_resume(struct run *r, const struct options *options, const char *directo
 
 /* Showing */
 
+/* QEMU answers late while it syncs: then its last word stands. */
+static uint64_t ram_rate(struct ram_seen *seen, const struct migbuf_ram_report *last)
+{
+    uint64_t sent = last->ram_transferred_bytes;
+
+    if (last->total_ms < seen->total_ms || sent < seen->sent_bytes)
+        *seen = (struct ram_seen){ 0 };
+    if (last->total_ms >= seen->total_ms + RAM_RATE_MS) {
+        seen->bytes_per_s = (sent - seen->sent_bytes) * 1000 / (last->total_ms - seen->total_ms);
+        seen->sent_bytes = sent;
+        seen->total_ms = last->total_ms;
+    }
+    return seen->bytes_per_s;
+}
+
+static void put_frame_ram(struct run *r, uint32_t i, struct frame_vm *f)
+{
+    const struct memory *x = &r->vm[i].memory;
+    const struct migbuf_ram_report *last = &x->last;
+    bool there = x->info.state == MIGBUF_RAM_STATE_POSTCOPY || x->info.state == MIGBUF_RAM_STATE_BROKEN;
+
+    if (x->ram && last->has_ram && x->info.state >= MIGBUF_RAM_STATE_RUNNING && x->info.state <= MIGBUF_RAM_STATE_BROKEN) {
+        f->ram = there ? FRAME_RAM_THERE : r->vm[i].held ? FRAME_RAM_STANDS : FRAME_RAM_RUNS;
+        f->ram_left_bytes = last->ram_remaining_bytes;
+        f->ram_throttle_percent = (uint32_t)x->info.throttle_percent;
+        f->ram_limit_ms = (uint32_t)x->info.limit_ms;
+        f->ram_bytes_per_s = ram_rate(&r->ram_seen[i], last);
+    }
+}
+
 static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame_vm *f)
 {
     const struct migration *m = &r->vm[i];
@@ -263,6 +297,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         f->guest_bytes_per_s =
             (uint64_t)((double)((acked - r->acked_before[i]) * m->load->writer.sectors * 512) / seconds);
     r->acked_before[i] = acked;
+    put_frame_ram(r, i, f);
 }
 
 static void put_frame(struct run *r, uint64_t now)
@@ -584,5 +619,6 @@ void run_free(struct run *r)
     free(r->vm);
     free(r->checked);
     free(r->acked_before);
+    free(r->ram_seen);
     *r = (struct run){ .vms = 0 };
 }

@@ -60,7 +60,7 @@ struct monitor {
     struct facts facts;
     struct migbuf_ram *ram; /* the machine for memory, which hears of events as ram_side's; NULL: none */
     int32_t ram_side;
-    bool lost; /* QEMU hung up, or a deadline passed: nothing more will come */
+    bool lost; /* QEMU hung up, a deadline passed, or an answer cannot be read: nothing more is taken */
     uint64_t lost_ns;
     char error[FAIL_SIZE]; /* why */
 };

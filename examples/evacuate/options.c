@@ -122,7 +122,9 @@ enum {
     OPTION_ACCEL,
     OPTION_DIRTY,
     OPTION_DOWNTIME,
+    OPTION_THROTTLE,
     OPTION_POSTCOPY,
+    OPTION_FORCE,
     OPTION_HISTORY,
     OPTION_GUEST
 };
@@ -153,7 +155,9 @@ static const struct option names[] = {
     { "accel", required_argument, NULL, OPTION_ACCEL },
     { "dirty", required_argument, NULL, OPTION_DIRTY },
     { "downtime", required_argument, NULL, OPTION_DOWNTIME },
+    { "throttle", required_argument, NULL, OPTION_THROTTLE },
     { "postcopy", no_argument, NULL, OPTION_POSTCOPY },
+    { "force", no_argument, NULL, OPTION_FORCE },
     { "history", required_argument, NULL, OPTION_HISTORY },
     { "guest", required_argument, NULL, OPTION_GUEST },
 };
@@ -237,6 +241,11 @@ static int read_option(void *options, int option, const char *value, char error[
         return read_dirty(o, value, error);
     case OPTION_DOWNTIME:
         return command_number32("downtime", value, 1, MIGBUF_RAM_LIMIT_MOST_MS, "milliseconds", &o->downtime_ms, error);
+    case OPTION_THROTTLE:
+        return command_number32("throttle", value, 0, 99, "percent", &o->throttle_percent, error);
+    case OPTION_FORCE:
+        o->force = true;
+        break;
     case OPTION_POSTCOPY:
         o->postcopy = true;
         break;
@@ -316,8 +325,11 @@ static void help(FILE *out)
             "                   stand while its memory is sent\n"
             "  --downtime MS    the most a guest may stand while its last memory is sent, what the end of its\n"
             "                   disks takes beside it (500)\n"
+            "  --throttle P     the most a guest's CPUs may be throttled for it, in percent; 0: not at all (80)\n"
             "  --postcopy       agrees to post-copy: a guest whose memory never gets ready goes on at the target\n"
             "                   before all of it is there. --work-dir must be on a tmpfs, as /dev/shm is\n"
+            "  --force          a guest whose memory never gets ready may stand as long as it takes, rather than\n"
+            "                   stay\n"
             "  --history FILE   what became of each VM's earlier attempts; this run's are added\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
@@ -355,7 +367,8 @@ int options_read(struct options *o, int argc, char *const argv[], char error[FAI
 
     list_options(all);
     *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PLANNER,
-                           .admission = MIGBUF_ADMISSION_SHORTEST, .downtime_ms = 500 };
+                           .admission = MIGBUF_ADMISSION_SHORTEST, .downtime_ms = 500,
+                           .throttle_percent = 80 };
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;
@@ -380,7 +393,8 @@ bool options_same_run(const struct options *a, const struct options *b)
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
            a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
-           a->downtime_ms == b->downtime_ms && a->postcopy == b->postcopy && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
+           a->downtime_ms == b->downtime_ms && a->throttle_percent == b->throttle_percent &&
+           a->postcopy == b->postcopy && a->force == b->force && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
            a->dirty_bytes == b->dirty_bytes && a->kvm == b->kvm &&
            a->named_overlays == b->named_overlays && same_text(a->qemu, b->qemu) && a->patterns == b->patterns &&
            !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);

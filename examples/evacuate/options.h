@@ -21,8 +21,9 @@ struct options {
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;
     uint32_t downtime_ms;      /* the most a guest may stand for its memory */
+    uint32_t throttle_percent; /* the most its CPUs may be throttled for it, 0: not at all */
     uint64_t dirty_bytes_per_s, dirty_bytes; /* what each guest writes to its memory, and to how much of it; 0: nothing */
-    bool postcopy, kvm;
+    bool postcopy, force, kvm;
     int32_t admission; /* MIGBUF_ADMISSION_…, 0: off */
     enum pattern pattern[8]; /* VM i gets pattern[i % patterns] */
     size_t patterns;
