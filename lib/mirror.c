@@ -15,7 +15,8 @@
 
 #define NAME_BYTES 256
 #define PACE_MS 500
-#define SHORT_S 3 /* what remains for so long at most is sent without a bound when the mode is changed */
+#define PAUSE_S 0.1 /* a guest that stands until what remains is sent may stand so long */
+#define SHORT_S 3   /* what remains for so long at most is sent without a bound when the mode is changed */
 
 struct migbuf_mirror {
     struct migbuf_allocator allocator;
@@ -28,7 +29,7 @@ struct migbuf_mirror {
     int32_t state, before_end; /* before_end: what it was when an end was wanted */
     int32_t under_way;         /* the command's kind, 0: none */
     int32_t end;               /* COMPLETE, CANCEL: wanted; 0: no */
-    bool starting, ask, told, settle, write_blocking, unknown, refused, given_up;
+    bool starting, ask, told, settle, write_blocking, unknown, refused, given_up, held;
     char text[6 * 3 * NAME_BYTES + 512]; /* of a command: a name as JSON is at most six times as long */
 };
 
@@ -145,6 +146,25 @@ static bool wants_change(const struct migbuf_mirror *m)
     return runs(m) && !m->write_blocking && m->options.can_change && (m->progress.stuck || (m->settle && is_ready(m)));
 }
 
+/* What remains when the guest stands is sent while it does. Where nobody knows how fast, READY must do. */
+static bool is_short(const struct migbuf_mirror *m)
+{
+    double u = m->load.link_bytes_per_s;
+
+    return !(u > 0) || (double)remaining(m) <= PAUSE_S * u;
+}
+
+/* Once it was stuck a guest is held until nothing remains: with less it would only be stuck again. */
+static void hold(struct migbuf_mirror *m)
+{
+    if (m->write_blocking || m->options.can_change || !runs(m))
+        m->held = false;
+    else if (is_ready(m))
+        m->held = m->settle && !is_short(m);
+    else
+        m->held = m->held || m->progress.stuck;
+}
+
 /* The pass is paced in write-blocking mode alone: in the background it is in nobody's way. */
 static void pace(struct migbuf_mirror *m)
 {
@@ -223,6 +243,7 @@ static void end_as(struct migbuf_mirror *m, int32_t state)
     m->starting = m->ask = false;
     m->end = 0;
     m->under_way = 0; /* its answer changes nothing any more */
+    m->held = false;
     memset(&m->seen, 0, sizeof m->seen);
 }
 
@@ -415,6 +436,7 @@ static void take_job(struct migbuf_mirror *m, const struct migbuf_mirror_report 
         m->state = state_of(m, r);
     migbuf_mirror_progress(&m->progress, m->load.link_bytes_per_s, r->ready ? 0 : remaining(m), m->now_ms);
     pace(m);
+    hold(m);
 }
 
 int migbuf_mirror_found(struct migbuf_mirror *m, const struct migbuf_mirror_report *report)
@@ -461,6 +483,7 @@ static int refused(struct migbuf_mirror *m, int32_t kind)
 {
     if (kind == MIGBUF_MIRROR_CHANGE) { /* there is another way */
         m->options.can_change = 0;
+        hold(m);
         return 0;
     }
     if (kind == MIGBUF_MIRROR_START && m->state == MIGBUF_MIRROR_STATE_IDLE) {
@@ -533,11 +556,11 @@ int migbuf_mirror_info(const struct migbuf_mirror *m, struct migbuf_mirror_info 
         .write_blocking = m->write_blocking,
         .stuck = m->progress.stuck,
         .settled = m->settle && (m->state == MIGBUF_MIRROR_STATE_SYNCED ||
-                                 (m->state == MIGBUF_MIRROR_STATE_READY && !m->options.can_change)),
+                                 (m->state == MIGBUF_MIRROR_STATE_READY && !m->options.can_change && is_short(m))),
         .can_change = m->options.can_change,
         .unknown = m->unknown,
     };
-    if (m->progress.stuck && m->state == MIGBUF_MIRROR_STATE_COPYING && !m->write_blocking && !m->options.can_change)
+    if (m->held)
         migbuf_mirror_hold(&m->load, m->options.setting.granularity_bytes, &x.hold_bytes_per_s);
     return migbuf__struct_give(info, &x, sizeof x, MIGBUF__FIRST(struct migbuf_mirror_info, unknown));
 }

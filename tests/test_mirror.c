@@ -492,6 +492,7 @@ END_TEST
 START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
 {
     struct migbuf_mirror_options o = options(0);
+    struct migbuf_mirror_report r;
 
     o.setting = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 0);
     make(&o, 2.4e6, 4096);
@@ -501,9 +502,25 @@ START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
     sends_nothing();
     ck_near(info().hold_bytes_per_s, 750000);
     looks(job(20000000));
-    ck_near(info().hold_bytes_per_s, 0);
+    ck_near(info().hold_bytes_per_s, 750000); /* or it would only be stuck again */
     looks(ready_job(0));
+    ck_near(info().hold_bytes_per_s, 0);
+    sends_nothing();
+
+    r = job(30000000); /* it was ready once; then the guest was faster */
+    r.ready = 1;
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 0);
     ck_assert_int_eq(migbuf_mirror_settle(mirror), 0);
+    ck_assert_int_eq(info().settled, 0);
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 750000);
+    r.offset_bytes = r.length_bytes - 2400001;
+    looks(r);
+    ck_assert_int_eq(info().settled, 0);
+    r.offset_bytes = r.length_bytes - 2400000; /* a tenth of a second */
+    looks(r);
+    ck_near(info().hold_bytes_per_s, 0);
     ck_assert_int_eq(info().settled, 1); /* it gets no further */
     sends_nothing();
 

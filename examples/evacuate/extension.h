@@ -20,7 +20,7 @@ struct state;
 struct writer_params;
 
 #define EXTENSION_OPTION 512    /* `val` of the first option that is added; the others follow */
-#define EXTENSION_OPTIONS_MAX 8 /* so many at most */
+#define EXTENSION_OPTIONS_MAX 12 /* so many at most */
 
 struct extension {
     const struct option *options; /* ended by one without a name */

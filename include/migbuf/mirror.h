@@ -172,7 +172,7 @@ MIGBUF_API int migbuf_mirror_pace(const struct migbuf_mirror_load *load, uint64_
                                   uint64_t speed_bytes_per_s, uint64_t *next_bytes_per_s);
 
 /**
- * To what a guest is held, in bytes/s it writes, while a background mirror that is stuck catches up, and QEMU cannot
+ * To what a guest is held, in bytes/s it writes, while a background mirror that was stuck catches up, and QEMU cannot
  * change the mode:
  *
  *   hold = 0.5 U min(1, r / granule)
@@ -281,12 +281,12 @@ struct migbuf_mirror_info {
     uint64_t remaining_bytes;   /**< len - offset as last seen: dirty, or not copied yet */
     uint64_t speed_bytes_per_s; /**< of the copy, as last seen or set; 0: not bounded */
     double finish_s;            /**< until nothing remains, as forecast; INFINITY: never as things are, or U is not known */
-    double hold_bytes_per_s;    /**< hold the guest to this, so that it catches up; 0: do not hold it */
+    double hold_bytes_per_s;    /**< hold the guest to this, so that it catches up, until nothing remains; 0: do not */
     struct migbuf_mirror_setting setting; /**< with which it was started */
     int32_t state;         /**< MIGBUF_MIRROR_STATE_… */
     int32_t write_blocking; /**< 1: each write of the guest waits for the target */
     int32_t stuck;          /**< 1: in the last 5 s it gained nearly nothing */
-    int32_t settled;        /**< 1: after settle: SYNCED, or READY where QEMU cannot change the mode */
+    int32_t settled;        /**< 1: after settle: SYNCED; or, where QEMU cannot change the mode, READY and at most 0.1 s of U remains */
     int32_t can_change;     /**< 1: as options.can_change, and QEMU has not refused it */
     int32_t unknown;        /**< 1: something was sent, and nobody knows whether it was carried out: look */
 };
@@ -354,7 +354,8 @@ MIGBUF_API int migbuf_mirror_event(struct migbuf_mirror *m, int32_t event);
 
 /**
  * The end is near (the memory comes next): where QEMU can change the mode, write-blocking is wanted as soon as it is
- * READY. Before that call a READY mirror stays in the background, where the guest feels nothing. May be said at any time.
+ * READY. Where it cannot, what remains is sent while the guest stands: the guest is held while that would take more than
+ * 0.1 s. Before that call a READY mirror stays in the background, where the guest feels nothing. May be said at any time.
  * Errors: MIGBUF_E_INVALID.
  * Test: test_mirror, near_the_end_it_becomes_write_blocking; test_mirror, where_qemu_cannot_change_it_the_guest_is_held
  */
