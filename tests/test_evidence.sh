@@ -201,11 +201,13 @@ check "all at once it is told, no more: who starts more than the buffer bears wa
 # Each policy reaches evacuate with what belongs to it, and a person can do it again.
 commands() {
     mkdir "$dir/commands"
-    for p in lxd-off bradford-sjf fixed-off free-off; do
+    for p in lxd-off bradford-sjf fixed-off proxmox-sjf free-off; do
         cp "$dir/results/1-planner-sjf.json" "$dir/commands/1-$p.json"
     done
-    evidence 0 --results "$dir/commands" --bradford 7:9000 --policies "lxd:off bradford:sjf fixed:off free:off" --seeds 1 --table || return 1
+    evidence 0 --results "$dir/commands" --bradford 7:9000 --policies "lxd:off bradford:sjf fixed:off proxmox:sjf free:off" \
+        --seeds 1 --table || return 1
     for words in "--policy lxd --admission off" "--policy bradford:7:9000 --admission sjf" "--policy fixed:700000 --admission off" \
+        "--policy mirror --mirror background --admission sjf" \
         "--buffer 2GiB --link 1GB --window 1 --seed 1 --policy free --admission off"; do
         grep -q -- "^    $evacuate .*$words\$" "$dir/out" || { echo "no $words" && return 1; }
     done
