@@ -213,6 +213,13 @@ commands() {
     done
 }
 check "each row's command is told" commands
+free_stall() {
+    like "$dir/results/1-planner-sjf.json" "$dir/results/1-free-off.json" '
+vm[1]["window_longest_stall_ms"] = 4321
+vm[0]["longest_stall_ms"] = d["longest_stall_ms"] = 54321' && evidence 0 --policies free:off --seeds 1 --table &&
+        grep -q "^| free | all at once | 1 .* | 4.3 | " "$dir/out"
+}
+check "free: its stalls are those of the window, not of its move" free_stall
 refused() { evidence 2 --load short && grep -q "load short: brief or long" "$dir/said" && evidence 2 --policies planner:fifo; }
 check "a load or a start that there is not is refused" refused
 
