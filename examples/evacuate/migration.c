@@ -507,7 +507,15 @@ void migration_resume(struct migration *m, uint64_t now)
     }
 }
 
-/* Of the base until it is copied, then of the overlay. */
+/* What memory still has to send over the same link, as far as can be told. The overlay is there until that is over. */
+static uint64_t ram_left_bytes(const struct migration *m)
+{
+    const struct route *route = &m->site->control->route[m->throttle.route];
+
+    return route->bytes_per_s && m->home == SOURCE && m->at <= RAM_REST ? (uint64_t)(ram_seconds(m) * (double)route->bytes_per_s) : 0;
+}
+
+/* Of the base until it is copied, then of the overlay; and of memory. */
 static void tell_what_is_left(struct migration *m)
 {
     for (uint32_t k = 0; k < m->load->disks; k++) {
@@ -522,6 +530,8 @@ static void tell_what_is_left(struct migration *m)
             sent = d->nbd >= 0 ? link_flow(link_of(m), d->nbd).sent_bytes : 0;
             bytes = bytes > sent ? bytes - sent : 0;
         }
+        if (!k && (bytes || m->at > READY)) /* 0 would be nothing new */
+            bytes += ram_left_bytes(m);
         m->throttle.left_bytes[k] = bytes;
     }
 }
