@@ -121,7 +121,8 @@ double ram_seconds(const struct migration *m)
 int ram_turn(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer;
-    if (m->load->writer.count && !is_at_rest(m)) /* soon; then it need not be held */
+    /* Soon it is at rest, and need not be held. One that stands for lack of room never would be: it goes as it stands. */
+    if (m->load->writer.count && !is_at_rest(m) && m->place[SOURCE].monitor.facts.running)
         return WAIT;
     m->throttle.ram_s = ram_seconds(m);
     m->throttle.ram_until_ns = m->deadline_ns;

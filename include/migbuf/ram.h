@@ -65,6 +65,15 @@
  * for ever, after 1, 2, 4, … 60 s. A target whose guest waits for pages may answer nothing but commands out of band. Send
  * those marked so by exec-oob, where the monitor can (a monitor on which "oob" was enabled).
  *
+ * ## What post-copy needs
+ *
+ * - The target's memory is anonymous or on a tmpfs, and its kernel lets QEMU have userfaultfd. Memory in a file elsewhere
+ *   has pages that nobody is told are missing. QEMU 7.2 finds that out when the guest is neither here nor there.
+ * - A link that holds until the target's RESUME. QEMU 7.2 mends none that breaks between the source's STOP and that
+ *   RESUME: the guest is lost.
+ * - A source that stays until all is over. Its migration ends after the target has got the last page, and until then QEMU
+ *   refuses what restore would set: `failed` in migbuf_ram_info is 1 then, and the next look tries again.
+ *
  * ## Whose settings are whose
  *
  * What the host had set, capabilities and parameters of both sides, is saved by learn and comes back by restore. A
@@ -362,6 +371,8 @@ MIGBUF_API int migbuf_ram_gone(struct migbuf_ram *r, int32_t side);
 /**
  * Wants the host's own capabilities and parameters back on every side that is there. It asks what is in force first. Fine
  * when nothing was set.
+ *
+ * QEMU may refuse for a moment: after post-copy its source still is at its end. info.failed tells; the next look tries again.
  * Errors: MIGBUF_E_STATE while the migration runs, or may run (look first), and before anything is learnt.
  * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, what_another_hand_has_set_stays
  */
