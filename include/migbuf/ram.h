@@ -60,6 +60,8 @@
  * - QEMU may have left a guest standing there that ran before (postmigrate, finish-migrate). It is let run again at once
  *   where migrate-continue was never sent. Else it is let run when the target is known not to run it.
  * - While that is not known the state is UNCLEAR. The host ends the target's QEMU, and says so (migbuf_ram_gone).
+ * - QEMU 11.1 itself may let two run: the link breaks after post-copy's target runs, and before the source knows. Then its
+ *   source goes on, too. The state is UNCLEAR: end the target's QEMU at once. What its guest did in that moment is lost.
  *
  * A broken link in post-copy is mended by migrate-recover at the target and migrate with resume at the source. It is tried
  * for ever, after 1, 2, 4, … 60 s. A target whose guest waits for pages may answer nothing but commands out of band. Send
@@ -178,7 +180,7 @@ MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const str
 #define MIGBUF_RAM_STATE_ENDING 5    /**< the last bytes, or a cancel, are under way */
 #define MIGBUF_RAM_STATE_POSTCOPY 6  /**< the guest is at the target, some of its memory is not */
 #define MIGBUF_RAM_STATE_BROKEN 7    /**< the same, and the link broke: it is mended */
-#define MIGBUF_RAM_STATE_UNCLEAR 8   /**< it failed at the end: end the target's QEMU and say migbuf_ram_gone */
+#define MIGBUF_RAM_STATE_UNCLEAR 8   /**< it failed at the end: end the target's QEMU, and say migbuf_ram_gone */
 #define MIGBUF_RAM_STATE_MOVED 9     /**< over: the guest is at the target */
 #define MIGBUF_RAM_STATE_CANCELLED 10 /**< over: cancelled, the guest is at the source */
 #define MIGBUF_RAM_STATE_FAILED 11   /**< over: failed, the guest is at the source */
