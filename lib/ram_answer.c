@@ -76,7 +76,7 @@ static void settle_postcopy(struct migbuf_ram *r, const struct side *s, const st
     int source_dead = s->gone || s->phase == MIGBUF_RAM_PHASE_FAILED;
 
     if (t->gone || t->phase == MIGBUF_RAM_PHASE_FAILED) { /* a source that does not know of it yet may take its guest back */
-        if (!migbuf__ram_there(s) || is_postcopy(s->phase) || is_over(s->phase))
+        if (!migbuf__ram_there(s) || (s->phase >= MIGBUF_RAM_PHASE_POSTCOPY && s->phase != MIGBUF_RAM_PHASE_OTHER))
             end(r, MIGBUF_RAM_STATE_LOST);
     } else if (whole)
         end(r, MIGBUF_RAM_STATE_MOVED);

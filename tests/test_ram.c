@@ -1059,6 +1059,9 @@ START_TEST(a_source_that_has_taken_its_guest_back_keeps_it)
         ck_assert_int_eq(migbuf_ram_gone(ram, MIGBUF_RAM_TARGET), 0);
         look();
         state_is(MIGBUF_RAM_STATE_POSTCOPY);
+        phase(0, MIGBUF_RAM_PHASE_OTHER); /* "failing" */
+        look();
+        state_is(MIGBUF_RAM_STATE_POSTCOPY);
         phase(0, back ? MIGBUF_RAM_PHASE_FAILED : MIGBUF_RAM_PHASE_PAUSED);
         peer[0].running = back;
         look();
