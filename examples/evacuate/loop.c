@@ -99,6 +99,8 @@ static int make_site(struct run *r, const char *kernel)
         .at_least_ms = o->at_least_ms,
         .second_monitor = extension.second_monitor,
         .named = o->named_overlays,
+        .mirror = o->mirror,
+        .ways = { o->ways[0], o->ways[1] },
         .recorded = r->state != NULL,
     };
     migbuf_agreement_init(&r->site.agreement, sizeof r->site.agreement);
@@ -120,6 +122,8 @@ static int make_site(struct run *r, const char *kernel)
                                       r->site.link, r->site.links, r->error))
         return -1;
     control_admit(&r->control, r->admission);
+    for (uint32_t k = 0; r->policy == POLICY_HYBRID && k < o->links; k++) /* what a NIC says of itself, until it is measured */
+        r->control.route[k].bytes_per_s = o->link_bytes_per_s;
     r->control.recorded = r->site.recorded;
     r->control.fails_when_full = r->volume.fails;
     r->site.record = r->record;
@@ -140,7 +144,7 @@ static int check_volume(struct run *r)
 
     if (!r->volume.fails)
         return 0;
-    if (r->policy == POLICY_NONE || r->policy == POLICY_LITERAL || r->policy == POLICY_FIXED)
+    if (r->policy != POLICY_PAPER && r->policy != POLICY_PLANNER && r->policy != POLICY_MIRROR && r->policy != POLICY_HYBRID)
         return fail(r->error,
                     "--volume %s is bounded by a quota: QEMU would tell the guests of I/O errors instead of stopping "
                     "them, and this policy does not keep them from that",
@@ -292,7 +296,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         .action = t->last.action,
         .reason = t->last.reason,
     };
-    if (t->added && policy_throttles(r->policy))
+    if (t->added && !t->mirrored && policy_throttles(r->policy))
         f->limit_bytes_per_s = t->stop_wanted ? 0 : t->last.growth_bytes_per_s;
     if (f->limit_bytes_per_s > UINT64_C(1) << 50) /* its file is as large as it can get */
         f->limit_bytes_per_s = UINT64_MAX;
@@ -384,10 +388,12 @@ static void measure_volume(struct run *r, uint64_t now)
 
     if (volume_usage(&r->volume, &r->used_bytes, &r->free_bytes, r->error))
         give_up(r, r->error, now);
-    if (r->used_bytes > r->peak_bytes)
-        r->peak_bytes = r->used_bytes;
     for (uint32_t i = 0; i < r->vms; i++)
         ours += throttle_file_bytes(&r->vm[i].throttle);
+    if (r->policy == POLICY_LXD) /* the overlays are on other volumes */
+        r->used_bytes = ours;
+    if (r->used_bytes > r->peak_bytes)
+        r->peak_bytes = r->used_bytes;
     if (r->used_bytes > ours && r->used_bytes - ours > r->foreign_bytes)
         r->foreign_bytes = r->used_bytes - ours;
 }

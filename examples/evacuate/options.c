@@ -20,6 +20,8 @@ static bool read_policy(struct options *o, const char *text)
         o->policy = POLICY_PAPER;
     else if (!strcmp(text, "planner"))
         o->policy = POLICY_PLANNER;
+    else if (!strcmp(text, "hybrid"))
+        o->policy = POLICY_HYBRID;
     else if (!strcmp(text, "none"))
         o->policy = POLICY_NONE;
     else
@@ -201,7 +203,7 @@ static int read_option(void *options, int option, const char *value, char error[
         return command_number32("tick", value, 50, 10000, "milliseconds", &o->tick_ms, error);
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return fail(error, "--policy %s: paper, planner, none%s", value, extension.policies);
+            return fail(error, "--policy %s: paper, planner, hybrid, none%s", value, extension.policies);
         break;
     case OPTION_ADMISSION:
         return read_admission(o, value, error);
@@ -315,7 +317,8 @@ static void help(FILE *out)
             "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
             "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
             "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-            "  --policy P       planner (grows into the time when files are deleted); paper; none (no throttle).\n"
+            "  --policy P       planner (grows into the time when files are deleted); paper; none (no throttle);\n"
+            "                   hybrid (planner; guests that would lose by an overlay are mirrored instead).\n"
             "                   Without this option the load first runs with none and all start at once, for the\n"
             "                   contrast, then with planner\n"
             "  --admission A    sjf: one after the other as a link gets idle, smallest disks first; fifo: in\n"
@@ -392,7 +395,8 @@ bool options_same_run(const struct options *a, const struct options *b)
     return a->vms == b->vms && a->links == b->links && a->disks == b->disks && a->tick_ms == b->tick_ms &&
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
-           a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
+           a->fixed_bytes_per_s == b->fixed_bytes_per_s && !memcmp(&a->mirror, &b->mirror, sizeof a->mirror) &&
+           !memcmp(a->ways, b->ways, sizeof a->ways) && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
            a->downtime_ms == b->downtime_ms && a->throttle_percent == b->throttle_percent &&
            a->postcopy == b->postcopy && a->force == b->force && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
            a->dirty_bytes == b->dirty_bytes && a->kvm == b->kvm &&
@@ -402,7 +406,7 @@ bool options_same_run(const struct options *a, const struct options *b)
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
 {
-    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror" };
+    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror", "hybrid", "lxd", "bradford", "free" };
 
     if (policy == POLICY_FIXED)
         snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);
