@@ -52,25 +52,36 @@ static void end(struct migbuf_ram *r, uint8_t state)
         r->side[k].touched_caps = r->side[k].touched_pars = 0;
 }
 
+/* Both may run it. A source whose stream breaks before it knows that the target has the guest lets its own run again (QEMU
+ * 11.1, postcopy-device), though the target's may run by then. That one must be ended: it will get no more memory. */
+int migbuf__ram_twice(const struct migbuf_ram *r)
+{
+    const struct side *s = &r->side[MIGBUF_RAM_SOURCE], *t = &r->side[MIGBUF_RAM_TARGET];
+
+    return migbuf__ram_there(s) && is_over(s->phase) && s->phase != MIGBUF_RAM_PHASE_COMPLETED && !(s->ask & ASK_STATUS) &&
+           !s->left && (r->post_seen || (r->post_sent && r->continued)) && !t->gone && t->phase != MIGBUF_RAM_PHASE_FAILED;
+}
+
+/* The source says that it is over without having moved. QEMU lets a guest run again by itself, mostly. */
+static void settle_at_home(struct migbuf_ram *r, const struct side *s, int target_dead)
+{
+    if (!(s->ask & ASK_STATUS) && !migbuf__ram_twice(r) && (!s->left || !r->was_running || !r->continued || target_dead))
+        end(r, s->phase == MIGBUF_RAM_PHASE_CANCELLED ? MIGBUF_RAM_STATE_CANCELLED : MIGBUF_RAM_STATE_FAILED);
+}
+
 /* In post-copy the guest is at the target, and the source holds the rest of its memory: neither can do without the other. */
 static void settle_postcopy(struct migbuf_ram *r, const struct side *s, const struct side *t)
 {
     int whole = t->here ? t->phase == MIGBUF_RAM_PHASE_COMPLETED : s->phase == MIGBUF_RAM_PHASE_COMPLETED;
     int source_dead = s->gone || s->phase == MIGBUF_RAM_PHASE_FAILED;
 
-    if (t->gone || t->phase == MIGBUF_RAM_PHASE_FAILED)
-        end(r, MIGBUF_RAM_STATE_LOST);
-    else if (whole)
+    if (t->gone || t->phase == MIGBUF_RAM_PHASE_FAILED) { /* a source that does not know of it yet may take its guest back */
+        if (!migbuf__ram_there(s) || (s->phase >= MIGBUF_RAM_PHASE_POSTCOPY && s->phase != MIGBUF_RAM_PHASE_OTHER))
+            end(r, MIGBUF_RAM_STATE_LOST);
+    } else if (whole)
         end(r, MIGBUF_RAM_STATE_MOVED);
     else if (source_dead && (!t->here || t->phase == MIGBUF_RAM_PHASE_PAUSED))
         end(r, MIGBUF_RAM_STATE_LOST);
-}
-
-/* The source says that it is over without having moved. QEMU lets a guest run again by itself, mostly. */
-static void settle_at_home(struct migbuf_ram *r, const struct side *s, int target_dead)
-{
-    if (!(s->ask & ASK_STATUS) && (!s->left || !r->was_running || !r->continued || target_dead))
-        end(r, s->phase == MIGBUF_RAM_PHASE_CANCELLED ? MIGBUF_RAM_STATE_CANCELLED : MIGBUF_RAM_STATE_FAILED);
 }
 
 void migbuf__ram_settle(struct migbuf_ram *r)
@@ -85,7 +96,9 @@ void migbuf__ram_settle(struct migbuf_ram *r)
         end(r, MIGBUF_RAM_STATE_FAILED);
     if (r->stage != STAGE_RUNNING)
         return;
-    if (r->post_seen)
+    if (r->post_seen && done && s->phase != MIGBUF_RAM_PHASE_COMPLETED && (s->ask & ASK_STATUS || !s->left))
+        settle_at_home(r, s, dead);
+    else if (r->post_seen)
         settle_postcopy(r, s, t);
     else if (!s->here && (dead || t->phase == MIGBUF_RAM_PHASE_COMPLETED))
         end(r, dead ? MIGBUF_RAM_STATE_FAILED : MIGBUF_RAM_STATE_MOVED);

@@ -21,6 +21,8 @@ static int32_t state_now(const struct migbuf_ram *r)
 
     if (r->stage == STAGE_OVER)
         return r->end;
+    if (r->stage == STAGE_RUNNING && migbuf__ram_twice(r))
+        return MIGBUF_RAM_STATE_UNCLEAR;
     if (r->stage != STAGE_RUNNING)
         return r->stage == STAGE_IDLE        ? MIGBUF_RAM_STATE_IDLE
                : r->idle && !r->migrate_sent ? MIGBUF_RAM_STATE_ARMED

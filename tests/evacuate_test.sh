@@ -164,10 +164,18 @@ if [ "$part" = basics ]; then
     report $? "each VM tells what its memory took, within the downtime that was agreed"
 
     printf 'migbuf-history 1 id=vm9 n=1 cut' >>"$dir/history" # by a disk that was full
-    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" && whole && [ "$(grep -c "" "$dir/history")" = 7 ] &&
+    run 1 $small --inject "kill-target@sending the memory" --history "$dir/history" --trace "$dir/believed" && whole && [ "$(grep -c "" "$dir/history")" = 7 ] &&
         grep -q "^attempt 1 of vm3: the last moved" "$dir/said" && [ "$(grep -c "n=2 .*out=moved phase=target" "$dir/history")" = 2 ] &&
-        grep -q "n=2 .*out=failed phase=ram why=peer-gone moved=1 " "$dir/history" && ! ls "$dir"/history.* 2>/dev/null
+        grep -q "n=2 .*out=failed phase=ram why=peer-gone moved=1 " "$dir/history" &&
+        [ "$(grep -c '"rate_bytes_per_s":[1-9]' "$dir/believed")" = 3 ] && ! grep -q '"rate_bytes_per_s":[1-9]' "$dir/trace" && ! ls "$dir"/history.* 2>/dev/null
     report $? "the history knows how earlier attempts ended, and this one is added"
+
+    once="--policy paper --disk 8MiB --buffer 64MiB --link 24MB --vms 1 --history $dir/once ${MIGBUF_QEMU:+--qemu $MIGBUF_QEMU} --state $dir/state"
+    begin $once --inject die@reporting
+    wait $pid 2>/dev/null
+    grep -q "n=1 " "$dir/once" && run 0 --state "$dir/state" && [ "$(value moved)$(value restarts)" = 11 ] && run 0 --state "$dir/state" &&
+        [ "$(grep -c "" "$dir/once")" = 1 ] && grep -q "n=1 .*out=moved" "$dir/once" && "$evacuate" --end "$dir/state" >>"$dir/said" 2>&1
+    report $? "killed when the history was written and the run not yet over: the attempt is in it once"
 
     run 1 $small --inject lose && [ "$(value writes_lost)" -ge 1 ]
     report $? "a damaged sector is found"

@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # Kills an evacuation N times with SIGKILL, each time at another random moment, starts it again, and checks what came of it.
-# TAP, and a table by phase. usage: tests/kills.sh [--late SECONDS] N [SEED [FIRST]]     (root; about ten seconds a kill)
+# TAP, and a table by phase. usage: tests/kills.sh [--late SECONDS | --memory] N [SEED [FIRST]]   (root; ten seconds a kill)
 #   SEED    of the moments and of everything else, - for any; printed, so that one kill can be repeated: N 1, FIRST its number
 #   --late  the restart comes that much later instead of within the time the buffer reckons with; then guests may have been
 #           stopped for lack of room, but nothing may be lost
+#   --memory  guests write to their memory all the time and move by throttle and force, or by post-copy; they are hit while
+#           memory is on its way (half a minute a kill, in /dev/shm)
 # Environment: EVACUATE, the path of evacuate-rig; EVACUATE_SHORT, half as many kills; MIGBUF_QEMU, another QEMU.
 cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
 import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
-late = 0.0
+late, memory = 0.0, False
 args = sys.argv[1:]
+if args and args[0] == "--memory":
+    memory, args = True, args[1:]
 if args and args[0] == "--late":
     late, args = float(args[1]), args[2:]
 if not args:
-    sys.exit("usage: tests/kills.sh [--late SECONDS] N [SEED [FIRST]]")
+    sys.exit("usage: tests/kills.sh [--late SECONDS | --memory] N [SEED [FIRST]]")
 count = int(args[0])
 if os.environ.get("EVACUATE_SHORT"):
     count = (count + 1) // 2
@@ -62,6 +66,10 @@ WHERE.update({"handing over the overlay": "set-up", "asking whether it may migra
               "setting the host's limits at the target": "mirror",
               "over": "over", "moving": "target", "beginning again": "going on"})
 KINDS = ["any time"] + list(PHASES)
+# With --memory: the same steps, which take longer then.
+MEMORY = {"waiting for its turn on the link": 20, "asking what is set for memory": 5, "sending the memory": 6000,
+          "ending the mirror": 5, "switching over": 8, "sending the rest of its memory": 600, "arriving at the target": 5,
+          "giving back what was set for memory": 5, "ending the source": 20}
 
 
 def read(path):
@@ -130,7 +138,7 @@ def phases_at_kill(directory):
 
 
 def one(number):
-    parent = tempfile.mkdtemp(prefix="kills-")
+    parent = tempfile.mkdtemp(prefix="kills-", dir="/dev/shm" if memory else None)
     wrong = True
     try:
         hit, kills, wrong, result = evacuation(number, parent)
@@ -155,9 +163,15 @@ def evacuation(number, parent):
     load = ["--state", directory, "--keep-dir", "--disk", disk, "--buffer", "40MiB", "--link", "24MB", "--tick", "500",
             "--seed", str(chance.randrange(1, 10000)), "--json=" + summary]
     load += chance.choice(["--policy paper --admission off", "--admission off", ""]).split() # else one after the other
+    if memory:
+        kind = "memory"
+        variant = chance.choice(["--throttle 95 --force", "--throttle 0 --postcopy"]) + " --dirty 40MB:16MiB"
     load += variant.split() + (["--qemu", qemu] if qemu else [])
     interrupt = chance.uniform(2.5, 4.5) if kind == "way back" else 0.0
-    if kind == "any time":
+    if memory:
+        step = chance.choice([s for s in MEMORY if "--postcopy" in variant or s != "sending the rest of its memory"])
+        ms = chance.uniform(0, MEMORY[step])
+    elif kind == "any time":
         step, ms = "starting the source", chance.uniform(0, 6000)
     else:
         step = chance.choice(list(PHASES[kind]))

@@ -91,24 +91,33 @@ START_TEST(memory_goes_one_at_a_time)
 
     ck_assert_int_eq(control_new(&c, POLICY_NONE, 0, 1024 * MIB, 100, 3, links, 2, error), 0);
     other.route = 1;
-    large.ram_bytes = 256e6, small.ram_bytes = other.ram_bytes = 16e6;
+    large.ram_s = 256, small.ram_s = other.ram_s = 16;
     for (size_t k = 0; k < 3; k++) {
         all[k]->overlay_fd[0] = memfd_create("overlay", MFD_CLOEXEC);
         ck_assert_int_eq(pwrite(all[k]->overlay_fd[0], page, sizeof page, 0), sizeof page);
+        all[k]->ram_until_ns = UINT64_MAX;
         control_join(&c, all[k]);
     }
     large.ram_waits = true; /* it asked before */
-    ck_assert(control_ram_turn(&c, &small));
-    ck_assert(control_ram_turn(&c, &small)); /* asked again: it still has it */
-    ck_assert(!control_ram_turn(&c, &large));
-    ck_assert(control_ram_turn(&c, &other));
+    ck_assert(control_ram_turn(&c, &small, 0));
+    ck_assert(control_ram_turn(&c, &small, 0)); /* asked again: it still has it */
+    ck_assert(!control_ram_turn(&c, &large, 0));
+    ck_assert(control_ram_turn(&c, &other, 0));
     control_ram_over(&small);
-    ck_assert(control_ram_turn(&c, &large));
+    ck_assert(control_ram_turn(&c, &large, 0));
     control_ram_over(&large);
     small.ram_waits = true;
-    ck_assert(!control_ram_turn(&c, &large)); /* both wait: the other frees as much sooner */
+    ck_assert(!control_ram_turn(&c, &large, 0)); /* both wait: the other frees as much sooner */
+    large.ram_until_ns = UINT64_C(271999999999); /* it would come too late: 16 s and then its own 256 */
+    ck_assert(!control_ram_turn(&c, &small, 0));
+    ck_assert(control_ram_turn(&c, &large, 0));
+    control_ram_over(&large);
+    large.ram_waits = small.ram_waits = true;
+    large.ram_until_ns = UINT64_C(272000000000); /* just in time */
+    ck_assert(!control_ram_turn(&c, &large, 0));
+    ck_assert(control_ram_turn(&c, &small, 0));
     control_remove(&c, &small);               /* who has left is in nobody's way */
-    ck_assert(control_ram_turn(&c, &large));
+    ck_assert(control_ram_turn(&c, &large, 0));
     for (size_t k = 0; k < 3; k++)
         close(all[k]->overlay_fd[0]);
     control_free(&c);

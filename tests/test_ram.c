@@ -1024,6 +1024,59 @@ START_TEST(a_death_in_postcopy_is_a_loss)
 }
 END_TEST
 
+/* QEMU 11.1: the link breaks after the target runs, and before the source knows. It lets its own guest run, too. */
+START_TEST(a_source_that_has_taken_its_guest_back_keeps_it)
+{
+    for (int target_first = 0; target_first < 2; target_first++) {
+        enter_postcopy();
+        phase(1, MIGBUF_RAM_PHASE_PAUSED);
+        if (target_first)
+            ck_assert_int_ge(migbuf_ram_event(ram, 1, MIGBUF_RAM_EVENT_MIGRATION, MIGBUF_RAM_PHASE_PAUSED, now), 0);
+        phase(0, MIGBUF_RAM_PHASE_FAILED);
+        peer[0].running = 1;
+        for (int k = 0; k < 3; k++) {
+            look();
+            state_is(MIGBUF_RAM_STATE_UNCLEAR);
+            sent_is(""); /* nothing is mended, cancelled or given back */
+        }
+        ck_assert_int_eq(migbuf_ram_restore(ram), MIGBUF_E_STATE);
+        ck_assert_int_eq(migbuf_ram_gone(ram, MIGBUF_RAM_TARGET), 0);
+        look();
+        state_is(MIGBUF_RAM_STATE_FAILED);
+        ck_assert(!strstr(sent, "cont"));
+        sent[0] = 0;
+        ck_assert_int_eq(migbuf_ram_restore(ram), 0);
+        pump();
+        ck_assert_int_eq(info().restored, 1);
+    }
+    enter_postcopy(); /* the target's end is known first */
+    ck_assert_int_eq(migbuf_ram_gone(ram, MIGBUF_RAM_TARGET), 0);
+    state_is(MIGBUF_RAM_STATE_LOST);
+    for (int back = 0; back < 2; back++) { /* or not: the source is not past the devices' state */
+        enter_postcopy();
+        phase(0, MIGBUF_RAM_PHASE_DEVICE);
+        look();
+        ck_assert_int_eq(migbuf_ram_gone(ram, MIGBUF_RAM_TARGET), 0);
+        look();
+        state_is(MIGBUF_RAM_STATE_POSTCOPY);
+        phase(0, MIGBUF_RAM_PHASE_OTHER); /* "failing" */
+        look();
+        state_is(MIGBUF_RAM_STATE_POSTCOPY);
+        phase(0, back ? MIGBUF_RAM_PHASE_FAILED : MIGBUF_RAM_PHASE_PAUSED);
+        peer[0].running = back;
+        look();
+        state_is(back ? MIGBUF_RAM_STATE_FAILED : MIGBUF_RAM_STATE_LOST);
+        sent_is("");
+    }
+    enter_postcopy(); /* it stands as after a migration: it is nobody's */
+    phase(1, MIGBUF_RAM_PHASE_PAUSED);
+    phase(0, MIGBUF_RAM_PHASE_FAILED);
+    look();
+    look();
+    state_is(MIGBUF_RAM_STATE_LOST);
+}
+END_TEST
+
 START_TEST(the_target_is_not_asked_while_it_may_not_answer)
 {
     enter_postcopy();
@@ -1518,7 +1571,8 @@ int main(void)
         after_the_last_step_the_guest_runs_in_one_place, completed_is_believed_when_the_target_has_it,
         a_guest_that_the_host_has_stopped_runs_at_the_target, a_dead_target_ends_it, a_cancel_that_hangs_is_helped,
         a_broken_postcopy_is_mended, it_is_tried_for_ever_less_and_less_often, a_target_that_has_not_noticed_is_told,
-        a_source_that_has_not_noticed_is_told, a_death_in_postcopy_is_a_loss, the_target_is_not_asked_while_it_may_not_answer,
+        a_source_that_has_not_noticed_is_told, a_death_in_postcopy_is_a_loss,
+        a_source_that_has_taken_its_guest_back_keeps_it, the_target_is_not_asked_while_it_may_not_answer,
         what_another_hand_has_set_stays, another_process_goes_on, a_process_that_died_while_arming_leaves_nothing,
         texts_are_checked, one_side_alone, preempt_where_requests_go_past_the_queue, the_attempt_is_told_to_the_history,
         what_the_guest_has_lost, seven_two_says_zero_at_first, calls_out_of_place_change_nothing,

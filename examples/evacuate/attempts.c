@@ -2,6 +2,7 @@
 /* The history of attempts in a file: read, told, and a line added for each VM. */
 #include "attempts.h"
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,38 @@ int attempts_tell(const char *path, uint32_t vms, struct picture *picture, char 
     return 0;
 }
 
+int attempts_believe(const char *path, uint32_t index, uint64_t ram_bytes, struct migbuf_prior *prior, char error[FAIL_SIZE])
+{
+    struct migbuf_prior usual;
+    struct text all = { .length = 0 };
+    char *lines;
+
+    migbuf_prior_init(&usual, sizeof usual, ram_bytes);
+    *prior = usual;
+    if (!path)
+        return 0;
+    if (read_file(path, &all, error))
+        return free(all.bytes), -1;
+    lines = malloc(all.length + 1);
+    if (lines)
+        migbuf_history_prior(lines, lines_of(&all, index, lines), (uint64_t)time(NULL), &usual, prior);
+    free(lines);
+    free(all.bytes);
+    return lines ? 0 : fail(error, "out of memory");
+}
+
+/* What its guest wrote to its disks while it moved, and what its files held of that at most. */
+static void add_writing(const struct migration *m, struct migbuf_attempt *a)
+{
+    uint64_t until_ns = m->outcome == OUTCOME_MOVED ? m->arrived_ns : m->ended_ns, wanted, written = migration_delivered_bytes(m, &wanted);
+
+    if (m->load->writer.count || until_ns < m->begun_ns + UINT64_C(1000000000) || !written)
+        return; /* one that stops writing tells nothing */
+    a->write_bytes_per_s = (uint64_t)((double)written * 1e9 / (double)(until_ns - m->begun_ns));
+    if (m->overlay_peak_bytes)
+        a->growth_ppm = (uint64_t)fmin(1e6 * (double)m->overlay_peak_bytes / (double)written, 1e6);
+}
+
 /* One attempt: what the machine for memory knows, and what it does not. */
 static struct migbuf_attempt attempt_of(const struct run *r, uint32_t i)
 {
@@ -94,7 +127,7 @@ static struct migbuf_attempt attempt_of(const struct run *r, uint32_t i)
         migbuf_attempt_init(&a);
     name_of(i, a.id);
     snprintf(a.qemu, sizeof a.qemu, "%s", m->place[m->home].monitor.facts.version);
-    a.at_s = (uint64_t)time(NULL);
+    a.at_s = r->ended_at_s;
     a.outcome = moved                         ? MIGBUF_ATTEMPT_MOVED
                 : m->outcome == OUTCOME_LOST  ? MIGBUF_ATTEMPT_LOST
                 : m->blocked                  ? MIGBUF_ATTEMPT_REFUSED
@@ -115,6 +148,7 @@ static struct migbuf_attempt attempt_of(const struct run *r, uint32_t i)
         a.downtime_ms = m->downtime_ms;
     a.disk_bytes = m->load->disks * m->site->disk_bytes;
     a.peak_bytes = m->overlay_peak_bytes;
+    add_writing(m, &a);
     return a;
 }
 
@@ -139,9 +173,11 @@ static int write_all(FILE *out, const struct text *all, const struct run *r)
     }
     for (uint32_t i = 0; i < r->vms && !rc; i++) {
         size_t n = lines_of(all, i, lines);
+        bool told;
 
+        told = migbuf_history_read(lines, n, 0, &a) == 1 && a.at_s == r->ended_at_s; /* by a program that was killed then */
         a = attempt_of(r, i);
-        if (!r->vm[i].begun_ns && !r->vm[i].blocked) { /* it was no attempt */
+        if (told || (!r->vm[i].begun_ns && !r->vm[i].blocked)) { /* or it was no attempt */
             rc = fwrite(lines, 1, n, out) == n ? 0 : -1;
             continue;
         }

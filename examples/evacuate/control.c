@@ -330,7 +330,7 @@ static void describe(const struct throttle *t, struct migbuf_migration *m)
     migbuf_migration_init(m, sizeof *m);
     m->id = t->id;
     m->link = CONTROL_LINK(t->route);
-    m->rate_bytes_per_s = (uint64_t)unit_rate(t);
+    m->rate_bytes_per_s = unit_rate(t) > 0 ? (uint64_t)unit_rate(t) : t->rate_bytes_per_s; /* seen now, or in earlier moves */
 }
 
 int control_describe(const struct control *c, const struct throttle *t, struct migbuf_waiting *w)
@@ -521,9 +521,22 @@ void control_drained(struct control *c, struct throttle *t, int32_t phase, uint3
     c->unrecorded = c->recorded;
 }
 
-bool control_ram_turn(struct control *c, struct throttle *t)
+/* Who is next of n that wait: the first of the order, or the one whose time runs out first if the first were. */
+static const struct throttle *ram_first(const struct control *c, size_t n, uint64_t now)
 {
-    double link = (double)c->route[t->route].bytes_per_s;
+    const struct throttle *first = find(c, c->ram_turn[c->ram_order[0]].id), *next = first;
+
+    for (size_t k = 1; k < n; k++) {
+        const struct throttle *t = find(c, c->ram_turn[c->ram_order[k]].id);
+
+        if ((double)now + (first->ram_s + t->ram_s) * 1e9 > (double)t->ram_until_ns && t->ram_until_ns < next->ram_until_ns)
+            next = t;
+    }
+    return next;
+}
+
+bool control_ram_turn(struct control *c, struct throttle *t, uint64_t now)
+{
     size_t n = 0;
 
     t->ram_waits = !t->ram_goes;
@@ -536,11 +549,11 @@ bool control_ram_turn(struct control *c, struct throttle *t)
             c->ram_turn[n++] = (struct migbuf_ram_turn){
                 .id = other->id,
                 .held_bytes = (double)throttle_file_bytes(other),
-                .seconds = other->ram_bytes / (link > 0 ? link : 1), /* not measured yet: the order is the same with any */
+                .seconds = other->ram_s,
                 .ready = 1,
             };
     }
-    if (!t->ram_goes && (migbuf_convergence_order(c->ram_turn, n, c->ram_order) < 1 || c->ram_turn[c->ram_order[0]].id != t->id))
+    if (!t->ram_goes && (migbuf_convergence_order(c->ram_turn, n, c->ram_order) < 1 || ram_first(c, n, now) != t))
         return false;
     t->ram_waits = false;
     t->ram_goes = true;

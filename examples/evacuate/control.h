@@ -72,7 +72,9 @@ struct throttle {
     bool stop_wanted;             /* decided: it must not write now */
     bool untold;                  /* the buffer does not know yet what became of the last limits */
     bool ram_waits, ram_goes;     /* its memory waits for its link, or has it */
-    double ram_bytes;             /* all of it, at most */
+    double ram_s;                 /* how long its memory takes, as far as can be told before; > 0 */
+    uint64_t ram_until_ns;        /* it waits for its turn no longer than that */
+    uint64_t rate_bytes_per_s;    /* what its guest wrote in earlier migrations, 0: nothing is known */
     bool hands_off;               /* its migration stops and starts the guest now, we do not */
     struct watch watch;
     bool unwatched;                  /* its overlays have just come into use */
@@ -183,9 +185,10 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE]);
 
 /*
  * May its memory be sent now? One VM's at a time on each link, for two that share it may both never come to an end; the one
- * first whose overlay frees most of the buffer in the time its memory takes. True: it is its turn, until control_ram_over().
+ * first whose overlay frees most of the buffer in the time its memory takes, but before it one that could not wait for that.
+ * True: it is its turn, until control_ram_over().
  */
-bool control_ram_turn(struct control *c, struct throttle *t);
+bool control_ram_turn(struct control *c, struct throttle *t, uint64_t now);
 void control_ram_over(struct throttle *t);
 
 /* Its overlay is deleted. Fine when it was never added. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The event loop: poll, move every migration on, and every tick measure and decide (control.c). */
 #include "loop.h"
+#include "attempts.h"
 #include "extension.h"
 #include "state.h"
 #include <errno.h>
@@ -39,6 +40,8 @@ static int make_loads(struct run *r)
         options_load(r->options, i, &r->load[i]);
         if (writer_params_check(&r->load[i].writer, r->options->disk_bytes, error))
             return fail(r->error, "%s: %s", r->load[i].name, error);
+        if (attempts_believe(r->options->history, i, writer_ram_mib(&r->load[i].writer) * UINT64_C(1048576), &r->load[i].prior, error))
+            return fail(r->error, "%s", error);
     }
     return 0;
 }
@@ -542,6 +545,12 @@ void run_loop(struct run *r)
     if (r->site.go)
         put_frame(r, now);
     r->ended_ns = now;
+    /* On record before a history is told of it: a program that comes after this one knows by it what is told already. */
+    if (!r->ended_at_s) {
+        r->ended_at_s = (uint64_t)time(NULL);
+        if (r->state)
+            state_save(r->state, r, now, r->error);
+    }
 }
 
 /* The proof */

@@ -46,6 +46,7 @@ struct run {
     uint32_t restarts;
     uint64_t late_ticks, foreign_bytes; /* foreign: the most that was in the volume beside overlays */
     bool interrupted;
+    uint64_t ended_at_s; /* when nothing more happened to it, s since 1970; 0: not yet */
     bool in_a_hurry;       /* the state was saved: what waited for that may begin */
     bool abandoned;        /* the contrast has shown what it was to show */
     char error[FAIL_SIZE]; /* of the run itself */

@@ -509,6 +509,14 @@ void migration_resume(struct migration *m, uint64_t now)
     }
 }
 
+/* What memory still has to send over the same link, as far as can be told. The overlay is there until that is over. */
+static uint64_t ram_left_bytes(const struct migration *m)
+{
+    const struct route *route = &m->site->control->route[m->throttle.route];
+
+    return route->bytes_per_s && m->home == SOURCE && m->at <= RAM_REST ? (uint64_t)(ram_seconds(m) * (double)route->bytes_per_s) : 0;
+}
+
 /* Each disk by its share of the link, with what its guest wrote since last time. */
 static void drive_mirrors(struct migration *m, uint64_t now)
 {
@@ -533,7 +541,7 @@ static void drive_mirrors(struct migration *m, uint64_t now)
     control_hold(t, hold);
 }
 
-/* Of the base until it is copied, then of the overlay; or of the mirrored disk. */
+/* Of the base until it is copied, then of the overlay and of memory; or of the mirrored disk. */
 static void tell_what_is_left(struct migration *m)
 {
     for (uint32_t k = 0; k < m->load->disks; k++) {
@@ -550,6 +558,8 @@ static void tell_what_is_left(struct migration *m)
             sent = d->nbd >= 0 ? link_flow(link_of(m), d->nbd).sent_bytes : 0;
             bytes = bytes > sent ? bytes - sent : 0;
         }
+        if (!k && !m->throttle.mirrored && (bytes || m->at > READY)) /* 0 would be nothing new */
+            bytes += ram_left_bytes(m);
         m->throttle.left_bytes[k] = bytes;
     }
 }

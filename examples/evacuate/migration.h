@@ -23,6 +23,7 @@ struct load {
     enum vm_device device;
     struct migbuf_throttle_config host[VM_DISKS_MAX]; /* all zero: the host limits nothing */
     bool no_merging, typed;                           /* typed: limits by block_set_io_throttle alone */
+    struct migbuf_prior prior;                        /* what earlier attempts told; attempts 0: there was none */
 };
 
 /* What all migrations of one run share. */

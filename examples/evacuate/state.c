@@ -160,11 +160,11 @@ static json_t *run_object(const struct state *s, const struct run *r, uint64_t n
         json_array_append_new(vms, vm_object(&r->vm[i]));
     for (int k = 0; k < s->argc; k++)
         json_array_append_new(arguments, json_string(s->argv[k]));
-    return json_pack("{s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:I, s:o, s:o}", "evacuate_state",
+    return json_pack("{s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:I, s:o, s:o}", "evacuate_state",
                      VERSION, "arguments", arguments, "restarts", N(r->restarts), "longest_absence_ms",
                      N(r->longest_absence_ms), "saved_ns", N(now), "begun_ns", N(r->begun_ns), "start_ns",
                      N(r->site.start_ns), "peak_bytes", N(r->peak_bytes), "ticks", N(r->ticks), "worst_tick_ns",
-                     N(r->worst_tick_ns), "go", r->site.go, "interrupted", r->interrupted, "volume_kind",
+                     N(r->worst_tick_ns), "ended_at_s", N(r->ended_at_s), "go", r->site.go, "interrupted", r->interrupted, "volume_kind",
                      (int)r->volume.kind, "volume_bytes", N(r->volume.size_bytes), "buffer",
                      buffer_text(r->control.buffer), "vms", vms);
 }
@@ -340,14 +340,14 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
 
 int state_load(const struct state *s, struct run *r, uint64_t now, char error[FAIL_SIZE])
 {
-    json_int_t restarts, absence, saved, begun, start, peak, ticks, worst, volume_bytes;
+    json_int_t restarts, absence, saved, begun, start, peak, ticks, worst, ended, volume_bytes;
     int go, interrupted, kind;
     json_t *buffer, *vms;
     json_error_t e;
 
-    if (json_unpack_ex(s->file, &e, 0, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:I, s:o, s:o}",
+    if (json_unpack_ex(s->file, &e, 0, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:I, s:o, s:o}",
                        "restarts", &restarts, "longest_absence_ms", &absence, "saved_ns", &saved, "begun_ns", &begun,
-                       "start_ns", &start, "peak_bytes", &peak, "ticks", &ticks, "worst_tick_ns", &worst, "go", &go,
+                       "start_ns", &start, "peak_bytes", &peak, "ticks", &ticks, "worst_tick_ns", &worst, "ended_at_s", &ended, "go", &go,
                        "interrupted", &interrupted, "volume_kind", &kind, "volume_bytes", &volume_bytes, "buffer",
                        &buffer, "vms", &vms))
         return fail(error, "%s/state: %s", s->directory, e.text);
@@ -368,6 +368,7 @@ int state_load(const struct state *s, struct run *r, uint64_t now, char error[FA
     r->site.start_ns = (uint64_t)start;
     r->site.go = go;
     r->interrupted = interrupted;
+    r->ended_at_s = (uint64_t)ended;
     r->peak_bytes = (uint64_t)peak;
     r->ticks = (uint64_t)ticks;
     r->worst_tick_ns = (uint64_t)worst;

@@ -105,6 +105,7 @@ int kvm_told(struct migration *m, const struct call *answer, uint64_t now);
 bool is_at_rest(const struct migration *m);
 bool must_hold(const struct migration *m);
 bool has_ram(const struct migration *m);
+double ram_seconds(const struct migration *m);
 int ram_turn(struct migration *m, const struct call *answer, uint64_t now);
 int ram_learn(struct migration *m, uint64_t now);
 int ram_learnt(struct migration *m, const struct call *answer, uint64_t now);

@@ -4,6 +4,7 @@
 #include "steps.h"
 #include "migbuf/report.h"
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -86,13 +87,46 @@ static int ended_badly(struct migration *m)
 
 /* There */
 
+/* As it is believed to be before it begins: with what earlier attempts have told, where there were any. */
+static void believe(const struct migration *m, struct migbuf_convergence *c)
+{
+    const struct route *route = &m->site->control->route[m->throttle.route];
+    const struct migbuf_prior *prior = &m->load->prior;
+
+    c->ram_bytes = c->left_bytes = writer_ram_mib(&m->load->writer) * 1048576.0;
+    c->link_bytes_per_s = route->bytes_per_s ? (double)route->bytes_per_s : 1e6; /* not measured yet: the order is the same with any */
+    c->limit_ms = m->site->agreement.most_ms;
+    if (prior->attempts && !must_hold(m)) {
+        c->set_bytes = prior->set_bytes;
+        c->rate_bytes_per_s = prior->dirty_bytes_per_s;
+    }
+}
+
+/* How long its memory takes, or still takes; what does not converge by itself three times as long as a guest that stands. */
+double ram_seconds(const struct migration *m)
+{
+    struct migbuf_convergence c;
+    double seconds, downtime_ms;
+
+    migbuf_convergence_init(&c, sizeof c);
+    if (!has_ram(m) || migbuf_ram_convergence(m->memory.ram, &c))
+        believe(m, &c);
+    if (has_ram(m) && m->memory.last.has_ram)
+        c.left_bytes = (double)m->memory.last.ram_remaining_bytes;
+    if (migbuf_convergence_finish(&c, c.limit_ms, &seconds, &downtime_ms) || !isfinite(seconds))
+        seconds = 3 * c.left_bytes / c.link_bytes_per_s;
+    return fmax(seconds, 0.001);
+}
+
 int ram_turn(struct migration *m, const struct call *answer, uint64_t now)
 {
-    (void)answer, (void)now;
-    if (m->load->writer.count && !is_at_rest(m)) /* soon; then it need not be held */
+    (void)answer;
+    /* Soon it is at rest, and need not be held. One that stands for lack of room never would be: it goes as it stands. */
+    if (m->load->writer.count && !is_at_rest(m) && m->place[SOURCE].monitor.facts.running)
         return WAIT;
-    m->throttle.ram_bytes = writer_ram_mib(&m->load->writer) * 1048576.0;
-    return control_ram_turn(m->site->control, &m->throttle) ? DONE : WAIT;
+    m->throttle.ram_s = ram_seconds(m);
+    m->throttle.ram_until_ns = m->deadline_ns;
+    return control_ram_turn(m->site->control, &m->throttle, now) ? DONE : WAIT;
 }
 
 int ram_learn(struct migration *m, uint64_t now)
@@ -211,12 +245,11 @@ int ram_moved(struct migration *m, const struct call *answer, uint64_t now)
 /* Back */
 
 /* Cancelled, unless it is too late for that: then the guest is over there, or it comes back when the target has ended. */
-int ram_called_back(struct migration *m, const struct call *answer, uint64_t now)
+static int call_back(struct migration *m, uint64_t now)
 {
     struct memory *x = &m->memory;
     bool waits;
 
-    (void)answer;
     if (!x->cancelled)
         x->cancelled = !migbuf_ram_cancel(x->ram);
     waits = drive(m, now);
@@ -227,6 +260,17 @@ int ram_called_back(struct migration *m, const struct call *answer, uint64_t now
     if (x->info.state >= MIGBUF_RAM_STATE_MOVED || x->info.state == MIGBUF_RAM_STATE_IDLE)
         return waits ? WAIT : DONE;
     return x->info.state == MIGBUF_RAM_STATE_UNCLEAR || (!x->cancelled && !ram_is_past_return(m) && target_is_deaf(m)) ? DONE : WAIT;
+}
+
+/* The next one's turn begins at once, not when the overlay is merged. */
+int ram_called_back(struct migration *m, const struct call *answer, uint64_t now)
+{
+    int rc = call_back(m, now);
+
+    (void)answer;
+    if (rc == DONE)
+        control_ram_over(&m->throttle);
+    return rc;
 }
 
 /* It stays for the summary. */

@@ -379,6 +379,7 @@ static int ask_for_room(struct migration *m, uint64_t now)
     (void)now;
     for (uint32_t k = 0; k < m->load->disks; k++)
         set_geometry(m, k, &m->throttle.geometry[k]);
+    m->throttle.rate_bytes_per_s = m->load->prior.attempts ? (uint64_t)m->load->prior.write_bytes_per_s : 0;
     return 0;
 }
 

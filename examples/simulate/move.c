@@ -285,7 +285,7 @@ static void kubevirt(struct mind *x, struct qemu *q)
     }
     if (q->memory.sync_count != x->syncs) {
         x->syncs = q->memory.sync_count;
-        if (!x->act_s && migbuf_downtime_kubevirt(&x->stall, (uint64_t)(t * 1000), (uint64_t)left) == 1)
+        if (x->act_s <= 0 && migbuf_downtime_kubevirt(&x->stall, (uint64_t)(t * 1000), (uint64_t)left) == 1)
             x->act_s = t + 40;
         if (x->act_s > 0 && (left <= 1.04 * x->best_bytes || t >= x->act_s))
             kubevirt_acts(x, q, left);

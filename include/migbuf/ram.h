@@ -60,10 +60,21 @@
  * - QEMU may have left a guest standing there that ran before (postmigrate, finish-migrate). It is let run again at once
  *   where migrate-continue was never sent. Else it is let run when the target is known not to run it.
  * - While that is not known the state is UNCLEAR. The host ends the target's QEMU, and says so (migbuf_ram_gone).
+ * - QEMU 11.1 itself may let two run: the link breaks after post-copy's target runs, and before the source knows. Then its
+ *   source goes on, too. The state is UNCLEAR: end the target's QEMU at once. What its guest did in that moment is lost.
  *
  * A broken link in post-copy is mended by migrate-recover at the target and migrate with resume at the source. It is tried
  * for ever, after 1, 2, 4, … 60 s. A target whose guest waits for pages may answer nothing but commands out of band. Send
  * those marked so by exec-oob, where the monitor can (a monitor on which "oob" was enabled).
+ *
+ * ## What post-copy needs
+ *
+ * - The target's memory is anonymous or on a tmpfs, and its kernel lets QEMU have userfaultfd. Memory in a file elsewhere
+ *   has pages that nobody is told are missing. QEMU 7.2 finds that out when the guest is neither here nor there.
+ * - A link that holds until the target's RESUME. QEMU 7.2 mends none that breaks between the source's STOP and that
+ *   RESUME: the guest is lost.
+ * - A source that stays until all is over. Its migration ends after the target has got the last page, and until then QEMU
+ *   refuses what restore would set: `failed` in migbuf_ram_info is 1 then, and the next look tries again.
  *
  * ## Whose settings are whose
  *
@@ -169,7 +180,7 @@ MIGBUF_API int migbuf_ram_options_choose(struct migbuf_ram_options *o, const str
 #define MIGBUF_RAM_STATE_ENDING 5    /**< the last bytes, or a cancel, are under way */
 #define MIGBUF_RAM_STATE_POSTCOPY 6  /**< the guest is at the target, some of its memory is not */
 #define MIGBUF_RAM_STATE_BROKEN 7    /**< the same, and the link broke: it is mended */
-#define MIGBUF_RAM_STATE_UNCLEAR 8   /**< it failed at the end: end the target's QEMU and say migbuf_ram_gone */
+#define MIGBUF_RAM_STATE_UNCLEAR 8   /**< it failed at the end: end the target's QEMU, and say migbuf_ram_gone */
 #define MIGBUF_RAM_STATE_MOVED 9     /**< over: the guest is at the target */
 #define MIGBUF_RAM_STATE_CANCELLED 10 /**< over: cancelled, the guest is at the source */
 #define MIGBUF_RAM_STATE_FAILED 11   /**< over: failed, the guest is at the source */
@@ -362,6 +373,8 @@ MIGBUF_API int migbuf_ram_gone(struct migbuf_ram *r, int32_t side);
 /**
  * Wants the host's own capabilities and parameters back on every side that is there. It asks what is in force first. Fine
  * when nothing was set.
+ *
+ * QEMU may refuse for a moment: after post-copy its source still is at its end. info.failed tells; the next look tries again.
  * Errors: MIGBUF_E_STATE while the migration runs, or may run (look first), and before anything is learnt.
  * Test: test_ram, it_moves_and_everything_is_as_it_was; test_ram, what_another_hand_has_set_stays
  */

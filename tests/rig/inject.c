@@ -26,9 +26,11 @@ enum injection {
     INJECT_LOSE
 };
 
+#define REPORTING "reporting" /* of die@: no step of a migration, but when the history is written and the run not over */
+
 /* What has come of it in this run. */
 static struct {
-    bool done;
+    bool done, dies_reporting;
     uint64_t at_step_ns; /* since when a VM is at the step; 0: none is */
     const struct migration *interfered; /* whose limits another hand has set, when last */
     uint64_t interfered_ns;
@@ -61,7 +63,8 @@ bool inject_known(const char *what)
     const char *step;
     enum injection injection = find_injection(what, &step);
 
-    return injection == INJECT_LOSE || (injection && migration_find_step(step, strlen(step)));
+    return injection == INJECT_LOSE || (injection && migration_find_step(step, strlen(step))) ||
+           (injection == INJECT_DIE && !strcmp(step, REPORTING));
 }
 
 static uint32_t after_ms(const struct run *r)
@@ -71,10 +74,13 @@ static uint32_t after_ms(const struct run *r)
     return text ? (uint32_t)strtoul(text, NULL, 0) : 0;
 }
 
-void inject_begin(void)
+void inject_begin(const struct run *r)
 {
+    const char *step;
+
     memset(&fault, 0, sizeof fault);
     fault.filling = -1;
+    fault.dies_reporting = find_injection(r->options->added[RIG_INJECT], &step) == INJECT_DIE && !strcmp(step, REPORTING);
 }
 
 /* Another program that sets limits: by a monitor of its own, and without a word to us. */
@@ -180,6 +186,12 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
         fill(r, now);
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
+}
+
+void inject_reporting(void)
+{
+    if (fault.dies_reporting)
+        kill(getpid(), SIGKILL);
 }
 
 /* Is a damaged sector found? The first acknowledged write to the first VM's last disk is blotted out. */

@@ -80,7 +80,7 @@ const struct extension extension = {
         "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
-        "                   damages the first VM's last disk\n"
+        "                   damages the first VM's last disk; die@reporting, when the history is written\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
         "\n",
@@ -230,12 +230,13 @@ int extension_open(const struct options *o, char error[FAIL_SIZE])
 
 int extension_close(char error[FAIL_SIZE])
 {
+    inject_reporting();
     return recording_close(error);
 }
 
 void extension_run(struct run *r)
 {
-    inject_begin();
+    inject_begin(r);
     others_begin();
     hosts_begin();
     window_begin(r);

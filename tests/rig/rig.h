@@ -12,10 +12,12 @@ enum { RIG_INJECT, RIG_INJECT_AFTER, RIG_TRACE, RIG_REPLAY, RIG_RAM_POLICY, RIG_
 /* --inject: is it a fault, at a step there is? */
 bool inject_known(const char *what);
 
-void inject_begin(void);
+void inject_begin(const struct run *r);
 void inject_turn(struct run *r, const struct migration *m, uint64_t now);
 void inject_check(const struct run *r, const struct migration *m, uint32_t disk, const struct writer_params *w, int fd);
 void inject_end(void);
+/* The history is written. */
+void inject_reporting(void);
 
 /*
  * Every call that the program makes of a buffer goes into the log from recording_open() on, while it is on. The program
