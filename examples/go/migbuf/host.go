@@ -189,7 +189,11 @@ func OpenHost(ctx context.Context, config HostConfig) (*Host, error) {
 		h.free()
 		return nil, err
 	}
+	left := make([]*Member, 0, len(h.members)) // the first that is taken on may end before the last is begun
 	for _, m := range h.members {
+		left = append(left, m)
+	}
+	for _, m := range left {
 		m := m
 		h.spawn(func() { h.takeOn(m) })
 	}
