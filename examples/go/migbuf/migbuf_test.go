@@ -55,6 +55,8 @@ var leftOut = map[string]string{
 
 	"migbuf_downtime_": "other projects' rules, to compare with: no host calls them",
 
+	"migbuf_mirror_": "a library of its own; the daemons mirror by code of their own. OutlookMirrored says what to set",
+
 	"migbuf_api":          "marks functions",
 	"migbuf_printable":    "strconv.Quote",
 	"migbuf_link_address": "room in a C array",
