@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -59,6 +60,12 @@ func TestEvacuation(t *testing.T) {
 func TestGivenUp(t *testing.T) {
 	if s := run(t, "-vms", "5", "-give-up", "0:base,1:mirror,2:memory,3:stop"); s.Moved != 1 || s.Reverted != 4 {
 		t.Errorf("%+v", s)
+	} else {
+		for i, want := range []string{"base", "mirror", "switch", "ram", ""} {
+			if got := s.Attempts[i]; want != "" && !strings.Contains(got, "in "+want+", cancelled") || want == "" && !strings.Contains(got, "moved") {
+				t.Errorf("vm%d: %s", i, got)
+			}
+		}
 	}
 }
 

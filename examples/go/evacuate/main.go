@@ -93,6 +93,25 @@ func (w *Wire) carried() (uint64, bool) {
 	return w.bytes, w.waiters > 0
 }
 
+// histories are those of the VMs. A daemon has them where they travel with the VM.
+type histories struct {
+	mu    sync.Mutex
+	texts map[string]string
+}
+
+func (h *histories) History(_ context.Context, name string) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.texts[name], nil
+}
+
+func (h *histories) KeepHistory(_ context.Context, name, text string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.texts[name] = text
+	return nil
+}
+
 // Summary of a run.
 type Summary struct {
 	VMs            int     `json:"vms"`
@@ -111,6 +130,8 @@ type Summary struct {
 	LateTicks      uint64  `json:"late_ticks"`
 	SlowestMs      int64   `json:"slowest_limit_ms"`
 	Seconds        float64 `json:"seconds"`
+
+	Attempts []string `json:"attempts"`
 }
 
 func main() {
@@ -246,7 +267,9 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 
 	link := &Wire{rate: rate, flows: n}
 	options := migbuf.BufferOptions{Policy: policy, IntervalMs: 250, LagMs: 1000, LateFactorPercent: 400} // a busy machine
+	past := &histories{texts: map[string]string{}}
 	h, err := migbuf.OpenHost(ctx, migbuf.HostConfig{Volume: volume, State: filepath.Join(dir, "migbuf"), Options: &options, Log: log{},
+		History: past, Name: "source",
 		Link: func(uint64) (uint64, bool, error) {
 			bytes, waited := link.carried()
 			return bytes, !waited, nil
@@ -281,6 +304,17 @@ func evacuate(ctx context.Context, t tools, n, bufferBytes, rate int, policy mig
 	}
 	wait.Wait()
 	s.Seconds = time.Since(start).Seconds()
+	for _, v := range vms { // their lines are on their way
+		for text := ""; text == "" && time.Since(start).Seconds() < s.Seconds+60; time.Sleep(10 * time.Millisecond) {
+			text, _ = past.History(ctx, v.name())
+		}
+		said, err := h.DescribeHistory(ctx, v.name())
+		if err != nil {
+			return s, err
+		}
+		say("%s", said)
+		s.Attempts = append(s.Attempts, said)
+	}
 	did := h.Stats()
 	stats, err := h.Buffer().Stats()
 	if err != nil {

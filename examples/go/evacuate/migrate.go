@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -127,6 +128,9 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	var revert undo
 	defer func() { revert.all() }()
 	revert.add(func(back context.Context) { // after the merge has ended: until then the overlay grows
+		if errors.Is(err, errGivenUp) {
+			v.told(m.Because(migbuf.AttemptWhyCancelled))
+		}
 		v.told(m.GiveUp(back))
 		v.restored = hostLimitsInForce(back, s)
 	})
@@ -233,9 +237,9 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	revert.add(func(back context.Context) {
 		_ = s.Run(back, "migrate_cancel", nil, nil)
 		_ = s.Run(back, "migrate-continue", args{"state": "cancelling"}, nil) // QEMU 7.2 may have paused all the same, and waits
-		v.told(waitMigration(back, s, "cancelled"))
+		v.told(waitMigration(back, s, nil, "cancelled"))
 	})
-	if err = waitMigration(ctx, s, "pre-switchover"); err != nil {
+	if err = waitMigration(ctx, s, m, "pre-switchover"); err != nil {
 		return err
 	}
 	if v.giveUp == "memory" {
@@ -253,7 +257,7 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	if err = s.Run(ctx, "migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
 		return err
 	}
-	if err = waitMigration(ctx, s, "completed"); err != nil {
+	if err = waitMigration(ctx, s, m, "completed"); err != nil {
 		return err
 	}
 	revert = nil // the guest is at the target: no way back
@@ -262,7 +266,7 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	// ends the way there.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err = waitMigration(ctx, v.target, "completed"); err != nil {
+	if err = waitMigration(ctx, v.target, nil, "completed"); err != nil {
 		return err
 	}
 	if err = v.target.Run(ctx, "cont", nil, nil); err != nil {
@@ -419,14 +423,16 @@ func (v *VM) mergeBack(ctx context.Context, m *migbuf.Member) error {
 	})
 }
 
-func waitMigration(ctx context.Context, q *QEMU, wanted string) error {
+// waitMigration waits until the memory's migration is so. What QEMU says of it on the way is told to m, which may be nil.
+func waitMigration(ctx context.Context, q *QEMU, m *migbuf.Member, wanted string) error {
 	for {
 		var reply struct {
-			Return struct {
-				Status string `json:"status"`
-			} `json:"return"`
+			Return migbuf.RAMReport `json:"return"`
 		}
 		if err := q.Run(ctx, "query-migrate", nil, &reply); err != nil {
+			return err
+		}
+		if err := m.RAM(&reply.Return); err != nil {
 			return err
 		}
 		switch reply.Return.Status {

@@ -38,12 +38,12 @@ type Outlook struct {
 	PeakLeastBytes  float64 // see PeakBytes
 	PeakMostBytes   float64 // see PeakBytes
 	Delivered       float64 // of what its guest wants to write, what the plan lets through: 0 to 1
-	MirrorDelivered float64 // what write-through would let through: 0 to 1
+	MirrorDelivered float64 // what a mirror would let through: 0 to 1
 	mirror          int32
 	reserved        int32
 }
 
-// Mirror tells whether write-through is recommended: a mirror from the start, without an overlay.
+// Mirror tells whether a mirror from the start is recommended, without an overlay.
 func (o *Outlook) Mirror() bool { return o.mirror != 0 }
 
 // Waiting describes a migration that waits, from the arguments of Add. Errors: those of Add but ErrExists and ErrNoSpace.
@@ -91,4 +91,30 @@ func (b *Buffer) OutlookWaiting(w Waiting, startS float64) (Outlook, error) {
 	rc := C.migbuf_outlook_waiting(b.b, (*C.struct_migbuf_waiting)(unsafe.Pointer(&w)), C.double(startS),
 		(*C.struct_migbuf_outlook)(unsafe.Pointer(&o)))
 	return o, b.failed("outlook_waiting", rc)
+}
+
+// OutlookMirror is how a disk would be mirrored: arguments of blockdev-mirror (sync full), and what is known of the guest's
+// writes. The zero value is the worst that may be: what QEMU does when nothing is set, and one write at a time.
+type OutlookMirror struct {
+	size             uint64
+	BufferBytes      float64 // buf-size: what the copy keeps in flight; 0, and at most: 16 MiB
+	GranularityBytes float64 // what one dirty bit stands for; 0: 65536
+	SpeedBytesPerS   float64 // of the copy, as long as it writes; 0: not bounded
+	RequestBytes     float64 // mean bytes of a write; 0: as Waiting says
+	Depth            float64 // its writes in flight; 0: 1
+	LinkBytesPerS    float64 // what its link carries, where nobody uses it and the buffer does not know; 0: not known
+	Background       int32   // 1: copy-mode background, held or changed at the end; 0: write-blocking from the start
+	reserved         int32
+}
+
+// OutlookMirrored is OutlookWaiting, and what a mirror of the whole disk would do for its guest. Errors: those of
+// OutlookWaiting, for the mirror's fields too.
+func (b *Buffer) OutlookMirrored(w Waiting, startS float64, mirror OutlookMirror) (Outlook, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	mirror.size = uint64(unsafe.Sizeof(mirror))
+	o := Outlook{size: uint64(unsafe.Sizeof(Outlook{}))}
+	rc := C.migbuf_outlook_mirrored(b.b, (*C.struct_migbuf_waiting)(unsafe.Pointer(&w)), C.double(startS),
+		(*C.struct_migbuf_outlook_mirror)(unsafe.Pointer(&mirror)), (*C.struct_migbuf_outlook)(unsafe.Pointer(&o)))
+	return o, b.failed("outlook_mirrored", rc)
 }

@@ -43,6 +43,10 @@ type HostConfig struct {
 	// that nobody waited for the link, so that it could have carried more. It must not wait. nil: the sum of Member.Sent.
 	Link func(link uint64) (bytes uint64, atLeast bool, err error)
 
+	// History is where the histories of VMs are kept: what is written down of a migration serves the VM's next one. nil: nowhere.
+	History HistoryStore
+	Name    string // this host's, in histories; "": not told
+
 	CapacityBytes uint64         // of the volume, for overlays; 0: what is free in it while nobody migrates. Where migrations are taken on it is as it was
 	Options       *BufferOptions // nil: the library's, with LagMs 1000, as a daemon's monitors have their time-outs
 	Order         Order          // in which those that wait start; 0: OrderShortest
@@ -77,6 +81,12 @@ type HostStats struct {
 //	err = m.Finish(ctx)                           // it has moved, and its QEMU here has ended
 //	err = m.Merge(ctx, begin, complete)           // on the way back: around the daemon's own commit
 //
+// With HostConfig.History three more serve the VM's next migration:
+//
+//	plan, err := m.PlanMemory(agreement, 0)       // before `migrate`: what to set in QEMU, and what is expected
+//	err = m.RAM(&report)                          // each answer of query-migrate
+//	err = m.Because(migbuf.AttemptWhyLinkDown)    // before GiveUp, where the daemon knows why
+//
 // All methods of a nil *Host and of a nil [*Member] do nothing and return nil, so that a daemon where migbuf is not
 // configured needs no branch. Any goroutine may call them. One VM's QEMU that hangs holds up nobody else.
 type Host struct {
@@ -104,12 +114,17 @@ type Host struct {
 	links   map[uint64]*hostLink
 	stats   HostStats
 	trouble map[string]string // what was complained about last
+
+	attempts []pendingAttempt // have ended, and are not in the VM's history yet
+	keeping  bool             // that is under way
 }
 
 type hostLink struct {
 	flow LinkFlow
 	link Link
-	sent uint64 // by members that have ended
+
+	sent  uint64  // by members that have ended. Of the Host's mu, as is speed
+	speed float64 // 0: not known
 }
 
 // HostVM is one VM that is to be migrated.
@@ -117,6 +132,9 @@ type HostVM struct {
 	Name      string     // the daemon's own, kept with the state
 	Monitor   Monitor    // of its QEMU
 	Disks     []HostDisk // those that get an overlay: 1 to 16
+	ID        string     // the VM's in its history, at most 64 bytes; "": its Name. Its uuid is best
+	To        string     // the host it is to go to, for its history; "": not told
+	RAMBytes  uint64     // its memory, for PlanMemory; 0: not told
 	SixRates  bool       // the monitor can only set six rates, [FromLXD]; GeometryNoIopsSize is added
 	Migration Migration  // its link, weight and so on; the ID is given by the Host. The zero value has the defaults
 }
@@ -171,7 +189,11 @@ func OpenHost(ctx context.Context, config HostConfig) (*Host, error) {
 		h.free()
 		return nil, err
 	}
+	left := make([]*Member, 0, len(h.members)) // the first that is taken on may end before the last is begun
 	for _, m := range h.members {
+		left = append(left, m)
+	}
+	for _, m := range left {
 		m := m
 		h.spawn(func() { h.takeOn(m) })
 	}
@@ -327,6 +349,7 @@ func (h *Host) Migrate(ctx context.Context, vm HostVM) (*Member, error) {
 		admitted, err = h.awaitTurn(ctx, m)
 	}
 	if err != nil && !admitted {
+		h.refused(m, err)
 		m.free()
 		return nil, err
 	}
@@ -343,6 +366,9 @@ func (h *Host) Migrate(ctx context.Context, vm HostVM) (*Member, error) {
 			err = h.pause(ctx, "host_migrate")
 		}
 		if err != nil {
+			h.mu.Lock()
+			m.past.why, m.past.at = whyOf(err), AttemptPhaseAdmission
+			h.mu.Unlock()
 			h.leave(m) // by itself, however long it takes
 			return nil, err
 		}
@@ -493,6 +519,7 @@ func (h *Host) loop() {
 		close(h.ticked)
 		h.ticked = make(chan struct{})
 		h.mu.Unlock()
+		h.keepAttempts()
 	}
 }
 

@@ -5,6 +5,8 @@ package migbuf
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -356,4 +358,147 @@ func TestHostClosesAtOnce(t *testing.T) {
 		cancel()
 	}
 	must(t, h.Close())
+}
+
+// dying is the connection of a process that is killed when it has sent so many commands: the last of them is carried out, or not.
+type dying struct {
+	q       Monitor
+	d       *daemon
+	kill    context.CancelFunc
+	mu      sync.Mutex
+	left    int
+	carried bool
+	state   []byte // what the process leaves
+}
+
+func (k *dying) dead() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state != nil
+}
+
+func (k *dying) Run(ctx context.Context, command string, args any, resp any) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state != nil {
+		return errNoAnswer
+	}
+	if k.left--; k.left >= 0 {
+		return k.q.Run(ctx, command, args, resp)
+	}
+	if k.carried {
+		_ = k.q.Run(ctx, command, args, nil)
+	}
+	k.state, _ = os.ReadFile(k.d.config.State)
+	k.kill()
+	return errNoAnswer
+}
+
+func (q *fakeQEMU) stacked() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.tops) > 0
+}
+
+// thereAndBack is a migration that is given up at its end. A process that is dead does nothing any more: no way back either.
+func (v *move) thereAndBack(ctx context.Context, h *Host, dead func() bool) (file *os.File) {
+	m, err := h.Migrate(ctx, v.vm())
+	if err != nil || dead() {
+		return nil
+	}
+	file, err = v.overlay(m)
+	must(v.t, err)
+	if m.Overlay(ctx, 0, file) != nil || dead() {
+		return file
+	}
+	must(v.t, v.q.snapshot("n0_snap", file))
+	_, err = file.WriteAt(make([]byte, 1<<20), 0)
+	must(v.t, err)
+	for _, step := range []func() error{func() error { return m.Mirror(ctx) }, func() error { return m.Memory(ctx) }, func() error { return m.Drained(ctx, 1) },
+		func() error {
+			return m.Merge(ctx, nothing, func(context.Context) error {
+				if dead() {
+					return errBroken
+				}
+				if v.q.runs() {
+					v.t.Error("the commit is completed under a running guest")
+				}
+				v.q.merge()
+				return nil
+			})
+		}, func() error { return m.GiveUp(ctx) }} {
+		if err := step(); err != nil || dead() {
+			return file
+		}
+	}
+	return file
+}
+
+// The daemon is killed at each command, there and back, carried out or not. The next one brings everything to its end: no overlay was
+// ever without a limit, the daemon's own are back, the guest runs, and the state is empty.
+func TestHostKilledAtEachCommand(t *testing.T) {
+	kills := 0
+	for n, ended := 0, false; !ended; n++ {
+		for _, carried := range []bool{false, true} {
+			d := newDaemon(t, 400<<20)
+			v := newMove(t, "vm1")
+			ctx, kill := context.WithCancel(background)
+			k := &dying{q: v.q, d: d, kill: kill, left: n, carried: carried}
+			v.monitor = k
+			d.knows("vm1", k)
+			h := d.open()
+			file := v.thereAndBack(ctx, h, k.dead)
+			d.waitFor("its end", func() bool { return k.dead() || h.Member("vm1") == nil })
+			state := k.state
+			if ended = state == nil; !ended {
+				kills++
+			}
+			must(t, h.Close())
+			kill()
+			if ended {
+				break
+			}
+			must(t, os.WriteFile(d.config.State, state, 0600))
+			d.knows("vm1", v.q)
+			h = d.open()
+			on := v.q.stacked()
+			m := h.Member("vm1")
+			switch {
+			case m != nil && on:
+				if v.q.inForce().Group == hostOwn.Group {
+					t.Errorf("command %d, carried out %v: an overlay, and no limit: %+v", n, carried, v.q.inForce())
+				}
+				must(t, m.Merge(background, nothing, func(context.Context) error { v.q.merge(); return nil }))
+				must(t, m.GiveUp(background))
+			case on:
+				t.Errorf("command %d, carried out %v: an overlay, and nobody knows of it", n, carried)
+				v.q.merge()
+			}
+			d.waitFor("the end", func() bool { return h.Member("vm1") == nil && len(d.members()) == 0 })
+			if err := isAsBefore(v.q); err != nil {
+				t.Errorf("command %d, carried out %v: %v", n, carried, err)
+			}
+			if file != nil {
+				file.Close()
+			}
+		}
+	}
+	if kills < 20 { // looks come as the clock has it; without them there are so many at least
+		t.Error("only", kills, "kills")
+	}
+}
+
+// Many migrations are taken on at once, of QEMUs that are gone.
+func TestHostTakesManyOn(t *testing.T) {
+	d := newDaemon(t, 4000<<20)
+	h := d.open()
+	for i := uint64(0); i < 20; i++ {
+		v := newMove(t, fmt.Sprint("vm", i))
+		v.link = i
+		_, err := h.Migrate(background, v.vm())
+		must(t, err)
+	}
+	d.dies(h)
+	h = d.open()
+	d.waitFor("the end", func() bool { return h.Stats().Members == 0 && len(d.members()) == 0 })
 }

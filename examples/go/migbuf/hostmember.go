@@ -32,6 +32,9 @@ type Member struct {
 	ready      chan struct{} // closed once its QEMU was asked: at once where the daemon gave the monitor
 	guest      chan struct{} // a lock: who may stop the guest and let it run
 
+	past     past // its prior, text and id do not change once it has begun; the rest is of the Host's mu
+	ramBytes uint64
+
 	looked time.Time // of guest: when QEMU was last asked what is in force
 	taken  int       // of the loop: how often another hand has changed the limits
 	fault  error     // of the loop: why a size is not known
@@ -44,7 +47,7 @@ type Member struct {
 	files         []*os.File // ours, as an overlay has no name; nil before it exists
 	phase         Phase
 	drains        uint32
-	drained       bool // the snapshots' drain is over, or the daemon has counted by itself
+	snapshotAhead bool // the snapshots' drain is, and the daemon has not counted by itself
 	sent          uint64
 	remaining     uint64
 	remainingTold bool
@@ -89,7 +92,8 @@ func (h *Host) newMember(ctx context.Context, vm HostVM) (*Member, error) {
 	m.isReady = true
 	close(m.ready)
 	m.migration = orDefaults(vm.Migration, NewMigration(id))
-	m.migration.ID, m.drains = id, m.migration.DrainsAhead
+	m.migration.ID, m.drains, m.ramBytes = id, m.migration.DrainsAhead, vm.RAMBytes
+	m.snapshotAhead = m.drains > 0
 	var err error
 	if m.disk, err = NewDisk("migbuf-" + strconv.FormatUint(id, 10)); err != nil {
 		return nil, err
@@ -125,6 +129,7 @@ func (h *Host) newMember(ctx context.Context, vm HostVM) (*Member, error) {
 		m.disk.Close()
 		return nil, err
 	}
+	m.remember(ctx, vm)
 	return m, nil
 }
 
@@ -284,7 +289,11 @@ func (m *Member) Mirror(ctx context.Context) error {
 	if m == nil {
 		return nil
 	}
-	return m.tell(ctx, "host_mirror", PhaseMirror, 2)
+	if err := m.tell(ctx, "host_mirror", PhaseMirror, 2); err != nil {
+		return err
+	}
+	m.reached(AttemptPhaseMirror)
+	return nil
 }
 
 // Drained says how many drains are still ahead in this phase. Where they are more than before it waits until there is room
@@ -296,7 +305,29 @@ func (m *Member) Drained(ctx context.Context, ahead uint32) error {
 	m.host.mu.Lock()
 	phase := m.phase
 	m.host.mu.Unlock()
-	return m.tell(ctx, "host_drained", phase, ahead)
+	if err := m.tell(ctx, "host_drained", phase, ahead); err != nil {
+		return err
+	}
+	if ahead == 0 {
+		m.reached(AttemptPhaseSwitch)
+	}
+	return nil
+}
+
+// reached notes how far it has come, for its history.
+func (m *Member) reached(at AttemptPhase) {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	p := &m.past
+	switch {
+	case at == AttemptPhaseMirror && p.mirrored == 0:
+		p.mirrored = Clock()
+	case at == AttemptPhaseRAM && p.memory == 0:
+		p.memory = Clock()
+	case at == AttemptPhaseSwitch && p.at != AttemptPhaseRAM:
+		return // a drain of an earlier phase
+	}
+	p.at = at
 }
 
 // tell tells the buffer, and waits until there is room for it.
@@ -312,7 +343,7 @@ func (m *Member) tell(ctx context.Context, op string, phase Phase, ahead uint32)
 			if m.phase != phase {
 				m.remaining, m.remainingTold = 0, false
 			}
-			m.phase, m.drains, m.drained = phase, ahead, true
+			m.phase, m.drains, m.snapshotAhead = phase, ahead, false
 		}
 		h.mu.Unlock()
 		if err != nil {
@@ -342,7 +373,11 @@ func (m *Member) Memory(ctx context.Context) error {
 	if m == nil {
 		return nil
 	}
-	return m.own(ctx, "host_memory")
+	if err := m.own(ctx, "host_memory"); err != nil {
+		return err
+	}
+	m.reached(AttemptPhaseRAM)
+	return nil
 }
 
 // own takes stop and cont from the loop. No decision is under way when it returns.
@@ -366,7 +401,7 @@ func (m *Member) Finish(ctx context.Context) error {
 	if m == nil {
 		return nil
 	}
-	m.host.end(m)
+	m.host.end(m, AttemptOutcomeMoved)
 	return nil
 }
 
@@ -490,6 +525,9 @@ func (m *Member) GiveUp(ctx context.Context) error {
 	}
 	m.host.mu.Lock()
 	m.orphan = true
+	if m.past.why == 0 && ctx.Err() != nil {
+		m.past.why = whyOf(ctx.Err())
+	}
 	m.host.mu.Unlock()
 	d := m.host.leave(m)
 	select {
@@ -556,7 +594,7 @@ func (h *Host) depart(m *Member) error {
 			return h.isClosed("host_give_up")
 		}
 		if h.config.Monitor != nil && errors.Is(m.connect(), ErrNotFound) {
-			h.end(m)
+			h.end(m, 0) // nobody knows what became of it
 			return nil
 		}
 	}
@@ -602,18 +640,25 @@ func (m *Member) goBack() error {
 	if err := disk.Restore(ctx, monitor); err != nil {
 		return err
 	}
-	h.end(m)
+	h.mu.Lock()
+	outcome := AttemptOutcomeFailed
+	if m.past.at == AttemptPhaseAdmission {
+		outcome = AttemptOutcomeRefused
+	}
+	h.mu.Unlock()
+	h.end(m, outcome)
 	return nil
 }
 
-// end forgets a member.
-func (h *Host) end(m *Member) {
+// end forgets a member, and has its history know the outcome; 0: there is none that anybody knows.
+func (h *Host) end(m *Member, outcome AttemptOutcome) {
 	h.mu.Lock()
 	if m.over || h.closed {
 		h.mu.Unlock()
 		return
 	}
 	m.over = true
+	h.note(m, outcome)
 	delete(h.members, m.id)
 	if m.inBuffer {
 		m.inBuffer = false
@@ -631,5 +676,6 @@ func (h *Host) end(m *Member) {
 	h.mu.Unlock()
 	h.complain("The state cannot be saved", h.save())
 	h.config.Log.Info("A migration has ended", "vm", m.name)
+	h.keepAttempts()
 	h.tickNow()
 }

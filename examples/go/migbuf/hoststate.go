@@ -26,6 +26,8 @@ type hostState struct {
 	LagMs      int64         `json:"lag_ms"`
 	Last       uint64        `json:"last"`
 	Members    []memberState `json:"members"`
+
+	Attempts []pendingAttempt `json:"attempts,omitempty"`
 }
 
 type memberState struct {
@@ -36,8 +38,15 @@ type memberState struct {
 	Link     uint64   `json:"link"`
 	Phase    Phase    `json:"phase"`
 	Drains   uint32   `json:"drains"`
-	Drained  bool     `json:"drained"`
 	InBuffer bool     `json:"in_buffer"`
+
+	SnapshotAhead bool `json:"snapshot_ahead,omitempty"`
+
+	// For its history.
+	VM  string       `json:"vm,omitempty"`
+	To  string       `json:"to,omitempty"`
+	At  AttemptPhase `json:"at,omitempty"`
+	Why AttemptWhy   `json:"why,omitempty"`
 }
 
 // save writes the state down. The old file stays until the new one is whole. It does not wait for the disk to have it: a
@@ -53,8 +62,11 @@ func (h *Host) save() error {
 			continue
 		}
 		saved = append(saved, m)
-		s.Members = append(s.Members, memberState{m.id, m.name, m.nodes, m.text, m.migration.Link, m.phase, m.drains, m.drained, m.inBuffer})
+		p := &m.past
+		s.Members = append(s.Members, memberState{m.id, m.name, m.nodes, m.text, m.migration.Link, m.phase, m.drains, m.inBuffer,
+			m.snapshotAhead, p.id, p.to, p.at, p.why})
 	}
+	s.Attempts = append(s.Attempts, h.attempts...)
 	var err error
 	s.Buffer, err = h.buffer.Save()
 	h.mu.Unlock()
@@ -102,7 +114,10 @@ func (h *Host) load() error {
 	if decoder.More() || s.Version != hostStateVersion || s.IntervalMs < 1 || s.LagMs < 1 || s.IntervalMs > 60000 || s.LagMs > 60000 {
 		return damaged("it is of another version, or edited", nil)
 	}
-	h.last = s.Last
+	h.last, h.attempts = s.Last, s.Attempts
+	if h.config.History == nil {
+		h.attempts = nil
+	}
 	if len(s.Members) == 0 {
 		return nil
 	}
@@ -117,7 +132,12 @@ func (h *Host) load() error {
 	for _, one := range s.Members {
 		m := newMember(h, one.Name, len(one.Nodes))
 		m.monitor = unasked{}
-		m.id, m.nodes, m.text, m.phase, m.drains, m.drained, m.inBuffer = one.ID, one.Nodes, one.Disk, one.Phase, one.Drains, one.Drained, one.InBuffer
+		m.id, m.nodes, m.text, m.phase, m.drains, m.inBuffer = one.ID, one.Nodes, one.Disk, one.Phase, one.Drains, one.InBuffer
+		m.snapshotAhead = one.SnapshotAhead
+		m.past = past{prior: NewPrior(unknownRAM), id: one.VM, to: one.To, at: one.At, why: one.Why}
+		if m.past.id == "" { // of a version that kept no histories
+			m.past.id, m.past.at = m.name, AttemptPhaseBase
+		}
 		m.migration.ID, m.migration.Link, m.kept, m.orphan, m.connecting = one.ID, one.Link, true, true, true
 		if m.disk, err = LoadDisk(one.Disk); err != nil {
 			return damaged("a disk's", err)
@@ -162,7 +182,7 @@ func (h *Host) takeOn(m *Member) {
 func (h *Host) takenOn(m *Member, lives bool) {
 	if !lives {
 		h.config.Log.Info("A migration has no QEMU any more", "vm", m.name)
-		h.end(m)
+		h.end(m, 0) // nobody knows whether it has moved
 	} else {
 		h.config.Log.Info("A migration is taken on", "vm", m.name)
 		disk, _ := m.hands()

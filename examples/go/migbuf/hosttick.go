@@ -201,9 +201,19 @@ func (h *Host) measure() {
 		own, theirs := m.samples(seen[i])
 		// One that cannot be taken spoils no other's. A size that QEMU told was so no later than when it was asked.
 		h.complain("A size is not known: "+m.name, firstOf(m.fault, h.buffer.Sample(asked, theirs), h.buffer.Sample(now, own)))
+		m.wrote(asked, seen[i], sumOf(own, theirs))
 		m.follow(seen[i])
 	}
 	h.measureLinks(now)
+}
+
+func sumOf(some ...[]Sample) (bytes uint64) {
+	for _, samples := range some {
+		for _, s := range samples {
+			bytes += s.FileBytes
+		}
+	}
+	return bytes
 }
 
 func firstOf(errs ...error) error {
@@ -249,6 +259,9 @@ func (h *Host) measureLinks(now time.Duration) {
 			_, err = l.link.Update(now, rate, atLeast)
 		}
 		if known := l.link.Now(); err == nil && known >= 1 {
+			h.mu.Lock()
+			l.speed = known
+			h.mu.Unlock()
 			err = h.buffer.Link(number, uint64(known))
 		}
 		h.complain("A link's speed is not known", firstOf(err))
@@ -435,9 +448,9 @@ func (m *Member) follow(l *look) {
 	}
 	h, on := m.host, l.stacked()
 	h.mu.Lock()
-	snapshot := on == len(m.nodes) && m.phase == PhaseBase && !m.drained && m.drains > 0
+	snapshot := on == len(m.nodes) && m.phase == PhaseBase && m.snapshotAhead
 	if snapshot {
-		m.drained = true
+		m.snapshotAhead = false
 		m.drains--
 	}
 	lost := m.orphan && on == 0 && !m.over

@@ -35,6 +35,7 @@ func layouts() [][2]reflect.Type {
 		pair(AdmissionTurn{}, C.struct_migbuf_admission_turn{}),
 		pair(Waiting{}, C.struct_migbuf_waiting{}),
 		pair(Outlook{}, C.struct_migbuf_outlook{}),
+		pair(OutlookMirror{}, C.struct_migbuf_outlook_mirror{}),
 		pair(Link{}, C.struct_migbuf_link{}),
 		pair(LinkFlow{}, C.struct_migbuf_link_flow{}),
 		pair(TCP{}, C.struct_migbuf_link_tcp{}),
