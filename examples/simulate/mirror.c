@@ -49,7 +49,7 @@ double mirror_lets(const struct mirror *m, double share, double latency_s)
 {
     double queue = m->depth * m->request, buffer = mirror_left(m) > 0 ? mirror_buffer(m->way) : 0, turn;
 
-    if (m->way == MIRROR_BACKGROUND)
+    if (m->way == MIRROR_BACKGROUND || m->way == MIRROR_SWITCHED)
         return m->holds ? m->hold * share : INFINITY;
     turn = fmin(share, queue / ((queue + buffer) / share + latency_s));
     return fmax(turn, share - m->speed) / fmax(part_sent(m), 1e-9);
@@ -60,7 +60,7 @@ double mirror_write(struct mirror *m, double requests)
     double granule = mirror_granule(m->way, m->request), f = m->all > 0 ? m->passed / m->all : 1;
 
     m->written += requests * m->request;
-    if (m->way != MIRROR_BACKGROUND) {
+    if (m->way != MIRROR_BACKGROUND && m->way != MIRROR_SWITCHED) {
         m->passed = fmin(m->all, m->passed + requests * m->request * (1 - f) * (m->request < GRANULE ? 0 : 1));
         return requests * m->request * part_sent(m);
     }
@@ -93,7 +93,7 @@ static void watch(struct mirror *m, double now_s, double share)
 {
     double left = mirror_left(m);
 
-    if (m->passed < m->all || m->holds || (now_s - m->watched_s < WATCH_S && isfinite(m->watched_bytes)))
+    if (m->way != MIRROR_BACKGROUND || m->passed < m->all || m->holds || (now_s - m->watched_s < WATCH_S && isfinite(m->watched_bytes)))
         return;
     m->holds = m->watched_bytes - left < GAIN * fmin(m->watched_bytes, share * WATCH_S);
     m->watched_bytes = left;
@@ -120,6 +120,8 @@ double mirror_copy(struct mirror *m, double now_s, double step_s, double share, 
     m->passed += pass;
     for (int k = 0; k < MIRROR_CLASSES && dirty > 0; k++)
         m->dirty[k] -= fmin(m->dirty[k], again * (m->dirty[k] / dirty));
+    if (m->way == MIRROR_SWITCHED && mirror_left(m) <= share * step_s) /* ready: less than the eye of this model sees */
+        m->way = MIRROR_BLOCKING;
     pace(m, now_s, share);
     watch(m, now_s, share);
     hold(m, now_s);

@@ -15,7 +15,8 @@ enum mirror_way {
     MIRROR_BACKGROUND,
     MIRROR_BLOCKING, /* write-blocking from the start, QEMU's own buffer */
     MIRROR_PACED,    /* the same with a buffer of one granule, and a copy that takes what the guest leaves */
-    MIRROR_WAYS
+    MIRROR_WAYS,     /* so many to choose from */
+    MIRROR_SWITCHED = MIRROR_WAYS /* background in granules of 64 KiB until nothing is dirty, then write-blocking; held is nobody */
 };
 
 extern const char *const mirror_names[MIRROR_WAYS];

@@ -19,8 +19,8 @@
 #define PATIENT_BELOW 0.9 /* of its writes: whoever would get less does not start beside others */
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
-const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
-                                             "literal", "paper", "planner", "mirror", "hybrid" };
+const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
+                                             "literal", "paper", "planner", "mirror", "proxmox", "hybrid" };
 const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo", "patient" };
 const char *const cause_names[CAUSES] = { "reserve", "hysteresis", "late", "noise", "unknown", "clusters" };
 
@@ -74,6 +74,7 @@ struct vm {
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
     bool on, paused, mirrored, advised;
+    bool stands;    /* its volume is full: until it is at its target */
     double waits_s; /* since something of what it wants was let through */
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
@@ -327,17 +328,23 @@ static void write_requests(struct vm *v, double n)
     v->window_done += n;
 }
 
-static double file_bytes(const struct vm *v)
+/* What its volume takes, where it has one of its own. */
+static double own_volume(const struct run *run, uint32_t vms)
+{
+    return run->policy == POLICY_LXD ? run->omega * run->hosts / vms : INFINITY;
+}
+
+static double file_bytes(const struct model *m, const struct vm *v)
 {
     double clusters = v->hot + v->cold - v->hot_left - v->cold_left;
 
-    return v->cluster * ceil(clusters) + CLUSTER * (4 + fmin(v->tables, ceil(clusters)));
+    return fmin(v->cluster * ceil(clusters) + CLUSTER * (4 + fmin(v->tables, ceil(clusters))), own_volume(m->run, m->count));
 }
 
 /* A drain pours everything that waits into the file, whatever the limit. */
 static void pour(const struct model *m, struct vm *v)
 {
-    double n = without(m->run, CAUSE_RESERVE) ? 0 : floor(v->want);
+    double n = v->stands || without(m->run, CAUSE_RESERVE) ? 0 : floor(v->want);
 
     v->want -= n;
     write_requests(v, n);
@@ -364,7 +371,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
 {
     double most = floor(v->want);
 
-    if (v->paused)
+    if (v->paused || v->stands)
         return 0;
     if (m->run->policy == POLICY_BRADFORD && v->writes >= BRADFORD_WRITES) {
         v->by_units.rate = v->units / (BRADFORD_DELAY_S * exp2(floor(v->writes / BRADFORD_WRITES) - 1));
@@ -514,6 +521,17 @@ static void obey(struct model *m, struct vm *v, const struct order *o)
     v->by_bytes = (struct bucket){ .rate = o->bytes_per_s };
 }
 
+/* Of everybody. */
+static bool is_mirror(enum policy policy)
+{
+    return policy == POLICY_MIRROR || policy == POLICY_PROXMOX;
+}
+
+static enum mirror_way way_of(const struct run *run)
+{
+    return run->policy == POLICY_PROXMOX ? MIRROR_SWITCHED : run->mirror;
+}
+
 static struct member member_of(const struct model *m, const struct vm *v)
 {
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
@@ -523,7 +541,7 @@ static struct member member_of(const struct model *m, const struct vm *v)
         .left_bytes = v->left
     };
 
-    member.mirror = m->run->mirror;
+    member.mirror = way_of(m->run);
     member.request = v->request;
     member.depth = v->depth;
     member.bytes_before = member.rate_before * v->request / (v->units * v->cluster);
@@ -549,7 +567,7 @@ static int begin(struct model *m, struct vm *v)
     v->start_s = m->now;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
-    v->mirror = (struct mirror){ .way = m->run->mirror, .all = v->left, .set = { v->hot * v->cluster, v->cold * v->cluster },
+    v->mirror = (struct mirror){ .way = way_of(m->run), .all = v->left, .set = { v->hot * v->cluster, v->cold * v->cluster },
                                  .part = { v->hot_part, 1 - v->hot_part }, .request = v->request, .depth = v->depth };
     mirror_begin(&v->mirror, m->now, m->links[v->link].flow_limit);
     meter_of(m, v)->active++;
@@ -565,7 +583,7 @@ static int start(struct model *m, struct vm *v)
     if (rc < 0)
         return rc;
     v->advised = rc;
-    v->mirrored = m->run->policy == POLICY_MIRROR || (m->run->policy == POLICY_HYBRID && v->advised);
+    v->mirrored = is_mirror(m->run->policy) || (m->run->policy == POLICY_HYBRID && v->advised);
     if (v->mirrored) { /* it has no files, and counts on its link all the same */
         member.geometry.virtual_bytes = (uint64_t)CLUSTER;
         member.geometry.request_bytes = member.geometry.queue_bytes = MIGBUF_NONE;
@@ -791,14 +809,18 @@ static int vm_step(struct model *m, struct vm *v, double share)
     meter_of(m, v)->pushed += v->sent + fmin(budget, v->left);
     v->left -= fmin(budget, v->left);
     v->grown_now = -v->file;
-    v->file = file_bytes(v);
+    v->file = file_bytes(m, v);
+    if (!v->stands && v->file >= own_volume(m->run, m->count)) {
+        v->stands = true;
+        m->out->overflows++;
+    }
     if (v->state == BASE && v->left <= 0) {
         v->state = DRAIN;
         drain(m, v);
-        v->file = v->left = file_bytes(v);
+        v->file = v->left = file_bytes(m, v);
     } else if (v->state == DRAIN && v->left <= share * SWITCHOVER_S) {
         drain(m, v); /* the mirror is ended, then the guest stopped */
-        v->file = file_bytes(v);
+        v->file = file_bytes(m, v);
         v->grown_now += v->file;
         v->left = 0;
         return 0;
@@ -1027,7 +1049,7 @@ static int sum_up(struct model *m)
         bound += here * bound_value(m->hosts[h].bound, m->growth, here);
     }
     o->vm_delivered = wrote ? delivered / wrote : 1;
-    o->bound = wrote && m->run->policy != POLICY_MIRROR && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
+    o->bound = wrote && !is_mirror(m->run->policy) && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
     o->completion_s = o->finished ? completion / o->finished : 0;
     o->p99 = slowdowns_quantile(&o->slowdowns, 0.99);
     return 0;
