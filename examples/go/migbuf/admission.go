@@ -92,3 +92,29 @@ func (b *Buffer) OutlookWaiting(w Waiting, startS float64) (Outlook, error) {
 		(*C.struct_migbuf_outlook)(unsafe.Pointer(&o)))
 	return o, b.failed("outlook_waiting", rc)
 }
+
+// OutlookMirror is how a disk would be mirrored, and what is known of its guest's writes. All 0 is the worst that may be:
+// what QEMU does when nothing is set, and one write at a time.
+type OutlookMirror struct {
+	size             uint64
+	BufferBytes      float64 // buf-size: what the copy keeps in flight; 0, and at most: 16 MiB
+	GranularityBytes float64 // what one dirty bit stands for; 0: 65536
+	SpeedBytesPerS   float64 // of the copy, as long as it writes; 0: not bounded
+	RequestBytes     float64 // mean bytes of a write; 0: as Waiting tells
+	Depth            float64 // its writes in flight; 0: 1
+	LinkBytesPerS    float64 // what its link carries, where the buffer does not know; 0: not known
+	Background       int32   // 1: copy-mode background, held or changed at the end; 0: write-blocking from the start
+	reserved         int32
+}
+
+// OutlookMirrored is OutlookWaiting with what a mirror of the whole disk would do for the guest. Errors: ErrRange,
+// ErrInvalid.
+func (b *Buffer) OutlookMirrored(w Waiting, startS float64, m OutlookMirror) (Outlook, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := Outlook{size: uint64(unsafe.Sizeof(Outlook{}))}
+	m.size = uint64(unsafe.Sizeof(m))
+	rc := C.migbuf_outlook_mirrored(b.b, (*C.struct_migbuf_waiting)(unsafe.Pointer(&w)), C.double(startS),
+		(*C.struct_migbuf_outlook_mirror)(unsafe.Pointer(&m)), (*C.struct_migbuf_outlook)(unsafe.Pointer(&o)))
+	return o, b.failed("outlook_mirrored", rc)
+}

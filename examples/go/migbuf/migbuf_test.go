@@ -901,7 +901,7 @@ func TestAdmission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, err := b.OutlookWaiting(w, 120); err != nil || o.Delivered > 0.5 || !o.Mirror() {
+	if o, err := b.OutlookMirrored(w, 120, OutlookMirror{Background: 1}); err != nil || o.Delivered > 0.5 || !o.Mirror() {
 		t.Error(o, err)
 	}
 	if _, err := b.Outlook(9); !errors.Is(err, ErrNotFound) {
