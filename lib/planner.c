@@ -13,6 +13,8 @@
 #define GOT 0.999       /* of a demand */
 #define NOTHING 1e-6    /* less than that, nobody misses */
 #define MOST_BURSTY 20.0
+#define MOST_FLOORS 1000.0
+#define MOST_SPARE (1 / 16.0) /* of the volume: more than that no floors are worth */
 #define ALONE 0.7 /* of what a flow can have on its link: nobody shares it */
 
 typedef struct migbuf_planner_slot slot;
@@ -27,7 +29,7 @@ enum { GUESTS };
 #define OPTIONS_FIRST MIGBUF__FIRST(struct migbuf_planner_options, explore)
 
 static const struct migbuf_planner_options defaults = {
-    .interval_s = 1, .floor = 160000, .newcomers = 0.3, .explore = 0.25
+    .interval_s = 1, .floor = 160000, .newcomers = 0.3, .explore = 0.25, .floors = 1
 };
 
 int migbuf_planner_options_init(struct migbuf_planner_options *o, uint64_t size)
@@ -202,6 +204,8 @@ static int check_tick(const struct migbuf_planner_options *o, const struct migbu
         rc = migbuf__number(o->newcomers, 0, 1);
     if (!rc)
         rc = migbuf__number(o->explore, 0, 1);
+    if (!rc)
+        rc = migbuf__number(o->floors, 1, MOST_FLOORS);
     for (size_t l = 0; l < link_count && !rc; l++)
         rc = migbuf__planner_check_link(&links[l]);
     for (size_t k = 0; k < n && !rc; k++)
@@ -319,11 +323,13 @@ static int share_out(const struct migbuf_planner_options *o, const struct migbuf
     for (size_t k = n; k-- > 0;) {
         const struct migbuf_planner_guest *g = &guests[s[k].index[SLOT_ITEM]];
         struct migbuf_planner_plan *p = &plans[s[k].index[SLOT_ITEM]];
+        double spare;
 
         files += g->file_bytes;
         p->need_bytes = migbuf__growth(g->remaining, g->growth_ratio, g->rate, p->finish_s);
         p->demand = migbuf__most(0, p->need_bytes / p->finish_s - o->floor);
-        p->cap = cap_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files, p->finish_s,
+        spare = migbuf__least((o->floors - 1) * (double)(n - k) * o->floor * p->finish_s, o->capacity_bytes * MOST_SPARE);
+        p->cap = cap_at(o->capacity_bytes * (1 - o->newcomers * (most - (double)(n - k)) / most), files + spare, p->finish_s,
                           (double)(n - k), o->floor, front);
         s[k].number[CUT_TO] = chain_add(&h, p->demand, p->cap, g->weight);
     }

@@ -10,6 +10,7 @@
 #include <math.h>
 
 #define FIRST_PART 16      /* of what is free: most that a guest of which nothing is known gets until it is known */
+#define FLOORS 3           /* links stay behind their plan, and nobody is to stand for that */
 #define UNKNOWN_LINK 125e6 /* bytes/s: whoever cannot say better is planned as 1 Gbit/s */
 
 /* U to plan with: its mean, before the first tick what was told, before that what most links are. */
@@ -27,6 +28,7 @@ static void describe_links(const struct migbuf_buffer *b, struct migbuf_planner_
     o->capacity_bytes = (double)migbuf__bins_capacity(b->bins);
     o->interval_s = b->options.interval_ms / 1000.0;
     o->floor = (double)b->options.floor_bytes_per_s;
+    o->floors = FLOORS;
     for (uint32_t k = 0; k < b->links_count; k++)
         links[k] = (struct migbuf_planner_link){ .bytes_per_s = planned_speed(&b->links[k]) };
 }

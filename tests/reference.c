@@ -1697,7 +1697,8 @@ static void plan(struct reference *r)
         files += reference_most_bytes(m);
         m->need = growth_in(m, m->release);
         m->demand = fmax(0, m->need / m->release - floor);
-        m->cap = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files) / m->release - (n - k) * floor) * (1 + 1.0 / n));
+        m->cap = fmax(0, ((capacity * (1 - 0.3 * (all_places - (n - k)) / all_places) - files -
+                              fmin(2 * (n - k) * floor * m->release, capacity / 16)) / m->release - (n - k) * floor) * (1 + 1.0 / n));
     }
     fair_growth(r, order, n);
     for (int i = 0; i < n; i++) {

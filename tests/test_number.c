@@ -255,6 +255,7 @@ START_TEST(plans)
 
         begin();
         o.capacity_bytes = some(), o.interval_s = some(), o.floor = some(), o.newcomers = part(), o.explore = part();
+        o.floors = some();
         for (size_t k = 0; k < 2; k++)
             link[k] = (struct migbuf_planner_link){ .bytes_per_s = some(), .flow_bytes_per_s = some() };
         for (uint32_t k = 0; k < GUESTS; k++)

@@ -301,6 +301,31 @@ START_TEST(room_for_newcomers)
 }
 END_TEST
 
+/* As many floors as are asked for lie free for each, until it is over; at most a sixteenth of the volume. */
+START_TEST(floors_are_kept_free)
+{
+    struct migbuf_planner_guest g[2] = { { .id = 1, .weight = 1, .left_bytes = 10000, .file_bytes = 300, .rate = 50,
+                                           .growth_ratio = 1, .remaining = INFINITY } };
+    const struct migbuf_planner_link link = { 100, INFINITY };
+    struct migbuf_planner_options o = options(1000, 1);
+    struct migbuf_planner_plan p[2];
+
+    g[1] = g[0];
+    g[1].id = 2;
+    g[1].left_bytes = 500;
+    for (o.floors = 1; o.floors <= 3; o.floors += 2) {
+        ck_assert_int_gt(migbuf_planner_tick(&o, &link, 1, g, 2, scratch, p), 0);
+        ck_near(p[1].cap, ((1000 - 600 - fmin(2 * (o.floors - 1) * p[1].finish_s, 62.5)) / p[1].finish_s - 2) * 1.5);
+        ck_near(p[0].cap, ((850 - 300 - fmin((o.floors - 1) * p[0].finish_s, 62.5)) / p[0].finish_s - 1) * 1.5);
+        ck_near(p[0].demand, p[0].need_bytes / p[0].finish_s - 1); /* the floor itself is one */
+    }
+    o.floors = 0.5;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 2, scratch, p), MIGBUF_E_RANGE);
+    o.floors = NAN;
+    ck_assert_int_eq(migbuf_planner_tick(&o, &link, 1, g, 2, scratch, p), MIGBUF_E_INVALID);
+}
+END_TEST
+
 /* A quarter of an equal part without throttle, for who does not share its flow. */
 START_TEST(a_beginner_explores)
 {
@@ -599,7 +624,7 @@ int main(void)
                                    chain_is_max_min_fair,
                                    a_golden_tick,
                                    the_header_s_example,
-                                   room_for_newcomers, a_beginner_explores, draining_and_weights,
+                                   room_for_newcomers, floors_are_kept_free, a_beginner_explores, draining_and_weights,
                                    order_does_not_matter,
                                    a_tick_keeps_its_lines,
                                    admission_examples,

@@ -164,7 +164,7 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
                 struct migbuf_admission_turn *turns)
 {
-    int32_t order = admission == ADMISSION_SJF ? MIGBUF_ADMISSION_SHORTEST : MIGBUF_ADMISSION_FIFO;
+    int32_t order = admission == ADMISSION_FIFO ? MIGBUF_ADMISSION_FIFO : MIGBUF_ADMISSION_SHORTEST;
 
     return migbuf_admission_turns(b->buffer, order, w, count, turns);
 }

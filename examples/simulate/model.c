@@ -16,11 +16,12 @@
 #define BRADFORD_WRITES 16384.0
 #define BRADFORD_DELAY_S 2.048e-3
 #define MIRROR_LATENCY_S 0.5e-3
+#define PATIENT_BELOW 0.9 /* of its writes: whoever would get less does not start beside others */
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
 const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
                                              "literal", "paper", "planner", "mirror", "proxmox", "hybrid" };
-const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
+const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo", "patient" };
 const char *const cause_names[CAUSES] = { "reserve", "hysteresis", "late", "noise", "unknown", "clusters" };
 
 const struct scenario scenarios[] = {
@@ -629,6 +630,25 @@ static bool is_behind(const struct model *m, const struct vm *v)
     return false;
 }
 
+static uint32_t running(const struct model *m, uint32_t host)
+{
+    uint32_t n = 0;
+
+    for (uint32_t k = 0; k < m->count; k++)
+        n += m->vms[k].host == host && (runs(&m->vms[k]) || m->vms[k].state == ADMITTED);
+    return n;
+}
+
+/* Would it be held back beside those that run? Then it waits until it has the volume alone, and nobody overtakes it. */
+static int is_to_wait(const struct model *m, uint32_t host, const struct migbuf_waiting *w)
+{
+    struct migbuf_outlook o;
+
+    if (m->run->admission != ADMISSION_PATIENT || !running(m, host))
+        return 0;
+    return brain_outlook_waiting(m->hosts[host].brain, w, 0, &o) ? -1 : o.delivered < PATIENT_BELOW;
+}
+
 /* Who of a host's waiting ones may start now. */
 static int admit(struct model *m, uint32_t host)
 {
@@ -655,6 +675,11 @@ static int admit(struct model *m, uint32_t host)
         bool off = m->run->admission == ADMISSION_OFF;
 
         rc = ask_before(m, &m->vms[m->queue[k].id], &m->queue[k], off ? 0 : m->turns[k].earliest_s);
+        if (rc >= 0 && !off && m->turns[k].verdict == MIGBUF_VERDICT_START) {
+            rc = is_to_wait(m, host, &m->queue[k]);
+            if (rc > 0)
+                break;
+        }
         if (rc >= 0 && (off || m->turns[k].verdict == MIGBUF_VERDICT_START))
             rc = start(m, &m->vms[m->queue[k].id]);
     }

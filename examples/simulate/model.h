@@ -36,7 +36,7 @@ enum policy {
     POLICY_HYBRID,
     POLICIES
 };
-enum admission { ADMISSION_OFF, ADMISSION_SJF, ADMISSION_FIFO, ADMISSIONS };
+enum admission { ADMISSION_OFF, ADMISSION_SJF, ADMISSION_FIFO, ADMISSION_PATIENT, ADMISSIONS };
 
 /* What costs guests writes, beside the policy: each can be switched off, to see its size. */
 enum cause {

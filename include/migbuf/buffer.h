@@ -157,7 +157,7 @@
  *   2  U       as told, held; planned with its mean of the last minute
  *              (link.h)
  *   3  plan    migbuf_planner_tick over all: Ω without the reserves; weights,
- *              floor and interval as in the options
+ *              floor and interval as in the options, floors 3
  *   4  z       the plan's rate, then bounded as below
  *   5  level   the common level as above, with ratio 1: rates are of what is
  *              written, so growth is what they bound

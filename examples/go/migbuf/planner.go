@@ -62,6 +62,7 @@ type PlannerOptions struct {
 	Floor         float64 // what each may write whatever is planned, unit bytes/s; 160000
 	Newcomers     float64 // what who stays leaves to who comes, 0 to 1; 0.3
 	Explore       float64 // part of an equal part of the volume that may be filled to learn, 0 to 1; 0.25
+	Floors        float64 // so many floors are kept free for each until it is over, as far as that is a sixteenth of the volume, 1 to 1000; 1
 }
 
 // DefaultPlannerOptions are the library's.
