@@ -172,5 +172,7 @@ for kind in kinds:
         print("%s %d - %s after %.1f s for %g s: %s moved, %s writes checked, %s lost, %s overflows%s" % (
             "not ok" if wrong else "ok", number, kind, moment, seconds, result.get("moved"), result.get("writes_acknowledged"),
             result.get("writes_lost"), result.get("overflows"), ": " + ", ".join(wrong) if wrong else ""), flush=True)
+        for words in sorted({vm.get("error") for vm in result.get("vm", []) if vm.get("error")} | set(result.get("warnings", []))):
+            print("#   " + words, flush=True)
 sys.exit(bad != 0)
 PYTHON
