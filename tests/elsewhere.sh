@@ -177,7 +177,7 @@ hardened() { # FILE: what is missing of it, in words
     case $said in *"Type: "*DYN*) ;; *) echo "position independence" ;; esac
     readelf -Wl "$1" | grep -q 'GNU_STACK.*RWE' && echo "a stack that is not run"
     case $1 in
-        */libmigbuf.so* | */libmigbuf-ram.so*) ;; # they read no peer's bytes
+        */libmigbuf.so* | */libmigbuf-ram.so* | */libmigbuf-mirror.so*) ;; # they read no peer's bytes
         *) readelf -Ws "$1" | grep -q __stack_chk_fail || echo "stack protector" ;;
     esac
     readelf -Ws "$1" | grep -qE '__[a-z]+_chk' || echo "fortified calls"
