@@ -161,10 +161,10 @@ trixie() {
             trixie "$root" "$mirror" >"$root.log" 2>&1 || { cannot trixie "no mirror of it"; return; }
     fi
     rm -rf "$root/src" && mkdir -p "$root/src" && git archive HEAD | tar x -C "$root/src"
-    chroot "$root" sh -c "mount -t proc proc /proc 2>/dev/null; cd /src && meson setup build -Dwerror=true && ninja -C build -j2 &&
+    chroot "$root" sh -c "mount -t proc proc /proc; mount -t tmpfs tmpfs /dev/shm; cd /src && meson setup build -Dwerror=true && ninja -C build -j2 &&
         meson test -C build --no-rebuild --suite unit --suite laws --suite fuzz --suite oom --suite examples --no-suite long \
             --timeout-multiplier 10" >"$root.log" 2>&1
-    umount "$root/proc" 2>/dev/null
+    umount "$root/dev/shm" "$root/proc" 2>/dev/null
     count trixie "$what" "$root/src/build"
     grep -E '^ *[0-9]+/[0-9]+ .*(FAIL|TIMEOUT|ERROR)' "$root.log" | sed 's/^/    /'
 }

@@ -90,7 +90,7 @@ def disturb(kind, parent, chance):
     if kind == "full":
         os.symlink("/dev/full", parent + "/full") # what is written there finds no room
         os.rename(parent + "/full", parent + "/work/state.new")
-        return lambda: os.unlink(parent + "/work/state.new")
+        return lambda: os.path.islink(parent + "/work/state.new") and os.unlink(parent + "/work/state.new")
     tell(pids, signal.SIGSTOP)
     return lambda: tell(pids, signal.SIGCONT)
 
