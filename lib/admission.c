@@ -51,7 +51,7 @@ static size_t releases(const struct migbuf_buffer *b, struct trial *t, struct mi
     for (size_t i = 0; i < t->guests; i++)
         t->slot[t->plan[i].place].index[RUNNING] = i;
     for (size_t place = 0; place < t->guests; place++) {
-        size_t i = t->slot[place].index[RUNNING];
+        size_t i = (size_t)t->slot[place].index[RUNNING];
 
         if (migbuf__trial_link_is_known(b, b->entries[i].link_at)) {
             ends[known].number[END_S] = t->plan[i].finish_s;

@@ -306,7 +306,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     drains_fit = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     for (uint64_t k = 0; k < count && !r->bad; k++)
         read_disk(r, &disks[k], &measured[k]);
-    if (r->bad || migbuf__buffer_entry(&b->options, &e, &m, disks, count))
+    if (r->bad || migbuf__buffer_entry(&b->options, &e, &m, disks, (size_t)count))
         return MIGBUF_E_PROTOCOL;
     e.phase = phase;
     e.drains_fit = drains_fit;
@@ -318,7 +318,7 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
         return MIGBUF_E_PROTOCOL;
     if (migbuf__buffer_keep_disks(b, &e, disks))
         return MIGBUF_E_NOMEM;
-    memcpy(e.measured, measured, count * sizeof *measured);
+    memcpy(e.measured, measured, (size_t)count * sizeof *measured);
     for (uint64_t k = 0; k < count; k++)
         e.file_bytes += measured[k].file_bytes;
     if (e.open) /* saved before it was carried out, if it was */

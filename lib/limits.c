@@ -268,7 +268,10 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
     }
     if (in_flight > (UINT64_C(1) << 50) / (growth + tables_of_one(g, growth) * g->cluster_bytes))
         return MIGBUF_E_RANGE;
-    *bytes = drain_of(g, in_flight, request_bytes);
+    growth = drain_of(g, in_flight, request_bytes); /* with the refcount blocks of all it may be beyond after all */
+    if (growth > UINT64_C(1) << 50)
+        return MIGBUF_E_RANGE;
+    *bytes = growth;
     return 0;
 }
 

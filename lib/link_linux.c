@@ -264,12 +264,14 @@ static int ask_family(int fd, uint8_t family, struct search *s)
         return -1;
     for (;;) {
         ssize_t n = recv(fd, &answer, sizeof answer, 0);
+        int64_t left; /* the last one's padding may be missing: below 0 then */
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -1;
-        for (const struct nlmsghdr *h = &answer.h; n > 0 && NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
+        left = n;
+        for (const struct nlmsghdr *h = &answer.h; left > 0 && NLMSG_OK(h, (size_t)left); h = NLMSG_NEXT(h, left)) {
             if (h->nlmsg_type == NLMSG_DONE)
                 return 0;
             if (h->nlmsg_type == NLMSG_ERROR) {

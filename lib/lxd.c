@@ -170,7 +170,7 @@ static bool is_late(void *context)
 
 static int parse(struct migbuf_lxd *lxd, struct migbuf_error *error)
 {
-    const struct migbuf__json_bounds bounds = { .max_values = LEAST_VALUES + lxd->http.max_reply_bytes / BYTES_PER_VALUE,
+    const struct migbuf__json_bounds bounds = { .max_values = LEAST_VALUES + (size_t)(lxd->http.max_reply_bytes / BYTES_PER_VALUE),
                                                 .late = is_late,
                                                 .context = lxd };
     int rc = migbuf__json_clean(lxd->http.reply, lxd->http.reply_bytes);

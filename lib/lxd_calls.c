@@ -106,10 +106,10 @@ int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_
         (rc = count_list(lxd, capacity, &count, error)) < 0)
         return rc;
     for (uint64_t i = 0; i < count; i++) /* all or none */
-        if ((rc = read_pool(migbuf__json_item(lxd->metadata, i), &pool, error)) < 0)
+        if ((rc = read_pool(migbuf__json_item(lxd->metadata, (size_t)i), &pool, error)) < 0)
             return rc;
     for (uint64_t i = 0; i < count; i++)
-        read_pool(migbuf__json_item(lxd->metadata, i), &pools[i], NULL);
+        read_pool(migbuf__json_item(lxd->metadata, (size_t)i), &pools[i], NULL);
     return (int)count;
 }
 
@@ -417,7 +417,7 @@ int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lx
         (rc = count_list(lxd, UINT64_MAX, &all, error)) < 0)
         return rc;
     for (uint64_t i = 0; i < all; i++) {
-        rc = read_vm(lxd, migbuf__json_item(lxd->metadata, i), &vm, error);
+        rc = read_vm(lxd, migbuf__json_item(lxd->metadata, (size_t)i), &vm, error);
         if (rc < 0)
             return rc;
         count += (uint64_t)rc;
@@ -427,7 +427,7 @@ int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lx
                                     capacity);
     count = 0;
     for (uint64_t i = 0; i < all; i++)
-        if (read_vm(lxd, migbuf__json_item(lxd->metadata, i), &vm, NULL) == 1)
+        if (read_vm(lxd, migbuf__json_item(lxd->metadata, (size_t)i), &vm, NULL) == 1)
             vms[count++] = vm;
     return (int)count;
 }

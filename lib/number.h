@@ -11,8 +11,9 @@
 #include "migbuf/error.h"
 #include <math.h>
 
-#define MIGBUF__LEAST 1e-50
-#define MIGBUF__MOST 1e50
+/* As doubles: where the compiler reckons with more bits, a constant without a cast is none of its callers'. */
+#define MIGBUF__LEAST ((double)1e-50)
+#define MIGBUF__MOST ((double)1e50)
 
 /* 0, MIGBUF_E_INVALID for NaN, MIGBUF_E_RANGE below `least`, above `most`, or beyond what any number may be. */
 static inline int migbuf__number(double x, double least, double most)

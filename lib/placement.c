@@ -6,8 +6,13 @@
 #include "migbuf/bins.h"
 #include "sort.h"
 
-/* A remainder below the sum of weights, times a weight, needs up to 72 bits. */
-__extension__ typedef unsigned __int128 wide;
+/* part * weight / weights, rounded down, though the product needs up to 72 bits: part < weights <= 2^32 * 10^6 < 2^52. */
+static uint64_t part_of(uint64_t part, uint64_t weight, uint64_t weights)
+{
+    uint64_t high = part * (weight >> 10);
+
+    return (high / weights << 10) + ((high % weights << 10) + part * (weight & 1023)) / weights;
+}
 
 int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, size_t n, uint64_t *share_bytes)
 {
@@ -15,7 +20,7 @@ int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, siz
 
     if (!n || !share_bytes)
         return MIGBUF_E_INVALID;
-    if (capacity_bytes > MIGBUF_BYTES_MAX || n > UINT64_C(1) << 32)
+    if (capacity_bytes > MIGBUF_BYTES_MAX || weights > UINT64_C(1) << 32)
         return MIGBUF_E_RANGE;
     if (weight) {
         weights = 0;
@@ -25,13 +30,13 @@ int migbuf_placement_shares(uint64_t capacity_bytes, const uint32_t *weight, siz
             weights += weight[i];
         }
     }
-    /* capacity * w / W = (capacity / W) * w + (capacity % W) * w / W: mostly spares the wide division. */
+    /* capacity * w / W = (capacity / W) * w + (capacity % W) * w / W */
     whole = capacity_bytes / weights;
     part = capacity_bytes % weights;
     for (size_t i = 0; i < n; i++) {
         uint64_t w = weight ? weight[i] : 1;
 
-        share_bytes[i] = whole * w + (weights <= UINT64_C(1) << 40 ? part * w / weights : (uint64_t)((wide)part * w / weights));
+        share_bytes[i] = whole * w + (weights <= UINT64_C(1) << 40 ? part * w / weights : part_of(part, w, weights));
         given += share_bytes[i];
     }
     /* Rounding down loses less than one byte per bin. */

@@ -200,7 +200,7 @@ double migbuf__shave(const double *amount, const double *weight, size_t n, doubl
         keys[i] = (struct migbuf__key){ migbuf__key_bits(amount[i] / weight[i]), i };
     sorted = migbuf__sort_keys(keys, n);
     for (size_t k = 0; k < n; k++)
-        order[k] = sorted[k].index;
+        order[k] = (size_t)sorted[k].index;
     return level_of(amount, weight, order, n, left);
 }
 
@@ -268,6 +268,6 @@ void migbuf__lenders(const double *x, size_t n, const size_t *first, const size_
             keys[lenders++] = (struct migbuf__key){ migbuf__key_bits(x[i]), i };
     sorted = migbuf__sort_keys(keys, lenders);
     for (size_t k = 0; k < lenders; k++)
-        scratch[k] = sorted[k].index;
+        scratch[k] = (size_t)sorted[k].index;
     bind_borrowers(scratch, lenders, x, first, borrower, scratch + n, y);
 }

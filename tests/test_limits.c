@@ -107,6 +107,11 @@ START_TEST(a_drain_pours_the_queue)
     ck_assert(bytes == 4390912);
     ck_assert_int_eq(migbuf_limits_drain(&g, 0, 4096, &bytes), 0);
     ck_assert(bytes == 0);
+    bytes = 7; /* 2^50 by itself, and more with its refcount blocks */
+    ck_assert_int_eq(migbuf_limits_drain(&g, UINT64_C(1) << 33, 4096, &bytes), MIGBUF_E_RANGE);
+    ck_assert(bytes == 7);
+    ck_assert_int_eq(migbuf_limits_drain(&g, (UINT64_C(1) << 33) - (UINT64_C(1) << 20), 4096, &bytes), 0);
+    ck_assert(bytes <= UINT64_C(1) << 50);
     bytes = 7; /* requests of no known length: of no known drain */
     ck_assert_int_eq(migbuf_limits_drain(&g, 32, 0, &bytes), 0);
     ck_assert(bytes == 0);

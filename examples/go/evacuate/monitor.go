@@ -61,8 +61,14 @@ func asIncus(command string) time.Duration {
 	return 500 * time.Millisecond
 }
 
+// errUnreadable: nobody knows what became of the command.
+var errUnreadable = errors.New("an answer that is neither a return nor an error")
+
 // connect waits for the socket of a QEMU that was just started.
-func connect(path string) (*Monitor, error) {
+func connect(path string) (*Monitor, error) { return connectWithin(path, patient("")) }
+
+// connectWithin gives QEMU so long for its greeting: it greets nobody while another client holds the monitor.
+func connectWithin(path string, greeting time.Duration) (*Monitor, error) {
 	var conn net.Conn
 	var err error
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
@@ -75,19 +81,48 @@ func connect(path string) (*Monitor, error) {
 	}
 	m := &Monitor{conn: conn.(*net.UnixConn), turn: make(chan struct{}, 1), timeout: patient, waiting: map[uint32]chan reply{}}
 	scanner := bufio.NewScanner(m.conn) // its default of 64 KiB is the bound on a line
+	_ = m.conn.SetReadDeadline(time.Now().Add(greeting))
 	if !scanner.Scan() {
+		m.conn.Close()
 		return nil, errors.New("no greeting: another client holds the monitor")
 	}
+	var said struct {
+		QMP *struct{} `json:"QMP"`
+	}
+	if json.Unmarshal(scanner.Bytes(), &said) != nil || said.QMP == nil {
+		m.conn.Close()
+		return nil, errors.New("the peer does not speak QMP")
+	}
+	_ = m.conn.SetReadDeadline(time.Time{})
 	go m.read(scanner)
-	return m, m.Run(context.Background(), "qmp_capabilities", nil, nil)
+	if err = m.Run(context.Background(), "qmp_capabilities", nil, nil); err != nil {
+		m.conn.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// judge tells what an answer is: a return, QEMU's own error, or neither.
+func judge(answer, refused json.RawMessage) error {
+	var said refusal
+	switch {
+	case (answer != nil) == (refused != nil):
+		return errUnreadable
+	case refused == nil:
+		return nil
+	case json.Unmarshal(refused, &said) != nil || said.Class == "":
+		return errUnreadable
+	}
+	return &said
 }
 
 func (m *Monitor) read(scanner *bufio.Scanner) {
 	for scanner.Scan() {
 		var head struct {
-			ID    *uint32  `json:"id"`
-			Event string   `json:"event"`
-			Error *refusal `json:"error"`
+			ID     *uint32         `json:"id"`
+			Event  string          `json:"event"`
+			Return json.RawMessage `json:"return"`
+			Error  json.RawMessage `json:"error"`
 		}
 		if json.Unmarshal(scanner.Bytes(), &head) != nil {
 			continue
@@ -100,10 +135,7 @@ func (m *Monitor) read(scanner *bufio.Scanner) {
 		if head.ID == nil {
 			continue
 		}
-		r := reply{line: append([]byte(nil), scanner.Bytes()...)}
-		if head.Error != nil {
-			r.err = head.Error
-		}
+		r := reply{append([]byte(nil), scanner.Bytes()...), judge(head.Return, head.Error)}
 		m.mu.Lock()
 		if c, ok := m.waiting[*head.ID]; ok { // else nobody waits for it any more
 			delete(m.waiting, *head.ID)

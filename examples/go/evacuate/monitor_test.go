@@ -7,9 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,5 +161,65 @@ func TestMonitorTooLateToSend(t *testing.T) {
 	}
 	if err := m.Run(background, "cont", nil, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a peer says that is no QEMU: it costs its deadline and no more, and is taken neither for done nor for refused.
+func TestMonitorLies(t *testing.T) {
+	long := strings.Repeat("x", 1<<17)
+	for _, c := range []struct {
+		name, says string // for the first command; $ is its id
+		lost       bool   // the connection is of no use any more
+	}{
+		{"an id and no more", `{"id": $}`, false},
+		{"a return and an error", `{"return": {}, "error": {"class": "a", "desc": "b"}, "id": $}`, false},
+		{"an error without a class", `{"error": {"desc": "x"}, "id": $}`, false},
+		{"an error that is a text", `{"error": "x", "id": $}`, false},
+		{"an error of null", `{"error": null, "id": $}`, false},
+		{"an id that is a text", `{"return": {}, "id": "$"}`, false},
+		{"an id that is a real", `{"return": {}, "id": $.5}`, false},
+		{"no id", `{"return": {}}`, false},
+		{"another's id", `{"return": {}, "id": 4000000000}`, false},
+		{"a list", `[1]`, false},
+		{"no JSON", `HTTP/1.1 400 Bad Request`, false},
+		{"an error without an id", `{"error": {"class": "a", "desc": "b"}}`, false},
+		{"a line that is too long", `{"return": "` + long + `", "id": $}`, true},
+		{"silence", ``, false},
+	} {
+		m, p := newPeer(t)
+		m.timeout = func(string) time.Duration { return 100 * time.Millisecond }
+		came := make(chan error)
+		go func() { came <- m.Run(background, "stop", nil, nil) }()
+		a := <-p.commands
+		_, _ = p.conn.Write([]byte(strings.ReplaceAll(c.says, "$", fmt.Sprint(a.ID)) + "\n"))
+		if err := <-came; err == nil || errors.Is(err, migbuf.ErrPeer) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		m.timeout = patient
+		p.serve(func(asked) string { return `"return": {}` })
+		if err := m.Run(background, "cont", nil, nil); (err != nil) != c.lost || errors.Is(err, migbuf.ErrPeer) {
+			t.Errorf("%s, then: %v", c.name, err)
+		}
+	}
+}
+
+// A monitor that another client holds greets nobody; what does not greet as QEMU does is none.
+func TestMonitorGreetings(t *testing.T) {
+	for _, says := range []string{"", `{"QMP"`, "{}\n", "[]\n", `{"QMP": 7}` + "\n", "220 welcome\n", `{"return": {}, "id": 1}` + "\n",
+		strings.Repeat(" ", 1<<17)} {
+		path := filepath.Join(t.TempDir(), "qmp")
+		listener, err := net.Listen("unix", path)
+		must(t, err)
+		go func() {
+			if conn, err := listener.Accept(); err == nil {
+				_, _ = conn.Write([]byte(says))
+				_, _ = io.Copy(io.Discard, conn)
+				conn.Close()
+			}
+		}()
+		if m, err := connectWithin(path, 50*time.Millisecond); err == nil || m != nil {
+			t.Errorf("%.20q: %v", says, err)
+		}
+		listener.Close()
 	}
 }

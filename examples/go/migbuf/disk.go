@@ -93,11 +93,29 @@ type Disk struct {
 type Saver func(ctx context.Context, text string) error
 
 type blockEntry struct {
-	QDev     string `json:"qdev"`
-	Inserted *struct {
-		NodeName string `json:"node-name"`
-		ThrottleConfig
-	} `json:"inserted"`
+	QDev     string  `json:"qdev"`
+	Inserted *medium `json:"inserted"`
+}
+
+// medium is what query-block says of one. QEMU always names all six rates: one that is missing is not "no limit".
+type medium struct {
+	NodeName string `json:"node-name"`
+	ThrottleConfig
+	whole bool // all six were there
+}
+
+func (m *medium) UnmarshalJSON(text []byte) error {
+	type plain medium
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(text, &given); err != nil {
+		return err
+	}
+	m.whole = true
+	for _, rate := range []string{"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"} {
+		value, ok := given[rate]
+		m.whole = m.whole && ok && string(value) != "null"
+	}
+	return json.Unmarshal(text, (*plain)(m))
 }
 
 // answer is what Run came back with, and what a query said.
@@ -105,7 +123,7 @@ type answer struct {
 	err     error
 	blocks  *[]blockEntry
 	status  *string
-	running bool
+	running *bool
 }
 
 // NewDisk makes a throttle for the disks of one VM. group names the throttle-group object, unique in that QEMU: 1 to 64
@@ -406,7 +424,7 @@ func ask(ctx context.Context, m Monitor, command Command) (a answer) {
 		var reply struct {
 			Return struct {
 				Status  *string `json:"status"`
-				Running bool    `json:"running"`
+				Running *bool   `json:"running"`
 			} `json:"return"`
 		}
 		a.err = m.Run(ctx, command.Name, args, &reply)
@@ -442,8 +460,8 @@ func (d *Disk) take(op string, kind CommandKind, a answer) error {
 // pass gives the library what a query said.
 func (d *Disk) pass(op string, kind CommandKind, a answer) error {
 	switch {
-	case kind == CommandStatus && a.status != nil:
-		return d.Status(*a.status, a.running)
+	case kind == CommandStatus && a.status != nil && a.running != nil:
+		return d.Status(*a.status, *a.running)
 	case kind == CommandQuery && a.blocks != nil:
 		for _, entry := range *a.blocks {
 			if entry.QDev == "" || entry.Inserted == nil {
@@ -452,13 +470,16 @@ func (d *Disk) pass(op string, kind CommandKind, a answer) error {
 			if len(entry.Inserted.Group) >= groupBytes && !d.watches(entry.Inserted.NodeName) {
 				continue // no group of ours is called so, and a stranger's is no reason to learn nothing
 			}
+			if !entry.Inserted.whole {
+				return &Error{Op: op, Code: ErrProtocol, Text: "query-block does not say all six limits"}
+			}
 			if _, err := d.Found(entry.Inserted.NodeName, entry.QDev, entry.Inserted.ThrottleConfig); err != nil {
 				return err
 			}
 		}
 		return nil
 	case kind == CommandStatus || kind == CommandQuery:
-		return &Error{Op: op, Code: ErrProtocol, Text: "the monitor gave an answer without its return"}
+		return &Error{Op: op, Code: ErrProtocol, Text: "the monitor gave an answer without what was asked for"}
 	}
 	return nil
 }

@@ -170,8 +170,11 @@ func TestLongGroup(t *testing.T) {
 
 // An answer that does not say what was asked for is no answer.
 func TestUnreadable(t *testing.T) {
+	const five = `{"return": [{"qdev": "d", "inserted": {"node-name": "n0", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0`
 	for reply, want := range map[string]Code{`{}`: ErrProtocol, `{"return": null}`: ErrProtocol, `{"return": []}`: ErrNotFound,
-		`{"return": [{"qdev": "d", "inserted": {"node-name": "n0", "iops_wr": 2000000000000000}}]}`: ErrRange} {
+		five + `, "iops_wr": 2000000000000000}}]}`: ErrRange, five + `}}]}`: ErrProtocol, five + `, "iops_wr": null}}]}`: ErrProtocol,
+		five + `, "iops_wr": -1}}]}`: ErrUnknown, five + `, "iops_wr": "7"}}]}`: ErrUnknown, `{"return": [7]}`: ErrUnknown,
+		`{"return": {}}`: ErrUnknown, `{"return": [{"qdev": "d", "inserted": 7}]}`: ErrUnknown} {
 		d := newDisk(t, "n0")
 		err := d.Learn(background, runFunc(func(_ string, resp any) error { return json.Unmarshal([]byte(reply), resp) }))
 		if !errors.Is(err, want) {
@@ -184,6 +187,12 @@ func TestUnreadable(t *testing.T) {
 	err := d.Apply(background, runFunc(func(string, any) error { return nil }), Decision{Action: ActionPause}) // says nothing of query-status
 	if !errors.Is(err, ErrProtocol) || !q.running {
 		t.Error(err)
+	}
+	for _, reply := range []string{`{}`, `{"return": {}}`, `{"return": {"status": "paused"}}`, `{"return": {"status": "paused", "running": null}}`} {
+		err = d.Apply(background, runFunc(func(_ string, resp any) error { return json.Unmarshal([]byte(reply), resp) }), Decision{Action: ActionPause})
+		if !errors.Is(err, ErrProtocol) || !q.running {
+			t.Error(reply, err)
+		}
 	}
 	must(t, d.Apply(background, q, Decision{Action: ActionPause}))
 }
