@@ -119,6 +119,7 @@ struct migbuf_buffer {
     double free_bytes;    /* migbuf__space_free of these */
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
+    double kept, kept_of_s; /* what is left of a mean after that interval: the last that was asked for */
     double reserve, pending, unseen, level; /* of the last tick */
     double grantable; /* below 0: what may be written under older limits does not fit */
 

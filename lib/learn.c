@@ -2,6 +2,8 @@
 /* learn: what a guest's measurements teach: growth per unit (paper), its forecast (planner), and how long QEMU's bucket lets
  * it wait for what grew no file. Learns nothing from counters that did not come, and says nothing of what a guest may do. */
 #include "learn.h"
+#include "forecast.h"
+#include "growth.h"
 #include "number.h"
 #include <math.h>
 
@@ -11,6 +13,17 @@
 static int is_told(const struct entry *e)
 {
     return !(~e->observed.told << (64 - e->disk_count));
+}
+
+/* What is left of a mean after such an interval. Of one buffer all means have the same memory, and nearly all guests of many
+ * ticks the same interval. */
+static double kept(struct migbuf_buffer *b, double interval_s, double keep(double interval_s))
+{
+    if (b->kept_of_s != interval_s) {
+        b->kept_of_s = interval_s;
+        b->kept = keep(interval_s);
+    }
+    return b->kept;
 }
 
 /* Growth per unit since the last time, of all its disks together. Where bytes and requests are limited side by side a unit
@@ -30,8 +43,8 @@ void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
     e->learnt_at_ms = b->now_ms;
     if (!sum.writes && !sum.written_bytes) /* not told yet */
         return;
-    migbuf_growth_sample(&e->growth, e->unit, interval_s, e->file_bytes, sum.writes, sum.written_bytes, units_per_s,
-                         e->request / (double)e->unit);
+    migbuf__growth_sample(&e->growth, e->unit, interval_s, kept(b, interval_s, migbuf__growth_keep), e->file_bytes, sum.writes,
+                          sum.written_bytes, units_per_s, e->request / (double)e->unit);
 }
 
 /* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
@@ -78,10 +91,12 @@ static int has_begun(const struct entry *e)
 
 /* What was written and what grew since the last tick goes into the forecast. A file that grew was written to: also what it
  * held before its counters were first told. */
-void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e)
+void migbuf__learn_forecast(struct migbuf_buffer *b, struct entry *e)
 {
-    struct observed *d = &e->observed, last = *d;
-    double interval_s = (double)(b->now_ms - d->at_ms) / 1000, written, grown;
+    struct observed *d = &e->observed;
+    double interval_s = (double)(b->now_ms - d->at_ms) / 1000, written, grown, had_rate;
+    double had_bytes = d->file_bytes, had_units = d->units_bytes;
+    int known = d->known;
 
     if (!has_begun(e))
         d->at_ms = b->now_ms;
@@ -93,9 +108,11 @@ void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e)
     d->file_bytes = (double)e->file_bytes;
     d->at_ms = b->now_ms;
     d->known = 1;
-    grown = migbuf__most(d->file_bytes - last.file_bytes, 0);
-    written = last.known ? migbuf__most(d->units_bytes - last.units_bytes, grown) : grown;
-    migbuf_forecast_update(&d->forecast, interval_s, written, grown, limit_in_force(e));
-    if (!last.known && !(last.forecast.rate > 0)) /* the first that is known of it, and no part of a mean */
+    grown = migbuf__most(d->file_bytes - had_bytes, 0);
+    written = known ? migbuf__most(d->units_bytes - had_units, grown) : grown;
+    had_rate = d->forecast.rate;
+    migbuf__forecast_update(&d->forecast, interval_s, kept(b, interval_s, migbuf__forecast_keep), written, grown,
+                            limit_in_force(e));
+    if (!known && !(had_rate > 0)) /* the first that is known of it, and no part of a mean */
         d->forecast.rate = d->forecast.peak;
 }

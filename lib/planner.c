@@ -369,8 +369,7 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
                         struct migbuf_planner_plan *plans)
 {
     struct migbuf_planner_options o = defaults;
-    double most;
-    int rc, cut;
+    int rc;
 
     if (!options || (link_count && !links) || (guest_count && (!guests || !scratch || !plans)))
         return MIGBUF_E_INVALID;
@@ -379,17 +378,25 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
     rc = migbuf__struct_take(&o, sizeof o, options, OPTIONS_FIRST);
     if (!rc)
         rc = check_tick(&o, links, link_count, guests, guest_count);
-    if (rc || !guest_count)
-        return rc;
-    finish_all(&o, links, link_count, guests, guest_count, scratch, plans);
+    return rc || !guest_count ? rc : migbuf__planner_plan(&o, links, link_count, guests, guest_count, scratch, plans);
+}
+
+int migbuf__planner_plan(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links, size_t link_count,
+                         const struct migbuf_planner_guest *guests, size_t guest_count, slot *scratch,
+                         struct migbuf_planner_plan *plans)
+{
+    double most;
+    int cut;
+
+    finish_all(o, links, link_count, guests, guest_count, scratch, plans);
     most = places(links, link_count, scratch + guest_count);
-    cut = share_out(&o, guests, guest_count, most, scratch, plans);
+    cut = share_out(o, guests, guest_count, most, scratch, plans);
     for (size_t k = 0; k < guest_count; k++) {
         const struct migbuf_planner_guest *g = &guests[k];
         const struct migbuf_planner_link *l = &links[g->link];
         double share = share_of(g, l, scratch[guest_count + g->link].number[WEIGHTS]);
 
-        plans[k].rate = rate_of(&o, g, &plans[k], share, cut, explores(&o, g, l, share, most));
+        plans[k].rate = rate_of(o, g, &plans[k], share, cut, explores(o, g, l, share, most));
     }
     return cut;
 }

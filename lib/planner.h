@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* planner, inside: what planner and admission_queue both ask of a link. */
+/* planner, inside: what planner and admission_queue both ask of a link, and a plan without checks. */
 #ifndef MIGBUF_LIB_PLANNER_H
 #define MIGBUF_LIB_PLANNER_H
 #include "migbuf/planner.h"
 
 /* A speed above 0, and a flow above 0 or INFINITY. */
 int migbuf__planner_check_link(const struct migbuf_planner_link *l);
+
+/* migbuf_planner_tick, for who has checked and has a guest. */
+int migbuf__planner_plan(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links, size_t link_count,
+                         const struct migbuf_planner_guest *guests, size_t guest_count, struct migbuf_planner_slot *scratch,
+                         struct migbuf_planner_plan *plans);
 #endif

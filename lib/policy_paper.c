@@ -17,10 +17,10 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     e->share = migbuf__link_share(b, e);
     if (e->phase == MIGBUF_PHASE_MIRROR && e->share < INFINITY)
         e->share = 0.5 * migbuf__least(e->flow, e->share);
-    migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
+    e->curve = migbuf__throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants);
     /* What is let through may grow the file by A / ratio of what is expected. */
     worst = e->amplification / migbuf__ratio_of(e);
-    migbuf_throttle_hard_cap(v->free_bytes, worst, b->late_interval_s, e->set_s, e->request / worst, &e->hard_cap);
+    e->hard_cap = migbuf__hard_cap(v->free_bytes, worst, b->late_interval_s, e->set_s, e->request / worst);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
     if (e->share < e->clamped) {

@@ -5,7 +5,9 @@
  * The planner's rates are of unit bytes written; a budget of one unit lets `step` through. */
 #include "policy.h"
 #include "claims.h"
+#include "forecast.h"
 #include "learn.h"
+#include "planner.h"
 #include "space.h"
 #include <math.h>
 
@@ -45,7 +47,7 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_options 
     for (uint32_t k = 0; k < e->disk_count; k++)
         g->left_bytes += (double)e->measured[k].remaining_bytes;
     /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
-    migbuf_forecast_remaining(f, (double)e->file_bytes, migbuf__missing(e), &g->remaining);
+    g->remaining = migbuf__remaining(f, (double)e->file_bytes, migbuf__missing(e));
     l->flow_bytes_per_s = migbuf__most(l->flow_bytes_per_s, e->flow);
     o->capacity_bytes = migbuf__most(o->capacity_bytes - migbuf__reserve_of(e, g->file_bytes), 0);
 }
@@ -83,24 +85,20 @@ static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
     e->budget = migbuf__least(e->budget, migbuf__most(free_bytes / window_s, (double)(migbuf__lowest_units(e) * e->step)));
 }
 
-int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
+void migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
 {
     struct migbuf_planner_options o;
-    int rc;
 
     describe_links(b, &o, s->link);
     for (uint32_t i = 0; i < b->count; i++) {
         migbuf__learn_forecast(b, &b->entries[i]);
         describe_guest(&b->entries[i], &o, s->link, &s->guest[i]);
     }
-    rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
-    if (rc < 0)
-        return rc;
+    migbuf__planner_plan(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
     for (uint32_t i = 0; i < b->count; i++) {
         b->entries[i].plan = s->plan[i];
         clamp_by_plan(b, &b->entries[i]);
         migbuf__space_count(b, s, i);
     }
     migbuf__space_level(b, s);
-    return 0;
 }

@@ -36,7 +36,6 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
                          const struct migbuf_throttle_constants *constants, double *rate_bytes_per_s)
 {
     struct migbuf_throttle_constants c;
-    double rate;
     int rc = take_constants(constants, &c);
 
     if (!rc)
@@ -50,11 +49,7 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
 
-    rate = c.epsilon_bytes_per_s;
-    if (capacity_bytes > used_bytes)
-        rate += capacity_bytes / c.tau_s *
-                exp(-priority * used_bytes / (capacity_bytes - used_bytes + c.epsilon_bytes));
-    *rate_bytes_per_s = rate;
+    *rate_bytes_per_s = migbuf__throttle_rate(capacity_bytes, used_bytes, priority, &c);
     return 0;
 }
 
@@ -101,7 +96,7 @@ int migbuf_throttle_hard_cap(double free_bytes, double amplification, double int
         return rc;
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
-    *rate_bytes_per_s = fmax(0, (free_bytes / amplification - request_bytes) / (interval_s + burst_s));
+    *rate_bytes_per_s = migbuf__hard_cap(free_bytes, amplification, interval_s, burst_s, request_bytes);
     return 0;
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What one call of `buffer` costs at N migrations, N = 10 ... 100 000, and what one tick allocates once it is steady.
  * Times of one run count only beside each other: so the machine's own exp() runs beside them, and a cost is also told as
- * so many of it. With arguments: only these N. */
+ * so many of it. With arguments: only these N; `paper` or `planner` before them: only that policy. */
 #include "migbuf/buffer.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define GIB (UINT64_C(1) << 30)
@@ -154,12 +155,18 @@ static int measure(size_t n, int32_t policy, struct cost *c)
 int main(int argc, char **argv)
 {
     size_t sizes[8] = { 10, 100, 1000, 10000, 100000 }, count = 5;
+    int32_t least = MIGBUF_POLICY_PAPER, most = MIGBUF_POLICY_PLANNER;
 
+    if (argc > 1 && (!strcmp(argv[1], "paper") || !strcmp(argv[1], "planner"))) {
+        least = most = strcmp(argv[1], "paper") ? MIGBUF_POLICY_PLANNER : MIGBUF_POLICY_PAPER;
+        argv++;
+        argc--;
+    }
     for (count = argc > 1 ? 0 : count; argc > 1 && count < 8 && (int)count + 1 < argc; count++)
         sizes[count] = strtoul(argv[count + 1], NULL, 10);
     printf("ns of one migration, the least; tick/exp is a mean; exponent: of tick/exp, from the N before\n"
            "policy        N    shards     add  sample    tick   exp  tick/exp  exponent  remove  add beside files  bytes  allocs\n");
-    for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+    for (int32_t policy = least; policy <= most; policy += 2) {
         double first = 0, last = 0;
 
         for (size_t k = 0; k < count; k++) {
