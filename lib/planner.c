@@ -232,13 +232,6 @@ static int lower_id(const void *items, uint64_t i, uint64_t j)
     return g[i].id < g[j].id;
 }
 
-static int lower_place(const void *items, uint64_t i, uint64_t j)
-{
-    const struct migbuf_planner_plan *p = items;
-
-    return p[i].place < p[j].place;
-}
-
 /* Everybody becomes a slot's item: where it stood in the last plan as far as that place is free, the others in between. */
 static void line_up(const struct migbuf_planner_guest *guests, size_t n, slot *s)
 {
@@ -292,11 +285,10 @@ static void finish_all(const struct migbuf_planner_options *o, const struct migb
         l->number[REACHED] = s[k].number[SLOT_KEY];
         l->number[WEIGHTS_LEFT] -= g->weight;
         p->finish_s = migbuf__least(migbuf__most(l->number[TIME_S], o->interval_s), MIGBUF__MOST);
-        p->place = (uint32_t)k;
         s[k].number[SLOT_KEY] = p->finish_s;
     }
     if (link_count > 1)
-        migbuf__slots_sort(s, n, lower_place, plans);
+        migbuf__slots_sort(s, n, NULL, NULL);
 }
 
 /* M: as many as would run if the links were full, at least those that do. */

@@ -56,7 +56,7 @@ void migbuf__paper_budgets(struct migbuf_buffer *b, const struct scratch *s)
         clamp_by_itself(b, &b->entries[i], &s->views[i]);
         s->clamped[i] = b->entries[i].clamped;
     }
-    migbuf__lenders(s->clamped, b->count, s->first, b->guest, s->order, s->keys, s->below_lenders);
+    migbuf__lenders(s->clamped, b->count, s->first, b->guest, s->order, s->slot, s->below_lenders);
     for (uint32_t i = 0; i < b->count; i++) {
         clamp_by_lenders(b, &b->entries[i], s->below_lenders[i], &s->views[i]);
         migbuf__space_count(b, s, i);

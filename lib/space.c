@@ -108,8 +108,8 @@ static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
     b->grantable = migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));
 }
 
-/* The level at which all claims fit, where each is bounded by the better way at its budget, or at `cut` if that is less. */
-static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
+/* Each claim bounded by the better way at its budget, or at `cut` if that is less. Returns what is left to grow in. */
+static double claim_all(const struct migbuf_buffer *b, const struct scratch *s, double cut)
 {
     double total = b->grantable;
 
@@ -122,9 +122,17 @@ static double level_at(const struct migbuf_buffer *b, const struct scratch *s, d
         s->amount[i] = migbuf__least(s->weight[i] * g->most, g->left_bytes - g->fixed);
         total -= g->fixed;
     }
+    return total;
+}
+
+/* The level at which they fit then. */
+static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
+{
+    double total = claim_all(b, s, cut);
+
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
-    return migbuf__shave(s->amount, s->weight, b->count, total, s->order, s->keys);
+    return migbuf__shave(s->amount, s->weight, b->count, total, s->order);
 }
 
 /* One level for all, so that what can be written fits into what is free. Which bound of the metadata is the better one hangs
@@ -137,8 +145,10 @@ void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s)
     b->level = high = level_at(b, s, INFINITY);
     if (high < INFINITY) {
         b->level = low = level_at(b, s, high);
-        if (low < high)
-            b->level = level_at(b, s, INFINITY);
+        if (low < high) {
+            claim_all(b, s, INFINITY);
+            b->level = high;
+        }
     }
 }
 

@@ -138,7 +138,7 @@ MUTANTS = [
     ("without a lag all lands at once", "in_force.c", " || (e->unknown && !b->options.lag_ms);", ";", [CASES]),
     ("without a lag no bucket is found empty", "claims.c", "e->now.limited && e->unseen <= 0)", "e->now.limited)", [CASES]),
     ("rounding pauses somebody", "decide.c", "    if (!literal && units < migbuf__lowest_units(e) &&", "    if (0 && units < migbuf__lowest_units(e) &&", [CASES]),
-    ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf_forecast_remaining(f, (double)e->file_bytes,", "migbuf_forecast_remaining(f, g->file_bytes,", [CASES]),
+    ("what nobody has seen was no rewrite", "policy_planner.c", "migbuf__remaining(f, (double)e->file_bytes,", "migbuf__remaining(f, g->file_bytes,", [CASES]),
     ("a drain without room has poured", "buffer.c", "    had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit;", "    had = e->drains_ahead;", [CASES]),
     ("what has no room is given away", "space.c", "migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));", "migbuf__most(0, total - waits);", [CASES]),
     ("a file ends in half a block", "limits.c", "    *bytes = divide_up(*bytes, block) * block;\n", "    (void)block;\n", [LIMITS, BUFFER]),
