@@ -73,7 +73,7 @@ struct entry {
     double flow, device;                      /* bytes/s, INFINITY when not known */
     uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
     uint64_t smallest_unit;                   /* of its disks */
-    double per_unit;                          /* metadata of one unit, alone where it is */
+    double per_byte;                          /* metadata of one unit, alone where it is, for each of its bytes */
     double amplification;                     /* A */
     double request, of_request;               /* one whole request of each disk, and the metadata of those */
     double set_request, set_of_request;       /* the largest request once for each disk: a set passes it on each */
@@ -81,6 +81,7 @@ struct entry {
     double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
     double caution;                           /* of what is kept free: because a figure is not known */
     uint64_t least_units;                     /* below this a request would wait longer than max_stall */
+    uint64_t most_units;                      /* no more than QEMU takes or the growth they stand for can be written as */
     struct migbuf_growth growth;
     struct owed owed;
     uint64_t learnt_at_ms;

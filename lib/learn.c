@@ -32,39 +32,42 @@ void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
 {
     double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000;
     double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
-    struct measured sum = { 0 };
+    uint64_t writes = 0, written_bytes = 0;
 
     if (!is_told(e) || e->step != e->unit || interval_s < SHORTEST_S)
         return;
     for (uint32_t k = 0; k < e->disk_count; k++) {
-        sum.writes += e->measured[k].writes;
-        sum.written_bytes += e->measured[k].written_bytes;
+        writes += e->measured[k].writes;
+        written_bytes += e->measured[k].written_bytes;
     }
     e->learnt_at_ms = b->now_ms;
-    if (!sum.writes && !sum.written_bytes) /* not told yet */
+    if (!writes && !written_bytes) /* not told yet */
         return;
-    migbuf__growth_sample(&e->growth, e->unit, interval_s, kept(b, interval_s, migbuf__growth_keep), e->file_bytes, sum.writes,
-                          sum.written_bytes, units_per_s, e->request / (double)e->unit);
+    migbuf__growth_sample(&e->growth, e->unit, interval_s, kept(b, interval_s, migbuf__growth_keep), e->file_bytes, writes,
+                          written_bytes, units_per_s, e->request / (double)e->unit);
 }
 
 /* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
  * waits; one that is lowered empties the bucket too, but who waits already goes on waiting. */
 void migbuf__learn_owed(const struct migbuf_buffer *b, struct entry *e)
 {
-    struct owed last = e->owed, *o = &e->owed;
-    double before = last.again || last.units < e->now.units ? 0 : last.seconds, written, grown;
+    struct owed *o = &e->owed;
+    uint64_t units = e->now.units, written_bytes = 0;
+    double seconds = 0;
 
     if (!is_told(e))
         return;
-    *o = (struct owed){ .file_bytes = e->file_bytes, .units = e->now.units, .at_ms = b->now_ms, .known = 1 };
     for (uint32_t k = 0; k < e->disk_count; k++)
-        o->written_bytes += e->measured[k].written_bytes;
-    if (!last.known || !last.written_bytes || o->written_bytes < last.written_bytes || !o->units)
-        return;
-    written = (double)(o->written_bytes - last.written_bytes);
-    grown = o->file_bytes > last.file_bytes ? (double)(o->file_bytes - last.file_bytes) : 0;
-    o->seconds = migbuf__most(before + (written - grown) / ((double)o->units * (double)e->unit) -
-                             (double)(o->at_ms - last.at_ms) / 1000, 0);
+        written_bytes += e->measured[k].written_bytes;
+    if (o->known && o->written_bytes && written_bytes >= o->written_bytes && units) {
+        double before = o->again || o->units < units ? 0 : o->seconds, written = (double)(written_bytes - o->written_bytes);
+        double grown = e->file_bytes > o->file_bytes ? (double)(e->file_bytes - o->file_bytes) : 0;
+
+        seconds = migbuf__most(before + (written - grown) / ((double)units * (double)e->unit) -
+                                   (double)(b->now_ms - o->at_ms) / 1000, 0);
+    }
+    *o = (struct owed){ .seconds = seconds, .file_bytes = e->file_bytes, .written_bytes = written_bytes, .units = units,
+                        .at_ms = b->now_ms, .known = 1 };
 }
 
 int migbuf__waits_too_long(const struct migbuf_buffer *b, const struct entry *e)

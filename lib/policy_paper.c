@@ -36,11 +36,13 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
 static void clamp_by_lenders(const struct migbuf_buffer *b, struct entry *e, double below_lenders,
                            const struct migbuf_bins_view *v)
 {
+    double floor = migbuf__floor_of(b, e, migbuf__ratio_of(e));
+
     e->below_lenders = e->budget = below_lenders;
     if (below_lenders < e->clamped)
         e->reason = MIGBUF_REASON_LENDER;
-    if (e->budget < migbuf__floor_of(b, e, migbuf__ratio_of(e))) {
-        e->budget = migbuf__floor_of(b, e, migbuf__ratio_of(e));
+    if (e->budget < floor) {
+        e->budget = floor;
         e->reason = MIGBUF_REASON_FLOOR;
     }
     if (e->phase == MIGBUF_PHASE_BASE && v->shards == 1 && !v->prospective && migbuf__missing(e) <= v->free_bytes) {

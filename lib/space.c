@@ -61,20 +61,23 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
     struct entry *e = &b->entries[i];
     struct migbuf__growing *g = &s->growing[i];
     double files = migbuf__most_of(e), missing_bytes = migbuf__missing(e);
+    double reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
+    double pending = migbuf__pending_of(b, e, missing_bytes - reserve);
 
-    e->reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
-    e->pending = migbuf__pending_of(b, e, missing_bytes - e->reserve);
-    b->reserve += e->reserve;
-    b->pending += e->pending;
-    b->unseen += e->unseen;
-    b->grantable -= files + e->reserve + e->pending;
     g->claim = migbuf__claim_of(b, e);
     g->ratio = migbuf__ratio_of(e);
     g->most = migbuf__least(e->budget, e->device * g->ratio);
     g->least = (double)(migbuf__lowest_units(e) * e->step);
-    g->left_bytes = e->joining ? 0 : missing_bytes - e->reserve - e->pending;
-    g->least_bytes = e->joining ? 0 : migbuf__least_with(e, &g->claim, files) - files - e->reserve;
+    g->left_bytes = e->joining ? 0 : missing_bytes - reserve - pending;
+    g->least_bytes =
+        e->joining ? 0 : files + migbuf__least_with(&g->claim, g->least, missing_bytes, reserve) - files - reserve;
     g->joining = e->joining;
+    e->reserve = reserve;
+    e->pending = pending;
+    b->reserve += reserve;
+    b->pending += pending;
+    b->unseen += e->unseen;
+    b->grantable -= files + reserve + pending;
 }
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
@@ -82,11 +85,13 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
     double total = b->grantable, least = 0, waits = 0;
+    uint32_t joining = 0;
 
-    for (uint32_t i = 0; i < b->count; i++)
-        if (!s->growing[i].joining)
-            least += s->growing[i].least_bytes;
     for (uint32_t i = 0; i < b->count; i++) {
+        least += s->growing[i].least_bytes; /* of one that joins 0 */
+        joining += s->growing[i].joining;
+    }
+    for (uint32_t i = 0; i < b->count && joining; i++) {
         struct entry *e = &b->entries[i];
         double need;
 

@@ -96,7 +96,7 @@ MUTANTS = [
     ("a digit of a key is not sorted", "sort.c", "    for (int d = 0; d < DIGITS; d++) {\n        struct", "    for (int d = 1; d < DIGITS; d++) {\n        struct", ["test_throttle"]),
     # Each of these has a case of its own
     ("who was told to stop is not let run", "decide.c", " && (e->before.paused || e->pours));", " && e->before.paused);", [CASES]),
-    ("what a file holds was not written", "learn.c", "migbuf__most(d->units_bytes - last.units_bytes, grown) : grown;",
+    ("what a file holds was not written", "learn.c", "migbuf__most(d->units_bytes - had_units, grown) : grown;",
      "migbuf__most(d->units_bytes - last.units_bytes, grown) : 0;", [CASES]),
     ("a first interval is a sixtieth of a mean", "learn.c", "        d->forecast.rate = d->forecast.peak;\n", "        ;\n", [CASES]),
     ("nobody begins with a part", "policy_planner.c", " && e->budget > first) {", " && e->budget > first && 0) {", [CASES]),
