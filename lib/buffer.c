@@ -167,6 +167,8 @@ static void count_writes(struct entry *e, struct measured *m, const struct migbu
         e->observed.told &= ~disk;
         return;
     }
+    e->writes += s->writes - m->writes;
+    e->written_bytes += s->written_bytes - m->written_bytes;
     m->writes = s->writes;
     m->written_bytes = s->written_bytes;
     e->observed.told |= disk;

@@ -320,8 +320,11 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     if (migbuf__buffer_keep_disks(b, &e, disks))
         return MIGBUF_E_NOMEM;
     memcpy(e.measured, measured, count * sizeof *measured);
-    for (uint64_t k = 0; k < count; k++)
+    for (uint64_t k = 0; k < count; k++) {
         e.file_bytes += measured[k].file_bytes;
+        e.writes += measured[k].writes;
+        e.written_bytes += measured[k].written_bytes;
+    }
     if (e.open) /* saved before it was carried out, if it was */
         migbuf__in_force_doubt(&e);
     if (now_ms < b->now_ms)

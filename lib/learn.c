@@ -32,19 +32,14 @@ void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
 {
     double interval_s = (double)(b->now_ms - e->learnt_at_ms) / 1000;
     double units_per_s = e->now.limited ? (double)e->now.units : INFINITY;
-    uint64_t writes = 0, written_bytes = 0;
 
     if (!is_told(e) || e->step != e->unit || interval_s < SHORTEST_S)
         return;
-    for (uint32_t k = 0; k < e->disk_count; k++) {
-        writes += e->measured[k].writes;
-        written_bytes += e->measured[k].written_bytes;
-    }
     e->learnt_at_ms = b->now_ms;
-    if (!writes && !written_bytes) /* not told yet */
+    if (!e->writes && !e->written_bytes) /* not told yet */
         return;
-    migbuf__growth_sample(&e->growth, e->unit, interval_s, kept(b, interval_s, migbuf__growth_keep), e->file_bytes, writes,
-                          written_bytes, units_per_s, e->request / (double)e->unit);
+    migbuf__growth_sample(&e->growth, e->unit, interval_s, kept(b, interval_s, migbuf__growth_keep), e->file_bytes, e->writes,
+                          e->written_bytes, units_per_s, e->request / (double)e->unit);
 }
 
 /* A request counts at least its bytes; what it let the file grow was worth waiting for. A limit that rises wakes whoever
@@ -52,13 +47,11 @@ void migbuf__learn_ratio(struct migbuf_buffer *b, struct entry *e)
 void migbuf__learn_owed(const struct migbuf_buffer *b, struct entry *e)
 {
     struct owed *o = &e->owed;
-    uint64_t units = e->now.units, written_bytes = 0;
+    uint64_t units = e->now.units, written_bytes = e->written_bytes;
     double seconds = 0;
 
     if (!is_told(e))
         return;
-    for (uint32_t k = 0; k < e->disk_count; k++)
-        written_bytes += e->measured[k].written_bytes;
     if (o->known && o->written_bytes && written_bytes >= o->written_bytes && units) {
         double before = o->again || o->units < units ? 0 : o->seconds, written = (double)(written_bytes - o->written_bytes);
         double grown = e->file_bytes > o->file_bytes ? (double)(e->file_bytes - o->file_bytes) : 0;
@@ -85,11 +78,7 @@ static double limit_in_force(const struct entry *e)
 /* Nothing of an overlay has been seen yet: a guest that writes to its base teaches nothing. */
 static int has_begun(const struct entry *e)
 {
-    uint64_t any = 0;
-
-    for (uint32_t k = 0; k < e->disk_count; k++)
-        any |= e->measured[k].file_bytes | e->measured[k].writes | e->measured[k].written_bytes;
-    return any != 0;
+    return e->file_bytes || e->writes || e->written_bytes;
 }
 
 /* What was written and what grew since the last tick goes into the forecast. A file that grew was written to: also what it
