@@ -329,6 +329,29 @@ int migbuf__lxd_ask(struct migbuf_lxd *lxd, const char *method, const struct mig
     return ask(lxd, method, path->text, body, error);
 }
 
+int migbuf__lxd_ask_text(struct migbuf_lxd *lxd, const struct migbuf__lxd_path *path, const char **text, size_t *length,
+                         struct migbuf_error *error)
+{
+    long status = 0;
+    int rc;
+
+    if (path->w.length >= sizeof path->text)
+        return migbuf__fail(error, MIGBUF_E_TOO_BIG, "a path too long for this interface");
+    forget_reply(lxd);
+    rc = migbuf__http_request(&lxd->http, "GET", path->text, NULL, left_ms(lxd), &status, error);
+    if (rc < 0) {
+        say(lxd, lxd->http.words);
+        return rc;
+    }
+    if (status < 200 || status >= 300) {
+        rc = check_status(lxd, status, parse(lxd, error), error);
+        return rc < 0 ? rc : MIGBUF_E_PROTOCOL;
+    }
+    *text = lxd->http.reply;
+    *length = lxd->http.reply_bytes;
+    return 0;
+}
+
 int migbuf_lxd_call(struct migbuf_lxd *lxd, const char *method, const char *path, const char *body,
                     uint32_t timeout_ms, const char **text, uint64_t *text_bytes, struct migbuf_error *error)
 {

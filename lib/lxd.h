@@ -41,6 +41,10 @@ int migbuf__lxd_begin(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf
 int migbuf__lxd_ask(struct migbuf_lxd *lxd, const char *method, const struct migbuf__lxd_path *path, const char *body,
                     struct migbuf_error *error);
 
+/* The same for what is answered as plain text: GET, and the text until the next request. */
+int migbuf__lxd_ask_text(struct migbuf_lxd *lxd, const struct migbuf__lxd_path *path, const char **text, size_t *length,
+                         struct migbuf_error *error);
+
 /* Is this a name? And may this stand in a JSON text? Both servers turn what is no UTF-8 into something else unasked. */
 int migbuf__lxd_name(const char *name, struct migbuf_error *error);
 int migbuf__lxd_value(const char *text, struct migbuf_error *error);

@@ -4,6 +4,7 @@
 #include "claims.h"
 #include "memory.h"
 #include "number.h"
+#include "planner.h"
 #include "trial.h"
 #include "migbuf/outlook.h"
 #include <string.h>
@@ -16,10 +17,14 @@
 #define PEAK_MOST 1.9
 #define PEAK_MORE 0.02 /* of Ω */
 
-#define MIRROR_TURN 131072.0 /* bytes of the copy that pass for each write that is mirrored */
-#define MIRROR_GAIN 0.1      /* write-through must deliver so much more */
+#define MIRROR_BUFFER 16777216.0 /* QEMU's own: bytes of the copy that a write waits behind */
+#define MIRROR_GRANULE 65536.0   /* QEMU's own */
+#define MIRROR_HOLD 0.5          /* of the link: what a guest may make dirty while a mirror that is stuck catches up */
+#define MIRROR_DIRTY 0.5         /* of what may be: dirty when all was sent once, where nobody knows */
+#define MIRROR_GAIN 0.1          /* a mirror must deliver so much more */
 
 #define OUTLOOK_FIRST MIGBUF__FIRST(struct migbuf_outlook, reserved)
+#define MIRROR_FIRST MIGBUF__FIRST(struct migbuf_outlook_mirror, reserved)
 
 static int take_size(const struct migbuf_outlook *o)
 {
@@ -51,6 +56,28 @@ static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct tr
     return o;
 }
 
+static double share_of(const struct trial *t, size_t i)
+{
+    const struct migbuf_planner_guest *g = &t->guest[i];
+    const struct migbuf_planner_link *l = &t->link[g->link];
+    double weights = 0;
+
+    for (size_t k = 0; k < t->guests; k++)
+        if (t->guest[k].link == g->link)
+            weights += t->guest[k].weight;
+    return migbuf__least(l->flow_bytes_per_s, l->bytes_per_s * (g->weight / weights));
+}
+
+/* What the plan lets through: all that it does until the file is sent, and then what the drain does. */
+static double delivered(const struct trial *t, size_t i)
+{
+    const struct migbuf_planner_guest *g = &t->guest[i];
+    double part = migbuf__trial_delivered(t, i), most = share_of(t, i) * (part < 1 ? DRAIN_SHORT : DRAIN);
+    double base = g->draining ? 0 : migbuf__least(1, g->left_bytes / migbuf__most(t->plan[i].send_bytes, 1));
+
+    return g->rate * part > most ? base * part + (1 - base) * (most / g->rate) : part;
+}
+
 int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *outlook)
 {
     struct migbuf_outlook o;
@@ -69,7 +96,7 @@ int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct mi
         return rc;
     rc = migbuf__trial_settle(&t);
     if (!rc) {
-        part = migbuf__trial_delivered(&t, i);
+        part = delivered(&t, i);
         rc = migbuf__trial_hold(&t);
     }
     if (!rc) {
@@ -108,37 +135,64 @@ static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s
     t->options.capacity_bytes = migbuf__most(0, capacity);
 }
 
-/* How much of what it wants to write crosses the link while everything else of its disks does. */
-static double mirrored(const struct trial *t, const struct migbuf_waiting *w)
+static int check_mirror(const struct migbuf_outlook_mirror *m)
 {
-    const struct migbuf_planner_guest *g = &t->guest[t->guests - 1];
-    const struct migbuf_planner_link *l = &t->link[g->link];
+    const double amounts[] = { m->buffer_bytes, m->granularity_bytes, m->speed_bytes_per_s, m->request_bytes, m->depth,
+                               m->link_bytes_per_s };
+    int rc = m->background < 0 || m->background > 1 || m->reserved ? MIGBUF_E_INVALID : 0;
+
+    for (size_t k = 0; k < sizeof amounts / sizeof *amounts && !rc; k++)
+        rc = migbuf__finite(amounts[k]);
+    return rc;
+}
+
+static double or_usual(double given, double usual)
+{
+    return given > 0 ? given : usual;
+}
+
+/* How much of what it wants to write a mirror lets through. */
+static double mirrored(const struct trial *t, const struct migbuf_waiting *w, const struct migbuf_outlook_mirror *m)
+{
     double wanted = w->write_bytes_per_s > 0 ? migbuf__least(w->write_bytes_per_s, w->rate) : w->rate;
-    double weights = 0, share, r;
+    double granule = or_usual(m->granularity_bytes, MIRROR_GRANULE), share, r, queue, dirty, again;
 
     if (!(wanted > 0))
         return 1;
-    for (size_t i = 0; i < t->guests; i++)
-        if (t->guest[i].link == g->link)
-            weights += t->guest[i].weight;
-    share = migbuf__least(w->flow_bytes_per_s, l->bytes_per_s * (g->weight / weights));
-    r = w->unit_bytes * (wanted / w->rate);
-    return migbuf__least(1, share * (r / (r + MIRROR_TURN)) / wanted);
+    share = migbuf__least(w->flow_bytes_per_s, share_of(t, t->guests - 1));
+    r = or_usual(m->request_bytes, w->unit_bytes * (wanted / w->rate));
+    if (!m->background) {
+        double copy = migbuf__least(share, or_usual(m->speed_bytes_per_s, share));
+
+        queue = r * or_usual(m->depth, 1);
+        queue /= queue + migbuf__most(migbuf__least(or_usual(m->buffer_bytes, MIRROR_BUFFER), MIRROR_BUFFER), granule);
+        return migbuf__least(1, migbuf__most(share - copy, share * queue) / wanted);
+    }
+    dirty = wanted * (migbuf__most(r, granule) / r);
+    if (dirty < share)
+        return 1;
+    again = MIRROR_DIRTY * migbuf__least(w->disk_bytes, w->whole_bytes) / MIRROR_HOLD; /* what U carries while it is held */
+    return again > 0 ? (w->disk_bytes + again * (MIRROR_HOLD * share / dirty)) / (w->disk_bytes + again) : 1;
 }
 
-int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
-                           struct migbuf_outlook *outlook)
+int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
+                            const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *outlook)
 {
+    struct migbuf_outlook_mirror m = { 0 };
     struct migbuf_outlook o;
     struct trial t;
     double part = 1;
     uint32_t link;
-    int rc = b && w ? take_size(outlook) : MIGBUF_E_INVALID;
+    int known = 0, rc = b && w ? take_size(outlook) : MIGBUF_E_INVALID;
 
     if (!rc)
         rc = migbuf__amount(start_s);
     if (!rc)
         rc = migbuf__check_waiting(w);
+    if (!rc && mirror)
+        rc = migbuf__struct_take(&m, sizeof m, mirror, MIRROR_FIRST);
+    if (!rc)
+        rc = check_mirror(&m);
     if (!rc)
         rc = migbuf__trial_new(b, 1, &t);
     if (rc)
@@ -150,7 +204,14 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
         go_on(b, &t, start_s);
         migbuf__trial_link_table(b, &t);
         link = migbuf__trial_link_index(&t, w->link);
-        t.link[link].flow_bytes_per_s = migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s);
+        known = migbuf__trial_link_is_known(b, link);
+        if (!known && m.link_bytes_per_s > 0) {
+            t.link[link].bytes_per_s = migbuf__most(m.link_bytes_per_s, MIGBUF_LINK_LEAST);
+            known = 1;
+        }
+        t.link[link].flow_bytes_per_s = link < b->links_count
+                                            ? migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s)
+                                            : w->flow_bytes_per_s; /* it is the only one there */
         t.options.capacity_bytes = migbuf__most(0, t.options.capacity_bytes - w->reserve_bytes);
         t.guest[t.guests++] = (struct migbuf_planner_guest){
             .id = w->id, .link = link, .weight = w->weight, .file_bytes = w->file_bytes, .left_bytes = w->disk_bytes,
@@ -160,17 +221,23 @@ int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_wa
         rc = migbuf__trial_settle(&t);
     }
     if (!rc) {
-        part = migbuf__trial_delivered(&t, t.guests - 1);
+        part = delivered(&t, t.guests - 1);
         rc = migbuf__trial_hold(&t);
     }
     if (!rc) {
-        o = look(b, &t, t.guests - 1, start_s, migbuf__trial_link_is_known(b, link));
+        o = look(b, &t, t.guests - 1, start_s, known);
         o.peak_most_bytes = migbuf__least(o.peak_most_bytes, migbuf__most(w->whole_bytes, w->file_bytes));
         o.delivered = part;
-        o.mirror_delivered = mirrored(&t, w);
+        o.mirror_delivered = mirrored(&t, w, &m);
         o.mirror = o.mirror_delivered >= o.delivered + MIRROR_GAIN;
         rc = migbuf__struct_give(outlook, &o, sizeof o, OUTLOOK_FIRST);
     }
     migbuf__trial_free(b, &t);
     return rc;
+}
+
+int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
+                           struct migbuf_outlook *o)
+{
+    return migbuf_outlook_mirrored(b, w, start_s, NULL, o);
 }

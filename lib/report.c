@@ -606,6 +606,40 @@ int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device,
     return rc;
 }
 
+static const struct field mirror_fields[] = {
+    NEED(migbuf_mirror_report, length_bytes, "len", U64),
+    NEED(migbuf_mirror_report, offset_bytes, "offset", U64),
+    NEED(migbuf_mirror_report, ready, "ready", BOOLEAN),
+    MAY(migbuf_mirror_report, speed_bytes_per_s, "speed", U64),
+    MAY(migbuf_mirror_report, stopped, "io-status", IS_NOT_OK),
+    MAY(migbuf_mirror_report, synced, "actively-synced", BOOLEAN),
+};
+
+static int fill_mirror(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
+{
+    return fill(entry, mirror_fields, COUNT(mirror_fields), record, error);
+}
+
+int migbuf_report_mirror(const char *text, uint64_t text_bytes, const char *device, struct migbuf_mirror_report *out,
+                         struct migbuf_error *error)
+{
+    const struct condition wanted[] = { { "device", device, false } };
+    struct migbuf_mirror_report r = { .there = 0 };
+    struct migbuf_job_report job;
+    int rc = out ? migbuf_report_job(text, text_bytes, device, &job, error) : fail_null(error);
+
+    if (rc == 0 && strcmp(job.type, "mirror"))
+        rc = migbuf__fail(error, MIGBUF_E_PROTOCOL, "a job of this id is no mirror");
+    if (rc == 0) {
+        r.there = 1;
+        rc = READ_ENTRY(wanted, fill_mirror);
+    }
+    if (rc != 0 && rc != MIGBUF_E_NOTFOUND)
+        return rc;
+    *out = r;
+    return 0;
+}
+
 /* ---- objects ---- */
 
 int migbuf_report_status(const char *text, uint64_t text_bytes, struct migbuf_status_report *out,

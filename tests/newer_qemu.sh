@@ -6,10 +6,11 @@
 set -u
 [ $# -ge 2 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 case $1 in
-    10.0) release=bookworm spice=qemu-system-modules-spice ;; # Incus starts no VM without
-    11.1) release=trixie spice= ;;
+    10.0) release=bookworm ;;
+    11.1) release=trixie ;;
     *) echo "no QEMU $1 is known here: 10.0 or 11.1" >&2; exit 2 ;;
 esac
+spice=qemu-system-modules-spice # Incus starts no VM without
 version=$1
 mkdir -p "$2" && dir=$(cd "$2" && pwd) || exit 1
 shift 2
@@ -17,7 +18,7 @@ shift 2
 binary=$dir/bin/qemu-system-x86_64
 
 runs() { "$binary" --version 2>>"$dir/log" | grep -qF "version $version." && "$dir/bin/qemu-img" --version >/dev/null 2>&1 &&
-    { [ -z "$spice" ] || "$binary" -spice help 2>&1 | grep -q addr=; }; }
+    "$binary" -spice help 2>&1 | grep -q addr=; }
 
 # What is run instead of a program of the root: the same, by the root's own loader.
 wrapper() { # PROGRAM [ARGUMENT...]

@@ -278,9 +278,10 @@ START_TEST(outlook_of_one_that_runs)
 END_TEST
 
 /* One link of 100 MB/s, 100 GB to send, 20 MB/s on new ground: the file would need 20 GB, and there are 2. */
-START_TEST(write_through_for_who_cannot_fit)
+START_TEST(a_mirror_for_who_cannot_fit)
 {
     struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_outlook_mirror m = { .size = sizeof m };
     struct migbuf_buffer *b = one_runs(2 * GB, MIGBUF_POLICY_PLANNER);
     struct migbuf_waiting w = waiting(b, 2, 100 * GB, 20 * MB);
 
@@ -289,25 +290,97 @@ START_TEST(write_through_for_who_cannot_fit)
     ck_assert(o.finish_s > 1100 && o.finish_s < 1130); /* held back: without that 20 GB more to send */
     ck_assert(o.peak_bytes > 1.5e9 && o.peak_most_bytes <= 2e9);
     ck_assert(o.delivered < 0.25);
-    ck_near(o.mirror_delivered, 1); /* 100 * 65536 / (65536 + 131072) = 33 MB/s */
+    ck_near(o.mirror_delivered, 100e6 * 65536 / (65536 + 16777216) / 20e6); /* nothing is known of it */
+    ck_assert_int_eq(o.mirror, 0);
+    ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 100, &m, &o), 0); /* nor here */
+    ck_near(o.mirror_delivered, 100e6 * 65536 / (65536 + 16777216) / 20e6);
+    m.buffer_bytes = 65536;
+    ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 100, &m, &o), 0);
+    ck_near(o.mirror_delivered, 1);
     ck_assert_int_eq(o.mirror, 1);
-    w.write_bytes_per_s = 20e6 / 16; /* 4 KiB each: 100 * 4096 / (4096 + 131072) = 3.03 MB/s of 1.25 */
-    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    m = (struct migbuf_outlook_mirror){ .size = sizeof m, .background = 1 };
+    ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 100, &m, &o), 0);
+    ck_near(o.mirror_delivered, 1);
     ck_assert_int_eq(o.mirror, 1);
-    w.rate = 80e6;
-    w.write_bytes_per_s = 5e6; /* 3.03 of 5 */
-    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
-    ck_near(o.mirror_delivered, 100e6 * 4096 / (4096 + 131072) / 5e6);
-    w.weight = 300; /* of 400, while the other runs */
-    w.write_bytes_per_s = 5e6;
-    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 0, &o), 0);
-    ck_near(o.mirror_delivered, 75e6 * 4096 / (4096 + 131072) / 5e6);
     w = waiting(b, 2, 100 * GB, 1 * MB); /* 1 GB of 2 */
-    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
+    ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 100, &m, &o), 0);
     ck_near(o.delivered, 1);
     ck_assert_int_eq(o.mirror, 0);
-    ck_assert_int_eq(migbuf_outlook_waiting(b, &w, INFINITY, &o), 0);
+    ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, INFINITY, &m, &o), 0);
     ck_assert(isinf(o.finish_s) && isfinite(o.peak_bytes));
+    migbuf_buffer_free(b);
+}
+END_TEST
+
+/* A link of 24 MB/s as it was measured (tests/README.md, "What a mirror lets through"), and one of 100. */
+START_TEST(a_mirror_as_it_is_set)
+{
+    static const struct {
+        double rate, plain, buffer, granule, speed, request, depth;
+        int background;
+        double flow, gets; /* bytes/s; gets: at most what it writes */
+    } c[] = {
+        { 960e6, 60e6, 0, 0, 0, 0, 4, 0, 24e6, 24e6 * 16384 / (16384 + 16777216) },
+        { 960e6, 60e6, 65536, 0, 0, 0, 4, 0, 24e6, 4.8e6 },
+        { 960e6, 60e6, 65536, 4096, 0, 0, 32, 0, 24e6, 16e6 },
+        { 960e6, 60e6, 4096, 0, 0, 0, 4, 0, 24e6, 4.8e6 }, /* never less than a granule */
+        { 60e6, 60e6, 1e12, 0, 0, 0, 4, 0, 24e6, 24e6 * 262144 / (262144 + 16777216) }, /* QEMU's own at most */
+        { 60e6, 60e6, 65536, 0, 0, 1048576, 4, 0, 24e6, 24e6 * 4194304 / (4194304 + 65536) },
+        { 960e6, 60e6, 65536, 0, 12e6, 0, 4, 0, 24e6, 12e6 }, /* paced: the rest is the guest's */
+        { 960e6, 60e6, 65536, 0, 48e6, 0, 4, 0, 24e6, 4.8e6 },
+        { 20e6, 20e6, 0, 0, 0, 0, 1, 1, 24e6, 20e6 },
+        { 38.4e6, 2.4e6, 0, 4096, 0, 0, 1, 1, 24e6, 2.4e6 },
+        /* 38.4 MB/s dirty: 100 GB at all it wants, then 100 GB of the link's time at 12 of 38.4 */
+        { 38.4e6, 2.4e6, 0, 65536, 0, 0, 1, 1, 24e6, 2.4e6 * (100 + 100 * 12 / 38.4) / 200 },
+    };
+    struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_buffer *b = one_runs(2 * GB, MIGBUF_POLICY_PLANNER);
+
+    for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
+        struct migbuf_outlook_mirror m = { .size = sizeof m, .buffer_bytes = c[k].buffer, .granularity_bytes = c[k].granule,
+                                           .speed_bytes_per_s = c[k].speed, .request_bytes = c[k].request,
+                                           .depth = c[k].depth, .background = c[k].background };
+        struct migbuf_waiting w = waiting(b, 2, 100 * GB, 1 * MB);
+
+        w.rate = c[k].rate, w.write_bytes_per_s = c[k].plain, w.flow_bytes_per_s = c[k].flow;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 100, &m, &o), 0);
+        ck_near(o.mirror_delivered, c[k].gets / c[k].plain);
+    }
+    {
+        struct migbuf_outlook_mirror m = { .size = sizeof m, .granularity_bytes = 65536, .background = 1 };
+        struct migbuf_waiting w = waiting(b, 2, 100 * GB, 1 * MB);
+
+        w.rate = 160e6, w.write_bytes_per_s = 10e6;
+        w.weight = 300; /* of 400, while the other runs: 75 MB/s of 160 that get dirty */
+        w.whole_bytes = 50e9;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_near(o.mirror_delivered, (100 + 25 * 75 / 160.0) / 150);
+        m.depth = -1;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_RANGE);
+        m.depth = NAN;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_INVALID);
+        m.depth = 1, m.background = 2;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_INVALID);
+        m.background = 1, m.reserved = 1;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_INVALID);
+        m.reserved = 0, m.background = 1, w.link = 7; /* nobody uses it */
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_assert(isinf(o.finish_s));
+        m.link_bytes_per_s = 200e6;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_near(o.mirror_delivered, 1);
+        ck_assert(o.delivered < 0.1 && o.mirror == 1 && o.finish_s > 500 && o.finish_s < 520);
+        w.flow_bytes_per_s = 100e6;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_assert(o.finish_s > 1000 && o.finish_s < 1130);
+        ck_near(o.mirror_delivered, (100 + 25 * 100 / 160.0) / 150);
+        w.flow_bytes_per_s = INFINITY;
+        w.link = 0; /* and this one the buffer knows */
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        m.size = 8;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_STRUCT);
+        ck_near(o.mirror_delivered, (100 + 25 * 75 / 160.0) / 150); /* untouched */
+    }
     migbuf_buffer_free(b);
 }
 END_TEST
@@ -510,7 +583,8 @@ int main(void)
                                    the_same_room_is_promised_once,
                                    room_of_an_unknown_link_is_promised_to_nobody,
                                    outlook_of_one_that_runs,
-                                   write_through_for_who_cannot_fit,
+                                   a_mirror_for_who_cannot_fit,
+                                   a_mirror_as_it_is_set,
                                    outlook_of_one_with_weight_and_files,
                                    bars_are_around_the_whole,
                                    reserves_of_those_who_remain,

@@ -994,6 +994,53 @@ START_TEST(pipe_gets_plain_lines)
 }
 END_TEST
 
+/* Somebody's memory is sent: pictures tell what is left, how fast it goes, and what was done to the guest for it. */
+START_TEST(memory_on_its_way_is_seen)
+{
+    static const char told[] = "12.5 MB of memory left, 8.00 MB/s, throttle 80 %, stop up to 500 ms";
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = tmpfile();
+    struct picture *p;
+    struct model m;
+
+    model_new(&m, 4, 400 * MB, 100 * MB, true, NULL);
+    for (int k = 0; k < 40; k++) {
+        struct frame_vm *vm;
+
+        model_step(&m);
+        vm = m.record->frames[m.record->frame_count - 1].vm;
+        if (k >= 30)
+            vm[1].ram = k < 35 ? FRAME_RAM_RUNS : FRAME_RAM_THERE, vm[1].ram_left_bytes = 12500000, vm[1].ram_bytes_per_s = 8000000,
+            vm[1].ram_throttle_percent = 80, vm[1].ram_limit_ms = 500, vm[1].phase = PHASE_RAM;
+    }
+    p = picture_new(out);
+    picture_draw(p, m.record, NULL, true);
+    picture_free(p);
+    rewind(out);
+    ck_assert_int_gt(getdelim(&text, &bytes, 0, out), 0);
+    ck_assert_msg(strstr(text, "| B RAM") && strstr(text, told) && strstr(text, ", the guest is there"), "%s", text);
+    fclose(out);
+    free(text);
+    text = sheet_of(&m, (struct picture_style){ 80, 24, false, false });
+    ck_assert_msg(strstr(text, told) != NULL && strstr(text, "\n    12.5 MB") > strstr(text, "\nB web-2"), "%s", text);
+    free(text);
+    for (uint32_t rows = 8; rows < 20; rows++)
+        ck_sheet(&m, (struct picture_style){ 60, rows, true, true });
+    text = timeline_of(m.record, NULL);
+    ck_assert(strstr(text, ">Memory still to be sent<") && strstr(text, ">Memory sent<") && strstr(text, ">CPU throttle of each guest<") &&
+              strstr(text, ">Longest stop that is allowed<"));
+    keep("memory.svg", text);
+    free(text);
+    for (size_t i = 0; i < m.record->frame_count; i++)
+        m.record->frames[i].vm[1].ram = FRAME_RAM_NONE;
+    text = timeline_of(m.record, NULL); /* nothing of it where there is none */
+    ck_assert_ptr_null(strstr(text, "Memory"));
+    free(text);
+    model_free(&m);
+}
+END_TEST
+
 /* Ω far too small for so many: the library pauses guests. Nobody is lost all the same. */
 START_TEST(timeline_with_pauses)
 {
@@ -1191,6 +1238,7 @@ int main(void)
     tcase_add_loop_test(picture, picture_fits_every_terminal, 0, 8);
     tcase_add_test(picture, picture_shows_everybody_without_colour);
     tcase_add_test(picture, pipe_gets_plain_lines);
+    tcase_add_test(picture, memory_on_its_way_is_seen);
     tcase_add_loop_test(picture, timeline_of_a_run, 0, 3);
     tcase_add_test(picture, timeline_with_pauses);
     tcase_add_loop_test(picture, timeline_of_equals, 0, 8);

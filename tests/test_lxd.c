@@ -1125,6 +1125,77 @@ START_TEST(memory_cpus_and_limits_as_they_are_written)
 }
 END_TEST
 
+#define METRICS_HELLO                                                                                                   \
+    {                                                                                                                  \
+        "GET /1.0 HTTP", 200, WHOLE, SYNC("{\"auth\":\"trusted\",\"api_extensions\":[\"metrics\"]," LXD_6 "}")            \
+    }
+#define VM_LABELS(device, name) "{device=\"" device "\",name=\"" name "\",project=\"p\",type=\"virtual-machine\"}"
+#define WRITTEN(device, name, value) "incus_disk_written_bytes_total" VM_LABELS(device, name) " " value "\n"
+
+static int written_by(const char *body, struct migbuf_lxd_written *list, size_t capacity)
+{
+    const struct answer script[] = { METRICS_HELLO, { "GET /1.0/metrics HTTP", 200, WHOLE, body }, ENDS };
+    struct server s;
+    struct migbuf_lxd *lxd = open_with(&s, script, NULL);
+    int rc = migbuf_lxd_written(lxd, PATIENCE_MS, list, capacity, &e);
+
+    end(&s, lxd);
+    return rc;
+}
+
+START_TEST(what_vms_have_written)
+{
+    static const char text[] = "# HELP incus_disk_written_bytes_total The total number of bytes written.\n"
+                               "# TYPE incus_disk_written_bytes_total counter\n"
+                               "incus_disk_writes_completed_total" VM_LABELS("dev-incus_root", "vm1") " 17\n"
+                               "incus_disk_writes_completed_total" VM_LABELS("other", "vm2") " 5\n"
+                               "incus_disk_written_bytes_total{device=\"sda\",name=\"c\",project=\"p\",type=\"container\"} 1\n"
+                               WRITTEN("dev-incus_root", "vm1", "1.5e+06 1700000000")
+                               "lxd_disk_written_bytes_total" VM_LABELS("s\\\"d\\\\a\\n", "vm 2") " 4096\n"
+                               "incus_disk_written_bytes_total_x 1\nincus_disk_read_bytes_total garbage\n" WRITTEN("z", "vm3", "0") "# EOF\n";
+    static const char *const wrong[] = { WRITTEN("a", "b", "x"), WRITTEN("a", "b", "-1"), WRITTEN("a", "b", "NaN"), WRITTEN("a", "b", "+Inf"),
+                                         WRITTEN("a", "b", "1e400"), WRITTEN("a", "b", "5e18"), WRITTEN("a", "b", "1e"), WRITTEN("a", "b", ""),
+                                         WRITTEN("a", "b", "1x"), WRITTEN("a", "", "1"), WRITTEN("", "b", "1"),
+                                         "incus_disk_written_bytes_total 7\n", "incus_disk_written_bytes_total{device=\"a",
+                                         "incus_disk_written_bytes_total{device=\"a\\", "incus_disk_written_bytes_total{device",
+                                         "incus_disk_written_bytes_total{device=a} 1", "incus_disk_written_bytes_total{name=\"a\",type=\"virtual-machine\"} 1",
+                                         "incus_disk_writes_completed_total" VM_LABELS("a", "b") " y\n" };
+    const struct answer refuses[] = { METRICS_HELLO, { "GET /1.0/metrics HTTP", 403, WHOLE, "{\"error\":\"not yours\"}" }, ENDS };
+    const struct answer old[] = { HELLO(LXD_6), ENDS };
+    struct migbuf_lxd_written w[4];
+    struct server s;
+    struct migbuf_lxd *lxd;
+    char name[400];
+
+    ck_assert_int_eq(written_by(text, w, 4), 3);
+    ck_assert(!strcmp(w[0].project, "p") && !strcmp(w[0].instance, "vm1") && !strcmp(w[0].device, "dev-incus_root"));
+    ck_assert(w[0].bytes == 1500000 && w[0].writes == 17);
+    ck_assert_str_eq(w[1].device, "s\"d\\a\n");
+    ck_assert(!strcmp(w[1].instance, "vm 2") && w[1].bytes == 4096 && !w[1].writes); /* the second of the other is not its own */
+    ck_assert(w[2].bytes == 0 && !w[2].writes);
+    ck_assert_int_eq(written_by("", w, 4), 0);
+
+    memset(w, 1, sizeof w);
+    ck_assert_int_eq(written_by(text, w, 2), MIGBUF_E_TOO_BIG);
+    ck_assert(e.need == 3 && e.have == 2);
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++)
+        ck_assert_msg(written_by(wrong[k], w, 4) == MIGBUF_E_PROTOCOL, "%s", wrong[k]);
+    memset(name, 0, sizeof name);
+    snprintf(name, sizeof name, "incus_disk_written_bytes_total{name=\"%0200d\"} 1", 0);
+    ck_assert_int_eq(written_by(name, w, 4), MIGBUF_E_TOO_BIG);
+    ck_assert(w[0].bytes == UINT64_C(0x0101010101010101) && w[0].project[0] == 1); /* untouched */
+
+    lxd = open_with(&s, refuses, NULL);
+    ck_assert_int_eq(migbuf_lxd_written(lxd, PATIENCE_MS, w, 4, &e), MIGBUF_E_PEER);
+    ck_assert_str_eq(migbuf_lxd_said(lxd), "not yours");
+    ck_assert_int_eq(migbuf_lxd_written(lxd, PATIENCE_MS, NULL, 4, &e), MIGBUF_E_INVALID);
+    end(&s, lxd);
+    lxd = open_with(&s, old, NULL);
+    ck_assert_int_eq(migbuf_lxd_written(lxd, PATIENCE_MS, w, 4, &e), MIGBUF_E_UNSUPPORTED);
+    end(&s, lxd);
+}
+END_TEST
+
 START_TEST(a_request_as_it_stands)
 {
     const struct answer script[] = { HELLO(LXD_6),
@@ -1227,6 +1298,7 @@ int main(void)
                                    progress_in_both_forms,
                                    a_cluster_and_its_target,
                                    memory_cpus_and_limits_as_they_are_written,
+                                   what_vms_have_written,
                                    a_request_as_it_stands,
                                    a_server_that_lies,
                                    reading_ends_in_time,

@@ -521,7 +521,8 @@ static void cut(const char *release)
     for (int r = 0; r < count; r++) {
         int every = recordings[r].lines > 300 ? recordings[r].lines / 100 : 1; /* one line says the same for a minute */
 
-        every *= 100 / unit_rounds(100); /* fewer of them where each takes thirty times as long */
+        if (unit_rounds(100) < 100)
+            every *= 100 / unit_rounds(100); /* fewer of them where each takes thirty times as long */
         for (int k = 0; k <= recordings[r].lines; k += every) {
             host_dies(&recordings[r], k);
             target_dies(&recordings[r], k);

@@ -256,6 +256,44 @@ START_TEST(a_block_job)
 }
 END_TEST
 
+START_TEST(a_mirror_job)
+{
+    struct migbuf_mirror_report r;
+    struct migbuf_error e;
+
+    ck_assert_int_eq(migbuf_report_mirror(BYTES("[{\"device\": \"other\", \"type\": \"commit\", \"status\": \"ready\", \"len\": 1, "
+                                                "\"offset\": 1, \"ready\": true}, {\"device\": \"j\", \"type\": \"mirror\", "
+                                                "\"status\": \"running\", \"len\": 8, \"offset\": 6, \"ready\": false}]"),
+                                          "j", &r, NULL),
+                     0);
+    ck_assert_int_eq(r.there, 1);
+    ck_assert_uint_eq(r.length_bytes, 8);
+    ck_assert_uint_eq(r.offset_bytes, 6);
+    ck_assert_uint_eq(r.speed_bytes_per_s, 0);
+    ck_assert_int_eq(r.ready | r.stopped | r.synced, 0);
+    ck_assert_int_eq(migbuf_report_mirror(BYTES("[{\"device\": \"j\", \"type\": \"mirror\", \"status\": \"ready\", \"len\": 8, \"offset\": 8, "
+                                                "\"ready\": true, \"speed\": 5, \"io-status\": \"failed\", \"actively-synced\": true}]"),
+                                          "j", &r, NULL),
+                     0);
+    ck_assert_int_eq(r.ready & r.stopped & r.synced, 1);
+    ck_assert_uint_eq(r.speed_bytes_per_s, 5);
+    ck_assert_int_eq(migbuf_report_mirror(BYTES(jobs), "j", &r, NULL), 0);
+    ck_assert_uint_eq(r.length_bytes - r.offset_bytes, 4096);
+    ck_assert_int_eq(migbuf_report_mirror("[]", 2, "j", &r, NULL), 0);
+    ck_assert_int_eq(r.there | r.ready, 0);
+    ck_assert_uint_eq(r.length_bytes, 0);
+    r.there = 7;
+    ck_assert_int_eq(migbuf_report_mirror(BYTES("[{\"device\": \"j\", \"type\": \"commit\", \"status\": \"ready\", \"len\": 8, "
+                                                "\"offset\": 8, \"ready\": true}]"),
+                                          "j", &r, &e),
+                     MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_mirror("[", 1, "j", &r, NULL), MIGBUF_E_PROTOCOL);
+    ck_assert_int_eq(migbuf_report_mirror("[]", 2, NULL, &r, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(migbuf_report_mirror("[]", 2, "j", NULL, NULL), MIGBUF_E_INVALID);
+    ck_assert_int_eq(r.there, 7);
+}
+END_TEST
+
 START_TEST(a_status)
 {
     struct migbuf_status_report r;
@@ -694,6 +732,7 @@ int main(void)
         what_a_guest_wrote,
         the_size_of_a_file,
         a_block_job,
+        a_mirror_job,
         a_status,
         a_migration,
         a_migration_in_full,

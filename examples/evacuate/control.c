@@ -2,6 +2,7 @@
 /* The loop around the library. Where the policy is `none`, `mirror` or `fixed` there is no buffer to ask, and the first
  * limit, if any, is the last. */
 #include "control.h"
+#include "hybrid.h"
 #include "migbuf/report.h"
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 
 #define MS UINT64_C(1000000)
-#define LINK(route) (1 + (uint64_t)(route)) /* its number for the buffer */
 
 /* 0: no buffer is asked. */
 static int32_t library_policy(enum policy policy)
@@ -20,6 +20,7 @@ static int32_t library_policy(enum policy policy)
     case POLICY_LITERAL:
         return MIGBUF_POLICY_LITERAL;
     case POLICY_PLANNER:
+    case POLICY_HYBRID:
         return MIGBUF_POLICY_PLANNER;
     default:
         return 0;
@@ -101,7 +102,7 @@ uint64_t throttle_queue_bytes(const struct throttle *t)
 {
     uint64_t bytes = 0;
 
-    for (uint32_t k = 0; k < t->disks; k++)
+    for (uint32_t k = 0; k < t->disks && !t->mirrored; k++)
         bytes += t->geometry[k].queue_bytes;
     return bytes;
 }
@@ -181,7 +182,7 @@ static void measure_link(struct control *c, uint32_t route, uint64_t now)
     if (r->since_ns && passed >= 10 * MS && (waited - r->waited_ns) * 10 >= passed * 9) {
         r->bytes_per_s = (uint64_t)((double)(bytes - r->bytes) * 1e9 / (double)passed);
         if (r->bytes_per_s)
-            migbuf_buffer_link(c->queue, LINK(route), r->bytes_per_s);
+            migbuf_buffer_link(c->queue, CONTROL_LINK(route), r->bytes_per_s);
     }
     r->bytes = bytes;
     r->waited_ns = waited;
@@ -226,7 +227,7 @@ void control_look(struct control *c)
 {
     for (size_t i = 0; i < c->members; i++) {
         watch_ask(&c->member[i]->watch);
-        if (policy_throttles(c->policy))
+        if (policy_throttles(c->policy) && !c->member[i]->mirrored)
             migbuf_disk_learn(c->member[i]->disk);
     }
 }
@@ -284,10 +285,15 @@ int control_tick(struct control *c, uint64_t now, char error[FAIL_SIZE])
     if (n < 0)
         return fail(error, "migbuf_buffer_tick: %s", migbuf_strerror(n));
     c->unrecorded = c->recorded;
-    for (int k = 0; k < n; k++)
-        apply(c, find(c, c->decision[k].id), &c->decision[k], now);
+    for (int k = 0; k < n; k++) {
+        struct throttle *t = find(c, c->decision[k].id);
+
+        if (!t->mirrored)
+            apply(c, t, &c->decision[k], now);
+    }
     for (size_t i = 0; i < c->members; i++)
-        arm(c, c->member[i]);
+        if (!c->member[i]->mirrored)
+            arm(c, c->member[i]);
     return 0;
 }
 
@@ -313,29 +319,77 @@ static int first_fixed_limit(struct control *c, struct throttle *t, uint64_t now
     return 1;
 }
 
+/* What it writes in units that its overlay would grow by; 0: not seen. */
+static double unit_rate(const struct throttle *t)
+{
+    return t->seen_bytes_per_s > t->seen_writes_per_s * 65536 ? t->seen_bytes_per_s : t->seen_writes_per_s * 65536;
+}
+
 static void describe(const struct throttle *t, struct migbuf_migration *m)
 {
     migbuf_migration_init(m, sizeof *m);
     m->id = t->id;
-    m->link = LINK(t->route);
+    m->link = CONTROL_LINK(t->route);
+    m->rate_bytes_per_s = (uint64_t)unit_rate(t);
+}
+
+int control_describe(const struct control *c, const struct throttle *t, struct migbuf_waiting *w)
+{
+    struct migbuf_migration m;
+    int rc;
+
+    describe(t, &m);
+    rc = migbuf_admission_waiting(c->queue, &m, t->geometry, t->disks, w);
+    if (!rc)
+        w->write_bytes_per_s = t->seen_bytes_per_s;
+    return rc;
+}
+
+/* What takes no room of the buffer's counts on its link all the same: disks of one cluster, without a queue. */
+static void mirrored_geometry(const struct throttle *t, struct migbuf_geometry *geometry)
+{
+    for (uint32_t k = 0; k < t->disks; k++) {
+        geometry[k] = t->geometry[k];
+        geometry[k].virtual_bytes = geometry[k].cluster_bytes;
+        geometry[k].request_bytes = geometry[k].queue_bytes = MIGBUF_NONE;
+    }
+}
+
+/* As much room as it needs, or none. */
+static int add_to(struct migbuf_buffer *b, const struct throttle *t, bool mirrored, struct migbuf_error *e)
+{
+    struct migbuf_geometry geometry[VM_DISKS_MAX];
+    struct migbuf_migration m;
+
+    describe(t, &m);
+    memcpy(geometry, t->geometry, sizeof geometry);
+    if (mirrored) {
+        mirrored_geometry(t, geometry);
+        m.rate_bytes_per_s = m.drains_ahead = 0;
+    }
+    return migbuf_buffer_add(b, &m, geometry, t->disks, e);
+}
+
+int control_join_trial(struct migbuf_buffer *b, const struct throttle *t)
+{
+    int rc = add_to(b, t, t->mirrored, NULL);
+
+    return rc == MIGBUF_E_NOSPACE ? 0 : rc;
 }
 
 /* It runs; and the speed of its link, if it is known, is news to a buffer that had nobody on it. 1: yes, 0: no room. */
 static int start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
     uint64_t u = c->route[t->route].bytes_per_s;
-    struct migbuf_migration m;
     struct migbuf_error e;
-    int rc;
+    int rc = add_to(c->queue, t, t->mirrored && c->buffer, &e);
 
-    describe(t, &m);
-    rc = migbuf_buffer_add(c->queue, &m, t->geometry, t->disks, &e);
     if (rc == MIGBUF_E_NOSPACE)
         return 0;
     if (rc)
         return fail(error, "migbuf_buffer_add: %s", e.text);
     if (u)
-        migbuf_buffer_link(c->queue, LINK(t->route), u);
+        migbuf_buffer_link(c->queue, CONTROL_LINK(t->route), u);
     return 1;
 }
 
@@ -360,7 +414,9 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
         return start_again(c, t, error) < 0 || first_fixed_limit(c, t, now, error) < 0 ? -1 : 0;
     if (migbuf_disk_info(t->disk, &info) || migbuf_buffer_view(c->buffer, t->id, &view))
         return fail(error, "the buffer knows no VM %llu", (unsigned long long)t->id);
-    t->stop_wanted = view.paused && !t->monitor->facts.running;
+    t->stop_wanted = view.paused && !t->monitor->facts.running && !t->mirrored;
+    if (t->mirrored && info.throttled) /* it was held: as long as it takes, and no longer */
+        t->hold_bytes_per_s = 1;
     migbuf_buffer_resync(c->buffer, t->id, &info.limits, !t->stop_wanted);
     return 0;
 }
@@ -379,31 +435,32 @@ static void leave_queue(struct control *c, const struct throttle *t)
         }
 }
 
-static void join_queue(struct control *c, struct throttle *t)
+/* True: it was there already. */
+static bool join_queue(struct control *c, struct throttle *t)
 {
     for (size_t k = 0; k < c->waits; k++)
         if (c->waiting[k] == t)
-            return;
+            return true;
     c->waiting[c->waits++] = t;
+    return false;
 }
 
-/* Is it its turn? 1: yes, 0: not yet. */
+/* Is it its turn? MIGBUF_VERDICT_…, or -1. Who begins at once with all others under hybrid asks twice: by then it is known who
+ * the others are. */
 static int may_start(struct control *c, struct throttle *t, char error[FAIL_SIZE])
 {
     int rc;
 
     if (!c->admission)
-        return 1;
+        return c->policy == POLICY_HYBRID && !join_queue(c, t) ? MIGBUF_VERDICT_NOT_ITS_TURN : MIGBUF_VERDICT_START;
     join_queue(c, t);
     for (size_t i = 0; i < c->members; i++) /* before their QEMUs have answered: who waits may be quicker */
         if (start_again(c, c->member[i], error) < 0)
             return -1;
     for (size_t k = 0; k < c->waits; k++) {
         const struct throttle *w = c->waiting[k];
-        struct migbuf_migration m;
 
-        describe(w, &m);
-        rc = migbuf_admission_waiting(c->queue, &m, w->geometry, w->disks, &c->in_line[k]);
+        rc = control_describe(c, w, &c->in_line[k]);
         if (rc)
             return fail(error, "migbuf_admission_waiting: VM %llu: %s", (unsigned long long)w->id, migbuf_strerror(rc));
         c->in_line[k].arrival = k;
@@ -413,16 +470,41 @@ static int may_start(struct control *c, struct throttle *t, char error[FAIL_SIZE
         return fail(error, "migbuf_admission_turns: %s", migbuf_strerror(rc));
     for (size_t k = 0; k < c->waits; k++)
         if (c->turn[k].id == t->id)
-            return c->turn[k].verdict == MIGBUF_VERDICT_START;
-    return 0;
+            return c->turn[k].verdict;
+    return MIGBUF_VERDICT_NOT_ITS_TURN;
+}
+
+/* 1: it is mirrored, 0: it gets an overlay, -1: failed. */
+static int choose_way(const struct control *c, const struct throttle *t, char error[FAIL_SIZE])
+{
+    if (c->policy != POLICY_HYBRID)
+        return c->policy == POLICY_MIRROR;
+    return t->way == WAY_ADVISED ? hybrid_mirrors(c, t, error) : t->way == WAY_MIRROR;
+}
+
+/* Its turn; and what has no room is mirrored, where that is better than to wait for some. 1: it has begun. */
+static int start_as_advised(struct control *c, struct throttle *t, int verdict, char error[FAIL_SIZE])
+{
+    int rc;
+
+    if (verdict != MIGBUF_VERDICT_START && verdict != MIGBUF_VERDICT_NO_ROOM)
+        return verdict < 0 ? -1 : 0;
+    rc = choose_way(c, t, error);
+    if (rc < 0)
+        return -1;
+    t->mirrored = rc;
+    rc = t->mirrored || verdict == MIGBUF_VERDICT_START ? start(c, t, error) : 0;
+    if (rc <= 0)
+        t->mirrored = false;
+    else if (t->mirrored && c->buffer)
+        migbuf_buffer_phase(c->buffer, t->id, MIGBUF_PHASE_MIRROR, 0);
+    return rc;
 }
 
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE])
 {
-    int rc = may_start(c, t, error);
+    int rc = start_as_advised(c, t, may_start(c, t, error), error);
 
-    if (rc > 0)
-        rc = start(c, t, error);
     if (rc <= 0)
         return rc;
     leave_queue(c, t);
@@ -434,7 +516,7 @@ int control_add(struct control *c, struct throttle *t, uint64_t now, char error[
 
 void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead)
 {
-    if (c->buffer && t->added)
+    if (c->buffer && t->added && !t->mirrored)
         migbuf_buffer_phase(c->buffer, t->id, phase, drains_ahead);
     c->unrecorded = c->recorded;
 }
@@ -483,6 +565,7 @@ void control_remove(struct control *c, struct throttle *t)
         k++;
     memmove(c->member + k, c->member + k + 1, (--c->members - k) * sizeof *c->member);
     t->added = t->stop_wanted = false;
+    t->hold_bytes_per_s = 0;
     t->file_bytes = 0;
     c->unrecorded = c->recorded;
 }
@@ -493,11 +576,45 @@ bool throttle_holds(const struct control *c, const struct throttle *t)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
 
-    if (!policy_throttles(c->policy))
+    if (!policy_throttles(c->policy) || t->mirrored)
         return true;
     if (t->stop_wanted)
         return !t->monitor->facts.running;
     return !migbuf_disk_info(t->disk, &info) && info.throttled;
+}
+
+void throttle_count(struct throttle *t)
+{
+    uint64_t bytes = 0, writes = 0, passed = t->watch.taken_ns - t->counted_ns;
+
+    if (t->watch.taken_ns < t->counted_ns + 1000 * MS)
+        return;
+    for (uint32_t k = 0; k < t->disks; k++) {
+        bytes += t->watch.disk[k].written_bytes;
+        writes += t->watch.disk[k].writes;
+    }
+    if (t->counted_ns && bytes >= t->counted_bytes && writes >= t->counted_writes) {
+        t->seen_bytes_per_s = (double)(bytes - t->counted_bytes) * 1e9 / (double)passed;
+        t->seen_writes_per_s = (double)(writes - t->counted_writes) * 1e9 / (double)passed;
+    }
+    t->counted_ns = t->watch.taken_ns;
+    t->counted_bytes = bytes;
+    t->counted_writes = writes;
+}
+
+void control_hold(struct throttle *t, double bytes_per_s)
+{
+    struct migbuf_limits limits = { .bps_wr = bytes_per_s > 1 ? (uint64_t)bytes_per_s : 1 };
+    int rc = 0;
+
+    if (bytes_per_s > 0 && (t->hold_bytes_per_s < 0.9 * bytes_per_s || t->hold_bytes_per_s > 1.1 * bytes_per_s))
+        rc = migbuf_disk_set(t->disk, &limits);
+    else if (bytes_per_s > 0 || !(t->hold_bytes_per_s > 0))
+        return;
+    else
+        rc = migbuf_disk_restore(t->disk);
+    if (!rc) /* else the next look tries again */
+        t->hold_bytes_per_s = bytes_per_s;
 }
 
 static void note_delay(const struct control *c, struct throttle *t, uint64_t now)
@@ -591,7 +708,7 @@ static bool may_go_on(struct control *c, struct throttle *t, uint64_t free_bytes
         return false;
     if (!t->monitor->facts.no_space)
         return true;
-    if (c->policy == POLICY_NONE || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
+    if (!policy_goes_on(c->policy) || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
         return false;
     t->cont_ns = now;
     return true;
@@ -628,7 +745,7 @@ static bool is_nearly_full(const struct control *c, uint64_t free_bytes)
 void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_bytes, uint64_t now)
 {
     struct call *call = &t->monitor->call[CALL_GUEST];
-    bool running = t->monitor->facts.running, full = c->fails_when_full && is_nearly_full(c, free_bytes);
+    bool running = t->monitor->facts.running, full = c->fails_when_full && !t->mirrored && is_nearly_full(c, free_bytes);
 
     if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
         t->went_on = true;

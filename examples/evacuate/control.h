@@ -21,13 +21,36 @@
 #include "watch.h"
 #include "vm.h"
 
-/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. */
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR };
+/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. hybrid: planner, and
+ * the guests that would lose by an overlay are mirrored. lxd and bradford: what an
+ * extension does to the guests (extension.h), nothing here. free: nobody begins to move as long as all have to write. */
+enum policy {
+    POLICY_PAPER,
+    POLICY_LITERAL,
+    POLICY_FIXED,
+    POLICY_NONE,
+    POLICY_PLANNER,
+    POLICY_MIRROR,
+    POLICY_HYBRID,
+    POLICY_LXD,
+    POLICY_BRADFORD,
+    POLICY_FREE
+};
+
+/* Of one VM under hybrid: as is advised, or as somebody has said. */
+enum way { WAY_ADVISED, WAY_MIRROR, WAY_OVERLAY };
 
 /* Does it limit anybody? */
 static inline bool policy_throttles(enum policy policy)
 {
-    return policy != POLICY_NONE && policy != POLICY_MIRROR;
+    return policy == POLICY_PAPER || policy == POLICY_LITERAL || policy == POLICY_FIXED || policy == POLICY_PLANNER ||
+           policy == POLICY_HYBRID;
+}
+
+/* Does a guest that found no room go on when there is some, before it is at its target? */
+static inline bool policy_goes_on(enum policy policy)
+{
+    return policy != POLICY_NONE && policy != POLICY_LXD;
 }
 
 /* One VM under control. */
@@ -41,6 +64,11 @@ struct throttle {
     uint64_t left_bytes[VM_DISKS_MAX]; /* still to send, of the base or of the overlay: its migration tells */
     int overlay_fd[VM_DISKS_MAX]; /* our own descriptors of the overlays, which have no name; -1 before they exist */
     bool added;                   /* in the buffer */
+    enum way way;
+    bool mirrored;                /* it has no overlay and takes no room; else it is throttled as decided */
+    double seen_bytes_per_s, seen_writes_per_s; /* of its guest, all disks; 0: not seen */
+    uint64_t counted_ns, counted_bytes, counted_writes; /* what was told when these were last reckoned */
+    double hold_bytes_per_s;      /* a mirror catches up: its guest is held to this; 0: it is not */
     bool stop_wanted;             /* decided: it must not write now */
     bool untold;                  /* the buffer does not know yet what became of the last limits */
     bool ram_waits, ram_goes;     /* its memory waits for its link, or has it */
@@ -70,6 +98,7 @@ struct route {
     uint64_t bytes_per_s;                /* U as last measured; 0: not yet */
 };
 #define CONTROL_LINKS_MAX 8
+#define CONTROL_LINK(route) (1 + (uint64_t)(route)) /* its number for the buffer */
 
 /* All VMs of one run. */
 struct control {
@@ -125,6 +154,18 @@ void control_admit(struct control *c, int32_t admission);
 
 /* Asks for admission and, with it, decides its first limit. 1: admitted, 0: not yet, -1: failed. */
 int control_add(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
+
+/* What a queue has to know of it. 0 or an error of the library's. */
+int control_describe(const struct control *c, const struct throttle *t, struct migbuf_waiting *w);
+
+/* What its guest writes, from what was told of it since last time. */
+void throttle_count(struct throttle *t);
+
+/* Adds it to another buffer, as it is in ours or would be; one that has no room there is left out. 0 or an error. */
+int control_join_trial(struct migbuf_buffer *b, const struct throttle *t);
+
+/* Its mirror can only catch up while its guest writes no more than this; 0: it has, or never needed that. */
+void control_hold(struct throttle *t, double bytes_per_s);
 
 /* A drain is over: so many are still ahead. At once, so that the reserve for it is given back. */
 void control_drained(struct control *c, struct throttle *t, int32_t phase, uint32_t drains_ahead);

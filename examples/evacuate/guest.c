@@ -372,10 +372,11 @@ static uint32_t may_write(struct disk *d)
     return 1;
 }
 
-/* Writes a word into the next pages of its working set, as many as its rate has by now; at most 100 ms are caught up. */
+/* Writes a word into the next pages of its working set, as many as its rate has by now. At most 20 ms are caught up: a guest
+ * whose CPU is throttled dirties less. */
 static void dirty_memory(void)
 {
-    uint64_t most = dirty_rate * 100ull;
+    uint64_t most = dirty_rate * 20ull;
 
     dirty_credit += (uint64_t)(now_ms - dirty_since_ms) * dirty_rate;
     dirty_since_ms = now_ms;
@@ -386,6 +387,16 @@ static void dirty_memory(void)
         if (++dirty_next == dirty_pages)
             dirty_next = 0;
     }
+}
+
+/* TCG may lose track of a page that is written while QEMU looks which pages were: it takes the page for known to be dirty
+ * from then on, until it translates its address anew. A bit of CR4 that means nothing without paging makes it do so, for the
+ * pages that this program itself lives on are written all the time. What is written after QEMU's last look is still lost. */
+static void forget_translations(void)
+{
+    uint32_t cr4;
+
+    __asm__ volatile("mov %%cr4,%0; xor $0x80,%0; mov %0,%%cr4" : "=&r"(cr4)::"memory"); /* PGE */
 }
 
 /* Two writes to one slot are never in flight together: the versions of a slot have one order. */
@@ -525,8 +536,10 @@ void guest_main(const uint32_t *multiboot)
                 ;
         for (uint32_t k = 0; k < ports; k++)
             kick(&port[k]);
-        if (dirty_pages)
+        if (dirty_pages) {
             dirty_memory();
+            forget_translations();
+        }
         /* Sleep until something happened: sti takes effect after hlt has begun, so no wake-up is missed. */
         __asm__ volatile("cli");
         if (!anything_used())

@@ -19,6 +19,7 @@
 #define AFTER_OVERFLOW_MS 1000
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
+#define RAM_RATE_MS 200    /* the least time over which it is told how fast memory is sent */
 #define WAY_BACK_MS 120000 /* the most that giving up may take */
 
 /* Beginning */
@@ -31,7 +32,8 @@ static int make_loads(struct run *r)
     r->vm = calloc(r->vms, sizeof *r->vm);
     r->checked = calloc(r->vms, sizeof *r->checked);
     r->acked_before = calloc(r->vms, sizeof *r->acked_before);
-    if (!r->load || !r->vm || !r->checked || !r->acked_before)
+    r->ram_seen = calloc(r->vms, sizeof *r->ram_seen);
+    if (!r->load || !r->vm || !r->checked || !r->acked_before || !r->ram_seen)
         return fail(r->error, "out of memory");
     for (uint32_t i = 0; i < r->vms; i++) {
         options_load(r->options, i, &r->load[i]);
@@ -94,6 +96,8 @@ static int make_site(struct run *r, const char *kernel)
         .at_least_ms = o->at_least_ms,
         .second_monitor = extension.second_monitor,
         .named = o->named_overlays,
+        .mirror = o->mirror,
+        .ways = { o->ways[0], o->ways[1] },
         .recorded = r->state != NULL,
     };
     migbuf_agreement_init(&r->site.agreement, sizeof r->site.agreement);
@@ -101,7 +105,9 @@ static int make_site(struct run *r, const char *kernel)
     r->site.agreement.most_ms = o->downtime_ms;
     if (r->site.agreement.want_ms > o->downtime_ms)
         r->site.agreement.want_ms = o->downtime_ms;
+    r->site.agreement.throttle_most_percent = o->throttle_percent;
     r->site.agreement.postcopy = o->postcopy;
+    r->site.agreement.force = o->force;
     r->site.kvm = o->kvm;
     vm_image_tool(o->qemu, r->site.image_tool);
     for (uint32_t k = 0; k < o->links; k++) {
@@ -113,6 +119,8 @@ static int make_site(struct run *r, const char *kernel)
                                       r->site.link, r->site.links, r->error))
         return -1;
     control_admit(&r->control, r->admission);
+    for (uint32_t k = 0; r->policy == POLICY_HYBRID && k < o->links; k++) /* what a NIC says of itself, until it is measured */
+        r->control.route[k].bytes_per_s = o->link_bytes_per_s;
     r->control.recorded = r->site.recorded;
     r->control.fails_when_full = r->volume.fails;
     r->site.record = r->record;
@@ -133,7 +141,7 @@ static int check_volume(struct run *r)
 
     if (!r->volume.fails)
         return 0;
-    if (r->policy == POLICY_NONE || r->policy == POLICY_LITERAL || r->policy == POLICY_FIXED)
+    if (r->policy != POLICY_PAPER && r->policy != POLICY_PLANNER && r->policy != POLICY_MIRROR && r->policy != POLICY_HYBRID)
         return fail(r->error,
                     "--volume %s is bounded by a quota: QEMU would tell the guests of I/O errors instead of stopping "
                     "them, and this policy does not keep them from that",
@@ -239,6 +247,36 @@ int run_resume(struct run *r, const struct options *options, const char *directo
 
 /* Showing */
 
+/* QEMU answers late while it syncs: then its last word stands. */
+static uint64_t ram_rate(struct ram_seen *seen, const struct migbuf_ram_report *last)
+{
+    uint64_t sent = last->ram_transferred_bytes;
+
+    if (last->total_ms < seen->total_ms || sent < seen->sent_bytes)
+        *seen = (struct ram_seen){ 0 };
+    if (last->total_ms >= seen->total_ms + RAM_RATE_MS) {
+        seen->bytes_per_s = (sent - seen->sent_bytes) * 1000 / (last->total_ms - seen->total_ms);
+        seen->sent_bytes = sent;
+        seen->total_ms = last->total_ms;
+    }
+    return seen->bytes_per_s;
+}
+
+static void put_frame_ram(struct run *r, uint32_t i, struct frame_vm *f)
+{
+    const struct memory *x = &r->vm[i].memory;
+    const struct migbuf_ram_report *last = &x->last;
+    bool there = x->info.state == MIGBUF_RAM_STATE_POSTCOPY || x->info.state == MIGBUF_RAM_STATE_BROKEN;
+
+    if (x->ram && last->has_ram && x->info.state >= MIGBUF_RAM_STATE_RUNNING && x->info.state <= MIGBUF_RAM_STATE_BROKEN) {
+        f->ram = there ? FRAME_RAM_THERE : r->vm[i].held ? FRAME_RAM_STANDS : FRAME_RAM_RUNS;
+        f->ram_left_bytes = last->ram_remaining_bytes;
+        f->ram_throttle_percent = (uint32_t)x->info.throttle_percent;
+        f->ram_limit_ms = (uint32_t)x->info.limit_ms;
+        f->ram_bytes_per_s = ram_rate(&r->ram_seen[i], last);
+    }
+}
+
 static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame_vm *f)
 {
     const struct migration *m = &r->vm[i];
@@ -255,7 +293,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         .action = t->last.action,
         .reason = t->last.reason,
     };
-    if (t->added && policy_throttles(r->policy))
+    if (t->added && !t->mirrored && policy_throttles(r->policy))
         f->limit_bytes_per_s = t->stop_wanted ? 0 : t->last.growth_bytes_per_s;
     if (f->limit_bytes_per_s > UINT64_C(1) << 50) /* its file is as large as it can get */
         f->limit_bytes_per_s = UINT64_MAX;
@@ -263,6 +301,7 @@ static void put_frame_vm(struct run *r, uint32_t i, double seconds, struct frame
         f->guest_bytes_per_s =
             (uint64_t)((double)((acked - r->acked_before[i]) * m->load->writer.sectors * 512) / seconds);
     r->acked_before[i] = acked;
+    put_frame_ram(r, i, f);
 }
 
 static void put_frame(struct run *r, uint64_t now)
@@ -346,10 +385,12 @@ static void measure_volume(struct run *r, uint64_t now)
 
     if (volume_usage(&r->volume, &r->used_bytes, &r->free_bytes, r->error))
         give_up(r, r->error, now);
-    if (r->used_bytes > r->peak_bytes)
-        r->peak_bytes = r->used_bytes;
     for (uint32_t i = 0; i < r->vms; i++)
         ours += throttle_file_bytes(&r->vm[i].throttle);
+    if (r->policy == POLICY_LXD) /* the overlays are on other volumes */
+        r->used_bytes = ours;
+    if (r->used_bytes > r->peak_bytes)
+        r->peak_bytes = r->used_bytes;
     if (r->used_bytes > ours && r->used_bytes - ours > r->foreign_bytes)
         r->foreign_bytes = r->used_bytes - ours;
 }
@@ -582,5 +623,6 @@ void run_free(struct run *r)
     free(r->vm);
     free(r->checked);
     free(r->acked_before);
+    free(r->ram_seen);
     *r = (struct run){ .vms = 0 };
 }

@@ -10,6 +10,11 @@
 
 struct state;
 
+/* How much of a VM's memory was sent, by QEMU's own clock, when that was last looked at; and how fast until then. */
+struct ram_seen {
+    uint64_t sent_bytes, total_ms, bytes_per_s;
+};
+
 struct run {
     const struct options *options;
     struct state *state; /* NULL: nothing is kept for a program after this one */
@@ -29,6 +34,7 @@ struct run {
     struct migration *vm;
     struct writer_result *checked; /* valid where vm[i].stopped */
     uint64_t *acked_before;        /* at the last frame */
+    struct ram_seen *ram_seen;
 
     uint64_t omega_bytes, used_bytes, free_bytes, peak_bytes;
     uint64_t begun_ns, ended_ns, next_tick_ns, last_frame_ns, give_up_ns, worst_tick_ns;

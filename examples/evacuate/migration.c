@@ -2,6 +2,7 @@
 /* The machine that walks the steps of a migration: in which order, when it turns back, what a deadline, a dead QEMU or a
  * restart means. What a step does stands in steps_there.c, steps_ram.c and steps_back.c. */
 #include "steps.h"
+#include "hybrid.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -185,6 +186,7 @@ static void turn_back(struct migration *m, uint64_t now)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
     m->turned_at = step_at(m->at)->phase;
     m->giving_up = true;
+    drop_mirrors(m);
     control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
         drop_flow(m, &m->disk[k].copy);
@@ -507,14 +509,40 @@ void migration_resume(struct migration *m, uint64_t now)
     }
 }
 
-/* Of the base until it is copied, then of the overlay. */
+/* Each disk by its share of the link, with what its guest wrote since last time. */
+static void drive_mirrors(struct migration *m, uint64_t now)
+{
+    struct throttle *t = &m->throttle;
+    struct monitor *monitor = &m->place[SOURCE].monitor;
+    struct migbuf_mirror_load load;
+    double hold = 0;
+
+    throttle_count(t);
+    load = hybrid_load(m->site->control, t, hybrid_flows(m->site->control, t->route) * t->disks);
+    load.write_bytes_per_s /= t->disks;
+    for (uint32_t k = 0; k < t->disks; k++) {
+        mirroring_drive(&m->mirroring[k], monitor, &monitor->facts.job[k], &load, now);
+        if (m->mirroring[k].info.write_blocking && !m->mirroring[k].blocking_told) {
+            m->mirroring[k].blocking_told = true;
+            say(m, now, "its writes go to both hosts before it is told of them");
+        }
+        hold += m->mirroring[k].machine ? m->mirroring[k].info.hold_bytes_per_s : 0;
+    }
+    if ((hold > 0) != (t->hold_bytes_per_s > 0))
+        say(m, now, hold > 0 ? "its mirror cannot catch up: its guest is held" : "its mirror has caught up");
+    control_hold(t, hold);
+}
+
+/* Of the base until it is copied, then of the overlay; or of the mirrored disk. */
 static void tell_what_is_left(struct migration *m)
 {
     for (uint32_t k = 0; k < m->load->disks; k++) {
         const struct disk *d = &m->disk[k];
         uint64_t bytes = 0, sent;
 
-        if (d->copy >= 0) {
+        if (m->throttle.mirrored) {
+            bytes = m->mirroring[k].info.state ? m->mirroring[k].info.remaining_bytes : m->site->disk_bytes;
+        } else if (d->copy >= 0) {
             bytes = link_flow(link_of(m), d->copy).remaining_bytes;
         } else if (!d->copied) {
             bytes = m->site->disk_bytes;
@@ -536,6 +564,8 @@ void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now)
         return;
     if (throttle_pump(m->site->control, &m->throttle, now, error) < 0)
         say(m, now, error); /* what was in force still is; the next tick decides again */
+    if (m->throttle.mirrored)
+        drive_mirrors(m, now);
     watch_pump(&m->throttle.watch, &m->place[SOURCE].monitor, now);
     throttle_run_or_stop(m->site->control, &m->throttle, free_bytes, now);
 }
@@ -546,7 +576,7 @@ void migration_init(struct migration *m, uint32_t index, const struct load *load
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START, .way = site->ways[0] >> index & 1 ? WAY_MIRROR : site->ways[1] >> index & 1 ? WAY_OVERLAY : WAY_ADVISED };
     for (int side = SOURCE; side <= TARGET; side++)
         m->memory.monitor[side] = &m->place[side].monitor;
     m->tool.pidfd = m->tool_output = -1;
@@ -678,6 +708,7 @@ bool migration_is_past_return(const struct migration *m)
 void migration_release(struct migration *m)
 {
     drop_flows(m);
+    drop_mirrors(m);
     memory_end(&m->memory);
     process_end(&m->tool, 1000);
     for (int side = SOURCE; side <= TARGET; side++) {
@@ -740,6 +771,11 @@ uint32_t migration_progress_permille(const struct migration *m)
         return 0;
     for (uint32_t k = 0; k < m->load->disks; k++) {
         int flow = mirror ? m->disk[k].nbd : m->disk[k].copy;
+
+        if (m->throttle.mirrored && mirror) {
+            sent += m->mirroring[k].info.state ? m->site->disk_bytes - m->mirroring[k].info.remaining_bytes : 0;
+            continue;
+        }
 
         if (flow >= 0)
             sent += link_flow(link_of(m), flow).sent_bytes;

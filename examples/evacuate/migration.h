@@ -8,6 +8,7 @@
 #define EVACUATE_MIGRATION_H
 #include "control.h"
 #include "memory.h"
+#include "mirroring.h"
 #include "record.h"
 #include "vm.h"
 #include "volume.h"
@@ -42,6 +43,8 @@ struct site {
     bool go;                       /* every guest writes: migrations may begin */
     bool kvm;                      /* else TCG */
     bool second_monitor;           /* each QEMU has one for another hand */
+    struct migbuf_mirror_setting mirror; /* of whoever is mirrored; mode 0: as the library chooses */
+    uint64_t ways[2];              /* hybrid: bits of VMs that are mirrored, that are not; else as is advised */
     bool named;                    /* overlays keep their names; else only descriptors lead to them */
     bool recorded; /* there is a record (state.h): no step begins before it says so, and QEMUs outlive us */
 };
@@ -82,6 +85,7 @@ struct migration {
     struct place place[2];
     struct throttle throttle;
     struct memory memory;
+    struct mirroring mirroring[VM_DISKS_MAX];
 
     struct disk disk[VM_DISKS_MAX];
 
@@ -107,6 +111,10 @@ struct migration {
     bool peer_gone;    /* because a QEMU ended */
     bool handed_over; /* its source stands as after a migration, which did not come to its end */
     bool known;     /* its guest writes, and the host's limits were read */
+    enum way way;   /* hybrid */
+    struct seen {
+        uint64_t ns, bytes, writes; /* counters of all its disks when they were first read; then what they rose by, and in what time */
+    } seen;         /* of its guest, before it moves */
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */
     enum outcome outcome;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
+#define GREETING_BYTES 65536 /* of what QEMU says of itself; a tree of more is not made for a version's sake */
 
 __attribute__((format(printf, 2, 3))) static void lose(struct monitor *m, const char *format, ...)
 {
@@ -152,17 +153,22 @@ static void take_event(struct facts *f, const struct migbuf_qmp_message *event, 
 
 static void take_greeting(struct facts *f, const struct migbuf_qmp_message *greeting)
 {
-    json_t *o = json_loadb(greeting->text, greeting->text_bytes, 0, NULL);
+    json_t *o = greeting->text_bytes <= GREETING_BYTES ? json_loadb(greeting->text, greeting->text_bytes, 0, NULL) : NULL;
     int major, minor, micro;
 
-    if (!json_unpack(o, "{s:{s:{s:i, s:i, s:i}}}", "version", "qemu", "major", &major, "minor", &minor, "micro",
+    if (o && !json_unpack(o, "{s:{s:{s:i, s:i, s:i}}}", "version", "qemu", "major", &major, "minor", &minor, "micro",
                      &micro))
         snprintf(f->version, sizeof f->version, "%d.%d.%d", major, minor, micro);
     json_decref(o);
 }
 
+/* An answer that cannot be read is no refusal: nobody knows what became of the command. */
 static void take_answer(struct monitor *m, struct call *call, const struct migbuf_qmp_message *message)
 {
+    if (message->kind == MIGBUF_QMP_INVALID) {
+        lose(m, "what QEMU answered to %s cannot be read: %s", call->command, message->text);
+        return;
+    }
     call->text = malloc(message->text_bytes + 1);
     if (!call->text) {
         lose(m, "out of memory");

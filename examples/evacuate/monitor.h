@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The monitor of one QEMU inside our event loop: commands leave and answers arrive when the socket is ready, nothing
- * here waits. Five parties may each have one command under way at a time; what QEMU tells on its own account is kept as
+ * here waits. Six parties may each have one command under way at a time; what QEMU tells on its own account is kept as
  * facts.
  */
 #ifndef EVACUATE_MONITOR_H
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 /* Who asks. */
-enum { CALL_STEP, CALL_DISK, CALL_GUEST, CALL_LOOK, CALL_RAM, CALL_COUNT };
+enum { CALL_STEP, CALL_DISK, CALL_GUEST, CALL_LOOK, CALL_RAM, CALL_MIRROR, CALL_COUNT };
 
 enum call_state {
     CALL_IDLE,
@@ -60,7 +60,7 @@ struct monitor {
     struct facts facts;
     struct migbuf_ram *ram; /* the machine for memory, which hears of events as ram_side's; NULL: none */
     int32_t ram_side;
-    bool lost; /* QEMU hung up, or a deadline passed: nothing more will come */
+    bool lost; /* QEMU hung up, a deadline passed, or an answer cannot be read: nothing more is taken */
     uint64_t lost_ns;
     char error[FAIL_SIZE]; /* why */
 };

@@ -20,6 +20,8 @@ static bool read_policy(struct options *o, const char *text)
         o->policy = POLICY_PAPER;
     else if (!strcmp(text, "planner"))
         o->policy = POLICY_PLANNER;
+    else if (!strcmp(text, "hybrid"))
+        o->policy = POLICY_HYBRID;
     else if (!strcmp(text, "none"))
         o->policy = POLICY_NONE;
     else
@@ -122,7 +124,9 @@ enum {
     OPTION_ACCEL,
     OPTION_DIRTY,
     OPTION_DOWNTIME,
+    OPTION_THROTTLE,
     OPTION_POSTCOPY,
+    OPTION_FORCE,
     OPTION_HISTORY,
     OPTION_GUEST
 };
@@ -153,7 +157,9 @@ static const struct option names[] = {
     { "accel", required_argument, NULL, OPTION_ACCEL },
     { "dirty", required_argument, NULL, OPTION_DIRTY },
     { "downtime", required_argument, NULL, OPTION_DOWNTIME },
+    { "throttle", required_argument, NULL, OPTION_THROTTLE },
     { "postcopy", no_argument, NULL, OPTION_POSTCOPY },
+    { "force", no_argument, NULL, OPTION_FORCE },
     { "history", required_argument, NULL, OPTION_HISTORY },
     { "guest", required_argument, NULL, OPTION_GUEST },
 };
@@ -197,7 +203,7 @@ static int read_option(void *options, int option, const char *value, char error[
         return command_number32("tick", value, 50, 10000, "milliseconds", &o->tick_ms, error);
     case OPTION_POLICY:
         if (!read_policy(o, value))
-            return fail(error, "--policy %s: paper, planner, none%s", value, extension.policies);
+            return fail(error, "--policy %s: paper, planner, hybrid, none%s", value, extension.policies);
         break;
     case OPTION_ADMISSION:
         return read_admission(o, value, error);
@@ -237,6 +243,11 @@ static int read_option(void *options, int option, const char *value, char error[
         return read_dirty(o, value, error);
     case OPTION_DOWNTIME:
         return command_number32("downtime", value, 1, MIGBUF_RAM_LIMIT_MOST_MS, "milliseconds", &o->downtime_ms, error);
+    case OPTION_THROTTLE:
+        return command_number32("throttle", value, 0, 99, "percent", &o->throttle_percent, error);
+    case OPTION_FORCE:
+        o->force = true;
+        break;
     case OPTION_POSTCOPY:
         o->postcopy = true;
         break;
@@ -306,7 +317,8 @@ static void help(FILE *out)
             "                   large (1 MiB); the VMs take turns (sequential,random,bursty; from 4 VMs on large)\n"
             "  --qd N           writes in flight, 1 to 32 (by pattern: 4, 4, 1, 1)\n"
             "  --pace N         writes a second (by pattern: 110, 130, 16 in a burst, 6)\n"
-            "  --policy P       planner (grows into the time when files are deleted); paper; none (no throttle).\n"
+            "  --policy P       planner (grows into the time when files are deleted); paper; none (no throttle);\n"
+            "                   hybrid (planner; guests that would lose by an overlay are mirrored instead).\n"
             "                   Without this option the load first runs with none and all start at once, for the\n"
             "                   contrast, then with planner\n"
             "  --admission A    sjf: one after the other as a link gets idle, smallest disks first; fifo: in\n"
@@ -316,8 +328,11 @@ static void help(FILE *out)
             "                   stand while its memory is sent\n"
             "  --downtime MS    the most a guest may stand while its last memory is sent, what the end of its\n"
             "                   disks takes beside it (500)\n"
+            "  --throttle P     the most a guest's CPUs may be throttled for it, in percent; 0: not at all (80)\n"
             "  --postcopy       agrees to post-copy: a guest whose memory never gets ready goes on at the target\n"
             "                   before all of it is there. --work-dir must be on a tmpfs, as /dev/shm is\n"
+            "  --force          a guest whose memory never gets ready may stand as long as it takes, rather than\n"
+            "                   stay\n"
             "  --history FILE   what became of each VM's earlier attempts; this run's are added\n"
             "  --tick MS        how often sizes are measured and limits decided, 50 to 10000 (250)\n"
             "  --seed N         of the random writes and small variations of the loads (1)\n"
@@ -355,7 +370,8 @@ int options_read(struct options *o, int argc, char *const argv[], char error[FAI
 
     list_options(all);
     *o = (struct options){ .vms = 3, .links = 1, .disks = 1, .tick_ms = 250, .seed = 1, .policy = POLICY_PLANNER,
-                           .admission = MIGBUF_ADMISSION_SHORTEST, .downtime_ms = 500 };
+                           .admission = MIGBUF_ADMISSION_SHORTEST, .downtime_ms = 500,
+                           .throttle_percent = 80 };
     rc = command_read(&command, o, argc, argv, error);
     if (rc)
         return rc;
@@ -379,8 +395,10 @@ bool options_same_run(const struct options *a, const struct options *b)
     return a->vms == b->vms && a->links == b->links && a->disks == b->disks && a->tick_ms == b->tick_ms &&
            a->buffer_bytes == b->buffer_bytes && a->link_bytes_per_s == b->link_bytes_per_s &&
            a->disk_bytes == b->disk_bytes && a->seed == b->seed && a->device == b->device && a->policy == b->policy &&
-           a->fixed_bytes_per_s == b->fixed_bytes_per_s && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
-           a->downtime_ms == b->downtime_ms && a->postcopy == b->postcopy && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
+           a->fixed_bytes_per_s == b->fixed_bytes_per_s && !memcmp(&a->mirror, &b->mirror, sizeof a->mirror) &&
+           !memcmp(a->ways, b->ways, sizeof a->ways) && a->admission == b->admission && a->depth == b->depth && a->pace == b->pace &&
+           a->downtime_ms == b->downtime_ms && a->throttle_percent == b->throttle_percent &&
+           a->postcopy == b->postcopy && a->force == b->force && a->dirty_bytes_per_s == b->dirty_bytes_per_s &&
            a->dirty_bytes == b->dirty_bytes && a->kvm == b->kvm &&
            a->named_overlays == b->named_overlays && same_text(a->qemu, b->qemu) && a->patterns == b->patterns &&
            !memcmp(a->pattern, b->pattern, a->patterns * sizeof *a->pattern);
@@ -388,7 +406,7 @@ bool options_same_run(const struct options *a, const struct options *b)
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
 {
-    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror" };
+    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror", "hybrid", "lxd", "bradford", "free" };
 
     if (policy == POLICY_FIXED)
         snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);

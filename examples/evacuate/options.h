@@ -4,6 +4,7 @@
 #define EVACUATE_OPTIONS_H
 #include "control.h"
 #include "extension.h"
+#include "migbuf/mirror.h"
 #include "migration.h"
 #include <stdio.h>
 
@@ -20,9 +21,13 @@ struct options {
     enum policy policy;
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;
+    struct migbuf_mirror_setting mirror; /* of whoever is mirrored; mode 0: as the library chooses */
+    bool mirror_given;
+    uint64_t ways[2];                    /* hybrid: bits of VMs that are mirrored, that are not; else as is advised */
     uint32_t downtime_ms;      /* the most a guest may stand for its memory */
+    uint32_t throttle_percent; /* the most its CPUs may be throttled for it, 0: not at all */
     uint64_t dirty_bytes_per_s, dirty_bytes; /* what each guest writes to its memory, and to how much of it; 0: nothing */
-    bool postcopy, kvm;
+    bool postcopy, force, kvm;
     int32_t admission; /* MIGBUF_ADMISSION_…, 0: off */
     enum pattern pattern[8]; /* VM i gets pattern[i % patterns] */
     size_t patterns;

@@ -394,7 +394,7 @@ static void put_vm(struct sheet *s, const struct record *record, const struct fr
     const struct frame_vm *f = &frame->vm[vm];
     bool active = phase_is_active(f->phase), ends = active && f->phase != PHASE_BACK;
     uint8_t paint = f->phase == PHASE_FAILED ? PAINT_ALARM : active ? PAINT_NONE : PAINT_DIM;
-    char text[HUMAN_SIZE];
+    char text[HUMAN_SIZE], ram[RECORD_RAM_SIZE];
 
     put(s, (uint8_t)(PAINT_VM + vm % PALETTE), "%c ", vm_letter(vm));
     put_column(s, paint, w->name, false, record->names[vm]);
@@ -417,6 +417,16 @@ static void put_vm(struct sheet *s, const struct record *record, const struct fr
     put_column(s, PAINT_NONE, 7, true, human_bytes(f->overlay_bytes, text));
     put_why(s, f, w->why);
     line_end(s);
+    if (!f->ram)
+        return;
+    put(s, PAINT_NONE, "    %s", record_ram_text(f, ram));
+    line_end(s);
+}
+
+/* Whose memory is being sent has a second line. */
+static uint32_t lines_of(const struct frame_vm *f)
+{
+    return phase_is_active(f->phase) && f->ram ? 2 : 1;
 }
 
 /* What goes first when there are too few lines. */
@@ -447,19 +457,29 @@ static void put_rest(struct sheet *s, const struct record *record, const struct 
     line_end(s);
 }
 
+static uint32_t lines_of_all(const struct record *record, const struct frame *frame)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < record->vm_count; i++)
+        sum += lines_of(&frame->vm[i]);
+    return sum;
+}
+
 static void put_vms(struct sheet *s, const struct record *record, const struct frame *frame, uint32_t room)
 {
     struct widths w = widths_for(s->style.columns);
     bool *shown = calloc(record->vm_count, sizeof *shown);
-    uint32_t lines = record->vm_count <= room ? record->vm_count : room ? room - 1 : 0, marked = 0;
+    uint32_t lines = lines_of_all(record, frame), marked = 0, left = lines <= room ? lines : room ? room - 1 : 0;
 
     if (!shown)
         return;
     put_titles(s, &w);
     for (int r = 0; r <= 3; r++)
-        for (uint32_t i = 0; i < record->vm_count && marked < lines; i++)
-            if (rank(frame->vm[i].phase) == r) {
+        for (uint32_t i = 0; i < record->vm_count; i++)
+            if (rank(frame->vm[i].phase) == r && lines_of(&frame->vm[i]) <= left) {
                 shown[i] = true;
+                left -= lines_of(&frame->vm[i]);
                 marked++;
             }
     for (uint32_t i = 0; i < record->vm_count; i++)
@@ -518,10 +538,11 @@ uint32_t picture_write(FILE *out, const struct picture_style *style, const struc
     const struct ledger ledger = { .bin = bins, .shard = shards, .bins = bin_count, .shards = shard_count };
     const struct frame *frame = record_last(record);
     struct sheet s = { .out = out, .style = *style };
-    uint32_t n = record->vm_count, left;
+    uint32_t n, left;
 
     if (!frame)
         return 0;
+    n = lines_of_all(record, frame);
     s.style.columns = style->columns < LEAST_COLUMNS  ? LEAST_COLUMNS
                       : style->columns > MOST_COLUMNS ? MOST_COLUMNS
                                                       : style->columns;
@@ -741,7 +762,7 @@ static void say_phases(struct picture *p, const struct record *record, const str
 
 static void say_state(FILE *out, const struct record *record, const struct frame *frame)
 {
-    char a[HUMAN_SIZE], b[HUMAN_SIZE];
+    char a[HUMAN_SIZE], b[HUMAN_SIZE], ram[RECORD_RAM_SIZE];
 
     fprintf(out, "%s  used %s of", human_time((int64_t)frame->t_ms, a), human_bytes(frame->used_bytes, b));
     fprintf(out, " %s, reserve %s", human_bytes(record->omega_bytes, a), human_bytes(frame->reserve_bytes, b));
@@ -755,6 +776,8 @@ static void say_state(FILE *out, const struct record *record, const struct frame
             fprintf(out, " %" PRIu32 " %%", f->progress_permille / 10);
         fprintf(out, ", %s, %s", human_bytes(f->overlay_bytes, a),
                 f->paused ? "paused" : human_rate(f->limit_bytes_per_s, b));
+        if (f->ram)
+            fprintf(out, ", %s", record_ram_text(f, ram));
     }
     fputc('\n', out);
 }

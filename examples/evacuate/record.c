@@ -157,6 +157,19 @@ bool phase_is_active(int32_t phase)
     return phase >= PHASE_BASE && phase <= PHASE_BACK;
 }
 
+const char *record_ram_text(const struct frame_vm *vm, char text[RECORD_RAM_SIZE])
+{
+    static const char *const where[] = { "", "", ", the guest stands", ", the guest is there" };
+    char left[HUMAN_SIZE], rate[HUMAN_SIZE];
+
+    *text = 0;
+    if (vm->ram > FRAME_RAM_NONE && vm->ram <= FRAME_RAM_THERE)
+        snprintf(text, RECORD_RAM_SIZE, "%s of memory left, %s, throttle %" PRIu32 " %%, stop up to %" PRIu32 " ms%s",
+                 human_bytes(vm->ram_left_bytes, left), human_rate(vm->ram_bytes_per_s, rate), vm->ram_throttle_percent,
+                 vm->ram_limit_ms, where[vm->ram]);
+    return text;
+}
+
 const char *reason_word(int32_t reason)
 {
     switch (reason) {

@@ -27,6 +27,14 @@ enum phase {
     PHASE_COUNT
 };
 
+/* Where a guest is while its memory is being sent. */
+enum frame_ram {
+    FRAME_RAM_NONE,   /* it is not being sent */
+    FRAME_RAM_RUNS,   /* it runs at the source */
+    FRAME_RAM_STANDS, /* it stands at the source: QEMU would lose track of what it writes */
+    FRAME_RAM_THERE   /* it runs at the target already: post-copy */
+};
+
 /* One VM at one tick. */
 struct frame_vm {
     uint64_t overlay_bytes;     /* allocated bytes of its overlays in Ω */
@@ -37,6 +45,11 @@ struct frame_vm {
     int32_t phase;              /* enum phase */
     int32_t paused;             /* 1 while the guest is stopped because of Ω */
     int32_t action, reason;     /* of the last decision, MIGBUF_ACTION_… and MIGBUF_REASON_…; 0 before the first */
+    int32_t ram;                /* enum frame_ram; where it is NONE the four below are 0 */
+    uint32_t ram_throttle_percent; /* CPU throttle in force */
+    uint32_t ram_limit_ms;      /* downtime-limit in force */
+    uint64_t ram_left_bytes;    /* still to be sent, as QEMU knows it */
+    uint64_t ram_bytes_per_s;   /* how fast it is sent */
 };
 
 /* One tick. */
@@ -108,6 +121,11 @@ const char *phase_text(int32_t phase);
 
 /* Does it write to an overlay, under limits? */
 bool phase_is_active(int32_t phase);
+
+/* What is known of a VM's memory while it is being sent: "12.5 MB of memory left, 8 MB/s, throttle 80 %, stop up to
+ * 500 ms", and where the guest is if it does not run at the source. "" while it is not. `text` is what is returned. */
+#define RECORD_RAM_SIZE 128
+const char *record_ram_text(const struct frame_vm *vm, char text[RECORD_RAM_SIZE]);
 
 /* The reason of a decision in at most ten letters ("link share"); "" for 0. The library's sentence where there is no such
  * word for it. Never NULL. */

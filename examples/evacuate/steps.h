@@ -56,12 +56,12 @@ enum { HOME = 2 };
 /* clang-format off */
 enum {
     ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_RAM, ASK_LIMITS, ASK_END,
-    SOURCE_START, MAY_MIGRATE, KVM_ASK, GUEST_START, HOST_LIMITS, HOST_READ, GATE,
+    SOURCE_START, MAY_MIGRATE, KVM_ASK, GUEST_START, HOST_LIMITS, HOST_READ, OBSERVE, GATE,
     LEARN, ADMISSION, FIRST_LIMIT,
     OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT,
-    NBD_NODE, MIRROR, READY,
-    RAM_TURN, RAM_LEARN, HOLD, RAM_SEND, JOB_CANCEL, LIMITS_AGAIN, CONTINUE, RAM_REST, ARRIVAL, EXPORT_DELETE,
+    NBD_NODE, MIRROR, MIRROR_DISK, READY,
+    RAM_TURN, RAM_LEARN, SETTLE, HOLD, RAM_SEND, JOB_CANCEL, MIRROR_END, LIMITS_AGAIN, CONTINUE, RAM_REST, ARRIVAL, EXPORT_DELETE,
     NBD_STOP, RAM_RESTORE, SOURCE_QUIT, FORWARD_END,
     BACK_RAM, BACK_HOLD, BACK_JOB, BACK_NBD, BACK_TARGET, BACK_STATUS, BACK_HANDED_OVER, BACK_RAM_RESTORE, BACK_COMMIT, BACK_READY,
     BACK_STILL, BACK_COMPLETE, BACK_RUN, BACK_NODE, BACK_FDSET, BACK_GO_ON, BACK_BUFFER, BACK_RESTORE,
@@ -96,6 +96,7 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now);
 int take_over(struct migration *m, uint64_t now);
 int qemu_gone(struct migration *m, enum side side, uint64_t now);
 bool has_overlay(const struct migration *m);
+void drop_mirrors(struct migration *m);
 int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow);
 void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);
 

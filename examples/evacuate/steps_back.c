@@ -223,7 +223,10 @@ static bool learnt(const struct migration *m)
 
 static int mirror_over(struct migration *m, const struct call *answer, uint64_t now)
 {
-    (void)answer;
+    const struct mirroring *x = &m->mirroring[m->d];
+
+    if (answer->state == CALL_REFUSED && m->throttle.mirrored && x->info.state == MIGBUF_MIRROR_STATE_IDLE)
+        return DONE; /* it was about to be started, and was not */
     if (!job(m)->ended)
         return WAIT;
     if (job(m)->stopped)

@@ -2,6 +2,7 @@
 /* The way there: the steps from starting the source to the check of the disks where the guest ends. They stand in the
  * table at the end; the functions above it are its columns. */
 #include "steps.h"
+#include "hybrid.h"
 #include "migbuf/report.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -80,10 +81,10 @@ static int start_source(struct migration *m, uint64_t now)
     return start_qemu(m, SOURCE, now);
 }
 
-/* Everything is mirrored while the guest writes: no overlay, no copy of a base, no buffer. */
+/* The whole disk is mirrored while the guest writes: no overlay, no copy of a base, no room of the buffer. */
 static bool is_write_through(const struct migration *m)
 {
-    return m->site->control->policy == POLICY_MIRROR;
+    return m->throttle.mirrored;
 }
 
 bool has_overlay(const struct migration *m)
@@ -279,6 +280,39 @@ static int compare_host_limits(struct migration *m, const struct call *answer, u
     return m->limits_restored ? DONE : FAILED;
 }
 
+/* Who is to be advised must have been seen: three seconds, for a guest may write in bursts. */
+#define OBSERVE_MS 3000
+
+static bool is_advised(const struct migration *m)
+{
+    return m->site->control->policy == POLICY_HYBRID && m->way == WAY_ADVISED && !m->throttle.disk;
+}
+
+static int observed(struct migration *m, const struct call *answer, uint64_t now)
+{
+    uint64_t bytes = 0, writes = 0;
+
+    if (m->seen.ns && now < m->seen.ns + OBSERVE_MS * MS)
+        return WAIT;
+    if (m->seen.ns && m->again_ns < m->seen.ns + OBSERVE_MS * MS) /* what was answered is what was seen first */
+        return AGAIN;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct migbuf_write_report report;
+        struct migbuf_error e;
+
+        if (migbuf_report_writes(answer->text, answer->text_bytes, NULL, vm_disk_node(k), &report, &e))
+            return failed(m, "%s", e.text);
+        bytes += report.write_bytes;
+        writes += report.write_operations;
+    }
+    if (!m->seen.ns) {
+        m->seen = (struct seen){ now, bytes, writes };
+        return WAIT;
+    }
+    m->seen = (struct seen){ now - m->seen.ns, bytes - m->seen.bytes, writes - m->seen.writes };
+    return DONE;
+}
+
 /* Throttle and admission */
 
 static int gate(struct migration *m, const struct call *answer, uint64_t now)
@@ -288,6 +322,8 @@ static int gate(struct migration *m, const struct call *answer, uint64_t now)
     m->begun_acknowledged = migration_acknowledged(m);
     for (uint32_t k = 0; k < m->load->disks; k++)
         m->begun_uptime_ms[k] = m->disk[k].status.uptime_ms;
+    if (m->site->control->policy == POLICY_FREE && now < m->site->start_ns + m->site->at_least_ms * MS)
+        return WAIT;
     return m->site->go ? DONE : WAIT;
 }
 
@@ -299,6 +335,11 @@ static int learn(struct migration *m, uint64_t now)
     if (throttle_new(&m->throttle, m->index, route_of(m), &m->place[SOURCE].monitor, m->load->disks, m->load->typed,
                      error))
         return failed(m, "%s", error);
+    m->throttle.way = m->way;
+    if (m->seen.ns) {
+        m->throttle.seen_bytes_per_s = (double)m->seen.bytes * 1e9 / (double)m->seen.ns;
+        m->throttle.seen_writes_per_s = (double)m->seen.writes * 1e9 / (double)m->seen.ns;
+    }
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
 
@@ -574,15 +615,13 @@ int new_job(struct migration *m, uint64_t now)
     return 0;
 }
 
-/* The overlay, on top of a base that is there already; or the whole disk. */
+/* The overlay, on top of a base that is there already. */
 static int put_mirror(struct migration *m, uint64_t now)
 {
-    bool whole = is_write_through(m);
-
     put(m,
-        "{\"job-id\":\"%s_snapshot\",\"device\":\"%s%s\",\"target\":\"%s_nbd\",\"sync\":\"%s\","
+        "{\"job-id\":\"%s_snapshot\",\"device\":\"%s_snapshot\",\"target\":\"%s_nbd\",\"sync\":\"top\","
         "\"copy-mode\":\"write-blocking\",\"on-target-error\":\"stop\"}",
-        node(m), node(m), whole ? "" : "_snapshot", node(m), whole ? "full" : "top");
+        node(m), node(m), node(m));
     return new_job(m, now);
 }
 
@@ -593,6 +632,77 @@ static int mirror_started(struct migration *m, const struct call *answer, uint64
     if (m->d + 1 == m->load->disks)
         control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_MIRROR, 2);
     return DONE;
+}
+
+/* The whole disk, by the library's machine (mirroring.c). It is driven wherever the migration is: migration_throttle(). */
+
+static struct mirroring *mirroring(struct migration *m)
+{
+    return &m->mirroring[m->d];
+}
+
+static int begin_mirror(struct migration *m, uint64_t now)
+{
+    const struct migbuf_mirror_load load = hybrid_load(m->site->control, &m->throttle, hybrid_flows(m->site->control, route_of(m)));
+    char job_name[64], target[64], error[FAIL_SIZE];
+    struct migbuf_mirror_options options;
+
+    migbuf_mirror_options_init(&options, sizeof options);
+    options.setting = m->site->mirror;
+    options.can_change = hybrid_can_change(monitor_of(m, SOURCE));
+    snprintf(job_name, sizeof job_name, "%s_snapshot", node(m));
+    snprintf(target, sizeof target, "%s_nbd", node(m));
+    new_job(m, now);
+    return mirroring_new(mirroring(m), job_name, node(m), target, &options, &load, error) ? failed(m, "%s", error) : 0;
+}
+
+static int mirror_ended_badly(struct migration *m, const struct mirroring *x)
+{
+    if (x->info.state == MIGBUF_MIRROR_STATE_STOPPED || x->info.state > MIGBUF_MIRROR_STATE_COMPLETED)
+        return failed(m, "its mirror %s: %s%s", migbuf_mirror_state_text(x->info.state), x->refusal, m->place[SOURCE].monitor.facts.job[m->d].error);
+    return WAIT;
+}
+
+static int mirror_begun(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    if (mirroring(m)->info.state == MIGBUF_MIRROR_STATE_IDLE)
+        return WAIT;
+    return mirror_ended_badly(m, mirroring(m)) == FAILED ? FAILED : DONE;
+}
+
+static int mirror_settle(struct migration *m, uint64_t now)
+{
+    (void)now;
+    migbuf_mirror_settle(mirroring(m)->machine);
+    return 0;
+}
+
+static int mirror_settled(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    return mirroring(m)->info.settled ? DONE : mirror_ended_badly(m, mirroring(m));
+}
+
+static int mirror_complete(struct migration *m, uint64_t now)
+{
+    (void)now;
+    return migbuf_mirror_complete(mirroring(m)->machine) ? failed(m, "its mirror is %s", migbuf_mirror_state_text(mirroring(m)->info.state))
+                                                         : 0;
+}
+
+static int mirror_over_there(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)answer, (void)now;
+    if (mirroring(m)->info.state != MIGBUF_MIRROR_STATE_COMPLETED)
+        return mirror_ended_badly(m, mirroring(m));
+    return DONE;
+}
+
+void drop_mirrors(struct migration *m)
+{
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        mirroring_end(&m->mirroring[k], &m->place[SOURCE].monitor);
 }
 
 static int job_failed(struct migration *m)
@@ -609,6 +719,17 @@ int job_ready(struct migration *m, const struct call *answer, uint64_t now)
     if (job(m)->ended || job(m)->stopped)
         return job_failed(m);
     return job(m)->ready ? DONE : WAIT;
+}
+
+static int mirror_ready(struct migration *m, const struct call *answer, uint64_t now)
+{
+    const struct mirroring *x = mirroring(m);
+
+    if (has_overlay(m))
+        return job_ready(m, answer, now);
+    if (x->info.state == MIGBUF_MIRROR_STATE_READY || x->info.state == MIGBUF_MIRROR_STATE_SYNCED)
+        return DONE;
+    return mirror_ended_badly(m, x);
 }
 
 int job_completed(struct migration *m, const struct call *answer, uint64_t now)
@@ -702,6 +823,7 @@ static int source_gone(struct migration *m, const struct call *answer, uint64_t 
     if (qemu_gone(m, SOURCE, now) == WAIT)
         return WAIT;
     drop_flows(m);
+    drop_mirrors(m);
     unlink_overlays(m);
     release_overlay(m); /* with QEMU's descriptor and ours the file is gone */
     return DONE;
@@ -772,6 +894,8 @@ const struct step steps_there[] = {
                       .flags = FINISH_FIRST | EACH },
     [HOST_READ] = { "reading the host's own limits", PHASE_WAITING, SOURCE, "query-block", .finished = keep_host_limits,
                     .flags = FINISH_FIRST },
+    [OBSERVE] = { "watching what its guest writes", PHASE_WAITING, SOURCE, "query-blockstats", .needed = is_advised,
+                  .finished = observed },
     [GATE] = { "waiting for the other guests", PHASE_WAITING, SOURCE, .finished = gate, .flags = LONG },
 
     /* The first limit stands before there is an overlay. */
@@ -811,21 +935,27 @@ const struct step steps_there[] = {
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
                    .makes = MADE_NBD, .flags = EACH },
-    [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .begin = put_mirror,
-                 .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
-    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = job_ready, .flags = EACH | LONG,
+    [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .needed = has_overlay,
+                 .begin = put_mirror, .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
+    [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_write_through, .begin = begin_mirror,
+                      .finished = mirror_begun, .makes = MADE_JOB, .flags = FINISH_FIRST | DRAINS | EACH },
+    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
     [RAM_TURN] = { "waiting for its turn on the link", PHASE_MIRROR, SOURCE, .finished = ram_turn, .flags = LONG },
     /* What the host had set is known before anything of ours is. */
     [RAM_LEARN] = { "asking what is set for memory", PHASE_RAM, SOURCE, .begin = ram_learn, .finished = ram_learnt,
                     .flags = FINISH_FIRST },
+    [SETTLE] = { "waiting until both disks are the same", PHASE_RAM, SOURCE, .needed = is_write_through,
+                 .begin = mirror_settle, .finished = mirror_settled, .flags = EACH | LONG },
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = must_hold, .begin = take_over,
                .finished = held, .flags = DRAINS },
     [RAM_SEND] = { "sending the memory", PHASE_RAM, SOURCE, .begin = ram_start, .finished = ram_sent,
                    .event = "stopped for the switch-over", .flags = LONG },
-    [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"),
+    [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"), .needed = has_overlay,
                      .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
+    [MIRROR_END] = { "ending the disk's mirror", PHASE_RAM, SOURCE, .needed = is_write_through, .begin = mirror_complete,
+                     .finished = mirror_over_there, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },
     [CONTINUE] = { "switching over", PHASE_RAM, SOURCE, .begin = ram_switch, .finished = ram_switched,

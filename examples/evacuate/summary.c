@@ -201,6 +201,7 @@ static json_t *vm_object(const struct run *r, uint32_t i)
     delivered = migration_delivered_bytes(m, &wanted);
     json_object_set_new(o, "delivered_bytes", json_integer(n(delivered)));
     json_object_set_new(o, "wanted_bytes", json_integer(n(wanted)));
+    json_object_set_new(o, "mirrored", json_boolean(m->throttle.mirrored));
     json_object_set_new(o, "settings_restored", json_boolean(migration_settings_restored(m)));
     json_object_set_new(o, "qemu", json_string(m->place[m->home].monitor.facts.version));
     add_throttle(o, m);

@@ -13,8 +13,8 @@
 
 /*
  * Overlays stacked over time below the line of Ω, with the peak; one band per VM with its phases, pauses and events;
- * growth limits (logarithmic steps) and what the guests got through. A record without frames gives a picture that says
- * so.
+ * growth limits (logarithmic steps) and what the guests got through; where memory was sent, what was left of it, how fast
+ * it went, and throttle and limit of each guest. A record without frames gives a picture that says so.
  */
 int svg_timeline(const struct record *record, FILE *out);
 

@@ -42,13 +42,15 @@ static void take_counters(struct watched_disk *d, uint32_t k, const struct call 
     d->written_bytes = report.write_bytes;
 }
 
-static void take_answer(struct watch *w, const struct call *call)
+static void take_answer(struct watch *w, const struct call *call, uint64_t now)
 {
     if (call->state == CALL_REFUSED && !w->error[0])
         fail(w->error, "%s: %s", call->command, call->text);
-    if (call->state == CALL_ANSWERED && !strcmp(call->command, "query-blockstats"))
-        for (uint32_t k = 0; k < w->disks; k++)
-            take_counters(&w->disk[k], k, call);
+    if (call->state != CALL_ANSWERED || strcmp(call->command, "query-blockstats"))
+        return;
+    w->taken_ns = now;
+    for (uint32_t k = 0; k < w->disks; k++)
+        take_counters(&w->disk[k], k, call);
 }
 
 static bool set_threshold(struct watch *w, struct monitor *monitor, uint64_t now)
@@ -76,7 +78,7 @@ void watch_pump(struct watch *w, struct monitor *monitor, uint64_t now)
     if (call->state == CALL_WAITING)
         return;
     if (call->state != CALL_IDLE) {
-        take_answer(w, call);
+        take_answer(w, call, now);
         monitor_taken(monitor, CALL_LOOK);
     }
     if (set_threshold(w, monitor, now) || !w->ask)

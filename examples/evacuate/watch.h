@@ -22,6 +22,7 @@ struct watch {
     uint32_t disks;
     struct watched_disk disk[VM_DISKS_MAX];
     bool ask;              /* for the counters */
+    uint64_t taken_ns;     /* when they were last read; 0: never */
     uint32_t warnings;     /* events already seen */
     char error[FAIL_SIZE]; /* the first refusal, "" if none */
 };

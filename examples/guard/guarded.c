@@ -36,14 +36,34 @@ bool guarded_monitor(const char *raw, char path[128])
     return true;
 }
 
+/* One command, and whether its answer did not come in time or the connection has ended. */
+static int ask(struct guarded *g, const char *name, const char *arguments, struct migbuf_qmp_message *m, struct migbuf_error *e)
+{
+    int rc = migbuf_qmp_socket_call(g->socket, name, arguments, CALL_MS, m, e);
+
+    g->gone |= rc == MIGBUF_E_CLOSED;
+    g->silent |= rc == MIGBUF_E_TIMEOUT;
+    return rc;
+}
+
+/* Who did not answer in time is not asked again before that answer has come: other VMs would wait for each such question. */
+static bool is_silent(struct guarded *g)
+{
+    struct migbuf_error e;
+
+    if (!g->silent)
+        return false;
+    g->gone |= migbuf_qmp_socket_step(g->socket, &e) == MIGBUF_E_CLOSED;
+    g->silent = !g->gone && migbuf_qmp_pending(migbuf_qmp_socket_engine(g->socket));
+    return g->silent;
+}
+
 /* A command; what it returned stays in *m. */
 static int call(struct guarded *g, const char *name, const char *arguments, struct migbuf_qmp_message *m)
 {
     struct migbuf_error e;
-    int rc = migbuf_qmp_socket_call(g->socket, name, arguments, CALL_MS, m, &e);
+    int rc = ask(g, name, arguments, m, &e);
 
-    if (rc == MIGBUF_E_CLOSED)
-        g->gone = true;
     return !rc ? 0
                : fail(g->error, "%s: %s%s%s", name, e.text, rc == MIGBUF_E_PEER ? ": " : "",
                       rc == MIGBUF_E_PEER ? m->text : "");
@@ -82,8 +102,7 @@ static int pump_command(struct guarded *g, const struct migbuf_disk_command *com
 
     if (save_when_changed(g))
         return -1;
-    result = migbuf_qmp_socket_call(g->socket, command->name, command->arguments, CALL_MS, &m, &e);
-    g->gone |= result == MIGBUF_E_CLOSED;
+    result = ask(g, command->name, command->arguments, &m, &e);
     if (result < 0)
         fail(g->error, "%s: %s", command->name, e.text);
     rc = migbuf_report_to_disk(g->disk, command->kind, result, m.text, m.text_bytes, &e);
@@ -97,8 +116,9 @@ static int pump(struct guarded *g)
     struct migbuf_disk_command command;
     int rc = 0;
 
-    while (!rc && migbuf_disk_next(g->disk, &command) == 1)
+    while (!rc && !g->silent && migbuf_disk_next(g->disk, &command) == 1)
         rc = pump_command(g, &command);
+    rc = g->silent ? -1 : rc;
     g->stopped = !migbuf_disk_info(g->disk, &info) && info.stopped;
     return rc;
 }
@@ -167,10 +187,14 @@ bool guarded_is_overlay(const char *base, const char *top)
 /* Where the root disk is, and what is on top of it. */
 static int find_disk(struct guarded *g, char top[64])
 {
+    struct migbuf_write_report none = { .node_name = "-" };
     struct migbuf_qmp_message m;
+    struct migbuf_error e;
 
     if (call(g, "query-blockstats", NULL, &m))
         return -1;
+    if (migbuf_report_all_writes(m.text, m.text_bytes, &none, 1, &e) == MIGBUF_E_TOO_BIG) /* nor is a tree made of it here */
+        return fail(g->error, "QEMU's disks: %s", e.text);
     return guarded_find(m.text, &g->names, g->qdev, top, g->base)
                ? 0
                : fail(g->error, "its root disk (%s) is not among QEMU's", *g->names.device ? g->names.device : g->names.node);
@@ -326,6 +350,8 @@ static int measure(struct guarded *g, uint64_t now_ms)
     g->overlay = guarded_is_overlay(g->base, writes.node_name);
     if (g->overlay && migbuf_report_node(m.text, m.text_bytes, writes.node_name, &node, &e))
         return fail(g->error, "its overlay: %s", e.text);
+    if (!node.actual_bytes) /* QEMU did not say: then as far as it was written, and not nothing */
+        node.actual_bytes = g->overlay ? writes.file_highest_offset : 0;
     g->overlay_bytes = node.actual_bytes;
     sample = guarded_sample(g->overlay, node.actual_bytes, &writes);
     if (call(g, "query-block-jobs", NULL, &m))
@@ -379,6 +405,8 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
     int n;
 
     *g->error = 0;
+    if (is_silent(g))
+        return fail(g->error, "its QEMU still owes an answer");
     if (g->gone || measure(g, now_ms))
         return -1;
     if (!g->dry && g->limited && verify(g))
@@ -408,6 +436,7 @@ int guarded_end(struct guarded *g)
 {
     int rc = 0;
 
+    g->silent = false; /* asked once more */
     if (g->socket && !g->gone && !g->dry) {
         rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
     }

@@ -32,6 +32,7 @@ struct guarded {
     bool limited, stopped;      /* by us, now */
     uint64_t text_revision;     /* of what is in `saved` */
     bool gone;                  /* QEMU has ended, or the VM runs elsewhere */
+    bool silent;                /* an answer did not come in time, and has not come since */
     bool seen;                  /* the server still lists the migration */
     uint64_t decisions;
     struct migbuf_link link;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define MAX_VMS 256
+#define REST 10 /* one that cannot be guarded is left alone for so many times what it took to find out: others wait meanwhile */
 
 enum {
     OPTION_INTERVAL = SERVER_OPTIONS_END,
@@ -45,7 +46,10 @@ struct program {
     int listener;
     struct guarded *vms[MAX_VMS];
     size_t count;
-    char told[MAX_VMS][MIGBUF_LXD_NAME]; /* migrations that cannot be guarded, said once */
+    struct {
+        char id[MIGBUF_LXD_NAME];
+        uint64_t again_ms; /* when it is tried again */
+    } told[MAX_VMS];       /* migrations that cannot be guarded, said once */
     size_t told_count;
     uint64_t unguarded;
     char error[FAIL_SIZE];
@@ -157,15 +161,26 @@ static uint64_t count_other(const struct program *p, const struct guarded *g)
 
 /* ---- migrations ---- */
 
-static bool was_told(struct program *p, const char *id)
+/* Where a migration that cannot be guarded is noted; MAX_VMS: nowhere. */
+static size_t find_told(const struct program *p, const char *id)
 {
-    for (size_t k = 0; k < p->told_count; k++)
-        if (!strcmp(p->told[k], id))
-            return true;
-    snprintf(p->told[p->told_count++ % MAX_VMS], MIGBUF_LXD_NAME, "%s", id);
-    if (p->told_count > MAX_VMS)
-        p->told_count = MAX_VMS;
-    return false;
+    for (size_t k = 0; k < p->told_count && k < MAX_VMS; k++)
+        if (!strcmp(p->told[k].id, id))
+            return k;
+    return MAX_VMS;
+}
+
+/* Says once why a migration cannot be guarded; when it is tried again hangs on how long that took. */
+static void note_unguarded(struct program *p, const struct migbuf_lxd_migration *m, uint64_t began_ms)
+{
+    size_t k = find_told(p, m->id);
+
+    if (k == MAX_VMS) {
+        say(NULL, "%s: not guarded: %s", m->instance, p->error);
+        k = p->told_count++ % MAX_VMS; /* the oldest one makes room */
+        memcpy(p->told[k].id, m->id, sizeof m->id);
+    }
+    p->told[k].again_ms = now_ms() + REST * (now_ms() - began_ms);
 }
 
 static struct guarded *find(const struct program *p, const char *project, const char *name)
@@ -245,15 +260,20 @@ static bool guard(struct program *p, const char *project, const char *name)
 static void take_migration(struct program *p, const struct migbuf_lxd_migration *m)
 {
     struct guarded *g = find(p, m->project, m->instance);
+    size_t told = find_told(p, m->id);
+    uint64_t began_ms = now_ms();
 
     if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
         return; /* another host's guard */
+    if (!g && told < MAX_VMS && began_ms < p->told[told].again_ms) {
+        p->unguarded++;
+        return;
+    }
     if (!g && guard(p, m->project, m->instance))
         g = find(p, m->project, m->instance);
     if (!g) {
         p->unguarded++;
-        if (!was_told(p, m->id))
-            say(NULL, "%s: not guarded: %s", m->instance, p->error);
+        note_unguarded(p, m, began_ms);
         return;
     }
     g->seen = true;

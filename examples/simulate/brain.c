@@ -12,9 +12,6 @@ struct brain {
     struct migbuf_buffer *buffer;
     bool limits; /* a policy of the library's */
     struct migbuf_decision *decisions;
-    bool tells_idle_links;
-    struct migbuf_buffer_options options;
-    uint64_t omega;
     uint32_t room;
     uint64_t *u; /* of each link, bytes/s */
 };
@@ -48,13 +45,17 @@ struct brain *brain_new(const struct run *run, uint32_t most_members, uint32_t l
     migbuf_buffer_options_init(&o, sizeof o);
     o.policy = library_policy(run->policy);
     o.interval_ms = (uint32_t)lround(run->interval_s * 1000);
-    o.late_factor_percent = LATE;
-    o.lag_ms = (uint32_t)lround(LAG_S * 1000);
+    if (!(run->without >> CAUSE_LATE & 1)) {
+        o.late_factor_percent = LATE;
+        o.lag_ms = (uint32_t)lround(LAG_S * 1000);
+    } else {
+        o.late_factor_percent = 100;
+        o.lag_ms = 0;
+    }
+    if (run->without >> CAUSE_HYSTERESIS & 1)
+        o.hysteresis_percent = 0;
     b->limits = o.policy != MIGBUF_POLICY_LITERAL || run->policy == POLICY_LITERAL;
-    b->options = o;
-    b->omega = (uint64_t)run->omega;
-    b->tells_idle_links = run->guests != NULL;
-    rc = migbuf_buffer_new(b->omega, &o, NULL, &b->buffer);
+    rc = migbuf_buffer_new((uint64_t)run->omega, &o, NULL, &b->buffer);
     if (rc || !b->decisions || !b->u) {
         brain_free(b);
         return NULL;
@@ -82,6 +83,8 @@ static struct migbuf_migration migration_of(const struct member *m)
     migration.flow_bytes_per_s = (uint64_t)m->flow;
     migration.device_write_bytes_per_s = (uint64_t)DEVICE;
     migration.rate_bytes_per_s = (uint64_t)m->rate_before;
+    if (m->geometry.queue_bytes == MIGBUF_NONE)
+        migration.drains_ahead = 0;
     return migration;
 }
 
@@ -154,7 +157,7 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
     int rc = migbuf_admission_waiting(b->buffer, &migration, &m->geometry, 1, w);
 
     if (!rc)
-        w->disk_bytes = fmin(w->disk_bytes, m->left_bytes);
+        w->disk_bytes = m->left_bytes;
     return rc;
 }
 
@@ -166,45 +169,20 @@ int brain_turns(const struct brain *b, enum admission admission, const struct mi
     return migbuf_admission_turns(b->buffer, order, w, count, turns);
 }
 
-/* Asks a buffer in which one that sends nothing keeps the link known; it has a hundredth of a weight. */
-static int outlook_on_idle_link(const struct brain *b, const struct member *m, const struct migbuf_waiting *w,
-                                struct migbuf_outlook *o)
-{
-    struct migbuf_buffer *empty = NULL;
-    struct migbuf_migration nobody;
-    struct migbuf_geometry none = m->geometry;
-    int rc = migbuf_buffer_new(b->omega, &b->options, NULL, &empty);
-
-    migbuf_migration_init(&nobody, sizeof nobody);
-    nobody.id = ~m->id;
-    nobody.link = m->link;
-    nobody.flow_bytes_per_s = 1;
-    nobody.weight = 1;
-    nobody.drains_ahead = 0;
-    none.virtual_bytes = none.cluster_bytes;
-    none.request_bytes = none.queue_bytes = MIGBUF_NONE;
-    if (!rc)
-        rc = migbuf_buffer_add(empty, &nobody, &none, 1, NULL);
-    if (!rc)
-        rc = migbuf_buffer_link(empty, m->link, b->u[m->link]);
-    if (!rc)
-        rc = migbuf_outlook_waiting(empty, w, 0, o);
-    migbuf_buffer_free(empty);
-    return rc;
-}
-
 int brain_mirrors(struct brain *b, const struct member *m)
 {
     struct migbuf_outlook o = { .size = sizeof o };
+    struct migbuf_outlook_mirror mirror = { .size = sizeof mirror, .buffer_bytes = mirror_buffer(m->mirror),
+                                            .granularity_bytes = mirror_granule(m->mirror, m->request),
+                                            .request_bytes = m->request, .depth = m->depth,
+                                            .link_bytes_per_s = (double)b->u[m->link],
+                                            .background = m->mirror == MIRROR_BACKGROUND };
     struct migbuf_waiting w;
     int rc = brain_waiting(b, m, &w);
 
     w.write_bytes_per_s = m->bytes_before;
-    if (!rc && b->tells_idle_links && b->u[m->link] &&
-        migbuf_buffer_link(b->buffer, m->link, b->u[m->link]) == MIGBUF_E_NOTFOUND)
-        rc = outlook_on_idle_link(b, m, &w, &o);
-    else if (!rc)
-        rc = migbuf_outlook_waiting(b->buffer, &w, 0, &o);
+    if (!rc)
+        rc = migbuf_outlook_mirrored(b->buffer, &w, 0, &mirror, &o);
     return rc ? rc : o.mirror;
 }
 

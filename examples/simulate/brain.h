@@ -26,6 +26,8 @@ struct member {
     uint32_t link;
     double flow;        /* most it gets on the link */
     double left_bytes;  /* to be copied */
+    enum mirror_way mirror; /* how it would be mirrored, and what its writes are like */
+    double request, depth;
     struct migbuf_geometry geometry;
 };
 
@@ -53,10 +55,7 @@ int brain_tick(struct brain *b, double now_s, struct order *orders);
 int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_waiting *w);
 int brain_turns(const struct brain *b, enum admission admission, const struct migbuf_waiting *w, size_t count,
                 struct migbuf_admission_turn *turns);
-/*
- * Is write-through recommended for one that starts now? 1, 0, or -1 when something is wrong. A buffer knows nothing of a link
- * that nobody uses, and says 0 then. For guests that are told of, a second buffer is asked, which was told of the link.
- */
+/* Is a mirror recommended for one that starts now? 1, 0, or -1 when something is wrong. */
 int brain_mirrors(struct brain *b, const struct member *m);
 /* What is expected of one that runs. */
 int brain_outlook(const struct brain *b, uint64_t id, struct migbuf_outlook *o);

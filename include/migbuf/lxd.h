@@ -363,6 +363,37 @@ MIGBUF_API int migbuf_lxd_disks(struct migbuf_lxd *lxd, const char *project, con
 MIGBUF_API int migbuf_lxd_vm_set_state_bytes(struct migbuf_lxd *lxd, const char *project, const char *vm,
                                              uint64_t bytes, uint32_t timeout_ms, struct migbuf_error *error);
 
+/** What one disk of a running VM has had written since the VM was started. A record. */
+struct migbuf_lxd_written {
+    char project[MIGBUF_LXD_NAME];  /**< the VM's */
+    char instance[MIGBUF_LXD_NAME]; /**< the VM's name */
+    char device[256]; /**< what the server calls the disk. See below */
+    uint64_t bytes;   /**< written; to the nearest byte below 2^53 */
+    uint64_t writes;  /**< requests of which these were; 0: not told */
+};
+
+/**
+ * The counters of all running VMs' disks, as the server's metrics have them, of all projects the client may see (or the
+ * handle's). Returns how many. Two readings give a rate.
+ *
+ * - The server keeps its metrics for some seconds (8 in both): a reading may be as old as that.
+ * - A VM whose server cannot ask it is not listed. Without an agent in the guest Incus asks its QEMU; LXD 5.0 does not.
+ * - `device` is QEMU's id of the device where QEMU was asked ("dev-incus_root"), and the guest's own name for the disk
+ *   where its agent was ("sda"). The agent lists mapped devices beside the disks below them: their bytes count twice.
+ * - A counter begins anew when the VM is started, and may when it has moved.
+ *
+ * Source: /1.0/metrics, lxd_disk_written_bytes_total and lxd_disk_writes_completed_total (incus_... in Incus).
+ *
+ * Example: `incus_disk_written_bytes_total{device="dev-incus_root",name="vm1",project="default",type="virtual-machine"}
+ * 1.5e+06` -> instance "vm1", device "dev-incus_root", bytes 1'500'000.
+ *
+ * Errors: the shared ones; MIGBUF_E_UNSUPPORTED without the API extension metrics; MIGBUF_E_PROTOCOL for one of these
+ * counters that is not a number below 2^62, or lacks its labels.
+ * Test: test_lxd, what_vms_have_written; test_lxd_daemon, counters_of_stopped_vms
+ */
+MIGBUF_API int migbuf_lxd_written(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_written *list,
+                                  size_t capacity, struct migbuf_error *error);
+
 /* ---- its names in QEMU ---- */
 
 /** What a device is called in QEMU. A record. */

@@ -4,10 +4,10 @@
 /**
  * @file outlook.h
  * What will become of one migration: when it will be over, how much of Ω it will take at most, and whether
- * write-through would serve its guest better.
+ * a mirror would serve its guest better.
  *
  * Ω is the volume of the overlays (buffer.h), U what a link carries (link.h), T the finish time and g, h growth and
- * demand of planner.h. Write-through is mirroring without an overlay; see migbuf_outlook_waiting.
+ * demand of planner.h. A mirror sends a whole disk without an overlay; see migbuf_outlook_mirrored.
  *
  * Functions of a handle: one thread at a time. Nothing in here changes a buffer. Amounts are bytes and s.
  *
@@ -32,8 +32,8 @@ struct migbuf_outlook {
     double peak_least_bytes; /**< nine of ten take at least this … */
     double peak_most_bytes;  /**< … and nine of ten at most this; over 1 Gbit/s both held in three of four only */
     double delivered;        /**< of what its guest wants to write, what the plan lets through: 0 .. 1 */
-    double mirror_delivered; /**< what write-through would let through: 0 .. 1 */
-    int32_t mirror;          /**< 1: write-through is recommended */
+    double mirror_delivered; /**< what a mirror would let through: 0 .. 1 */
+    int32_t mirror;          /**< 1: a mirror is recommended */
     int32_t reserved;        /**< 0 */
 };
 
@@ -43,7 +43,8 @@ struct migbuf_outlook {
  * said.
  *
  *   plan     as in planner.h, until what grows and what has to be sent fit each
- *            other. delivered = (g + floor) / (h + floor) where it was cut. Then
+ *            other. delivered = (g + floor) / (h + floor) where it was cut. While
+ *            it drains, it is at most what planner.h lets it write then. Then
  *            again with everybody's rate times that: who is held back is over
  *            sooner
  *   finish   T of the second plan
@@ -87,42 +88,83 @@ struct migbuf_outlook {
 MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *o);
 
 /**
+ * How a disk would be mirrored: arguments of QEMU's blockdev-mirror (sync full), and what is known of the guest's writes.
+ * All 0 is the worst that may be: what QEMU does when nothing is set, and one write at a time. Amounts are >= 0 and
+ * finite.
+ */
+struct migbuf_outlook_mirror {
+    uint64_t size;            /**< sizeof, set by the caller: it may grow */
+    double buffer_bytes;      /**< buf-size: what the copy keeps in flight; 0, and at most: 16 MiB */
+    double granularity_bytes; /**< what one dirty bit stands for; 0: 65536 */
+    double speed_bytes_per_s; /**< of the copy, as long as it writes; 0: not bounded */
+    double request_bytes;     /**< r: mean bytes of a write; 0: unit * w / rate of migbuf_waiting */
+    double depth;             /**< d: its writes in flight; 0: 1 */
+    double link_bytes_per_s;  /**< what its link carries, where the buffer does not know: nobody uses it; 0: not known */
+    int32_t background;       /**< 1: copy-mode background, held or changed at the end; 0: write-blocking from the start */
+    int32_t reserved;         /**< 0 */
+};
+
+/**
  * A migration that waits and starts in start_s seconds (turn.earliest_s; INFINITY: everything is not known). It is
  * planned as if those that run had got as far as they will by then, and it began with them. Their files are grown, the
  * rest of their disks is smaller by that.
  *
- * ## Write-through
- *
- * Some guests cannot fit. Example: a flow of 100 MB/s, 100 GB to send, 20 MB/s to write on new ground. The file would
- * need 20 GB, so the plan would hold such a guest to a small part of what it wants to write.
- *
- * Mirroring its disk from the start needs no overlay (QEMU: blockdev-mirror with sync full and copy-mode
- * write-blocking). But each write crosses the link before the guest is told of it, and takes turns with the copy:
- *
- *   mirror_delivered = min(1, share r / (r + 131072) / w)
- *     w       what it writes, in plain bytes/s
- *     r       unit * w / rate: bytes of a write, as far as is known
- *     share   min(flow, U * weight / weights of all on the link when it starts,
- *             its own too)
- *     131072  bytes of the copy that pass for each write of the guest
- *
- * 131072 is measured on QEMU 7.2: 100'000 to 200'000, with writes of 4 KiB and 64 KiB, 4 and 32 in flight, and links of
- * 8, 24 and 80 MB/s. Write-through is recommended (mirror 1) where that is at least a tenth of its demand more than
- * what the plan delivers.
- *
- * - Not in it: each write takes the round trip longer, all the time. LXD would have to mirror whole disks instead of
- *   copying volumes.
- * - In the model of examples/simulate (policy hybrid) it delivers more, and waits less, than the planner alone. That is
- *   no independent evidence for the formula: the model's mirror uses the same constant.
- * - A migration that is mirrored has no files, but takes part in its link. Add it with virtual_bytes of one cluster,
- *   queue_bytes 0 and drains_ahead 0, sample what remains, leave its decisions alone, remove it when it is over.
+ * The mirror is one of which nothing is known: migbuf_outlook_mirrored with NULL. Who can say more asks that one.
  *
  * Errors: MIGBUF_E_RANGE (a number below 0, or not in the range of its field), MIGBUF_E_INVALID (NaN, reserved),
  * MIGBUF_E_STRUCT, MIGBUF_E_NOMEM. O(n log n) for n that run.
- * Test: test_admission, write_through_for_who_cannot_fit
+ * Test: test_admission, outlook_of_one_with_weight_and_files
  */
 MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
                                       struct migbuf_outlook *o);
+
+/**
+ * The same, and what a mirror of the whole disk would do for its guest.
+ *
+ * Some guests cannot fit. Example: a flow of 100 MB/s, 100 GB to send, 20 MB/s to write on new ground. The file would
+ * need 20 GB, so the plan would hold such a guest to a small part of what it wants to write. Mirroring its disk from the
+ * start needs no overlay. How much it lets through hangs on how it is set:
+ *
+ *   w      what the guest writes, in plain bytes/s
+ *   r, d   bytes of a write, and how many are in flight
+ *   U      min(flow, link * weight / weights of all on the link when it starts, its
+ *          own too)
+ *   B      max(min(buf-size, 16 MiB), granularity)
+ *
+ *   write-blocking, each write crosses the link before the guest is told of it:
+ *     mirror_delivered = min(1, max(U - speed, U d r / (d r + B)) / w)
+ *
+ *   background, a write makes whole granules dirty, which are sent later:
+ *     n                = w max(r, granularity) / r          dirty bytes/s at most
+ *     mirror_delivered = 1                                  where n < U
+ *                      = (disk + D U / n) / (disk + 2 D)    else
+ *     D                = min(disk_bytes, whole_bytes) / 2   dirty when all was sent once: nobody knows
+ *
+ * - Write-blocking is one queue, first come first served: the copy keeps B of it full, the guest d r. With QEMU's own
+ *   buffer of 16 MiB next to nothing is left to the guest. Measured on QEMU 7.2 and 10.0 at 24 MB/s, within 10 % where
+ *   d r is 16 KiB or more. speed bounds the copy: what is left of the link is the guest's.
+ * - Background: the guest writes as without a mirror. Where it makes more dirty than the link carries, the copy never
+ *   catches up. Then it is to be held in the end: to half of the link, in dirty bytes, until all is sent.
+ *   Whoever knows the guest's working set may set whole_bytes to twice that.
+ * - A granularity of 4 KiB keeps n small where r is below 64 KiB. It takes 32 MiB of memory for each TiB of disk.
+ *
+ * Plan and mirror hang on the link. A buffer knows nothing of one that nobody uses: tell link_bytes_per_s then.
+ *
+ * `mirror` is NULL: as all 0. A mirror is recommended (mirror 1) where it delivers at least a tenth of the demand more
+ * than the plan does.
+ *
+ * Example: U 100 MB/s, w 20 MB/s, one write of 64 KiB at a time. Nothing set: 100 * 65536 / (65536 + 16 MiB) of 20 =
+ * 0.0195. buf-size 64 KiB: 1. Background: 1.
+ *
+ * - LXD would have to mirror whole disks instead of copying volumes.
+ * - A migration that is mirrored has no files, but takes part in its link. Add it with virtual_bytes of one cluster,
+ *   queue_bytes 0 and drains_ahead 0, sample what remains, leave its decisions alone, remove it when it is over.
+ *
+ * Errors: those of migbuf_outlook_waiting, for the mirror's fields too.
+ * Test: test_admission, a_mirror_for_who_cannot_fit; test_admission, a_mirror_as_it_is_set
+ */
+MIGBUF_API int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
+                                       const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *o);
 
 #ifdef __cplusplus
 }

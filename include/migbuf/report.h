@@ -33,6 +33,7 @@
  */
 #include "migbuf/disk.h"
 #include "migbuf/limits.h"
+#include "migbuf/mirror.h"
 #include "migbuf/ram.h"
 
 #ifdef __cplusplus
@@ -160,6 +161,18 @@ struct migbuf_job_report {
  */
 MIGBUF_API int migbuf_report_job(const char *text, uint64_t text_bytes, const char *device,
                                  struct migbuf_job_report *out, struct migbuf_error *error);
+
+/**
+ * The same of a mirror, as mirror.h wants it. A job that is not there is an answer: `there` is 0 then, and all else is 0.
+ * MIGBUF_E_PROTOCOL also for a job of this id that is no mirror.
+ *
+ * Example: [{"device": "j", "type": "mirror", "len": 8, "offset": 6, "ready": false, …}] -> there 1, length_bytes 8,
+ * offset_bytes 6. [] -> there 0.
+ * Experimental (MIGBUF_QMP_EXPERIMENTAL_0).
+ * Test: test_report, a_mirror_job
+ */
+MIGBUF_API int migbuf_report_mirror(const char *text, uint64_t text_bytes, const char *device,
+                                    struct migbuf_mirror_report *out, struct migbuf_error *error);
 
 /** query-status. */
 struct migbuf_status_report {

@@ -6,6 +6,7 @@
  */
 #include "migbuf/migbuf.h"
 #include "migbuf/lxd.h"
+#include "migbuf/mirror.h"
 #include "migbuf/qmp.h"
 #include "migbuf/ram.h"
 #include <inttypes.h>
@@ -229,6 +230,26 @@ static void memory(void)
     printf("memory %.17g %.17g %u\n", f.it.end_s, p.it.success, o.it.fix_ms);
 }
 
+static void mirrored(void)
+{
+    struct migbuf_mirror *m = NULL;
+    FENCED(struct migbuf_mirror_options, o);
+    FENCED(struct migbuf_mirror_info, info);
+
+    REQUIRE(migbuf_mirror_options_init(&o.it, sizeof o.it) == 0);
+    whole(o.fence);
+    NEW_FIELD_READS_0(o.it);
+    NEW_FIELD_IS_NAMED(o.it, (migbuf_mirror_free(m), m = NULL, migbuf_mirror_new("j", "d", "t", &o.it, NULL, &m)));
+    migbuf_mirror_free(m);
+    REQUIRE(migbuf_mirror_new("j", "d", "t", &o.it, NULL, &m) == 0);
+    info.it.size = sizeof info.it;
+    REQUIRE(migbuf_mirror_info(m, &info.it) == 0 && info.it.size == sizeof info.it);
+    whole(info.fence);
+    NEW_FIELD_READS_0(info.it);
+    printf("mirror %d %g\n", info.it.state, info.it.hold_bytes_per_s);
+    migbuf_mirror_free(m);
+}
+
 static void monitor(void)
 {
     struct migbuf_qmp *q = NULL;
@@ -312,6 +333,7 @@ int main(int argc, char **argv)
     dump();
     throttle();
     memory();
+    mirrored();
     monitor();
     server();
     return 0;

@@ -25,7 +25,7 @@ missing() {
 # What a library may need beside the C library, its mathematics and its loader.
 may_need() {
     case $1 in
-    migbuf | migbuf-ram) ;;
+    migbuf | migbuf-ram | migbuf-mirror) ;;
     migbuf-qmp) printf '%s\n' libjansson libmigbuf libmigbuf-ram ;;
     migbuf-lxd) printf '%s\n' libcurl libjansson libmigbuf ;;
     *) echo "nothing: it is not known" ;;

@@ -122,15 +122,29 @@ int main(void)
     return puts(migbuf_ram_state_text(MIGBUF_RAM_STATE_SWITCH)) < 0;
 }
 C
-grep -vh '^int main' ram.c qmp.c lxd.c host.c | grep '^#include' >four.c # one program of all
-sed -n '/^int main/,$p' ram.c | sed 's/^int main/static int ram_main/' >>four.c
-sed -n '/^int main/,$p' qmp.c | sed 's/^int main/static int qmp_main/' >>four.c
-sed -n '/^int main/,$p' lxd.c | sed 's/^int main/static int lxd_main/' >>four.c
-sed -n '/^int main/,$p' host.c | sed 's/^int main/static int host_main/' >>four.c
-printf 'int main(void)\n{\n    return ram_main() || qmp_main() || lxd_main() || host_main();\n}\n' >>four.c
-for name in ram qmp lxd; do
+cat >mirror.c <<'C'
+#include <migbuf/mirror.h>
+#include <stdio.h>
+int main(void)
+{
+    struct migbuf_mirror *mirror;
+    if (migbuf_mirror_new("job", "disk", "target", NULL, NULL, &mirror))
+        return 1;
+    migbuf_mirror_free(mirror);
+    return puts(migbuf_mirror_state_text(MIGBUF_MIRROR_STATE_SYNCED)) < 0;
+}
+C
+grep -vh '^int main' ram.c mirror.c qmp.c lxd.c host.c | grep '^#include' >five.c # one program of all
+sed -n '/^int main/,$p' ram.c | sed 's/^int main/static int ram_main/' >>five.c
+sed -n '/^int main/,$p' mirror.c | sed 's/^int main/static int mirror_main/' >>five.c
+sed -n '/^int main/,$p' qmp.c | sed 's/^int main/static int qmp_main/' >>five.c
+sed -n '/^int main/,$p' lxd.c | sed 's/^int main/static int lxd_main/' >>five.c
+sed -n '/^int main/,$p' host.c | sed 's/^int main/static int host_main/' >>five.c
+printf 'int main(void)\n{\n    return ram_main() || mirror_main() || qmp_main() || lxd_main() || host_main();\n}\n' >>five.c
+for name in ram mirror qmp lxd; do
     case $name in
     ram) needs="libmigbuf-ram.so " lines="-lm -lmigbuf-ram " says=switch ;;
+    mirror) needs="libmigbuf-mirror.so " lines="-lm -lmigbuf-mirror " says=synced ;;
     qmp) needs="libjansson.so libmigbuf-qmp.so libmigbuf-ram.so libmigbuf.so " lines="-ljansson -lm -lmigbuf -lmigbuf-qmp -lmigbuf-ram " says=running ;;
     lxd) needs="libcurl.so libjansson.so libmigbuf-lxd.so libmigbuf.so " lines="-lcurl -ljansson -lm -lmigbuf -lmigbuf-lxd " says=nobody ;;
     esac
@@ -147,12 +161,12 @@ for name in ram qmp lxd; do
     result $? "pkg-config --static migbuf-$name: the archives"
 done
 # shellcheck disable=SC2046
-cc -Wall -Werror -o four four.c $(archives migbuf-qmp migbuf-lxd) >log 2>&1 && ./four >out 2>>log && ! asks four | grep migbuf >>log
+cc -Wall -Werror -o five five.c $(archives migbuf-mirror migbuf-qmp migbuf-lxd) >log 2>&1 && ./five >out 2>>log && ! asks five | grep migbuf >>log
 result $? "one program of all archives"
 
 # shellcheck disable=SC2046
-cc -Wall -Werror -o uninstalled four.c \
-    $(PKG_CONFIG_PATH=$build/lib pkg-config --cflags --libs migbuf-qmp migbuf-lxd 2>log) >>log 2>&1 &&
+cc -Wall -Werror -o uninstalled five.c \
+    $(PKG_CONFIG_PATH=$build/lib pkg-config --cflags --libs migbuf-mirror migbuf-qmp migbuf-lxd 2>log) >>log 2>&1 &&
     LD_LIBRARY_PATH=$build/lib ./uninstalled >out 2>>log
 result $? "pkg-config, the build tree: all of them"
 
@@ -205,7 +219,7 @@ C
 cc -Wall -o load load.c -ldl >log 2>&1 && ./load "$libdir/libmigbuf.so.0" >>log 2>&1
 result $? "dlopen and dlclose 200 times: nothing stays"
 # gcc calls STB_GNU_UNIQUE, NODELETE and a constructor what would stay or run by itself.
-for name in migbuf migbuf-ram migbuf-qmp migbuf-lxd; do
+for name in migbuf migbuf-ram migbuf-mirror migbuf-qmp migbuf-lxd; do
     readelf -dW "$libdir/lib$name.so.0" | grep -E 'NODELETE|TEXTREL|RPATH|RUNPATH'
     readelf -lW "$libdir/lib$name.so.0" | grep 'GNU_STACK' | grep -v ' RW '
 done >log
@@ -216,27 +230,28 @@ result $? "no text relocations, no run path, no executable stack"
 
 mkdir -p sub/subprojects
 ln -s "$source" sub/subprojects/migbuf
-cp host.c four.c sub/
+cp host.c five.c sub/
 cat >sub/meson.build <<'M'
 project('host', 'c', default_options: ['warning_level=0'])
 migbuf = dependency('migbuf', fallback: ['migbuf', 'migbuf_dep'])
 executable('host', 'host.c', dependencies: migbuf)
 qmp = dependency('migbuf-qmp', fallback: ['migbuf', 'migbuf_qmp_dep'], required: get_option('beside'))
 ram = dependency('migbuf-ram', fallback: ['migbuf', 'migbuf_ram_dep'])
+mirror = dependency('migbuf-mirror', fallback: ['migbuf', 'migbuf_mirror_dep'])
 lxd = dependency('migbuf-lxd', fallback: ['migbuf', 'migbuf_lxd_dep'], required: get_option('beside'))
 if qmp.found() != get_option('beside') or lxd.found() != get_option('beside')
   error('found what was not built, or not what was')
 endif
 if qmp.found()
-  executable('four', 'four.c', dependencies: [ram, qmp, lxd])
+  executable('five', 'five.c', dependencies: [ram, mirror, qmp, lxd])
 endif
 M
 echo "option('beside', type: 'boolean', value: true)" >sub/meson_options.txt
 for kind in shared static; do
     : >log
     meson setup sub/$kind sub -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dauto_features=enabled -Doptimization=0 \
-        -Ddefault_library=$kind --wrap-mode=nofallback --force-fallback-for=migbuf,migbuf-ram,migbuf-qmp,migbuf-lxd >log 2>&1 &&
-        meson compile -C sub/$kind >>log 2>&1 && works sub/$kind/host && sub/$kind/four >out 2>>log
+        -Ddefault_library=$kind --wrap-mode=nofallback --force-fallback-for=migbuf,migbuf-ram,migbuf-mirror,migbuf-qmp,migbuf-lxd >log 2>&1 &&
+        meson compile -C sub/$kind >>log 2>&1 && works sub/$kind/host && sub/$kind/five >out 2>>log
     result $? "meson subproject, $kind: all of them"
 done
 meson setup sub/alone sub -Dbeside=false -Dmigbuf:tests=disabled -Dmigbuf:examples=disabled -Dmigbuf:qmp=disabled \

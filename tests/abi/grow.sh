@@ -38,7 +38,7 @@ for d in today tomorrow; do
             -Dauto_features=enabled -Ddefault_library=shared >"$work/log" && meson compile -C "$work/$d/build" >>"$work/log" &&
             cc -std=c11 -D_GNU_SOURCE -Wall -Werror $([ $d = today ] || echo -DTOMORROW) -o "$work/caller-$d" \
                 "$source/tests/abi/caller.c" \
-                $(PKG_CONFIG_PATH=$work/$d/build/lib pkg-config --cflags --libs migbuf-qmp migbuf-lxd) || cat "$work/log"
+                $(PKG_CONFIG_PATH=$work/$d/build/lib pkg-config --cflags --libs migbuf-mirror migbuf-qmp migbuf-lxd) || cat "$work/log"
     } 2>&1 | sed 's/^/# /'
 done
 

@@ -22,7 +22,7 @@ meson setup build -Dtests=disabled -Dexamples=disabled -Doptimization=0 -Dauto_f
 cp -r include lib "$work/"
 
 check() {
-    tests/abi/check.sh build/lib include/migbuf lib tests/abi migbuf migbuf-ram migbuf-qmp migbuf-lxd >"$work/said" 2>&1
+    tests/abi/check.sh build/lib include/migbuf lib tests/abi migbuf migbuf-ram migbuf-mirror migbuf-qmp migbuf-lxd >"$work/said" 2>&1
     grep -q '^not ok' "$work/said"
 }
 

@@ -265,6 +265,7 @@ class Lab:
         self.directory = os.environ["MIGBUF_DAEMON_DIRECTORY"]
         self.cage, self.guest, self.writer, self.guard = cage, guest, writer, guard
         self.incus = os.environ["MIGBUF_INCUS"]
+        self.filled_s = None  # how long a guest without a guard took to fill the small pool
         command("mount", "--make-rprivate", "/")
         command("mount", "-t", "tmpfs", "-o", "mode=755", "migbuf", self.directory)
         for name in "bin", "host", "dev", "memory":
@@ -273,6 +274,8 @@ class Lab:
         self.environment = {**os.environ, "PATH": ":".join([self.path("bin"), os.path.dirname(os.environ["MIGBUF_QEMU"]),
                                                             self.incus + "/usr/bin", os.environ["PATH"], "/usr/sbin:/sbin"]),
                             "LD_LIBRARY_PATH": self.incus + "/usr/lib/x86_64-linux-gnu"}
+        if os.environ.get("MIGBUF_INCUS_WHOLE"):  # for a newer C library: what is in this namespace alone
+            command("mount", "-t", "overlay", "-o", "lowerdir=%s/usr:/usr" % self.incus, "none", "/usr")
         self.make_programs()
         self.make_pools()
         self.make_devices()

@@ -15,7 +15,9 @@ sys.dont_write_bytecode = True
 import lab as daemons
 from lab import MIB, PATIENCE_S, demand, wait_until
 
-SLOW, FAST = "40mbit", "1gbit"  # the link until what is awaited has come, and afterwards
+# The link until what is awaited has come, and afterwards. A disk would need two minutes over the slow one: on a slow machine, too,
+# the move does not end before.
+SLOW, FAST = "8mbit", "1gbit"
 SMALL_MIB = 38  # what is free in the small pool; the guest's working set is 64
 # Writes a second there, each a new cluster of 64 KiB. What is written before the guard's first look is for nobody to hold: it is
 # to be little on a slow machine too.
@@ -118,17 +120,25 @@ def no_room_without_guard(lab, guard):
     lab.filled_s = time.monotonic() - vm.watch.overlay_since
     lab.shape(FAST)
     demand(vm.end_move(), "the move failed: " + vm.said)
-    demand(vm.watch.io_errors > 0 and vm.watch.status != "running", "the guest stood until it had moved")
+    demand(vm.watch.io_errors > 0, "the guest had no I/O error")
+    if lab.release.startswith("6."):  # 7.0 lets the guest here run before its QEMU ends
+        demand(vm.watch.status != "running", "the guest did not stand until it had moved")
     finish(lab, guard, vm, lab.b, "no guard, %d MiB free" % SMALL_MIB)
     os.unlink(ballast)
 
 
+def outlast_filling(lab, vm):
+    """Three times as long as it took no_room_without_guard to fill the pool."""
+    demand(lab.filled_s, "run no_room_without_guard before: it measures how long the pool takes to fill")
+    vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+
+
 def no_room_with_guard(lab, guard):
-    """The same pool and link, for three times as long as it took to fill: how long, no_room_without_guard has told."""
+    """The same pool and link."""
     vm = lab.make_vm("vm1", memory_mib=32, state_mib=SMALL_MIB - 2, pace=SMALL_PACE, pool="small")
     ballast = lab.leave_room(SMALL_MIB)
     begin(lab, guard, vm, overlay_mib=1)
-    vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+    outlast_filling(lab, vm)
     lab.shape(FAST)
     demand(vm.end_move(), "the move failed: " + vm.said)
     demand(vm.watch.io_errors == 0, "the guest had I/O errors")
@@ -165,7 +175,8 @@ def cancelled(lab, guard):
     operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if o["description"] == "Migrating instance")
     lab.a.do("operation", "delete", operation["id"])
     lab.shape(FAST)
-    wait_until(lambda: not lab.b.ask("/1.0/operations").get("running"), "the target gives up")
+    for server in lab.a, lab.b:
+        wait_until(lambda: not server.ask("/1.0/operations").get("running"), "%s gives up" % server.name)
     finish(lab, guard, vm, lab.a, "guard, move cancelled")
 
 
@@ -240,7 +251,7 @@ def two_at_once(lab, guard):
     for vm in vms:
         vm.wait_for(lambda: guard.has_said(vm.name + ": guarded"), "guard has seen it")
         vm.wait_for(lambda: vm.watch.overlay_bytes > MIB, "an overlay of 1 MiB")
-        vm.wait_for(lambda: time.monotonic() - vm.watch.overlay_since > 3 * lab.filled_s, "longer than it took to fill")
+        outlast_filling(lab, vm)
     lab.shape(FAST)
     for vm in vms:
         demand(vm.end_move(), "the move failed: " + vm.said)

@@ -13,7 +13,18 @@
 enum {
     OPTION_METHOD = EXTENSION_OPTION + RIG_VALUES, /* before it, those whose values are kept */
     OPTION_OVERLAY,
+    OPTION_MIRROR,
+    OPTION_MIRRORED,
+    OPTION_NOT_MIRRORED,
     OPTION_WINDOW
+};
+
+/* Ways of mirroring, by their names. */
+enum { MIRROR_OURS, MIRROR_BLOCKING, MIRROR_BACKGROUND };
+static const struct migbuf_mirror_setting mirror_setting[] = {
+    [MIRROR_OURS] = { .mode = 0 },
+    [MIRROR_BLOCKING] = { .mode = MIGBUF_MIRROR_PACED, .granularity_bytes = 65536 },
+    [MIRROR_BACKGROUND] = { .mode = MIGBUF_MIRROR_BACKGROUND, .granularity_bytes = 65536 },
 };
 
 static const struct option names[] = {
@@ -24,6 +35,9 @@ static const struct option names[] = {
     { "ram-policy", required_argument, NULL, EXTENSION_OPTION + RIG_RAM_POLICY },
     { "method", required_argument, NULL, OPTION_METHOD },
     { "overlay", required_argument, NULL, OPTION_OVERLAY },
+    { "mirror", required_argument, NULL, OPTION_MIRROR },
+    { "mirrored", required_argument, NULL, OPTION_MIRRORED },
+    { "not-mirrored", required_argument, NULL, OPTION_NOT_MIRRORED },
     { "window", required_argument, NULL, OPTION_WINDOW },
     { NULL, 0, NULL, 0 },
 };
@@ -31,15 +45,27 @@ _Static_assert(sizeof names / sizeof *names - 1 <= EXTENSION_OPTIONS_MAX, "more 
 
 const struct extension extension = {
     .options = names,
-    .policies = ", literal, mirror, or fixed:RATE with 64KiB or more a second",
+    .policies = ", literal, mirror, free, fixed:RATE with 64KiB or more a second, lxd, lxd:SIZE with 1MiB or more, "
+                "bradford, or bradford:WRITES:MICROSECONDS",
     .guest = "../../examples/evacuate/guest.elf",
     .second_monitor = true,
     .help =
         "\n"
         "For tests:\n"
         "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
-        "                   each); mirror (write-through: no overlay and no buffer, each write goes to both\n"
-        "                   hosts before the guest is told of it)\n"
+        "                   each); mirror (no overlay and no buffer: every disk is mirrored, each write goes to both\n"
+        "                   hosts before the guest is told of it); lxd (each VM has a volume of its own, a part of\n"
+        "                   the buffer, or of the size in lxd:SIZE, and no limit); bradford (after so many writes\n"
+        "                   each waits, and twice as long whenever as many more were made: 16384 and 2048 us, or\n"
+        "                   bradford:WRITES:MICROSECONDS); free (nobody begins to move before --window is over,\n"
+        "                   and then as with none)\n"
+        "  --mirror HOW     who is mirrored, is mirrored so: as the library chooses (ours; with hybrid the\n"
+        "                   default); write-blocking from the start with QEMU's own buffer (blocking; with\n"
+        "                   mirror); in the background with granules of 64 KiB, write-blocking at the end\n"
+        "                   where QEMU can (background)\n"
+        "  --mirrored LIST  with hybrid: these VMs are mirrored, as 0,2 or all\n"
+        "  --not-mirrored LIST\n"
+        "                   these get an overlay; all others as is advised\n"
         "  --ram-policy P   who decides on the end of memory: ours, or, for comparisons, nova, cloudstack,\n"
         "                   kubevirt, proxmox or qemu by their rules (ours)\n"
         "  --method HOW     how limits are set: in a throttle group of our own, or typed, that is with\n"
@@ -62,9 +88,32 @@ const struct extension extension = {
 
 /* The options */
 
+/* "all", or numbers with commas between. */
+static int read_vms(const char *name, const char *text, uint64_t *bits, char error[FAIL_SIZE])
+{
+    const char *at = text;
+    char number[4];
+    uint32_t vm;
+
+    *bits = strcmp(text, "all") ? 0 : UINT64_MAX;
+    for (; *bits != UINT64_MAX; at++) {
+        size_t length = strcspn(at, ",");
+
+        snprintf(number, sizeof number, "%.*s", (int)(length < sizeof number ? length : sizeof number - 1), at);
+        if (length >= sizeof number || command_number32(name, number, 0, OPTIONS_VMS_MAX - 1, NULL, &vm, error))
+            return fail(error, "--%s %s: all, or numbers of VMs from 0 to %d with commas between", name, text, OPTIONS_VMS_MAX - 1);
+        *bits |= UINT64_C(1) << vm;
+        at += length;
+        if (!*at)
+            return 0;
+    }
+    return 0;
+}
+
 int extension_read(struct options *o, int option, const char *value, char error[FAIL_SIZE])
 {
     static const char *const methods[] = { "group", "typed" }, *const overlays[] = { "fd", "name" };
+    static const char *const mirrors[] = { "ours", "blocking", "background" };
     uint32_t number;
     size_t k;
 
@@ -79,6 +128,15 @@ int extension_read(struct options *o, int option, const char *value, char error[
             return -1;
         o->named_overlays = k == 1;
         return 0;
+    case OPTION_MIRROR:
+        if (command_choice("mirror", value, mirrors, 3, "", &k, error))
+            return -1;
+        o->mirror = mirror_setting[k];
+        o->mirror_given = true;
+        return 0;
+    case OPTION_MIRRORED:
+    case OPTION_NOT_MIRRORED:
+        return read_vms(option == OPTION_MIRRORED ? "mirrored" : "not-mirrored", value, &o->ways[option - OPTION_MIRRORED], error);
     case OPTION_WINDOW:
         if (command_number32("window", value, 1, 3600, "seconds", &number, error))
             return -1;
@@ -113,15 +171,25 @@ bool extension_read_policy(struct options *o, const char *text)
         o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "mirror"))
         o->policy = POLICY_MIRROR;
+    else if (!strcmp(text, "free"))
+        o->policy = POLICY_FREE;
     else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
         o->policy = POLICY_FIXED;
     else
-        return false;
+        return hosts_read(o, text);
     return true;
 }
 
-int extension_options(const struct options *o, char error[FAIL_SIZE])
+int extension_options(struct options *o, char error[FAIL_SIZE])
 {
+    if (o->added[RIG_HOST] && (o->state || o->volume))
+        return fail(error, "--policy %s makes its volumes and counts for itself: no --state, no --volume", o->added[RIG_HOST]);
+    if ((o->ways[0] | o->ways[1]) && o->policy != POLICY_HYBRID)
+        return fail(error, "--mirrored, --not-mirrored: with --policy hybrid");
+    if (o->policy == POLICY_MIRROR && !o->mirror_given)
+        o->mirror = mirror_setting[MIRROR_BLOCKING];
+    if (o->mirror_given && o->policy != POLICY_HYBRID && o->policy != POLICY_MIRROR)
+        return fail(error, "--mirror: with --policy hybrid or mirror");
     return o->at_least_ms && o->state ? fail(error, "--window and --state: not both") : 0;
 }
 
@@ -169,6 +237,7 @@ void extension_run(struct run *r)
 {
     inject_begin();
     others_begin();
+    hosts_begin();
     window_begin(r);
     recording_on(!r->contrast);
 }
@@ -177,6 +246,7 @@ void extension_turn(struct run *r, const struct migration *m, uint64_t now)
 {
     inject_turn(r, m, now);
     others_turn(r, &r->vm[m->index], now);
+    hosts_turn(r, &r->vm[m->index]);
     window_turn(r, m, now);
 }
 

@@ -54,10 +54,10 @@ func TestEvacuation(t *testing.T) {
 	}
 }
 
-// Three of four migrations are given up, each at another place: their writes are merged back and their host's limits
-// restored while the fourth leaves.
+// Four of five migrations are given up, each at another place: their writes are merged back, their guests go on, and their
+// host's limits are restored while the fifth leaves.
 func TestGivenUp(t *testing.T) {
-	if s := run(t, "-vms", "4", "-give-up", "0:base,1:mirror,2:memory"); s.Moved != 1 || s.Reverted != 3 {
+	if s := run(t, "-vms", "5", "-give-up", "0:base,1:mirror,2:memory,3:stop"); s.Moved != 1 || s.Reverted != 4 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -118,7 +118,7 @@ func main() {
 	buffer := flag.Int("buffer", 64, "the volume all share, MiB")
 	rate := flag.Int("link", 12, "the link all share, MB/s")
 	policy := flag.String("policy", "planner", "planner, paper, or literal, which overflows")
-	giveUp := flag.String("give-up", "", "VM:WHERE,…: these VMs' migrations are given up and reverted, when their base is copied\n(base), their disk is mirrored (mirror) or their memory is sent (memory)")
+	giveUp := flag.String("give-up", "", "VM:WHERE,…: these VMs' migrations are given up and reverted, when their base is copied\n(base), their disk is mirrored (mirror), nobody hears whether they stand (stop) or their memory is sent (memory)")
 	hang := flag.Int("hang", -1, "this VM's QEMU does nothing for three seconds while its base is copied")
 	tree := flag.String("build", "build", "migbuf's build tree, for the guest and its checker")
 	asJSON := flag.Bool("json", false, "the summary as JSON on standard output")
@@ -184,7 +184,7 @@ func givenUp(text string, vms int) (map[int]string, error) {
 		}
 		vm, at, _ := strings.Cut(one, ":")
 		n, err := strconv.Atoi(vm)
-		if err != nil || n < 0 || n >= vms || (at != "base" && at != "mirror" && at != "memory") {
+		if err != nil || n < 0 || n >= vms || (at != "base" && at != "mirror" && at != "stop" && at != "memory") {
 			return nil, fmt.Errorf("%q is no VM and a place where to give it up, as 0:base", one)
 		}
 		where[n] = at

@@ -20,10 +20,10 @@ import (
 type VM struct {
 	load           Load
 	dir            string
-	giveUp         string // where its migration is given up: base, mirror or memory; "": nowhere
+	giveUp         string // where its migration is given up: base, mirror, stop or memory; "": nowhere
 	hangs          bool   // its QEMU does nothing for a while, as its base is copied
 	source, target *QEMU
-	stands         bool // its migration has stopped it
+	stands         bool // its migration has stopped it, or may have
 	moved          bool
 	restored       bool // the host's limits are in force, exactly
 	overlayGone    bool
@@ -214,10 +214,16 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	if err = m.Memory(ctx); err != nil {
 		return err
 	}
+	v.stands = true // also where nobody hears the answer
+	if v.giveUp == "stop" {
+		if err = s.unheard(ctx, "stop"); err != nil {
+			return err
+		}
+		return errGivenUp
+	}
 	if err = s.Run(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
-	v.stands = true
 	if err = m.Drained(ctx, 1); err != nil {
 		return err
 	}

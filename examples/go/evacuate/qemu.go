@@ -136,6 +136,17 @@ func (q *QEMU) hang(long time.Duration) (goOn func()) {
 	return func() { cancel(); <-done }
 }
 
+// unheard tells it something while it hangs, and waits for no answer: it does so later.
+func (q *QEMU) unheard(ctx context.Context, command string) error {
+	if err := q.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	_ = q.Run(short, command, nil, nil)
+	return q.process.Process.Signal(syscall.SIGCONT)
+}
+
 func (q *QEMU) lives() bool {
 	select {
 	case <-q.ended:

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Logger is what a [Host] logs to. The *Logger of log/slog is one: a sentence, then names and values by turns.
+// Logger is what a [Host] logs to. The *Logger of log/slog is one: a sentence, then names and values by turns. It may ask
+// the Host, but ticks wait while it writes: it must not wait for a migration.
 type Logger interface {
 	Debug(msg string, args ...any)
 	Info(msg string, args ...any)
@@ -222,8 +223,8 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	was := h.closed
 	h.closed = true
+	h.cancel() // who sees the one sees the other
 	h.mu.Unlock()
-	h.cancel()
 	h.wait.Wait()
 	if was {
 		return nil
@@ -287,13 +288,23 @@ func (h *Host) named(name string) *Member {
 }
 
 // TellHostLimits is for a daemon that is about to change its own limits of a disk. told is true when that VM migrates:
-// these limits will be given back in the end, and nothing is to be set in QEMU now. Errors: those of [Disk.TellHostLimits].
+// these limits will be given back in the end, and nothing is to be set in QEMU now. Errors: those of [Disk.TellHostLimits],
+// ErrTimeout when ctx ends before what is under way has.
 func (h *Host) TellHostLimits(ctx context.Context, name, node string, limits ThrottleConfig) (told bool, err error) {
 	m := h.Member(name)
 	if m == nil {
 		return false, nil
 	}
-	disk, _ := m.hands()
+	if err := m.enter(ctx, "host_tell_host_limits"); err != nil { // no other Disk takes its place meanwhile
+		return true, err
+	}
+	defer m.leaveGuest()
+	h.mu.Lock()
+	disk, over := m.disk, m.over
+	h.mu.Unlock()
+	if over {
+		return false, nil
+	}
 	return true, disk.TellHostLimits(ctx, node, limits)
 }
 
@@ -485,12 +496,19 @@ func (h *Host) loop() {
 	}
 }
 
-// admit lets in those whose turn it is.
+// admit lets in those whose turn it is, and says for what the others wait.
 func (h *Host) admit() {
+	for _, say := range h.letIn() {
+		say()
+	}
+}
+
+// letIn returns what is to be logged once the lock is free.
+func (h *Host) letIn() (log []func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.queue) == 0 {
-		return
+		return nil
 	}
 	waiting := make([]Waiting, len(h.queue))
 	for i, m := range h.queue {
@@ -498,13 +516,12 @@ func (h *Host) admit() {
 	}
 	turns, err := h.buffer.Turns(h.config.Order, waiting)
 	if err != nil {
-		h.config.Log.Error("Nobody can be admitted", "err", err)
-		return
+		return append(log, func() { h.config.Log.Error("Nobody can be admitted", "err", err) })
 	}
 	wait := h.queue[:0:0]
 	for i, m := range h.queue {
 		alone := len(h.members) == 0
-		verdict := turns[i].Verdict
+		verdict, seconds := turns[i].Verdict, turns[i].EarliestS
 		// The buffer takes all that are in it for senders. Those that nobody sends any more keep nobody from the link.
 		idle := verdict == VerdictLinkBusy && !h.busy(m.migration.Link)
 		if verdict == VerdictStart || idle || (alone && verdict == VerdictNoRoom) {
@@ -521,12 +538,16 @@ func (h *Host) admit() {
 			}
 		}
 		if m.verdict != verdict {
-			h.config.Log.Info("A migration waits", "vm", m.name, "for", verdict.String(), "seconds", turns[i].EarliestS)
 			m.verdict = verdict
+			name := m.name
+			log = append(log, func() {
+				h.config.Log.Info("A migration waits", "vm", name, "for", verdict.String(), "seconds", seconds)
+			})
 		}
 		wait = append(wait, m)
 	}
 	h.queue = wait
+	return log
 }
 
 // busy tells whether a migration is at work on a link.

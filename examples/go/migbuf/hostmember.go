@@ -44,6 +44,7 @@ type Member struct {
 	files         []*os.File // ours, as an overlay has no name; nil before it exists
 	phase         Phase
 	drains        uint32
+	drained       bool // the snapshots' drain is over, or the daemon has counted by itself
 	sent          uint64
 	remaining     uint64
 	remainingTold bool
@@ -304,11 +305,16 @@ func (m *Member) tell(ctx context.Context, op string, phase Phase, ahead uint32)
 		return err
 	}
 	h := m.host
-	h.mu.Lock()
-	before, beforeAhead := m.phase, m.drains
-	h.mu.Unlock()
 	for {
+		h.mu.Lock() // what the buffer was told and what is saved stay one
 		wait, err := h.buffer.Phase(m.id, phase, ahead)
+		if err == nil && !wait {
+			if m.phase != phase {
+				m.remaining, m.remainingTold = 0, false
+			}
+			m.phase, m.drains, m.drained = phase, ahead, true
+		}
+		h.mu.Unlock()
 		if err != nil {
 			return err
 		}
@@ -319,16 +325,12 @@ func (m *Member) tell(ctx context.Context, op string, phase Phase, ahead uint32)
 			err = m.alive(op)
 		}
 		if err != nil {
-			_, _ = h.buffer.Phase(m.id, before, beforeAhead) // no more than before: there is room
+			h.mu.Lock()
+			_, _ = h.buffer.Phase(m.id, m.phase, m.drains) // no more than before: there is room
+			h.mu.Unlock()
 			return err
 		}
 	}
-	h.mu.Lock()
-	if m.phase != phase {
-		m.remaining, m.remainingTold = 0, false
-	}
-	m.phase, m.drains = phase, ahead
-	h.mu.Unlock()
 	h.complain("The state cannot be saved", h.save()) // a new process has to keep the same reserve
 	return nil
 }
@@ -428,8 +430,8 @@ func unseen(op string, err error) error {
 
 // standing has the guest stand while f is at work.
 func (m *Member) standing(ctx context.Context, op string, f func(context.Context) error) error {
-	disk, monitor := m.hands()
 	for {
+		disk, monitor := m.hands()
 		err := disk.Apply(ctx, monitor, Decision{ID: m.id, Action: ActionPause})
 		if err == nil {
 			return f(ctx)
@@ -546,10 +548,10 @@ func (h *Host) depart(m *Member) error {
 		if errors.Is(err, ErrInUse) {
 			m.leaveToBuffer()
 		}
+		h.complain("Limits are not given back yet: "+m.name, err)
 		if err == nil || !(errors.Is(err, ErrUnknown) || errors.Is(err, ErrTimeout)) {
 			return err
 		}
-		h.complain("Limits are not given back yet: "+m.name, err)
 		if !h.sleep() {
 			return h.isClosed("host_give_up")
 		}
@@ -576,9 +578,12 @@ func (m *Member) goBack() error {
 		case err == nil && l.stacked() > 0:
 			return &Error{Op: "host_give_up", Code: ErrInUse, Text: "an overlay is on top of a disk: merge it first", Outcome: OutcomeRefused}
 		}
-		if err := m.enter(ctx, "host_give_up"); err != nil { // no decision is under way
-			return err
-		}
+	}
+	if err := m.enter(ctx, "host_give_up"); err != nil { // no decision is under way, and nobody tells of other limits
+		return err
+	}
+	defer m.leaveGuest()
+	if counts {
 		h.mu.Lock()
 		for i, f := range m.files {
 			if f != nil {
@@ -591,7 +596,6 @@ func (m *Member) goBack() error {
 			_ = h.buffer.Remove(m.id)
 		}
 		h.mu.Unlock()
-		m.leaveGuest()
 		h.tickNow() // its room is others'
 	}
 	disk, monitor := m.hands()

@@ -36,6 +36,7 @@ type memberState struct {
 	Link     uint64   `json:"link"`
 	Phase    Phase    `json:"phase"`
 	Drains   uint32   `json:"drains"`
+	Drained  bool     `json:"drained"`
 	InBuffer bool     `json:"in_buffer"`
 }
 
@@ -52,7 +53,7 @@ func (h *Host) save() error {
 			continue
 		}
 		saved = append(saved, m)
-		s.Members = append(s.Members, memberState{m.id, m.name, m.nodes, m.text, m.migration.Link, m.phase, m.drains, m.inBuffer})
+		s.Members = append(s.Members, memberState{m.id, m.name, m.nodes, m.text, m.migration.Link, m.phase, m.drains, m.drained, m.inBuffer})
 	}
 	var err error
 	s.Buffer, err = h.buffer.Save()
@@ -115,7 +116,8 @@ func (h *Host) load() error {
 	inBuffer := uint64(0)
 	for _, one := range s.Members {
 		m := newMember(h, one.Name, len(one.Nodes))
-		m.id, m.nodes, m.text, m.phase, m.drains, m.inBuffer = one.ID, one.Nodes, one.Disk, one.Phase, one.Drains, one.InBuffer
+		m.monitor = unasked{}
+		m.id, m.nodes, m.text, m.phase, m.drains, m.drained, m.inBuffer = one.ID, one.Nodes, one.Disk, one.Phase, one.Drains, one.Drained, one.InBuffer
 		m.migration.ID, m.migration.Link, m.kept, m.orphan, m.connecting = one.ID, one.Link, true, true, true
 		if m.disk, err = LoadDisk(one.Disk); err != nil {
 			return damaged("a disk's", err)
@@ -187,12 +189,19 @@ func (h *Host) lose(m *Member) {
 	h.mu.Lock()
 	lost := m.orphan && !m.connecting && m.leaving == nil && !m.over && h.config.Monitor != nil
 	if lost {
-		m.connecting, m.monitor = true, nil
+		m.connecting, m.monitor = true, unasked{}
 	}
 	h.mu.Unlock()
 	if lost {
 		h.spawn(func() { h.takeOn(m) })
 	}
+}
+
+// unasked stands for a QEMU that was not asked yet: nothing is sent, and nobody knows what is in force.
+type unasked struct{}
+
+func (unasked) Run(context.Context, string, any, any) error {
+	return &Error{Op: "host_connect", Code: ErrUnknown, Text: "QEMU was not asked yet"}
 }
 
 // connect gets a monitor from the daemon, and asks what is in force. ErrNotFound of the daemon's: there is no such QEMU.
@@ -213,7 +222,6 @@ func (m *Member) connect() error {
 	if err != nil {
 		return err
 	}
-	disk.SaveWith(m.saveText)
 	if err = disk.Pump(ctx, monitor); err != nil {
 		disk.Close()
 		if errors.Is(err, ErrNotFound) {
@@ -221,7 +229,18 @@ func (m *Member) connect() error {
 		}
 		return err
 	}
+	if err = m.enter(ctx, "host_connect"); err != nil {
+		disk.Close()
+		return err
+	}
+	defer m.leaveGuest()
 	m.host.mu.Lock()
+	if m.over || m.text != text { // it has ended, or the old one was told something that the new one does not know
+		m.host.mu.Unlock()
+		disk.Close()
+		return &Error{Op: "host_connect", Code: ErrUnknown, Text: "it has changed meanwhile: asked again"}
+	}
+	disk.SaveWith(m.saveText)
 	old := m.disk
 	m.disk, m.monitor, m.mute, m.looking = disk, monitor, false, make(chan struct{}, 1)
 	m.host.mu.Unlock()

@@ -66,6 +66,12 @@ func (h *Host) carryOut(ctx context.Context, m *Member, d Decision) (tickNow boo
 		m.afterLook()
 		return false
 	}
+	h.mu.Lock()
+	over := m.over
+	h.mu.Unlock()
+	if over {
+		return false // it ended meanwhile, and its Disk with it: that is no refusal
+	}
 	outcome := OutcomeOf(err)
 	h.complain("A decision was not carried out: "+m.name, err)
 	if took {
@@ -107,8 +113,6 @@ func (m *Member) apply(ctx context.Context, d Decision) (took bool, err error) {
 		return false, nil
 	case !kept:
 		return false, &Error{Op: op, Code: ErrState, Text: "the state was not saved, so no limit is set yet", Outcome: OutcomeRefused}
-	case monitor == nil:
-		return false, &Error{Op: op, Code: ErrUnknown, Text: "QEMU was not asked yet", Outcome: OutcomeUnknown}
 	case mustRun && !handsOff && !d.Action.Stops():
 		return true, m.makeRun(ctx, d)
 	case !d.Action.Acts():
@@ -312,9 +316,6 @@ func (m *Member) lookForTick(ctx context.Context) *look {
 
 func (m *Member) lookNow(ctx context.Context) (*look, error) {
 	disk, monitor := m.hands()
-	if monitor == nil {
-		return nil, &Error{Op: "host_look", Code: ErrUnknown, Text: "QEMU was not asked yet"}
-	}
 	var stats struct {
 		Return []struct {
 			QDev  string `json:"qdev"`
@@ -434,16 +435,16 @@ func (m *Member) follow(l *look) {
 	}
 	h, on := m.host, l.stacked()
 	h.mu.Lock()
-	snapshot := on == len(m.nodes) && m.phase == PhaseBase && m.drains == NewMigration(0).DrainsAhead
+	snapshot := on == len(m.nodes) && m.phase == PhaseBase && !m.drained && m.drains > 0
 	if snapshot {
+		m.drained = true
 		m.drains--
 	}
 	lost := m.orphan && on == 0 && !m.over
-	phase, drains := m.phase, m.drains
-	h.mu.Unlock()
 	if snapshot {
-		_, _ = h.buffer.Phase(m.id, phase, drains) // fewer always have room
+		_, _ = h.buffer.Phase(m.id, m.phase, m.drains) // fewer always have room
 	}
+	h.mu.Unlock()
 	if lost {
 		h.leave(m) // the next tick asks again where that fails
 	}

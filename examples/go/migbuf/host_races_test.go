@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+
+package migbuf
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// What comes between two steps of a Host: a connection that breaks, a tick, an end, a logger that asks.
+
+// ticksOn waits until n more ticks are over.
+func (d *daemon) ticksOn(h *Host, n uint64) {
+	d.t.Helper()
+	before, err := h.buffer.Stats()
+	must(d.t, err)
+	d.waitFor("ticks", func() bool { s, err := h.buffer.Stats(); return err == nil && s.Ticks > before.Ticks+n })
+}
+
+func (m *Member) ahead() uint32 {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	return m.drains
+}
+
+// ctxRunFunc is a Monitor that is a function.
+type ctxRunFunc func(ctx context.Context, command string, args any, resp any) error
+
+func (f ctxRunFunc) Run(ctx context.Context, command string, args any, resp any) error {
+	return f(ctx, command, args, resp)
+}
+
+// broken answers nothing while it is.
+type broken struct {
+	q   *fakeQEMU
+	yes int32
+}
+
+func (b *broken) is(yes int32) { atomic.StoreInt32(&b.yes, yes) }
+func (b *broken) Run(ctx context.Context, command string, args any, resp any) error {
+	if atomic.LoadInt32(&b.yes) != 0 {
+		return errNoAnswer
+	}
+	return b.q.Run(ctx, command, args, resp)
+}
+
+// warnings keeps what a person has to know.
+type warnings struct {
+	logTo
+	mu    sync.Mutex
+	texts []string
+}
+
+func (w *warnings) Warn(msg string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.texts = append(w.texts, msg)
+}
+
+func (w *warnings) said(msg string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, text := range w.texts {
+		if text == msg {
+			n++
+		}
+	}
+	return n
+}
+
+// The connection of a migration that was taken on breaks while its commit begins. Nothing can be asked of QEMU until there is another:
+// that is no yes.
+func TestHostConnectionLost(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	d.knows("vm1", v.q)
+	_, _ = v.begun(h)
+	d.dies(h)
+	q, tries := &broken{q: v.q}, 0
+	d.config.Monitor = func(context.Context, string) (Monitor, error) {
+		if tries++; tries > 1 && tries < 5 { // one goroutine at a time
+			return nil, errBroken
+		}
+		q.is(0)
+		return q, nil
+	}
+	h = d.open()
+	m := h.Member("vm1")
+	must(t, m.begin(background, "test"))
+	must(t, m.Merge(background, func(context.Context) error {
+		q.is(1)
+		d.waitFor("that it is lost", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return m.connecting })
+		return nil
+	}, func(context.Context) error {
+		if v.q.runs() {
+			t.Error("the commit is completed under a running guest")
+		}
+		v.q.merge()
+		return nil
+	}))
+	d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+	must(t, isAsBefore(v.q))
+}
+
+// A new connection is made while a tick stops the guest by the old one. Whoever stops it is who lets it run.
+func TestHostConnectsUnderATick(t *testing.T) {
+	d := newDaemon(t, 40<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	var mute int32
+	v.monitor = ctxRunFunc(func(ctx context.Context, command string, args any, resp any) error {
+		if command == "query-blockstats" && atomic.LoadInt32(&mute) != 0 {
+			return errNoAnswer
+		}
+		return v.q.Run(ctx, command, args, resp)
+	})
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	d.knows("vm1", ctxRunFunc(func(ctx context.Context, command string, args any, resp any) error {
+		if command == "query-block" {
+			once.Do(func() { close(asked); <-goOn })
+		}
+		return v.q.Run(ctx, command, args, resp)
+	}))
+	m, file := v.begun(h)
+	atomic.StoreInt32(&mute, 1)
+	ended, end := context.WithCancel(background)
+	end()
+	if err := m.GiveUp(ended); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-asked // the new connection knows what was saved so far
+	_, err := file.WriteAt(make([]byte, 39<<20), 0)
+	must(t, err)
+	d.waitFor("the stop", func() bool { return !v.q.runs() })
+	d.ticksOn(h, 2)
+	close(goOn)
+	old, _ := m.hands()
+	d.waitFor("the new connection", func() bool { disk, _ := m.hands(); return disk != old })
+	must(t, file.Truncate(0))
+	v.q.merge()
+	d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+	must(t, isAsBefore(v.q))
+}
+
+// What the daemon says of drains stands: the end of the snapshot's is seen once.
+func TestHostDrained(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, _ := v.begun(h)
+	d.waitFor("the end of the snapshot's drain", func() bool { return m.ahead() == 3 })
+	must(t, m.Drained(background, 4))
+	d.ticksOn(h, 5)
+	if n := m.ahead(); n != 4 {
+		t.Error("the daemon said 4, and it is", n)
+	}
+	d.dies(h)
+	d.knows("vm1", v.q)
+	h = d.open()
+	m = h.Member("vm1")
+	must(t, m.begin(background, "test"))
+	d.ticksOn(h, 5)
+	if n := m.ahead(); n != 4 {
+		t.Error("the daemon said 4, and in the next process it is", n)
+	}
+	v.q.merge()
+	must(t, m.GiveUp(background))
+}
+
+// A daemon waits for room for its drains while the snapshot's ends, and gives up. The reserve is the one that is saved.
+func TestHostDrainedInVain(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	ctx, cancel := context.WithCancel(background)
+	came := make(chan error)
+	go func() { came <- m.Drained(ctx, 200) }()
+	d.ticksOn(h, 5)
+	file, err := v.overlay(m)
+	must(t, err)
+	defer file.Close()
+	must(t, m.Overlay(background, 0, file))
+	must(t, v.q.snapshot("n0_snap", file))
+	d.waitFor("the end of the snapshot's drain", func() bool { return m.ahead() == 3 })
+	d.ticksOn(h, 3)
+	cancel()
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	d.ticksOn(h, 3)
+	view, err := h.buffer.View(m.id)
+	if err != nil || m.ahead() != 3 || view.ReserveBytes != (3+1)*4<<20 {
+		t.Errorf("%d drains are saved, and %v bytes are kept free (%v)", m.ahead(), view.ReserveBytes, err)
+	}
+	v.q.merge()
+	must(t, m.GiveUp(background))
+}
+
+// The daemon changes its own limits while they are given back: either they are the ones that are given back, or it hears that
+// the VM does not migrate and sets them itself.
+func TestHostTellsWhileItEnds(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	var held int32
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	v.monitor = ctxRunFunc(func(ctx context.Context, command string, args any, resp any) error {
+		err := v.q.Run(ctx, command, args, resp)
+		if command == "block_set_io_throttle" && atomic.CompareAndSwapInt32(&held, 1, 2) {
+			close(sent)
+			<-goOn
+		}
+		return err
+	})
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	atomic.StoreInt32(&held, 1)
+	ended := make(chan error)
+	go func() { ended <- m.GiveUp(background) }()
+	<-sent
+	type answer struct {
+		told bool
+		err  error
+	}
+	came := make(chan answer)
+	asks := make(chan struct{})
+	go func() {
+		close(asks)
+		told, err := h.TellHostLimits(background, "vm1", "n0", ThrottleConfig{IopsWr: 77})
+		came <- answer{told, err}
+	}()
+	<-asks
+	runtime.Gosched()
+	close(goOn)
+	a := <-came
+	must(t, <-ended)
+	if c := v.q.inForce(); a.err != nil || a.told != (c.IopsWr == 77) {
+		t.Errorf("told %v, %v, and %+v is in force", a.told, a.err, c)
+	}
+}
+
+// QEMU refuses to take limits back, where nobody waits for an error: a person is told, once.
+func TestHostTellsOfRefusals(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	log := &warnings{logTo: logTo{t}}
+	d.config.Log = log
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	commands := []string{"block_set_io_throttle", "qom-set"}
+	for _, command := range commands {
+		v.q.refuse(command, true)
+	}
+	ended, end := context.WithCancel(background)
+	end()
+	if err := m.GiveUp(ended); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	n := v.q.count()
+	d.waitFor("tries", func() bool { return v.q.count() > n+30 })
+	if n := log.said("Limits are not given back yet: vm1"); n != 1 {
+		t.Error("it is said", n, "times")
+	}
+	for _, command := range commands {
+		v.q.refuse(command, false)
+	}
+	d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+	must(t, isAsBefore(v.q))
+}
+
+// A migration ends while a tick looks at it. That is no refusal, and nobody has to hear of it.
+func TestHostFinishUnderALook(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	log := &warnings{logTo: logTo{t}}
+	d.config.Log = log
+	h := d.open()
+	v := newMove(t, "vm1")
+	in, out := make(chan struct{}, 100), make(chan struct{})
+	var held int32
+	v.monitor = ctxRunFunc(func(ctx context.Context, command string, args any, resp any) error {
+		if command == "query-block" && atomic.LoadInt32(&held) != 0 {
+			select {
+			case in <- struct{}{}:
+			default:
+			}
+			select {
+			case <-out:
+			case <-ctx.Done():
+			}
+		}
+		return v.q.Run(ctx, command, args, resp)
+	})
+	m, _ := v.begun(h)
+	atomic.StoreInt32(&held, 1)
+	<-in // a look
+	v.q.merge()
+	before := h.Stats()
+	must(t, m.Finish(background))
+	close(out)
+	d.ticksOn(h, 3)
+	if s := h.Stats(); s.Refused != before.Refused || log.said("A decision was not carried out: vm1") != 0 {
+		t.Errorf("%+v, before %+v, %q", s, before, log.texts)
+	}
+}
+
+// asking is a logger that asks the Host itself.
+type asking struct {
+	logTo
+	h *atomic.Value
+}
+
+func (a asking) Info(msg string, args ...any) {
+	if h, ok := a.h.Load().(*Host); ok {
+		h.Stats()
+	}
+}
+
+// A logger may ask the Host: none is called with its lock held.
+func TestHostLoggerAsks(t *testing.T) {
+	d := newDaemon(t, 40<<20)
+	log := asking{logTo{t}, &atomic.Value{}}
+	d.config.Log = log
+	h := d.open()
+	log.h.Store(h)
+	first, second := newMove(t, "first"), newMove(t, "second")
+	second.link = 1
+	m, _ := first.begun(h)
+	came := make(chan error, 1)
+	go func() { came <- second.send(background, h) }()
+	d.waitFor("that the second waits", func() bool { return h.Stats().Waiting == 1 })
+	d.ticksOn(h, 3) // it was said for what it waits
+	first.q.merge()
+	must(t, m.Finish(background))
+	must(t, <-came)
+}
+
+// Who sees that a Host is closed sees that its context has ended: otherwise what it leaves undone would look done.
+func TestHostClosesAtOnce(t *testing.T) {
+	d := newDaemon(t, 40<<20)
+	h := d.open()
+	cancel := h.cancel
+	h.cancel = func() {
+		if h.mu.TryLock() {
+			t.Error("it can be seen as closed before its context has ended")
+			h.mu.Unlock()
+		}
+		cancel()
+	}
+	must(t, h.Close())
+}
