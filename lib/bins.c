@@ -25,6 +25,7 @@ struct shard {
 
 struct migration {
     uint64_t id, bytes;
+    uint64_t told;        /* the size it is to have: placed when somebody looks */
     uint64_t share, used; /* of its bin */
     uint64_t displaced;   /* its bytes that lie in no bin, while bins are laid out again */
     uint32_t weight, height;
@@ -50,6 +51,8 @@ struct migbuf_bins {
     uint32_t gone;        /* how many have ended and are still numbered; their weight is 0 */
     uint8_t calm;         /* no foreign shards, and fullest <= capacity / weights_sum */
     uint8_t due;          /* shares and tree are of other migrations than there are, or some are gone */
+    uint8_t sizes_due;    /* some were told, and are not placed yet: `calm` is not known */
+    uint8_t tree_due;     /* the tree is not of what the bins hold now: it is built when it is asked */
     struct shard *shards;
     uint32_t shards_allocated, free_shard, free_count; /* the first free one leads to the others */
 };
@@ -93,11 +96,6 @@ uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i)
     return b->migrations[i].weight;
 }
 
-uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i)
-{
-    return b->migrations[i].bytes;
-}
-
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i)
 {
     return b->migrations[i].share;
@@ -121,6 +119,8 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
 {
     uint32_t node = b->allocated + i;
 
+    if (b->tree_due)
+        return;
     b->tree[node] = free_in(&b->migrations[i]) ? i : NONE;
     while (node /= 2) {
         uint32_t least = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
@@ -133,14 +133,19 @@ static void tree_update(struct migbuf_bins *b, uint32_t i)
 
 static void tree_build(struct migbuf_bins *b)
 {
+    b->tree_due = 0;
     for (uint32_t i = 0; i < b->allocated; i++)
         b->tree[b->allocated + i] = i < b->count && free_in(&b->migrations[i]) ? i : NONE;
     for (uint32_t node = b->allocated; --node > 0;)
         b->tree[node] = less_used(b, b->tree[2 * node], b->tree[2 * node + 1]);
 }
 
-static uint32_t least_used(const struct migbuf_bins *b)
+static uint32_t least_used(const struct migbuf_bins *looked_at)
 {
+    struct migbuf_bins *b = (struct migbuf_bins *)looked_at;
+
+    if (b->tree_due && b->count)
+        tree_build(b);
     return b->count ? b->tree[1] : NONE;
 }
 
@@ -482,20 +487,43 @@ static void forget_gone(struct migbuf_bins *b)
     b->gone = 0;
 }
 
+static void set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
+{
+    uint64_t old = b->migrations[i].bytes;
+
+    b->migrations[i].bytes = b->migrations[i].told = bytes;
+    if (bytes > old)
+        place(b, i, bytes - old);
+    else if (bytes < old)
+        shrink(b, i, old - bytes);
+}
+
+/* Shrinks first: what they free is there for those that grew. Of the tree nobody asks while there is room at home. */
+static void set_told(struct migbuf_bins *b)
+{
+    b->calm = b->sizes_due = 0;
+    b->tree_due = 1;
+    for (int growing = 0; growing < 2; growing++)
+        for (uint32_t i = 0; i < b->count; i++)
+            if (growing ? b->migrations[i].told > b->migrations[i].bytes : b->migrations[i].told < b->migrations[i].bytes)
+                set(b, i, b->migrations[i].told);
+}
+
 /* What waited is done. Nothing that can be looked at becomes another by it, so a ledger is looked at through this. */
 static void settle(const struct migbuf_bins *looked_at)
 {
     struct migbuf_bins *b = (struct migbuf_bins *)looked_at;
 
-    if (!b->due)
-        return;
-    b->due = 0;
-    if (b->gone)
-        forget_gone(b);
-    if (!b->count)
-        return;
-    set_shares(b);
-    tree_build(b);
+    if (b->due) {
+        b->due = 0;
+        if (b->gone)
+            forget_gone(b);
+        if (b->count)
+            set_shares(b);
+        b->tree_due = 1;
+    }
+    if (b->sizes_due)
+        set_told(b);
 }
 
 void migbuf__bins_settle(struct migbuf_bins *b)
@@ -508,18 +536,15 @@ uint32_t migbuf__bins_gone(const struct migbuf_bins *b)
     return b->gone;
 }
 
-void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
+void migbuf__bins_tell(struct migbuf_bins *b, uint32_t i, uint64_t bytes)
 {
-    uint64_t old = b->migrations[i].bytes;
+    struct migration *m = &b->migrations[i];
 
-    settle(b);
-    b->calm = 0;
-    b->migrations[i].bytes = bytes;
-    b->total = b->total - old + bytes;
-    if (bytes > old)
-        place(b, i, bytes - old);
-    else if (bytes < old)
-        shrink(b, i, old - bytes);
+    if (m->told == bytes)
+        return;
+    b->total = b->total - m->told + bytes;
+    m->told = bytes;
+    b->sizes_due = 1;
 }
 
 /* Laying out again, after N, Ω or a weight changed */
@@ -550,7 +575,7 @@ static void relayout(struct migbuf_bins *b)
     set_shares(b);
     for (uint32_t i = 0; i < b->count; i++)
         cut(b, i);
-    tree_build(b);
+    b->tree_due = 1;
     for (uint32_t i = 0; i < b->count; i++)
         queue_add(b, i, 0);
     pull(b);
@@ -578,6 +603,7 @@ int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times)
 
 void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
 {
+    settle(b);
     b->capacity = capacity_bytes;
     relayout(b);
 }
@@ -672,7 +698,7 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
         return MIGBUF_E_RANGE;
     if (migbuf__bins_find(b, id) != NONE)
         return MIGBUF_E_EXISTS;
-    if (b->gone)
+    if (b->gone || b->sizes_due)
         settle(b);
     rc = allocate_migrations(b, (uint64_t)b->count + 1);
     if (!rc)
@@ -685,7 +711,7 @@ int migbuf_bins_start(struct migbuf_bins *b, uint64_t id, uint32_t weight, uint6
     memmove(b->by_id + at + 1, b->by_id + at, (i - at) * sizeof *b->by_id);
     b->by_id[at] = i;
     b->migrations[i] = (struct migration){
-        .id = id, .bytes = bytes, .weight = weight, .home = NONE, .top = NONE, .foreign = NONE
+        .id = id, .bytes = bytes, .told = bytes, .weight = weight, .home = NONE, .top = NONE, .foreign = NONE
     };
     push_on_top(b, i, i, 0);
     b->total += bytes;
@@ -718,9 +744,12 @@ int migbuf_bins_set(struct migbuf_bins *b, uint64_t id, uint64_t bytes)
     if (bytes > MIGBUF_BYTES_MAX || bytes > UINT64_MAX / 2 - (b->total - b->migrations[i].bytes))
         return MIGBUF_E_RANGE;
     rc = migbuf__bins_grow_all(b, 1);
-    if (!rc)
-        migbuf__bins_set(b, i, bytes);
-    return rc;
+    if (rc)
+        return rc;
+    b->calm = 0;
+    b->total = b->total - b->migrations[i].bytes + bytes;
+    set(b, i, bytes);
+    return 0;
 }
 
 int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
@@ -733,6 +762,10 @@ int migbuf_bins_end(struct migbuf_bins *b, uint64_t id)
     i = migbuf__bins_find(b, id);
     if (i == NONE)
         return MIGBUF_E_NOTFOUND;
+    if (b->sizes_due) {
+        settle(b);
+        i = migbuf__bins_find(b, id);
+    }
     m = &b->migrations[i];
     b->total -= m->bytes;
     while (m->foreign != NONE)
@@ -774,8 +807,12 @@ int migbuf_bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes)
 
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight)
 {
-    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : migbuf__bins_grow_all(b, 1);
+    int rc = weight < 1 || weight > 1000000 ? MIGBUF_E_RANGE : 0;
 
+    if (!rc) {
+        settle(b);
+        rc = migbuf__bins_grow_all(b, 1);
+    }
     if (rc)
         return rc;
     b->migrations[i].weight = weight;
@@ -833,6 +870,7 @@ static int read_stack(struct migbuf_bins *b, struct migbuf__reader *r, uint32_t 
             return MIGBUF_E_NOMEM;
         push_on_top(b, bin, owner, bytes);
         b->migrations[owner].bytes += bytes;
+        b->migrations[owner].told += bytes;
         b->total += bytes;
     }
     return 0;
@@ -898,15 +936,15 @@ static void see_bin(const struct migration *bin, uint32_t position, struct migbu
 static uint32_t see_rest(const struct migbuf_bins *b, uint32_t i, struct migbuf_bins_view *v)
 {
     const struct migration *m = &b->migrations[i];
-    uint32_t bin = least_used(b), positions = v->shards;
+    uint32_t bin = NONE, positions = v->shards;
 
     v->bytes = m->bytes;
     v->home_bytes = b->shards[m->home].bytes;
     v->share_bytes = m->share;
-    if (v->capacity_bytes > 0) {
-        bin = NONE;
-    } else if (bin == NONE) {
-        v->prospective = 2;
+    if (!(v->capacity_bytes > 0))
+        bin = least_used(b);
+    if (bin == NONE) {
+        v->prospective = v->capacity_bytes > 0 ? 0 : 2;
     } else {
         const struct migration *other = &b->migrations[bin];
 

@@ -13,7 +13,6 @@
 uint32_t migbuf__bins_find(const struct migbuf_bins *b, uint64_t id);
 uint64_t migbuf__bins_id(const struct migbuf_bins *b, uint32_t i);
 uint32_t migbuf__bins_weight_of(const struct migbuf_bins *b, uint32_t i);
-uint64_t migbuf__bins_bytes(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_share(const struct migbuf_bins *b, uint32_t i);
 uint64_t migbuf__bins_capacity(const struct migbuf_bins *b);
 
@@ -24,7 +23,10 @@ void migbuf__bins_settle(struct migbuf_bins *b);
 /* Memory for one size change of every migration, or one new layout, so many times: what follows cannot fail then. */
 int migbuf__bins_grow_all(struct migbuf_bins *b, uint32_t times);
 void migbuf__bins_resize(struct migbuf_bins *b, uint64_t capacity_bytes);
-void migbuf__bins_set(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
+
+/* The size of one from now on, which all see who ask for a sum. Its bytes are placed when somebody looks where they lie, or
+ * one comes or leaves: of all that were told, those that shrank first. There is memory for it: migbuf__bins_grow_all. */
+void migbuf__bins_tell(struct migbuf_bins *b, uint32_t i, uint64_t bytes);
 int migbuf__bins_weight(struct migbuf_bins *b, uint32_t i, uint32_t weight);
 
 /* The whole ledger as lines of a saved text, and an empty ledger filled from them. Reading returns 0, MIGBUF_E_PROTOCOL for

@@ -167,6 +167,8 @@ static void count_writes(struct entry *e, struct measured *m, const struct migbu
         e->observed.told &= ~disk;
         return;
     }
+    e->writes += s->writes - m->writes;
+    e->written_bytes += s->written_bytes - m->written_bytes;
     m->writes = s->writes;
     m->written_bytes = s->written_bytes;
     e->observed.told |= disk;
@@ -221,16 +223,10 @@ int migbuf_buffer_sample(struct migbuf_buffer *b, uint64_t now_ms, const struct 
     return 0;
 }
 
-/* Shrinks first: what they free is there for those that grew. */
 void migbuf__buffer_update_ledger(struct migbuf_buffer *b)
 {
-    for (int growing = 0; growing < 2; growing++)
-        for (uint32_t i = 0; i < b->count; i++) {
-            uint64_t bytes = b->entries[i].file_bytes;
-
-            if ((bytes > migbuf__bins_bytes(b->bins, i)) == growing)
-                migbuf__bins_set(b->bins, i, bytes);
-        }
+    for (uint32_t i = 0; i < b->count; i++)
+        migbuf__bins_tell(b->bins, i, b->entries[i].file_bytes);
 }
 
 int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error)

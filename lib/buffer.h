@@ -61,44 +61,49 @@ struct owed {
     uint8_t known, again;                             /* again: the last decision emptied the bucket */
 };
 
+/* What each tick of each policy looks at stands together, and first: the migrations of a large host are more than a cache
+ * holds. */
 struct entry {
-    uint64_t id, link;
-    struct migbuf_geometry *geometry; /* of each disk */
+    uint64_t id;
     struct measured *measured;        /* of each disk; behind the geometry in one allocation */
-    uint64_t file_bytes;              /* of all disks, as they were measured last */
+    uint64_t file_bytes, writes, written_bytes; /* of all disks, as they were measured last */
     uint32_t disk_count, weight, drains_ahead;
     uint32_t drains_fit;              /* of those ahead: so many had their reserve at the last tick, or have found it since */
     uint32_t link_at; /* where its link stands in `links` */
     int32_t phase, reason;
-    double flow, device;                      /* bytes/s, INFINITY when not known */
-    uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
-    uint64_t smallest_unit;                   /* of its disks */
-    double per_unit;                          /* metadata of one unit, alone where it is */
-    double amplification;                     /* A */
-    double request, of_request;               /* one whole request of each disk, and the metadata of those */
-    double set_request, set_of_request;       /* the largest request once for each disk: a set passes it on each */
-    double set_s;                             /* burst of one set on each disk */
-    double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
-    double caution;                           /* of what is kept free: because a figure is not known */
-    uint64_t least_units;                     /* below this a request would wait longer than max_stall */
-    struct migbuf_growth growth;
-    struct owed owed;
-    uint64_t learnt_at_ms;
-    struct observed observed;
-    struct migbuf_planner_plan plan; /* of the last tick; finish_s INFINITY before the first, and without planner */
-    struct setting now, before;
-    struct older older[MIGBUF__OLDER];        /* oldest first, what is in force beside `now` */
     uint32_t olders;
+    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
+    uint64_t poured_ms;
     uint8_t open;                             /* the last decision changed something, and its outcome was not told */
     uint8_t unknown;                          /* `now` may be in force or not */
     uint8_t joining;                          /* admitted, and has no file yet; its space is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
-    uint32_t drained, poured;                 /* drains that were told to be over: since the last tick; before poured_ms */
-    uint64_t poured_ms;
+    struct setting now;
+    double flow, device;                      /* bytes/s, INFINITY when not known */
+    uint64_t unit, step;                      /* growth of one unit, of the smallest budget */
+    uint64_t smallest_unit;                   /* of its disks */
+    double per_byte;                          /* metadata of one unit, alone where it is, for each of its bytes */
+    double amplification;                     /* A */
+    double request, of_request;               /* one whole request of each disk, and the metadata of those */
+    double set_request, set_of_request;       /* the largest request once for each disk: a set passes it on each */
+    double set_s;                             /* burst of one set on each disk */
+    double metadata, whole, queue;            /* what migbuf_limits_… say, in bytes */
+    uint64_t least_units;                     /* below this a request would wait longer than max_stall */
+    uint64_t most_units;                      /* no more than QEMU takes or the growth they stand for can be written as */
     double unseen;                            /* most that its files can have grown since they were measured */
     double pending;                           /* of the last tick */
     double curve, share, hard_cap, clamped, below_lenders, budget, reserve, claim; /* of the last tick */
+    struct owed owed;
+    struct older older[MIGBUF__OLDER];        /* oldest first, what is in force beside `now` */
+    uint64_t learnt_at_ms;                    /* paper, with the next */
+    struct migbuf_growth growth;
+    struct observed observed;                 /* planner, with the next */
+    struct migbuf_planner_plan plan; /* of the last tick; finish_s INFINITY before the first, and without planner */
+    struct setting before;
+    uint64_t link;
+    struct migbuf_geometry *geometry; /* of each disk */
+    double caution;                           /* of what is kept free: because a figure is not known */
 };
 
 struct link {
@@ -119,6 +124,7 @@ struct migbuf_buffer {
     double free_bytes;    /* migbuf__space_free of these */
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
+    double kept, kept_of_s; /* what is left of a mean after that interval: the last that was asked for */
     double reserve, pending, unseen, level; /* of the last tick */
     double grantable; /* below 0: what may be written under older limits does not fit */
 

@@ -73,7 +73,7 @@ static void add_disk(struct entry *e, const struct migbuf_geometry *given)
     e->queue += (double)g.queue_bytes;
     e->caution += given->queue_bytes ? 0 : (double)g.queue_bytes;
     e->amplification = fmax(e->amplification, amplification);
-    e->per_unit = fmax(e->per_unit, per_unit);
+    e->per_byte = fmax(e->per_byte, per_unit); /* of a unit, until that is known of all disks */
     if (unit > e->unit)
         e->unit = unit;
 }
@@ -102,6 +102,7 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
         longest = request > longest ? request : longest;
         flags |= disks[k].flags;
     }
+    e->per_byte /= (double)e->unit;
     e->set_request *= (double)disk_count;
     e->set_of_request *= (double)disk_count;
     e->set_s = MIGBUF__THROTTLE_BURST_S * (double)disk_count;
@@ -111,6 +112,7 @@ int migbuf__buffer_entry(const struct migbuf_buffer_options *o, struct entry *e,
     migbuf_forecast_init(&e->observed.forecast, (double)m->rate_bytes_per_s);
     e->plan.finish_s = INFINITY;
     e->step = flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE ? 2 * e->unit : e->unit; /* half for bytes, half for requests */
+    e->most_units = UINT64_MAX / e->step < MIGBUF__THROTTLE_VALUE_MAX ? UINT64_MAX / e->step : MIGBUF__THROTTLE_VALUE_MAX;
     return 0;
 }
 

@@ -5,6 +5,7 @@
  * its worst: a decision without a word is in doubt, and after a new clock files may have grown by all that is missing. */
 #include "buffer.h"
 #include "in_force.h"
+#include "number.h"
 #include "text.h"
 #include <math.h>
 #include <string.h>
@@ -179,8 +180,8 @@ static void read_growth(struct migbuf__reader *r, struct entry *e)
 
     migbuf__read_word(r, "growth");
     g->ratio = read_double(r, 0.001, 3);
-    g->units = read_double(r, 0, 1e300);
-    g->grown = read_double(r, 0, 1e300);
+    g->units = read_double(r, MIGBUF__LEAST, MIGBUF__MOST);
+    g->grown = read_double(r, 0, MIGBUF__MOST);
     g->file_bytes = migbuf__read_number(r, 0, UINT64_MAX);
     g->writes = migbuf__read_number(r, 0, UINT64_MAX);
     g->written_bytes = migbuf__read_number(r, 0, UINT64_MAX);
@@ -196,18 +197,18 @@ static void read_demand(struct migbuf__reader *r, struct entry *e)
     struct migbuf_forecast *f = &d->forecast;
 
     migbuf__read_word(r, "demand");
-    f->rate = read_double(r, 0, 1e300);
-    f->peak = read_double(r, 0, 1e300);
-    f->grown_bytes = read_double(r, 0, 1e300);
-    f->recent_bytes = read_double(r, 0, 1e300);
+    f->rate = read_double(r, 0, MIGBUF__MOST);
+    f->peak = read_double(r, 0, MIGBUF__MOST);
+    f->grown_bytes = read_double(r, 0, MIGBUF__MOST);
+    f->recent_bytes = read_double(r, 0, MIGBUF__MOST);
     f->growth_ratio = read_double(r, 0, 1);
-    f->written_bytes = read_double(r, 0, 1e300);
+    f->written_bytes = read_double(r, 0, MIGBUF__MOST);
     d->units_bytes = read_double(r, 0, 1e300);
     d->file_bytes = read_double(r, 0, 1e300);
     d->at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     d->told = migbuf__read_number(r, 0, UINT64_MAX);
     d->known = read_flag(r);
-    e->plan.need_bytes = read_double(r, 0, 1e300);
+    e->plan.need_bytes = read_double(r, 0, MIGBUF__MOST);
 }
 
 static void read_owed(struct migbuf__reader *r, struct owed *o)
@@ -319,8 +320,11 @@ static int read_entry(struct migbuf_buffer *b, struct migbuf__reader *r, uint32_
     if (migbuf__buffer_keep_disks(b, &e, disks))
         return MIGBUF_E_NOMEM;
     memcpy(e.measured, measured, (size_t)count * sizeof *measured);
-    for (uint64_t k = 0; k < count; k++)
+    for (uint64_t k = 0; k < count; k++) {
         e.file_bytes += measured[k].file_bytes;
+        e.writes += measured[k].writes;
+        e.written_bytes += measured[k].written_bytes;
+    }
     if (e.open) /* saved before it was carried out, if it was */
         migbuf__in_force_doubt(&e);
     if (now_ms < b->now_ms)

@@ -14,7 +14,7 @@ static double growth_of(const struct entry *e, double rate, double seconds, doub
 {
     double window_s = seconds + carried * MIGBUF__THROTTLE_BURST_S + sets * e->set_s;
     double data = e->amplification * rate * window_s + carried * e->request + sets * e->set_request;
-    double tables = e->amplification * rate * window_s / (double)e->unit * e->per_unit;
+    double tables = e->amplification * rate * window_s * e->per_byte;
 
     return data + migbuf__least(e->metadata, tables + carried * e->of_request + sets * e->set_of_request);
 }
@@ -23,9 +23,13 @@ static double growth_of(const struct entry *e, double rate, double seconds, doub
 double migbuf__unseen_of(const struct entry *e, uint64_t since_ms, uint64_t now_ms)
 {
     uint32_t sets;
-    double rate = migbuf__highest_rate(e, &sets), missing_bytes = migbuf__most(e->whole - (double)e->file_bytes, 0);
+    double rate, missing_bytes;
 
-    if (rate <= 0 || since_ms == now_ms)
+    if (since_ms == now_ms)
+        return 0;
+    rate = migbuf__highest_rate(e, &sets);
+    missing_bytes = migbuf__most(e->whole - (double)e->file_bytes, 0);
+    if (rate <= 0)
         return 0;
     if (since_ms == MIGBUF__NEVER)
         return missing_bytes;
@@ -41,17 +45,6 @@ double migbuf__pending_of(const struct migbuf_buffer *b, const struct entry *e, 
     if ((!b->options.lag_ms && !sets && e->now.limited && e->unseen <= 0) || rate <= 0)
         return 0;
     return migbuf__least(growth_of(e, rate, b->options.lag_ms / 1000.0, sets, 1), missing_bytes);
-}
-
-/* Whoever is paused needs its reserve for the next pause back first. */
-struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e)
-{
-    struct claim c = { .fixed = e->set_request + (e->now.paused ? e->queue : 0), .window_s = b->late_interval_s + e->set_s,
-                       .per_unit = e->amplification * e->per_unit / (double)e->unit, .of_request = e->set_of_request,
-                       .metadata = e->metadata };
-
-    c.slope = e->amplification * c.window_s;
-    return c;
 }
 
 /* Growth from when the last decision has landed until the next one has. While nobody has said that it has, it may be
@@ -79,6 +72,7 @@ double migbuf__reach_of(const struct migbuf_buffer *b, const struct entry *e)
 double migbuf__least_bytes(const struct migbuf_buffer *b, const struct entry *e, double file_bytes)
 {
     struct claim c = migbuf__claim_of(b, e);
+    double missing_bytes = migbuf__most(e->whole - file_bytes, 0), least = (double)(migbuf__lowest_units(e) * e->step);
 
-    return migbuf__least_with(e, &c, file_bytes);
+    return file_bytes + migbuf__least_with(&c, least, missing_bytes, migbuf__reserve_of(e, file_bytes));
 }

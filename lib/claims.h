@@ -21,9 +21,9 @@ static inline double migbuf__missing(const struct entry *e)
  * And those that are over may have poured since it was measured. */
 static inline double migbuf__reserve_of(const struct entry *e, double file_bytes)
 {
-    double drains = (double)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+    uint64_t drains = e->drains_ahead + UINT64_C(0) + !e->now.paused + e->pours + e->drained + e->poured;
 
-    return migbuf__least(e->queue * drains, migbuf__most(e->whole - file_bytes, 0));
+    return migbuf__least(e->queue * (double)drains, migbuf__most(e->whole - file_bytes, 0));
 }
 
 /* What its files can have grown by from their measurement (MIGBUF__NEVER: nobody knows when) until now. */
@@ -35,19 +35,27 @@ double migbuf__pending_of(const struct migbuf_buffer *b, const struct entry *e, 
 /* What the claim of a limit is made of, beside the limit itself. */
 struct claim {
     double fixed, slope;                   /* without metadata */
-    double window_s, per_unit, of_request; /* metadata: by what is let through, */
+    double window_s, per_byte, of_request; /* metadata: by what is let through, */
     double metadata;                       /* or all there is */
 };
 
-struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e);
+/* Whoever is paused needs its reserve for the next pause back first. */
+static inline struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double window_s = b->late_interval_s + e->set_s;
+
+    return (struct claim){ .fixed = e->set_request + (e->now.paused ? e->queue : 0), .slope = e->amplification * window_s,
+                           .window_s = window_s, .per_byte = e->amplification * e->per_byte,
+                           .of_request = e->set_of_request, .metadata = e->metadata };
+}
 
 /* The claim of a limit, which is in bytes/s of units: its fixed part, and how much the rest grows with each byte/s. Both ways
  * to bound the metadata are right; the better one at this limit is taken. */
 static inline double migbuf__claim_at(const struct claim *c, double limit_bytes_per_s, double missing_bytes, double *slope)
 {
-    int all = c->metadata <= limit_bytes_per_s * c->window_s * c->per_unit + c->of_request;
+    int all = c->metadata <= limit_bytes_per_s * c->window_s * c->per_byte + c->of_request;
 
-    *slope = all ? c->slope : c->slope + c->per_unit * c->window_s;
+    *slope = all ? c->slope : c->slope + c->per_byte * c->window_s;
     return migbuf__least(c->fixed + (all ? c->metadata : c->of_request), missing_bytes);
 }
 
@@ -61,13 +69,12 @@ static inline uint64_t migbuf__lowest_units(const struct entry *e)
     return e->least_units > 2 ? e->least_units : 2; /* one that was paused resumes at two, lest it be paused again at once */
 }
 
-/* The same, with what the claim is made of. */
-static inline double migbuf__least_with(const struct entry *e, const struct claim *c, double file_bytes)
+/* The same beside its files, where all is reckoned already that it hangs on: `least` is that limit in bytes/s. */
+static inline double migbuf__least_with(const struct claim *c, double least, double missing_bytes, double reserve)
 {
-    double slope, missing_bytes = migbuf__most(e->whole - file_bytes, 0);
-    double least = (double)(migbuf__lowest_units(e) * e->step), fixed = migbuf__claim_at(c, least, missing_bytes, &slope);
+    double slope, fixed = migbuf__claim_at(c, least, missing_bytes, &slope);
 
-    return file_bytes + migbuf__least(missing_bytes, migbuf__reserve_of(e, file_bytes) + fixed + slope * least);
+    return migbuf__least(missing_bytes, reserve + fixed + slope * least);
 }
 
 double migbuf__least_bytes(const struct migbuf_buffer *b, const struct entry *e, double file_bytes);

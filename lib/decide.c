@@ -127,22 +127,14 @@ static int32_t act(const struct migbuf_buffer *b, struct entry *e, uint64_t unit
     return action;
 }
 
-/* Rounded down, and no more than QEMU takes or the growth they stand for can be written as. */
-static uint64_t whole_units(double units, uint64_t step)
-{
-    uint64_t most = UINT64_MAX / step;
-
-    if (most > MIGBUF__THROTTLE_VALUE_MAX)
-        most = MIGBUF__THROTTLE_VALUE_MAX;
-    return units < (double)most ? (uint64_t)units : most;
-}
-
 void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int is_short, struct migbuf_decision *out)
 {
     int literal = b->options.policy == MIGBUF_POLICY_LITERAL;
     uint64_t step = literal ? 1 : e->step;
     double ratio = literal ? 1 : migbuf__ratio_of(e);
-    uint64_t units = whole_units(e->budget / ((double)step * ratio), step);
+    uint64_t most = literal ? MIGBUF__THROTTLE_VALUE_MAX : e->most_units;
+    double exactly = e->budget / ((double)step * ratio);
+    uint64_t units = exactly < (double)most ? (uint64_t)exactly : most;
 
     if (e->joining) {
         e->reason = MIGBUF_REASON_ADMISSION;
@@ -166,5 +158,5 @@ void migbuf__decide(struct migbuf_buffer *b, struct entry *e, int is_short, stru
     if (literal)
         out->limits.bps_wr = e->now.units;
     else
-        migbuf__limits_of(e->unit, e->smallest_unit, e->step != e->unit, out->growth_bytes_per_s, &out->limits);
+        migbuf__limits_of(e->now.units, e->now.units * e->unit, e->smallest_unit, e->step != e->unit, &out->limits);
 }

@@ -42,10 +42,33 @@ static int check(const struct migbuf_forecast *f)
     return rc ? rc : migbuf__finite(f->written_bytes);
 }
 
+double migbuf__forecast_keep(double interval_s)
+{
+    return exp(-interval_s / MIGBUF_FORECAST_MEMORY_S);
+}
+
+void migbuf__forecast_update(struct migbuf_forecast *f, double interval_s, double keep, double written, double grown,
+                             double limit)
+{
+    double sample = written / interval_s, wanted;
+    int saturated = limit < INFINITY && sample >= SATURATED * limit;
+
+    f->written_bytes += written;
+    if (!(limit > 0))
+        return;
+    f->peak = migbuf__most(sample, saturated ? f->peak : keep * f->peak);
+    wanted = saturated ? f->peak : sample;
+    f->rate += (1 - keep) * (wanted - f->rate);
+    f->grown_bytes = keep * f->grown_bytes + grown;
+    f->recent_bytes = keep * f->recent_bytes + written;
+    /* After half a day without a write nothing recent is left: the last ratio stands. */
+    if (f->recent_bytes > 1e-9)
+        f->growth_ratio = migbuf__least(1, f->grown_bytes / f->recent_bytes);
+}
+
 int migbuf_forecast_update(struct migbuf_forecast *f, double interval_s, double written, double grown, double limit)
 {
-    double keep, sample, wanted;
-    int saturated, rc = f ? check(f) : MIGBUF_E_INVALID;
+    int rc = f ? check(f) : MIGBUF_E_INVALID;
 
     if (!rc)
         rc = migbuf__positive(interval_s);
@@ -57,24 +80,10 @@ int migbuf_forecast_update(struct migbuf_forecast *f, double interval_s, double 
         rc = migbuf__amount(limit);
     if (rc)
         return rc;
-    sample = written / interval_s;
-    if (sample > MIGBUF__MOST || f->grown_bytes + grown > MIGBUF__MOST || f->recent_bytes + written > MIGBUF__MOST ||
+    if (written / interval_s > MIGBUF__MOST || f->grown_bytes + grown > MIGBUF__MOST || f->recent_bytes + written > MIGBUF__MOST ||
         f->written_bytes + written > MIGBUF__MOST)
         return MIGBUF_E_RANGE;
-    f->written_bytes += written;
-    if (!(limit > 0))
-        return 0;
-
-    keep = exp(-interval_s / MIGBUF_FORECAST_MEMORY_S);
-    saturated = limit < INFINITY && sample >= SATURATED * limit;
-    f->peak = migbuf__most(sample, saturated ? f->peak : keep * f->peak);
-    wanted = saturated ? f->peak : sample;
-    f->rate += (1 - keep) * (wanted - f->rate);
-    f->grown_bytes = keep * f->grown_bytes + grown;
-    f->recent_bytes = keep * f->recent_bytes + written;
-    /* After half a day without a write nothing recent is left: the last ratio stands. */
-    if (f->recent_bytes > 1e-9)
-        f->growth_ratio = migbuf__least(1, f->grown_bytes / f->recent_bytes);
+    migbuf__forecast_update(f, interval_s, migbuf__forecast_keep(interval_s), written, grown, limit);
     return 0;
 }
 
@@ -110,23 +119,28 @@ int migbuf_forecast_bend(double y, double *z)
     return 0;
 }
 
-int migbuf_forecast_remaining(const struct migbuf_forecast *f, double file_bytes, double most, double *bytes)
+double migbuf__remaining(const struct migbuf_forecast *f, double file_bytes, double most)
 {
     double y = 1, remaining = INFINITY;
+
+    if (file_bytes > 0 && f->written_bytes > 0)
+        y = f->growth_ratio * f->written_bytes / file_bytes;
+    if (y < STRAIGHT)
+        remaining = y > 0 ? file_bytes * y / bend(y) : 0;
+    return migbuf__least(remaining, most);
+}
+
+int migbuf_forecast_remaining(const struct migbuf_forecast *f, double file_bytes, double most, double *bytes)
+{
     int rc = f && bytes ? check(f) : MIGBUF_E_INVALID;
 
     if (!rc)
         rc = migbuf__finite(file_bytes);
     if (!rc)
         rc = migbuf__amount(most);
-    if (rc)
-        return rc;
-    if (file_bytes > 0 && f->written_bytes > 0)
-        y = f->growth_ratio * f->written_bytes / file_bytes;
-    if (y < STRAIGHT)
-        remaining = y > 0 ? file_bytes * y / bend(y) : 0;
-    *bytes = migbuf__least(remaining, most);
-    return 0;
+    if (!rc)
+        *bytes = migbuf__remaining(f, file_bytes, most);
+    return rc;
 }
 
 static int check_flow(double remaining, double growth_ratio, const void *out)

@@ -1,9 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* forecast: growth and its inverse without checks, for callers that have checked already. Private. */
+/* forecast: without checks, for callers that have checked already. Private. */
 #ifndef MIGBUF_LIB_FORECAST_H
 #define MIGBUF_LIB_FORECAST_H
+#include "migbuf/forecast.h"
 #include "number.h"
 #include <math.h>
+
+/* What is left of its means after such an interval. An exp(), and nearly all guests of a tick have the same interval. */
+double migbuf__forecast_keep(double interval_s);
+
+/* migbuf_forecast_update; `keep` is that of the interval. */
+void migbuf__forecast_update(struct migbuf_forecast *f, double interval_s, double keep, double written, double grown,
+                             double limit);
+
+/* migbuf_forecast_remaining */
+double migbuf__remaining(const struct migbuf_forecast *f, double file_bytes, double most);
 
 static inline double migbuf__growth(double remaining, double growth_ratio, double rate, double t_s)
 {

@@ -6,8 +6,7 @@
 
 struct migbuf_geometry migbuf__geometry_known(const struct migbuf_geometry *g);
 
-/* migbuf_limits_from_budget of disks that were checked: their largest and smallest unit, and whether one of them has no
+/* Limits of so many units/s, which are so many bytes/s, of disks with this smallest unit; and whether one of them has no
  * iops_size. */
-int migbuf__limits_of(uint64_t unit, uint64_t smallest, int no_iops_size, uint64_t growth_bytes_per_s,
-                      struct migbuf_limits *limits);
+int migbuf__limits_of(uint64_t units, uint64_t bytes, uint64_t smallest, int no_iops_size, struct migbuf_limits *limits);
 #endif

@@ -15,7 +15,7 @@ static inline double migbuf__ratio_of(const struct entry *e)
 }
 
 /* What was written and what grew since the last tick, for the planner. */
-void migbuf__learn_forecast(const struct migbuf_buffer *b, struct entry *e);
+void migbuf__learn_forecast(struct migbuf_buffer *b, struct entry *e);
 
 /* How long the bucket lets it wait for rewrites, and whether that is longer than was agreed on. */
 void migbuf__learn_owed(const struct migbuf_buffer *b, struct entry *e);

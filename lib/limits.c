@@ -275,11 +275,8 @@ int migbuf_limits_drain(const struct migbuf_geometry *g, uint64_t in_flight, uin
     return 0;
 }
 
-int migbuf__limits_of(uint64_t unit, uint64_t smallest, int no_iops_size, uint64_t growth_bytes_per_s,
-                      struct migbuf_limits *limits)
+int migbuf__limits_of(uint64_t units, uint64_t bytes, uint64_t smallest, int no_iops_size, struct migbuf_limits *limits)
 {
-    uint64_t bytes = no_iops_size ? growth_bytes_per_s / 2 : growth_bytes_per_s, units = bytes / unit;
-
     *limits = (struct migbuf_limits){ 0 };
     if (!units)
         return 0;
@@ -310,7 +307,10 @@ int migbuf_limits_from_budget(const struct migbuf_geometry *disks, size_t count,
             smallest = unit_of(&disks[i]);
         flags |= disks[i].flags;
     }
-    return migbuf__limits_of(unit, smallest, !!(flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE), growth_bytes_per_s, limits);
+    if (flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE) /* half of it for bytes, half for requests */
+        growth_bytes_per_s /= 2;
+    return migbuf__limits_of(growth_bytes_per_s / unit, growth_bytes_per_s, smallest, !!(flags & MIGBUF_GEOMETRY_NO_IOPS_SIZE),
+                             limits);
 }
 
 int migbuf_limits_worst_growth(const struct migbuf_geometry *g, const struct migbuf_limits *limits, double interval_s,

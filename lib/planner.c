@@ -234,13 +234,6 @@ static int lower_id(const void *items, uint64_t i, uint64_t j)
     return g[i].id < g[j].id;
 }
 
-static int lower_place(const void *items, uint64_t i, uint64_t j)
-{
-    const struct migbuf_planner_plan *p = items;
-
-    return p[i].place < p[j].place;
-}
-
 /* Everybody becomes a slot's item: where it stood in the last plan as far as that place is free, the others in between. */
 static void line_up(const struct migbuf_planner_guest *guests, size_t n, slot *s)
 {
@@ -294,11 +287,10 @@ static void finish_all(const struct migbuf_planner_options *o, const struct migb
         l->number[REACHED] = s[k].number[SLOT_KEY];
         l->number[WEIGHTS_LEFT] -= g->weight;
         p->finish_s = migbuf__least(migbuf__most(l->number[TIME_S], o->interval_s), MIGBUF__MOST);
-        p->place = (uint32_t)k;
         s[k].number[SLOT_KEY] = p->finish_s;
     }
     if (link_count > 1)
-        migbuf__slots_sort(s, n, lower_place, plans);
+        migbuf__slots_sort(s, n, NULL, NULL);
 }
 
 /* M: as many as would run if the links were full, at least those that do. */
@@ -373,8 +365,7 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
                         struct migbuf_planner_plan *plans)
 {
     struct migbuf_planner_options o = defaults;
-    double most;
-    int rc, cut;
+    int rc;
 
     if (!options || (link_count && !links) || (guest_count && (!guests || !scratch || !plans)))
         return MIGBUF_E_INVALID;
@@ -383,17 +374,25 @@ int migbuf_planner_tick(const struct migbuf_planner_options *options, const stru
     rc = migbuf__struct_take(&o, sizeof o, options, OPTIONS_FIRST);
     if (!rc)
         rc = check_tick(&o, links, link_count, guests, guest_count);
-    if (rc || !guest_count)
-        return rc;
-    finish_all(&o, links, link_count, guests, guest_count, scratch, plans);
+    return rc || !guest_count ? rc : migbuf__planner_plan(&o, links, link_count, guests, guest_count, scratch, plans);
+}
+
+int migbuf__planner_plan(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links, size_t link_count,
+                         const struct migbuf_planner_guest *guests, size_t guest_count, slot *scratch,
+                         struct migbuf_planner_plan *plans)
+{
+    double most;
+    int cut;
+
+    finish_all(o, links, link_count, guests, guest_count, scratch, plans);
     most = places(links, link_count, scratch + guest_count);
-    cut = share_out(&o, guests, guest_count, most, scratch, plans);
+    cut = share_out(o, guests, guest_count, most, scratch, plans);
     for (size_t k = 0; k < guest_count; k++) {
         const struct migbuf_planner_guest *g = &guests[k];
         const struct migbuf_planner_link *l = &links[g->link];
         double share = share_of(g, l, scratch[guest_count + g->link].number[WEIGHTS]);
 
-        plans[k].rate = rate_of(&o, g, &plans[k], share, cut, explores(&o, g, l, share, most));
+        plans[k].rate = rate_of(o, g, &plans[k], share, cut, explores(o, g, l, share, most));
     }
     return cut;
 }

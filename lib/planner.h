@@ -10,4 +10,9 @@
 
 /* A speed above 0, and a flow above 0 or INFINITY. */
 int migbuf__planner_check_link(const struct migbuf_planner_link *l);
+
+/* migbuf_planner_tick, for who has checked and has a guest. */
+int migbuf__planner_plan(const struct migbuf_planner_options *o, const struct migbuf_planner_link *links, size_t link_count,
+                         const struct migbuf_planner_guest *guests, size_t guest_count, struct migbuf_planner_slot *scratch,
+                         struct migbuf_planner_plan *plans);
 #endif

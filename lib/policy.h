@@ -9,7 +9,7 @@
 
 void migbuf__literal_budgets(struct migbuf_buffer *b, const struct scratch *s); /* s: its views are filled */
 void migbuf__paper_budgets(struct migbuf_buffer *b, const struct scratch *s);   /* the same */
-int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s);  /* 0, or what migbuf_planner_tick says */
+void migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s);
 
 /* All that run, as the planner wants them: `links` and `guests` hold as many as the buffer has. */
 void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,

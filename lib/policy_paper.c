@@ -17,10 +17,10 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
     e->share = migbuf__link_share(b, e);
     if (e->phase == MIGBUF_PHASE_MIRROR && e->share < INFINITY)
         e->share = 0.5 * migbuf__least(e->flow, e->share);
-    migbuf_throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants, &e->curve);
+    e->curve = migbuf__throttle_rate(v->capacity_bytes, v->used_bytes, v->priority, &b->constants);
     /* What is let through may grow the file by A / ratio of what is expected. */
     worst = e->amplification / migbuf__ratio_of(e);
-    migbuf_throttle_hard_cap(v->free_bytes, worst, b->late_interval_s, e->set_s, e->request / worst, &e->hard_cap);
+    e->hard_cap = migbuf__hard_cap(v->free_bytes, worst, b->late_interval_s, e->set_s, e->request / worst);
     e->clamped = e->curve;
     e->reason = MIGBUF_REASON_RATE;
     if (e->share < e->clamped) {
@@ -36,11 +36,13 @@ static void clamp_by_itself(const struct migbuf_buffer *b, struct entry *e, cons
 static void clamp_by_lenders(const struct migbuf_buffer *b, struct entry *e, double below_lenders,
                            const struct migbuf_bins_view *v)
 {
+    double floor = migbuf__floor_of(b, e, migbuf__ratio_of(e));
+
     e->below_lenders = e->budget = below_lenders;
     if (below_lenders < e->clamped)
         e->reason = MIGBUF_REASON_LENDER;
-    if (e->budget < migbuf__floor_of(b, e, migbuf__ratio_of(e))) {
-        e->budget = migbuf__floor_of(b, e, migbuf__ratio_of(e));
+    if (e->budget < floor) {
+        e->budget = floor;
         e->reason = MIGBUF_REASON_FLOOR;
     }
     if (e->phase == MIGBUF_PHASE_BASE && v->shards == 1 && !v->prospective && migbuf__missing(e) <= v->free_bytes) {
@@ -56,7 +58,7 @@ void migbuf__paper_budgets(struct migbuf_buffer *b, const struct scratch *s)
         clamp_by_itself(b, &b->entries[i], &s->views[i]);
         s->clamped[i] = b->entries[i].clamped;
     }
-    migbuf__lenders(s->clamped, b->count, s->first, b->guest, s->order, s->keys, s->below_lenders);
+    migbuf__lenders(s->clamped, b->count, s->first, b->guest, s->order, s->slot, s->below_lenders);
     for (uint32_t i = 0; i < b->count; i++) {
         clamp_by_lenders(b, &b->entries[i], s->below_lenders[i], &s->views[i]);
         migbuf__space_count(b, s, i);

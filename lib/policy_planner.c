@@ -5,7 +5,9 @@
  * The planner's rates are of unit bytes written; a budget of one unit lets `step` through. */
 #include "policy.h"
 #include "claims.h"
+#include "forecast.h"
 #include "learn.h"
+#include "planner.h"
 #include "space.h"
 #include <math.h>
 
@@ -40,14 +42,22 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_options 
     const struct migbuf_forecast *f = &e->observed.forecast;
     struct migbuf_planner_link *l = &links[e->link_at];
 
-    *g = (struct migbuf_planner_guest){ .id = e->id, .link = e->link_at, .draining = e->phase == MIGBUF_PHASE_MIRROR,
-                                        .place = e->plan.place, .weight = e->weight, .file_bytes = migbuf__most_of(e),
-                                        .need_bytes = e->plan.need_bytes, .growth_ratio = f->growth_ratio,
-                                        .rate = f->rate, .peak = f->peak };
+    g->id = e->id;
+    g->link = e->link_at;
+    g->draining = e->phase == MIGBUF_PHASE_MIRROR;
+    g->place = e->plan.place;
+    g->reserved = 0;
+    g->weight = e->weight;
+    g->file_bytes = migbuf__most_of(e);
+    g->need_bytes = e->plan.need_bytes;
+    g->growth_ratio = f->growth_ratio;
+    g->rate = f->rate;
+    g->peak = f->peak;
+    g->left_bytes = 0;
     for (uint32_t k = 0; k < e->disk_count; k++)
         g->left_bytes += (double)e->measured[k].remaining_bytes;
     /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
-    migbuf_forecast_remaining(f, (double)e->file_bytes, migbuf__missing(e), &g->remaining);
+    g->remaining = migbuf__remaining(f, (double)e->file_bytes, migbuf__missing(e));
     l->flow_bytes_per_s = migbuf__most(l->flow_bytes_per_s, e->flow);
     o->capacity_bytes = migbuf__most(o->capacity_bytes - migbuf__reserve_of(e, g->file_bytes), 0);
 }
@@ -64,45 +74,42 @@ void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_plann
  * throttle: what would fill all that is free is as good, and its claim has no need of metadata that cannot come. Of whom
  * nothing has been seen yet, or who has less than its demand and is let explore, a sixteenth must do: what it takes cannot be
  * taken back. */
-static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e)
+static void clamp_by_plan(const struct migbuf_buffer *b, struct entry *e, double free_bytes, double band)
 {
-    double in_force = (double)(e->now.units * e->step), band = b->options.hysteresis_percent / 100.0;
-    double free_bytes = migbuf__most((double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins), 0);
-    double window_s = e->amplification * (b->late_interval_s + e->set_s), first = free_bytes / FIRST_PART / window_s;
+    double in_force = (double)(e->now.units * e->step), window_s = e->amplification * (b->late_interval_s + e->set_s);
+    double free_rate = free_bytes / window_s, first = free_rate / FIRST_PART;
+    double floor = migbuf__floor_of(b, e, 1);
 
     e->share = migbuf__link_share(b, e);
     e->curve = e->hard_cap = INFINITY;
     e->clamped = e->below_lenders = e->budget = e->plan.rate * (double)(e->step / e->unit);
     e->reason = isinf(e->plan.rate) ? MIGBUF_REASON_FREE : e->plan.cut ? MIGBUF_REASON_PLAN : MIGBUF_REASON_SHARE;
-    if (e->budget < migbuf__floor_of(b, e, 1))
-        e->budget = migbuf__floor_of(b, e, 1);
+    if (e->budget < floor)
+        e->budget = floor;
     if (fabs(e->budget - in_force) <= band * in_force)
         e->budget = in_force;
     if ((!e->observed.known || (e->plan.cut && isinf(e->plan.rate))) && e->budget > first) {
-        e->budget = migbuf__most(first, migbuf__floor_of(b, e, 1));
+        e->budget = migbuf__most(first, floor);
         e->reason = MIGBUF_REASON_FIRST;
     }
-    e->budget = migbuf__least(e->budget, migbuf__most(free_bytes / window_s, (double)(migbuf__lowest_units(e) * e->step)));
+    e->budget = migbuf__least(e->budget, migbuf__most(free_rate, (double)(migbuf__lowest_units(e) * e->step)));
 }
 
-int migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
+void migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
 {
     struct migbuf_planner_options o;
-    int rc;
+    double free_bytes = migbuf__most((double)migbuf__bins_capacity(b->bins) - (double)migbuf_bins_used(b->bins), 0);
 
     describe_links(b, &o, s->link);
     for (uint32_t i = 0; i < b->count; i++) {
         migbuf__learn_forecast(b, &b->entries[i]);
         describe_guest(&b->entries[i], &o, s->link, &s->guest[i]);
     }
-    rc = migbuf_planner_tick(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
-    if (rc < 0)
-        return rc;
+    migbuf__planner_plan(&o, s->link, b->links_count, s->guest, b->count, s->slot, s->plan);
     for (uint32_t i = 0; i < b->count; i++) {
         b->entries[i].plan = s->plan[i];
-        clamp_by_plan(b, &b->entries[i]);
+        clamp_by_plan(b, &b->entries[i], free_bytes, b->options.hysteresis_percent / 100.0);
         migbuf__space_count(b, s, i);
     }
     migbuf__space_level(b, s);
-    return 0;
 }

@@ -26,7 +26,6 @@ struct scratch migbuf__scratch_of(const struct migbuf_buffer *b)
     s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->allocated);
     s.plan = (struct migbuf_planner_plan *)(s.guest + b->allocated);
     s.slot = (struct migbuf_planner_slot *)(s.plan + b->allocated);
-    s.keys = (struct migbuf__key *)s.slot;
     s.link = (struct migbuf_planner_link *)(s.slot + 2 * (size_t)b->allocated);
     s.looks_at = (uint32_t *)(s.link + b->allocated);
     return s;

@@ -3,7 +3,6 @@
 #ifndef MIGBUF_LIB_SCRATCH_H
 #define MIGBUF_LIB_SCRATCH_H
 #include "claims.h"
-#include "sort.h"
 
 /* What the last clamp needs of one migration. */
 struct migbuf__growing {
@@ -25,7 +24,6 @@ struct scratch {
     struct migbuf_planner_slot *slot; /* one per migration and one per link, of which there are no more */
     struct migbuf_planner_link *link;
     struct migbuf__growing *growing;
-    struct migbuf__key *keys; /* twice as many; where the slots are: the plan is made when a level is sought */
     uint32_t *looks_at;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* slots: sorting and a heap in the caller's scratch, for planner and admission_queue. No memory of its own. Knows nothing of
+/* slots: sorting and a heap in the caller's scratch, for planner, admission_queue and throttle. No memory of its own. Knows nothing of
  * migrations: a slot is numbers and indices, and whoever has it at the moment says what they are. */
 #ifndef MIGBUF_LIB_SLOTS_H
 #define MIGBUF_LIB_SLOTS_H
@@ -15,7 +15,8 @@ enum { SLOT_LEVEL, SLOT_WEIGHT, SLOT_OTHER, SLOT_LAST };
 /* Whether item i comes before item j, where both have the same key. */
 typedef int migbuf__tie_break(const void *items, uint64_t i, uint64_t j);
 
-/* Ascending by key; ties by `tie`, which is asked for the slots' items. */
+/* Ascending by key, which is not NaN and not below 0; ties by `tie`, which is asked for the slots' items, or where that is
+ * NULL as they stand. O(count), and O(count log count) for ties out of order. */
 void migbuf__slots_sort(struct migbuf_planner_slot *slots, size_t count, migbuf__tie_break *tie, const void *items);
 
 /* Groups that share one level, the tallest on top. */

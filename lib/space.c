@@ -61,20 +61,23 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
     struct entry *e = &b->entries[i];
     struct migbuf__growing *g = &s->growing[i];
     double files = migbuf__most_of(e), missing_bytes = migbuf__missing(e);
+    double reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
+    double pending = migbuf__pending_of(b, e, missing_bytes - reserve);
 
-    e->reserve = e->joining ? 0 : migbuf__reserve_of(e, files);
-    e->pending = migbuf__pending_of(b, e, missing_bytes - e->reserve);
-    b->reserve += e->reserve;
-    b->pending += e->pending;
-    b->unseen += e->unseen;
-    b->grantable -= files + e->reserve + e->pending;
     g->claim = migbuf__claim_of(b, e);
     g->ratio = migbuf__ratio_of(e);
     g->most = migbuf__least(e->budget, e->device * g->ratio);
     g->least = (double)(migbuf__lowest_units(e) * e->step);
-    g->left_bytes = e->joining ? 0 : missing_bytes - e->reserve - e->pending;
-    g->least_bytes = e->joining ? 0 : migbuf__least_with(e, &g->claim, files) - files - e->reserve;
+    g->left_bytes = e->joining ? 0 : missing_bytes - reserve - pending;
+    g->least_bytes =
+        e->joining ? 0 : files + migbuf__least_with(&g->claim, g->least, missing_bytes, reserve) - files - reserve;
     g->joining = e->joining;
+    e->reserve = reserve;
+    e->pending = pending;
+    b->reserve += reserve;
+    b->pending += pending;
+    b->unseen += e->unseen;
+    b->grantable -= files + reserve + pending;
 }
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
@@ -82,11 +85,13 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
     double total = b->grantable, least = 0, waits = 0;
+    uint32_t joining = 0;
 
-    for (uint32_t i = 0; i < b->count; i++)
-        if (!s->growing[i].joining)
-            least += s->growing[i].least_bytes;
     for (uint32_t i = 0; i < b->count; i++) {
+        least += s->growing[i].least_bytes; /* of one that joins 0 */
+        joining += s->growing[i].joining;
+    }
+    for (uint32_t i = 0; i < b->count && joining; i++) {
         struct entry *e = &b->entries[i];
         double need;
 
@@ -108,8 +113,8 @@ static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
     b->grantable = migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));
 }
 
-/* The level at which all claims fit, where each is bounded by the better way at its budget, or at `cut` if that is less. */
-static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
+/* Each claim bounded by the better way at its budget, or at `cut` if that is less. Returns what is left to grow in. */
+static double claim_all(const struct migbuf_buffer *b, const struct scratch *s, double cut)
 {
     double total = b->grantable;
 
@@ -122,9 +127,17 @@ static double level_at(const struct migbuf_buffer *b, const struct scratch *s, d
         s->amount[i] = migbuf__least(s->weight[i] * g->most, g->left_bytes - g->fixed);
         total -= g->fixed;
     }
+    return total;
+}
+
+/* The level at which they fit then. */
+static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
+{
+    double total = claim_all(b, s, cut);
+
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
-    return migbuf__shave(s->amount, s->weight, b->count, total, s->order, s->keys);
+    return migbuf__shave(s->amount, s->weight, b->count, total, s->order);
 }
 
 /* One level for all, so that what can be written fits into what is free. Which bound of the metadata is the better one hangs
@@ -137,8 +150,10 @@ void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s)
     b->level = high = level_at(b, s, INFINITY);
     if (high < INFINITY) {
         b->level = low = level_at(b, s, high);
-        if (low < high)
-            b->level = level_at(b, s, INFINITY);
+        if (low < high) {
+            claim_all(b, s, INFINITY);
+            b->level = high;
+        }
     }
 }
 

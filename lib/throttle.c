@@ -4,6 +4,8 @@
 #include "throttle.h"
 #include "number.h"
 #include "memory.h"
+#include "slots.h"
+#include "sort.h"
 #include <string.h>
 
 #define CONSTANTS_FIRST MIGBUF__FIRST(struct migbuf_throttle_constants, epsilon_bytes_per_s)
@@ -36,7 +38,6 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
                          const struct migbuf_throttle_constants *constants, double *rate_bytes_per_s)
 {
     struct migbuf_throttle_constants c;
-    double rate;
     int rc = take_constants(constants, &c);
 
     if (!rc)
@@ -50,11 +51,7 @@ int migbuf_throttle_rate(double capacity_bytes, double used_bytes, double priori
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
 
-    rate = c.epsilon_bytes_per_s;
-    if (capacity_bytes > used_bytes)
-        rate += capacity_bytes / c.tau_s *
-                exp(-priority * used_bytes / (capacity_bytes - used_bytes + c.epsilon_bytes));
-    *rate_bytes_per_s = rate;
+    *rate_bytes_per_s = migbuf__throttle_rate(capacity_bytes, used_bytes, priority, &c);
     return 0;
 }
 
@@ -101,7 +98,7 @@ int migbuf_throttle_hard_cap(double free_bytes, double amplification, double int
         return rc;
     if (!rate_bytes_per_s)
         return MIGBUF_E_INVALID;
-    *rate_bytes_per_s = fmax(0, (free_bytes / amplification - request_bytes) / (interval_s + burst_s));
+    *rate_bytes_per_s = migbuf__hard_cap(free_bytes, amplification, interval_s, burst_s, request_bytes);
     return 0;
 }
 
@@ -130,33 +127,35 @@ int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, 
     return 0;
 }
 
-/* The weights of those in order[k .. n). */
-static double weights_from(const double *weight, const size_t *order, size_t k, size_t n)
+/* Whoever wants no more than its part, if the rest were divided among all that are left, is satisfied, and leaves the others
+ * more: until nobody is. What all are left with is summed anew each time: of a sum taken apart little is sure in the end. */
+static double level_of(const double *amount, const double *weight, size_t n, double left, size_t *those_left)
 {
-    double sum = 0;
+    double weights = 0;
 
-    if (!weight)
-        return (double)(n - k);
-    for (; k < n; k++)
-        sum += weight[order[k]];
-    return sum;
-}
+    for (size_t i = 0; i < n; i++) {
+        those_left[i] = i;
+        weights += weight ? weight[i] : 1;
+    }
+    for (size_t count = n; count;) {
+        double still = 0, taken = 0;
+        size_t kept = 0;
 
-/* Whoever needs the lowest level first: each either is satisfied, or the rest is divided among all that are left. */
-static double level_of(const double *amount, const double *weight, const size_t *order, size_t n, double left)
-{
-    double weights, summed;
+        for (size_t k = 0; k < count; k++) {
+            size_t i = those_left[k];
+            double w = weight ? weight[i] : 1;
+            int wants_more = amount[i] * weights > left * w;
 
-    weights = summed = weights_from(weight, order, 0, n);
-    for (size_t k = 0; k < n; k++) {
-        double w = weight ? weight[order[k]] : 1, a = amount[order[k]];
-
-        if (a * weights > left * w)
+            those_left[kept] = i;
+            kept += (size_t)wants_more;
+            still += wants_more ? w : 0;
+            taken += wants_more ? 0 : amount[i];
+        }
+        if (kept == count)
             return left / weights;
-        left = fmax(0, left - a);
-        weights -= w;
-        if (weights < 1e-3 * summed) /* of a sum taken apart little is sure by then */
-            weights = summed = weights_from(weight, order, k + 1, n);
+        left = migbuf__most(left - taken, 0);
+        weights = still;
+        count = kept;
     }
     return INFINITY;
 }
@@ -177,31 +176,17 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
     }
     if (rc)
         return rc;
-    if (sum <= left) { /* mostly so; spares the sort */
-        *level = INFINITY;
-        return 0;
-    }
-    migbuf__sort(amount, weight, scratch, n);
-    *level = level_of(amount, weight, scratch, n, left);
+    *level = sum <= left ? INFINITY : level_of(amount, weight, n, left, scratch);
     return 0;
 }
 
-double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *order,
-                     struct migbuf__key *keys)
+double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch)
 {
     double left = migbuf__most(total, 0), sum = 0;
-    const struct migbuf__key *sorted;
 
     for (size_t i = 0; i < n; i++)
         sum += amount[i];
-    if (sum <= left)
-        return INFINITY;
-    for (size_t i = 0; i < n; i++)
-        keys[i] = (struct migbuf__key){ migbuf__key_bits(amount[i] / weight[i]), i };
-    sorted = migbuf__sort_keys(keys, n);
-    for (size_t k = 0; k < n; k++)
-        order[k] = (size_t)sorted[k].index;
-    return level_of(amount, weight, order, n, left);
+    return sum <= left ? INFINITY : level_of(amount, weight, n, left, scratch);
 }
 
 /* Lowest first: the rate of each binds all who are, through any chain, its borrowers, unless something lower did already.
@@ -257,17 +242,18 @@ int migbuf_throttle_lenders(const double *x, size_t n, const size_t *first, cons
 }
 
 void migbuf__lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
-                     struct migbuf__key *keys, double *y)
+                     struct migbuf_planner_slot *slots, double *y)
 {
-    const struct migbuf__key *sorted;
     size_t lenders = 0;
 
     memcpy(y, x, n * sizeof *y);
     for (size_t i = 0; i < n; i++)
-        if (first[i + 1] > first[i])
-            keys[lenders++] = (struct migbuf__key){ migbuf__key_bits(x[i]), i };
-    sorted = migbuf__sort_keys(keys, lenders);
+        if (first[i + 1] > first[i]) {
+            slots[lenders].number[SLOT_KEY] = x[i];
+            slots[lenders++].index[SLOT_ITEM] = i;
+        }
+    migbuf__slots_sort(slots, lenders, NULL, NULL);
     for (size_t k = 0; k < lenders; k++)
-        scratch[k] = (size_t)sorted[k].index;
+        scratch[k] = (size_t)slots[k].index[SLOT_ITEM];
     bind_borrowers(scratch, lenders, x, first, borrower, scratch + n, y);
 }

@@ -84,6 +84,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
         } else {
             look_back(b, &b->entries[i], now_ms);
         }
+        migbuf__bins_tell(b->bins, i, b->entries[i].file_bytes);
     }
     b->now_ms = now_ms;
     migbuf__space_begin(b);
@@ -91,13 +92,10 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
     if (!n)
         return 0;
     s = migbuf__scratch_of(b);
-    migbuf__buffer_update_ledger(b);
     for (uint32_t k = 0; k < b->links_count; k++)
         migbuf_link_update(&b->links[k].mean, b->now_ms, (double)b->links[k].bytes_per_s, 0);
     if (b->options.policy == MIGBUF_POLICY_PLANNER) {
-        rc = migbuf__planner_budgets(b, &s);
-        if (rc)
-            return rc;
+        migbuf__planner_budgets(b, &s);
     } else {
         migbuf__bins_views(b->bins, s.views, s.looks_at, s.first, b->guest);
         if (b->options.policy == MIGBUF_POLICY_LITERAL)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What one call of `buffer` costs at N migrations, N = 10 ... 100 000, and what one tick allocates once it is steady.
  * Times of one run count only beside each other: so the machine's own exp() runs beside them, and a cost is also told as
- * so many of it. With arguments: only these N. */
+ * so many of it. With arguments: only these N; `paper` or `planner` before them: only that policy. */
 #include "migbuf/buffer.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define GIB (UINT64_C(1) << 30)
@@ -25,12 +26,29 @@ static void *counting(void *context, void *pointer, size_t old_bytes, size_t new
     return realloc(pointer, new_bytes);
 }
 
+/* Of this thread: what else runs on the machine costs it none. */
 static double seconds(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double look_s; /* what a look at that clock costs */
+
+static double seconds_since(double start)
+{
+    return seconds() - start - look_s;
+}
+
+static void measure_look(void)
+{
+    double least = INFINITY;
+
+    for (int i = 0; i < 10000; i++)
+        least = fmin(least, seconds_since(seconds()));
+    look_s = least;
 }
 
 static uint32_t next_random(uint32_t *state)
@@ -46,7 +64,7 @@ static double measure_exp(void)
 
     for (int i = 0; i < 200000; i++)
         all += exp(-(double)i * 5e-5);
-    return (seconds() - start) / 200000 + (all > 0 ? 0 : 1); /* so that it is computed */
+    return seconds_since(start) / 200000 + (all > 0 ? 0 : 1); /* so that it is computed */
 }
 
 /* A host with n migrations; one in 16 is a hog whose file is many bins large, so that there are shards. */
@@ -98,7 +116,7 @@ static int measure(size_t n, int32_t policy, struct cost *c)
         if (migbuf_buffer_add(b, &m, &disk, 1, NULL))
             return 1;
     }
-    c->add = (seconds() - start) / (double)n;
+    c->add = seconds_since(start) / (double)n;
 
     c->sample = c->tick = c->exp = INFINITY;
     for (int batch = -1; batch < BATCHES; batch++) { /* the first one until it is steady */
@@ -110,11 +128,11 @@ static int measure(size_t n, int32_t policy, struct cost *c)
             start = seconds();
             if (migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n))
                 return 1;
-            sampled += seconds() - start;
+            sampled += seconds_since(start);
             start = seconds();
             if (migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n) != (int)n)
                 return 1;
-            ticked += seconds() - start;
+            ticked += seconds_since(start);
         }
         if (batch >= 0) {
             double one = measure_exp();
@@ -135,7 +153,7 @@ static int measure(size_t n, int32_t policy, struct cost *c)
     m.id = n * 7919;
     if (migbuf_buffer_add(b, &m, &disk, 1, NULL))
         return 1;
-    c->add_full = seconds() - start;
+    c->add_full = seconds_since(start);
     for (size_t i = 0; i < n; i++) /* before they leave, all files are empty: no shards that come home one after the other */
         s[i].file_bytes = s[i].writes = s[i].written_bytes = 0;
     if (migbuf_buffer_sample(b, (uint64_t)round * 1000, s, n) || migbuf_buffer_tick(b, (uint64_t)round * 1000, d, n + 1) < 0)
@@ -144,7 +162,7 @@ static int measure(size_t n, int32_t policy, struct cost *c)
     for (size_t i = 0; i < n; i++)
         if (migbuf_buffer_remove(b, s[(i * 7919 + 1) % n].id)) /* 7919 is a prime that divides no n: each once */
             return 1;
-    c->remove = (seconds() - start) / (double)n;
+    c->remove = seconds_since(start) / (double)n;
     migbuf_buffer_free(b);
     free(s);
     free(d);
@@ -154,12 +172,19 @@ static int measure(size_t n, int32_t policy, struct cost *c)
 int main(int argc, char **argv)
 {
     size_t sizes[8] = { 10, 100, 1000, 10000, 100000 }, count = 5;
+    int32_t least = MIGBUF_POLICY_PAPER, most = MIGBUF_POLICY_PLANNER;
 
+    if (argc > 1 && (!strcmp(argv[1], "paper") || !strcmp(argv[1], "planner"))) {
+        least = most = strcmp(argv[1], "paper") ? MIGBUF_POLICY_PLANNER : MIGBUF_POLICY_PAPER;
+        argv++;
+        argc--;
+    }
     for (count = argc > 1 ? 0 : count; argc > 1 && count < 8 && (int)count + 1 < argc; count++)
         sizes[count] = strtoul(argv[count + 1], NULL, 10);
+    measure_look();
     printf("ns of one migration, the least; tick/exp is a mean; exponent: of tick/exp, from the N before\n"
            "policy        N    shards     add  sample    tick   exp  tick/exp  exponent  remove  add beside files  bytes  allocs\n");
-    for (int32_t policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+    for (int32_t policy = least; policy <= most; policy += 2) {
         double first = 0, last = 0;
 
         for (size_t k = 0; k < count; k++) {

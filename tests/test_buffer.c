@@ -2014,6 +2014,29 @@ START_TEST(a_smaller_volume_is_waited_for)
 }
 END_TEST
 
+/* Nobody looks at the ledger between the tick that tells it sizes and the one who leaves. */
+START_TEST(who_leaves_takes_what_was_told_along)
+{
+    const struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b = buffer(100 * GIB, NULL);
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
+    struct migbuf_decision d[2];
+    struct migbuf_shard shard;
+
+    ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+    ck_assert_int_eq(add(b, 2, &g, 1, NULL), 0);
+    size_is(b, 1000, 1, GIB);
+    size_is(b, 1000, 2, 3 * GIB);
+    ck_assert_int_eq(migbuf_buffer_tick(b, 1000, d, 2), 2);
+    ck_assert_int_eq(migbuf_buffer_remove(b, 2), 0);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &stats), 0);
+    ck_assert_uint_eq(stats.used_bytes, GIB);
+    ck_assert_int_eq(migbuf_bins_shards(migbuf_buffer_bins(b), &shard, 1), 1);
+    ck_assert_uint_eq(shard.bytes, GIB);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
@@ -2040,7 +2063,8 @@ int main(void)
                                    what_is_taken_can_be_saved, a_whole_disk_is_more_than_its_data,
                                    each_disk_is_told_of_a_limit, who_comes_finds_what_is_on_its_way,
                                    who_is_new_waits_for_its_room, a_process_that_dies_after_a_tick,
-                                   the_floor_lets_everybody_run, a_smaller_volume_is_waited_for, NULL };
+                                   the_floor_lets_everybody_run, a_smaller_volume_is_waited_for,
+                                   who_leaves_takes_what_was_told_along, NULL };
 
     return unit_run("buffer", tests, 10);
 }

@@ -557,7 +557,9 @@ MIGBUF_API int migbuf_buffer_view(const struct migbuf_buffer *b, uint64_t id, st
 MIGBUF_API int migbuf_buffer_stats(const struct migbuf_buffer *b, struct migbuf_buffer_stats *stats);
 
 /**
- * The ledger, read-only, for drawing (migbuf_bins_list, migbuf_bins_shards). Valid until the buffer is freed.
+ * The ledger, read-only, for drawing (migbuf_bins_list, migbuf_bins_shards). Valid until the buffer is freed. The planner
+ * does not ask whose bytes lie where: under it they are placed when somebody looks, or one comes or leaves. What changed
+ * since the last time is placed at once then, those first that shrank.
  * Test: test_laws, twice_the_weight_is_twice_the_share
  */
 MIGBUF_API const struct migbuf_bins *migbuf_buffer_bins(const struct migbuf_buffer *b);
