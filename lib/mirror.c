@@ -29,7 +29,7 @@ struct migbuf_mirror {
     int32_t state, before_end; /* before_end: what it was when an end was wanted */
     int32_t under_way;         /* the command's kind, 0: none */
     int32_t end;               /* COMPLETE, CANCEL: wanted; 0: no */
-    bool starting, ask, told, settle, write_blocking, unknown, refused, given_up, held;
+    bool starting, ask, told, settle, write_blocking, unknown, refused, given_up, held, paced;
     char text[6 * 3 * NAME_BYTES + 512]; /* of a command: a name as JSON is at most six times as long */
 };
 
@@ -175,6 +175,8 @@ static void pace(struct migbuf_mirror *m)
         m->want_speed = 0;
         return;
     }
+    if (!m->paced)
+        return;
     if (m->now_ms < m->paced_ms + PACE_MS)
         return;
     if (m->options.deadline_ms)
@@ -191,7 +193,7 @@ static void changed(struct migbuf_mirror *m)
 {
     double u = m->load.link_bytes_per_s;
 
-    m->write_blocking = true;
+    m->write_blocking = m->paced = true;
     m->paced_ms = m->now_ms;
     m->want_speed = is_ready(m) || !((double)remaining(m) > SHORT_S * u) ? 0 : (uint64_t)migbuf__most(0.1 * u, 1);
 }
@@ -213,6 +215,7 @@ int migbuf_mirror_start(struct migbuf_mirror *m)
         return MIGBUF_E_INVALID;
     if (m->state != MIGBUF_MIRROR_STATE_IDLE || m->starting)
         return MIGBUF_E_STATE;
+    m->paced = !m->options.setting.mode || m->options.setting.speed_bytes_per_s; /* else the host wants no bound */
     if (!m->options.setting.mode)
         rc = migbuf_mirror_choose(&m->load, m->options.can_change, m->options.deadline_ms != 0, &m->options.setting);
     if (rc)

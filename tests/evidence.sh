@@ -145,6 +145,7 @@ command_of() { # SEED POLICY START
     fixed:off) policy=fixed:$fixed_off ;;
     fixed:sjf) policy=fixed:$fixed_sjf ;;
     bradford:*) policy=bradford:$bradford ;;
+    mirror:*) policy="mirror --mirror ours" ;;
     proxmox:*) policy="mirror --mirror background" ;;
     blocking:*) policy="mirror --mirror blocking" ;;
     free:*) b=2GiB l=1GB w=$((window < 30 ? window : 30)) ;;

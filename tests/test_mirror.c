@@ -575,6 +575,21 @@ START_TEST(the_pace_rises_until_the_guest_shows)
 }
 END_TEST
 
+START_TEST(a_host_may_want_no_pace)
+{
+    struct migbuf_mirror_options o = options(0);
+
+    o.setting = setting(MIGBUF_MIRROR_PACED, 65536, 65536, 0);
+    make(&o, 12e6, 65536);
+    start("{\"job-id\":\"job\",\"device\":\"disk\",\"target\":\"target\",\"sync\":\"full\",\"copy-mode\":\"write-blocking\","
+          "\"granularity\":65536,\"buf-size\":65536,\"on-target-error\":\"stop\"}");
+    for (int k = 0; k < 20; k++) {
+        looks(job(900000000));
+        sends_nothing();
+    }
+}
+END_TEST
+
 START_TEST(it_completes_when_it_is_asked_to)
 {
     struct migbuf_mirror_options o = options(0);
@@ -816,6 +831,7 @@ int main(void)
         one_that_is_stuck_becomes_write_blocking,
         where_qemu_cannot_change_it_the_guest_is_held,
         the_pace_rises_until_the_guest_shows,
+        a_host_may_want_no_pace,
         it_completes_when_it_is_asked_to,
         a_job_that_vanished_is_not_taken_for_complete,
         a_start_that_may_have_been_carried_out_is_asked_for,

@@ -25,7 +25,7 @@ struct writer_params;
 struct extension {
     const struct option *options; /* ended by one without a name */
     const char *help;             /* their lines of --help */
-    const char *policies;         /* for messages: what follows "paper, planner, none" */
+    const char *policies;         /* for messages: what follows "paper, planner, hybrid, none" */
     const char *guest;            /* where the guest program is, from the program's directory on */
     bool second_monitor;          /* each QEMU gets one more, for another hand */
 };
@@ -37,8 +37,8 @@ int extension_read(struct options *o, int option, const char *value, char error[
 /* Takes a --policy that the program itself does not know. False: nobody knows it. */
 bool extension_read_policy(struct options *o, const char *text);
 
-/* All options have been read. -1: `error` says which do not go together. */
-int extension_options(const struct options *o, char error[FAIL_SIZE]);
+/* All options have been read: it may set what was not given. -1: `error` says which do not go together. */
+int extension_options(struct options *o, char error[FAIL_SIZE]);
 
 /* Was something else asked for than a run? Then it is done now, and this is the exit status. */
 bool extension_instead(const struct options *o, int *status);

@@ -522,6 +522,10 @@ static void drive_mirrors(struct migration *m, uint64_t now)
     load.write_bytes_per_s /= t->disks;
     for (uint32_t k = 0; k < t->disks; k++) {
         mirroring_drive(&m->mirroring[k], monitor, &monitor->facts.job[k], &load, now);
+        if (m->mirroring[k].info.write_blocking && !m->mirroring[k].blocking_told) {
+            m->mirroring[k].blocking_told = true;
+            say(m, now, "its writes go to both hosts before it is told of them");
+        }
         hold += m->mirroring[k].machine ? m->mirroring[k].info.hold_bytes_per_s : 0;
     }
     if ((hold > 0) != (t->hold_bytes_per_s > 0))

@@ -13,7 +13,7 @@ struct mirroring {
     char name[64];                 /* the job's */
     int32_t kind;                  /* of the command under way; 0: none */
     uint64_t looked_ns;
-    bool ready_told, stopped_told;
+    bool ready_told, stopped_told, blocking_told;
     struct migbuf_mirror_info info; /* stays when the machine is gone */
     char refusal[200];              /* what QEMU said last when it refused something */
 };

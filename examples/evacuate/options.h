@@ -22,6 +22,7 @@ struct options {
     bool policy_given; /* else the same load runs without throttle first, for the contrast */
     uint64_t fixed_bytes_per_s;
     struct migbuf_mirror_setting mirror; /* of whoever is mirrored; mode 0: as the library chooses */
+    bool mirror_given;
     uint64_t ways[2];                    /* hybrid: bits of VMs that are mirrored, that are not; else as is advised */
     uint32_t downtime_ms;      /* the most a guest may stand for its memory */
     uint32_t throttle_percent; /* the most its CPUs may be throttled for it, 0: not at all */

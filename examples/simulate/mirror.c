@@ -9,6 +9,7 @@
 #define HOLD 0.5    /* of the link: what a guest may make dirty while its mirror catches up */
 #define WATCH_S 5.0 /* a mirror that gains less than a twentieth of the link meanwhile is stuck */
 #define GAIN 0.05
+#define SEEN_S 1.0
 #define PACE_S 0.5
 #define PACE_LEAST 0.1 /* of the link: where the copy's pace begins, and what stays free for the guest to show its demand */
 #define PACE_STEP 0.05
@@ -49,7 +50,7 @@ double mirror_lets(const struct mirror *m, double share, double latency_s)
     double queue = m->depth * m->request, buffer = mirror_left(m) > 0 ? mirror_buffer(m->way) : 0, turn;
 
     if (m->way == MIRROR_BACKGROUND || m->way == MIRROR_SWITCHED)
-        return m->holds ? HOLD * share * fmin(1, m->request / mirror_granule(m->way, m->request)) : INFINITY;
+        return m->holds ? m->hold * share : INFINITY;
     turn = fmin(share, queue / ((queue + buffer) / share + latency_s));
     return fmax(turn, share - m->speed) / fmax(part_sent(m), 1e-9);
 }
@@ -64,11 +65,14 @@ double mirror_write(struct mirror *m, double requests)
         return requests * m->request * part_sent(m);
     }
     for (int k = 0; k < MIRROR_CLASSES; k++) {
-        double behind = m->set[k] * f, bytes = requests * m->part[k] * fmax(m->request, granule);
+        double behind = m->set[k] * f, bytes = requests * m->part[k] * fmax(m->request, granule), more = 0;
 
         if (behind > 0)
-            m->dirty[k] += (behind - fmin(behind, m->dirty[k])) * -expm1(-bytes / m->set[k]);
+            more = (behind - fmin(behind, m->dirty[k])) * -expm1(-bytes / m->set[k]);
+        m->dirty[k] += more;
+        m->dirtied += more;
     }
+    m->wrote += requests * m->request;
     return 0;
 }
 
@@ -96,6 +100,18 @@ static void watch(struct mirror *m, double now_s, double share)
     m->watched_s = now_s;
 }
 
+/* QEMU's job tells what was made dirty: its length grows by that. */
+static void hold(struct mirror *m, double now_s)
+{
+    double least = HOLD * fmin(1, m->request / mirror_granule(m->way, m->request));
+
+    if (now_s - m->seen_s < SEEN_S)
+        return;
+    m->hold = m->dirtied > 0 ? fmax(least, HOLD * m->wrote / m->dirtied) : least;
+    m->dirtied = m->wrote = 0;
+    m->seen_s = now_s;
+}
+
 double mirror_copy(struct mirror *m, double now_s, double step_s, double share, double budget)
 {
     double most = fmin(budget, m->speed * step_s), pass = fmin(most, m->all - m->passed), dirty = m->dirty[0] + m->dirty[1];
@@ -108,5 +124,6 @@ double mirror_copy(struct mirror *m, double now_s, double step_s, double share, 
         m->way = MIRROR_BLOCKING;
     pace(m, now_s, share);
     watch(m, now_s, share);
+    hold(m, now_s);
     return pass + again;
 }

@@ -245,7 +245,7 @@ struct migbuf_mirror_report {
 /** How it is to go. Fill with migbuf_mirror_options_init. */
 struct migbuf_mirror_options {
     uint64_t size;                        /**< sizeof, set by init */
-    struct migbuf_mirror_setting setting; /**< mode 0: migbuf_mirror_choose when it starts */
+    struct migbuf_mirror_setting setting; /**< mode 0: migbuf_mirror_choose when it starts. PACED with speed 0: not paced */
     uint64_t deadline_ms;                 /**< by the host's clock: when the copy is to have ended; 0: no promise */
     int32_t can_change;                   /**< 1: QEMU knows block-job-change (8.2 and later) */
     int32_t top;                          /**< 1: sync "top", the overlay alone; 0: "full" */
@@ -334,7 +334,7 @@ MIGBUF_API int migbuf_mirror_start(struct migbuf_mirror *m);
 /**
  * Time has passed: asks how the job is, and decides. After an unknown outcome it is what goes on. now_ms is any clock that
  * does not go back. Errors: MIGBUF_E_CLOCK.
- * Test: test_mirror, the_pace_rises_until_the_guest_shows; test_mirror, calls_out_of_place_change_nothing
+ * Test: test_mirror, the_pace_rises_until_the_guest_shows; test_mirror, a_host_may_want_no_pace
  */
 MIGBUF_API int migbuf_mirror_look(struct migbuf_mirror *m, uint64_t now_ms);
 

@@ -19,6 +19,14 @@ enum {
     OPTION_WINDOW
 };
 
+/* Ways of mirroring, by their names. */
+enum { MIRROR_OURS, MIRROR_BLOCKING, MIRROR_BACKGROUND };
+static const struct migbuf_mirror_setting mirror_setting[] = {
+    [MIRROR_OURS] = { .mode = 0 },
+    [MIRROR_BLOCKING] = { .mode = MIGBUF_MIRROR_PACED, .granularity_bytes = 65536 },
+    [MIRROR_BACKGROUND] = { .mode = MIGBUF_MIRROR_BACKGROUND, .granularity_bytes = 65536 },
+};
+
 static const struct option names[] = {
     { "inject", required_argument, NULL, EXTENSION_OPTION + RIG_INJECT },
     { "inject-after", required_argument, NULL, EXTENSION_OPTION + RIG_INJECT_AFTER },
@@ -50,9 +58,10 @@ const struct extension extension = {
         "                   no limit); bradford (after so many writes each waits, and twice as long whenever\n"
         "                   as many more were made: 16384 and 2048 us, or bradford:WRITES:MICROSECONDS);\n"
         "                   free (nobody begins to move before --window is over, and then as with none)\n"
-        "  --mirror HOW     who is mirrored, is mirrored so: as the library chooses (ours); write-blocking from\n"
-        "                   the start with QEMU's own buffer (blocking); or in the background with granules of\n"
-        "                   64 KiB, write-blocking at the end where QEMU can (background) (ours)\n"
+        "  --mirror HOW     who is mirrored, is mirrored so: as the library chooses (ours; with hybrid the\n"
+        "                   default); write-blocking from the start with QEMU's own buffer (blocking; with\n"
+        "                   mirror); in the background with granules of 64 KiB, write-blocking at the end\n"
+        "                   where QEMU can (background)\n"
         "  --mirrored LIST  with hybrid: these VMs are mirrored, as 0,2 or all\n"
         "  --not-mirrored LIST\n"
         "                   these get an overlay; all others as is advised\n"
@@ -104,11 +113,6 @@ int extension_read(struct options *o, int option, const char *value, char error[
 {
     static const char *const methods[] = { "group", "typed" }, *const overlays[] = { "fd", "name" };
     static const char *const mirrors[] = { "ours", "blocking", "background" };
-    static const struct migbuf_mirror_setting mirror_settings[] = {
-        { .mode = 0 },
-        { .mode = MIGBUF_MIRROR_PACED, .granularity_bytes = 65536 },
-        { .mode = MIGBUF_MIRROR_BACKGROUND, .granularity_bytes = 65536 },
-    };
     uint32_t number;
     size_t k;
 
@@ -126,7 +130,8 @@ int extension_read(struct options *o, int option, const char *value, char error[
     case OPTION_MIRROR:
         if (command_choice("mirror", value, mirrors, 3, "", &k, error))
             return -1;
-        o->mirror = mirror_settings[k];
+        o->mirror = mirror_setting[k];
+        o->mirror_given = true;
         return 0;
     case OPTION_MIRRORED:
     case OPTION_NOT_MIRRORED:
@@ -174,13 +179,15 @@ bool extension_read_policy(struct options *o, const char *text)
     return true;
 }
 
-int extension_options(const struct options *o, char error[FAIL_SIZE])
+int extension_options(struct options *o, char error[FAIL_SIZE])
 {
     if (o->added[RIG_HOST] && (o->state || o->volume))
         return fail(error, "--policy %s makes its volumes and counts for itself: no --state, no --volume", o->added[RIG_HOST]);
     if ((o->ways[0] | o->ways[1]) && o->policy != POLICY_HYBRID)
         return fail(error, "--mirrored, --not-mirrored: with --policy hybrid");
-    if (o->mirror.mode && o->policy != POLICY_HYBRID && o->policy != POLICY_MIRROR)
+    if (o->policy == POLICY_MIRROR && !o->mirror_given)
+        o->mirror = mirror_setting[MIRROR_BLOCKING];
+    if (o->mirror_given && o->policy != POLICY_HYBRID && o->policy != POLICY_MIRROR)
         return fail(error, "--mirror: with --policy hybrid or mirror");
     return o->at_least_ms && o->state ? fail(error, "--window and --state: not both") : 0;
 }
