@@ -74,7 +74,7 @@ struct vm {
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
     bool on, paused, mirrored, advised;
-    bool stands;    /* its volume is full: until it is at its target */
+    bool stands; /* its volume is full: until it is at its target */
     double waits_s; /* since something of what it wants was let through */
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
