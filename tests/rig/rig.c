@@ -75,7 +75,8 @@ const struct extension extension = {
         "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
-        "                   damages the first VM's last disk\n"
+        "                   damages the first VM's last disk; overlay@STEP: one that is mirrored changes over\n"
+        "                   to an overlay\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
         "\n",
@@ -145,7 +146,7 @@ int extension_read(struct options *o, int option, const char *value, char error[
         if (!inject_known(value))
             return fail(error,
                         "--inject %s: lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, "
-                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages "
+                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP, overlay@STEP with a step as messages "
                         "name it",
                         value);
         break;
