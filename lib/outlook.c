@@ -4,6 +4,7 @@
 #include "claims.h"
 #include "memory.h"
 #include "number.h"
+#include "planner.h"
 #include "trial.h"
 #include "migbuf/outlook.h"
 #include <string.h>
@@ -19,6 +20,7 @@
 #define MIRROR_BUFFER 16777216.0 /* QEMU's own: bytes of the copy that a write waits behind */
 #define MIRROR_GRANULE 65536.0   /* QEMU's own */
 #define MIRROR_HOLD 0.5          /* of the link: what a guest may make dirty while a mirror that is stuck catches up */
+#define MIRROR_DIRTY 0.5         /* of what may be: dirty when all was sent once, where nobody knows */
 #define MIRROR_GAIN 0.1          /* a mirror must deliver so much more */
 
 #define OUTLOOK_FIRST MIGBUF__FIRST(struct migbuf_outlook, reserved)
@@ -54,6 +56,28 @@ static struct migbuf_outlook look(const struct migbuf_buffer *b, const struct tr
     return o;
 }
 
+static double share_of(const struct trial *t, size_t i)
+{
+    const struct migbuf_planner_guest *g = &t->guest[i];
+    const struct migbuf_planner_link *l = &t->link[g->link];
+    double weights = 0;
+
+    for (size_t k = 0; k < t->guests; k++)
+        if (t->guest[k].link == g->link)
+            weights += t->guest[k].weight;
+    return migbuf__least(l->flow_bytes_per_s, l->bytes_per_s * (g->weight / weights));
+}
+
+/* What the plan lets through: all that it does until the file is sent, and then what the drain does. */
+static double delivered(const struct trial *t, size_t i)
+{
+    const struct migbuf_planner_guest *g = &t->guest[i];
+    double part = migbuf__trial_delivered(t, i), most = share_of(t, i) * (part < 1 ? DRAIN_SHORT : DRAIN);
+    double base = g->draining ? 0 : migbuf__least(1, g->left_bytes / migbuf__most(t->plan[i].send_bytes, 1));
+
+    return g->rate * part > most ? base * part + (1 - base) * (most / g->rate) : part;
+}
+
 int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *outlook)
 {
     struct migbuf_outlook o;
@@ -72,7 +96,7 @@ int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct mi
         return rc;
     rc = migbuf__trial_settle(&t);
     if (!rc) {
-        part = migbuf__trial_delivered(&t, i);
+        part = delivered(&t, i);
         rc = migbuf__trial_hold(&t);
     }
     if (!rc) {
@@ -130,17 +154,12 @@ static double or_usual(double given, double usual)
 /* How much of what it wants to write a mirror lets through. */
 static double mirrored(const struct trial *t, const struct migbuf_waiting *w, const struct migbuf_outlook_mirror *m)
 {
-    const struct migbuf_planner_guest *g = &t->guest[t->guests - 1];
-    const struct migbuf_planner_link *l = &t->link[g->link];
     double wanted = w->write_bytes_per_s > 0 ? migbuf__least(w->write_bytes_per_s, w->rate) : w->rate;
-    double granule = or_usual(m->granularity_bytes, MIRROR_GRANULE), weights = 0, share, r, queue, dirty, again;
+    double granule = or_usual(m->granularity_bytes, MIRROR_GRANULE), share, r, queue, dirty, again;
 
     if (!(wanted > 0))
         return 1;
-    for (size_t i = 0; i < t->guests; i++)
-        if (t->guest[i].link == g->link)
-            weights += t->guest[i].weight;
-    share = migbuf__least(w->flow_bytes_per_s, l->bytes_per_s * (g->weight / weights));
+    share = migbuf__least(w->flow_bytes_per_s, share_of(t, t->guests - 1));
     r = or_usual(m->request_bytes, w->unit_bytes * (wanted / w->rate));
     if (!m->background) {
         double copy = migbuf__least(share, or_usual(m->speed_bytes_per_s, share));
@@ -152,7 +171,7 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w, co
     dirty = wanted * (migbuf__most(r, granule) / r);
     if (dirty < share)
         return 1;
-    again = migbuf__least(w->disk_bytes, w->whole_bytes) / MIRROR_HOLD; /* all the link would carry while it is held */
+    again = MIRROR_DIRTY * migbuf__least(w->disk_bytes, w->whole_bytes) / MIRROR_HOLD; /* what U carries while it is held */
     return again > 0 ? (w->disk_bytes + again * (MIRROR_HOLD * share / dirty)) / (w->disk_bytes + again) : 1;
 }
 
@@ -190,7 +209,9 @@ int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_w
             t.link[link].bytes_per_s = migbuf__most(m.link_bytes_per_s, MIGBUF_LINK_LEAST);
             known = 1;
         }
-        t.link[link].flow_bytes_per_s = migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s);
+        t.link[link].flow_bytes_per_s = link < b->links_count
+                                            ? migbuf__most(t.link[link].flow_bytes_per_s, w->flow_bytes_per_s)
+                                            : w->flow_bytes_per_s; /* it is the only one there */
         t.options.capacity_bytes = migbuf__most(0, t.options.capacity_bytes - w->reserve_bytes);
         t.guest[t.guests++] = (struct migbuf_planner_guest){
             .id = w->id, .link = link, .weight = w->weight, .file_bytes = w->file_bytes, .left_bytes = w->disk_bytes,
@@ -200,7 +221,7 @@ int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_w
         rc = migbuf__trial_settle(&t);
     }
     if (!rc) {
-        part = migbuf__trial_delivered(&t, t.guests - 1);
+        part = delivered(&t, t.guests - 1);
         rc = migbuf__trial_hold(&t);
     }
     if (!rc) {

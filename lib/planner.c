@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define MOST_DIRTY 0.5  /* d */
-#define DRAIN_SHORT 0.5 /* of the share, while somebody is cut */
-#define DRAIN 0.9       /* of the share otherwise */
 #define GOT 0.999       /* of a demand */
 #define NOTHING 1e-6    /* less than that, nobody misses */
 #define MOST_BURSTY 20.0

@@ -330,8 +330,8 @@ START_TEST(a_mirror_as_it_is_set)
         { 960e6, 60e6, 65536, 0, 48e6, 0, 4, 0, 24e6, 4.8e6 },
         { 20e6, 20e6, 0, 0, 0, 0, 1, 1, 24e6, 20e6 },
         { 38.4e6, 2.4e6, 0, 4096, 0, 0, 1, 1, 24e6, 2.4e6 },
-        /* 38.4 MB/s dirty: 100 GB at all it wants, then 200 GB of the link's time at 12 of 38.4 */
-        { 38.4e6, 2.4e6, 0, 65536, 0, 0, 1, 1, 24e6, 2.4e6 * (100 + 200 * 12 / 38.4) / 300 },
+        /* 38.4 MB/s dirty: 100 GB at all it wants, then 100 GB of the link's time at 12 of 38.4 */
+        { 38.4e6, 2.4e6, 0, 65536, 0, 0, 1, 1, 24e6, 2.4e6 * (100 + 100 * 12 / 38.4) / 200 },
     };
     struct migbuf_outlook o = { .size = sizeof o };
     struct migbuf_buffer *b = one_runs(2 * GB, MIGBUF_POLICY_PLANNER);
@@ -354,7 +354,7 @@ START_TEST(a_mirror_as_it_is_set)
         w.weight = 300; /* of 400, while the other runs: 75 MB/s of 160 that get dirty */
         w.whole_bytes = 50e9;
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
-        ck_near(o.mirror_delivered, (100 + 50 * 75 / 160.0) / 200);
+        ck_near(o.mirror_delivered, (100 + 25 * 75 / 160.0) / 150);
         m.depth = -1;
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_RANGE);
         m.depth = NAN;
@@ -370,11 +370,16 @@ START_TEST(a_mirror_as_it_is_set)
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
         ck_near(o.mirror_delivered, 1);
         ck_assert(o.delivered < 0.1 && o.mirror == 1 && o.finish_s > 500 && o.finish_s < 520);
+        w.flow_bytes_per_s = 100e6;
+        ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
+        ck_assert(o.finish_s > 1000 && o.finish_s < 1130);
+        ck_near(o.mirror_delivered, (100 + 25 * 100 / 160.0) / 150);
+        w.flow_bytes_per_s = INFINITY;
         w.link = 0; /* and this one the buffer knows */
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), 0);
         m.size = 8;
         ck_assert_int_eq(migbuf_outlook_mirrored(b, &w, 0, &m, &o), MIGBUF_E_STRUCT);
-        ck_near(o.mirror_delivered, (100 + 50 * 75 / 160.0) / 200); /* untouched */
+        ck_near(o.mirror_delivered, (100 + 25 * 75 / 160.0) / 150); /* untouched */
     }
     migbuf_buffer_free(b);
 }

@@ -104,6 +104,20 @@ sys.exit(not (h["delivered_pct"] > p["delivered_pct"] + 10 and h["vm_delivered_p
               p["start_finish_within_pct"] > 60 and p["start_peak_within_pct"] > 60))' "$dir/hybrid.json"
 }
 
+# What others do today. With a volume of its own, and the sum of them Ω, nobody fails, guests stand, and never is Ω outgrown.
+# A mirror that waits until nothing is dirty hinders nobody, and over a slow link it waits for ever.
+others() {
+    "$simulate" --quiet --scenario evac16,1gbe --policy lxd,proxmox --admission off --seeds 2 --json "$dir/others.json" >/dev/null
+    python3 -c 'import json, sys
+row = {(r["scenario"], r["policy"]): r for r in json.load(open(sys.argv[1]))}
+lxd, fast, slow = row["evac16", "lxd"], row["evac16", "proxmox"], row["1gbe", "proxmox"]
+assert lxd["failed_pct"] == 0 and 0 < lxd["overflows"] <= 2 * 16 and 0.5 < lxd["peak_fraction"] <= 1, lxd
+assert lxd["p99_slowdown"] > 1000 and lxd["vm_delivered_pct"] < lxd["bound_vm_delivered_pct"] - 20, lxd
+assert fast["failed_pct"] == 0 and slow["failed_pct"] > 10, (fast, slow)
+for r in fast, slow:
+    assert r["vm_delivered_pct"] > 99 and r["peak_fraction"] == 0 and r["bound_vm_delivered_pct"] == 100, r' "$dir/others.json"
+}
+
 check "runs" run "$dir/a.json"
 check "same seeds, one process, keeping a file: the same" run "$dir/b.json" --jobs 1 --resume "$dir/all.txt"
 check "to the last digit" cmp "$dir/a.json" "$dir/b.json"
@@ -118,12 +132,13 @@ check "paper and planner: no overflow, nobody fails" no_overflow "$dir/a.json"
 check "nothing above its bound" below_bound "$dir/a.json"
 check "without throttle it overflows" overflows_without_throttle
 check "who cannot fit is mirrored, and forecasts hold" mirrors_who_cannot_fit
+check "others' ways: LXD's guests stand, Proxmox's mirror may never end" others
 check "a picture" sh -c "'$simulate' --quiet --scenario evac16 --admission sjf --seeds 1 --svg '$dir/a.svg' && grep -q '</svg>' '$dir/a.svg'"
 check "several hosts" "$simulate" --quiet --scenario evac16 --hosts 3 --seeds 1 --policy planner,paper
 check "replays a trace" replays
 check "help" sh -c "'$simulate' --help | grep -q '^usage: simulate'"
 check "refuses an unknown scenario and names those there are" refuses "--scenario mars: .*normal, evac16, dbhost, 1gbe, light" --scenario light,mars
-check "an unknown policy" refuses "--policy fair: .*paper, planner, mirror, hybrid" --policy fair
+check "an unknown policy" refuses "--policy fair: .*paper, planner, mirror, proxmox, hybrid" --policy fair
 check "an unknown admission" refuses "--admission lifo: .*off, sjf, fifo" --admission lifo
 check "an empty name" refuses '--policy "": ' --policy paper,
 check "a number that is none, and says its range" refuses "--seeds 2x: .* from 1 to 100000" --seeds 2x

@@ -708,7 +708,7 @@ static bool may_go_on(struct control *c, struct throttle *t, uint64_t free_bytes
         return false;
     if (!t->monitor->facts.no_space)
         return true;
-    if (c->policy == POLICY_NONE || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
+    if (!policy_goes_on(c->policy) || free_bytes < throttle_queue_bytes(t) + (1u << 20) || now - t->cont_ns < 500 * MS)
         return false;
     t->cont_ns = now;
     return true;

@@ -21,9 +21,21 @@
 #include "watch.h"
 #include "vm.h"
 
-/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. */
-/* hybrid: planner, and the guests that would lose by an overlay are mirrored. */
-enum policy { POLICY_PAPER, POLICY_LITERAL, POLICY_FIXED, POLICY_NONE, POLICY_PLANNER, POLICY_MIRROR, POLICY_HYBRID };
+/* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. hybrid: planner, and
+ * the guests that would lose by an overlay are mirrored. lxd and bradford: what an
+ * extension does to the guests (extension.h), nothing here. free: nobody begins to move as long as all have to write. */
+enum policy {
+    POLICY_PAPER,
+    POLICY_LITERAL,
+    POLICY_FIXED,
+    POLICY_NONE,
+    POLICY_PLANNER,
+    POLICY_MIRROR,
+    POLICY_HYBRID,
+    POLICY_LXD,
+    POLICY_BRADFORD,
+    POLICY_FREE
+};
 
 /* Of one VM under hybrid: as is advised, or as somebody has said. */
 enum way { WAY_ADVISED, WAY_MIRROR, WAY_OVERLAY };
@@ -31,7 +43,14 @@ enum way { WAY_ADVISED, WAY_MIRROR, WAY_OVERLAY };
 /* Does it limit anybody? */
 static inline bool policy_throttles(enum policy policy)
 {
-    return policy != POLICY_NONE && policy != POLICY_MIRROR;
+    return policy == POLICY_PAPER || policy == POLICY_LITERAL || policy == POLICY_FIXED || policy == POLICY_PLANNER ||
+           policy == POLICY_HYBRID;
+}
+
+/* Does a guest that found no room go on when there is some, before it is at its target? */
+static inline bool policy_goes_on(enum policy policy)
+{
+    return policy != POLICY_NONE && policy != POLICY_LXD;
 }
 
 /* One VM under control. */

@@ -141,7 +141,7 @@ static int check_volume(struct run *r)
 
     if (!r->volume.fails)
         return 0;
-    if (r->policy == POLICY_NONE || r->policy == POLICY_LITERAL || r->policy == POLICY_FIXED)
+    if (r->policy != POLICY_PAPER && r->policy != POLICY_PLANNER && r->policy != POLICY_MIRROR && r->policy != POLICY_HYBRID)
         return fail(r->error,
                     "--volume %s is bounded by a quota: QEMU would tell the guests of I/O errors instead of stopping "
                     "them, and this policy does not keep them from that",
@@ -385,10 +385,12 @@ static void measure_volume(struct run *r, uint64_t now)
 
     if (volume_usage(&r->volume, &r->used_bytes, &r->free_bytes, r->error))
         give_up(r, r->error, now);
-    if (r->used_bytes > r->peak_bytes)
-        r->peak_bytes = r->used_bytes;
     for (uint32_t i = 0; i < r->vms; i++)
         ours += throttle_file_bytes(&r->vm[i].throttle);
+    if (r->policy == POLICY_LXD) /* the overlays are on other volumes */
+        r->used_bytes = ours;
+    if (r->used_bytes > r->peak_bytes)
+        r->peak_bytes = r->used_bytes;
     if (r->used_bytes > ours && r->used_bytes - ours > r->foreign_bytes)
         r->foreign_bytes = r->used_bytes - ours;
 }

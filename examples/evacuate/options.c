@@ -406,7 +406,7 @@ bool options_same_run(const struct options *a, const struct options *b)
 
 const char *options_policy_text(enum policy policy, uint64_t fixed_bytes_per_s, char text[40])
 {
-    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror", "hybrid" };
+    static const char *const name[] = { "paper", "literal", "fixed", "none", "planner", "mirror", "hybrid", "lxd", "bradford", "free" };
 
     if (policy == POLICY_FIXED)
         snprintf(text, 40, "fixed:%llu", (unsigned long long)fixed_bytes_per_s);

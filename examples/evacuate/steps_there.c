@@ -322,6 +322,8 @@ static int gate(struct migration *m, const struct call *answer, uint64_t now)
     m->begun_acknowledged = migration_acknowledged(m);
     for (uint32_t k = 0; k < m->load->disks; k++)
         m->begun_uptime_ms[k] = m->disk[k].status.uptime_ms;
+    if (m->site->control->policy == POLICY_FREE && now < m->site->start_ns + m->site->at_least_ms * MS)
+        return WAIT;
     return m->site->go ? DONE : WAIT;
 }
 

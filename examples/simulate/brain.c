@@ -45,8 +45,15 @@ struct brain *brain_new(const struct run *run, uint32_t most_members, uint32_t l
     migbuf_buffer_options_init(&o, sizeof o);
     o.policy = library_policy(run->policy);
     o.interval_ms = (uint32_t)lround(run->interval_s * 1000);
-    o.late_factor_percent = LATE;
-    o.lag_ms = (uint32_t)lround(LAG_S * 1000);
+    if (!(run->without >> CAUSE_LATE & 1)) {
+        o.late_factor_percent = LATE;
+        o.lag_ms = (uint32_t)lround(LAG_S * 1000);
+    } else {
+        o.late_factor_percent = 100;
+        o.lag_ms = 0;
+    }
+    if (run->without >> CAUSE_HYSTERESIS & 1)
+        o.hysteresis_percent = 0;
     b->limits = o.policy != MIGBUF_POLICY_LITERAL || run->policy == POLICY_LITERAL;
     rc = migbuf_buffer_new((uint64_t)run->omega, &o, NULL, &b->buffer);
     if (rc || !b->decisions || !b->u) {
@@ -76,6 +83,8 @@ static struct migbuf_migration migration_of(const struct member *m)
     migration.flow_bytes_per_s = (uint64_t)m->flow;
     migration.device_write_bytes_per_s = (uint64_t)DEVICE;
     migration.rate_bytes_per_s = (uint64_t)m->rate_before;
+    if (m->geometry.queue_bytes == MIGBUF_NONE)
+        migration.drains_ahead = 0;
     return migration;
 }
 
@@ -148,7 +157,7 @@ int brain_waiting(const struct brain *b, const struct member *m, struct migbuf_w
     int rc = migbuf_admission_waiting(b->buffer, &migration, &m->geometry, 1, w);
 
     if (!rc)
-        w->disk_bytes = fmin(w->disk_bytes, m->left_bytes);
+        w->disk_bytes = m->left_bytes;
     return rc;
 }
 

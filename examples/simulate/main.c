@@ -21,9 +21,12 @@ static const char usage[] =
     "Same seed, same result; policies with the same seed meet the same guests, the same demand and the\n"
     "same link.\n"
     "\n"
-    "  --scenario A,B    normal, evac16, dbhost, 1gbe, light (all of them)\n"
+    "  --scenario A,B    normal, evac16, dbhost, 1gbe, light, 1gbe100 (all but the last)\n"
     "  --policy A,B      none      one volume for all, no throttle\n"
-    "                    quota     an eighth of the volume each, no throttle\n"
+    "                    quota     an eighth of the volume each, no throttle; one that outgrows it fails\n"
+    "                    lxd       a volume of its own for each VM, together as large as the one volume;\n"
+    "                              no throttle. A guest whose volume is full stands until it has moved:\n"
+    "                              counted as an overflow (LXD's way today, on pools that give ENOSPC)\n"
     "                    fixed     10 MiB/s each\n"
     "                    bradford  after 16384 writes each waits 2.048 ms, doubled every 16384 (our\n"
     "                              reading)\n"
@@ -31,6 +34,9 @@ static const char usage[] =
     "                    paper     the paper, repaired (migbuf_buffer)\n"
     "                    planner   release times and fair growth (forecast.h, planner.h)\n"
     "                    mirror    no buffer: whole disks are mirrored\n"
+    "                    proxmox   the same in background with QEMU's own granules of 64 KiB, and\n"
+    "                              write-blocking once nothing is dirty (libvirt pauses then). A mirror\n"
+    "                              that never catches up goes on for ever\n"
     "                    hybrid    planner, and mirror for those guests that migbuf_outlook_mirrored\n"
     "                              recommends it for\n"
     "                    (paper,planner)\n"
@@ -42,6 +48,13 @@ static const char usage[] =
     "                    paced       the same with a buffer of 64 KiB, and a copy that takes what the\n"
     "                                guest leaves, but ends within twice the time of an idle link\n"
     "                    (background; all three as measured on QEMU 7.2 and 10.0)\n"
+    "  --without A,B     switches off what costs guests writes, to see its size:\n"
+    "                    reserve     drains pour nothing, and nothing is kept free for them\n"
+    "                    hysteresis  a limit is changed however little it differs\n"
+    "                    late        all ticks come, and orders land at once\n"
+    "                    noise       the link carries the same all the time\n"
+    "                    unknown     the library is told how large working sets are, as sizes of disks\n"
+    "                    clusters    a small write allocates 4 KiB and not 64 (extended_l2)\n"
     "  --seeds N         runs per row, 1 to 100000 (5)\n"
     "  --seed S          the first seed (1)\n"
     "  --hosts N         sources that share the link, each with its own volume, 1 to 64 (1)\n"
@@ -69,13 +82,15 @@ static const char usage[] =
     "              migrations ran\n"
     "  per VM      mean over VMs of that\n"
     "  bound       no policy could have had more per VM, with these starts and ends, knowing the future:\n"
-    "              a relaxation where only the volume binds (bound.h); 100 for mirror and hybrid, which\n"
-    "              need no volume\n"
+    "              a relaxation where only the volume binds (bound.h); 100 for mirror, proxmox and\n"
+    "              hybrid, which need no volume\n"
     "  p99         slowdown that 1 % of the writes exceed: time a write took / time unthrottled, over the\n"
     "              writes that the guests wanted to make (those that got through alone would hide the\n"
     "              waiting)\n"
     "  completion  mean from asking to the end, of those that ended\n"
     "  peak        largest sum of the files / volume\n"
+    "  stall       longest time that a guest had something to write and nothing was let through\n"
+    "  pauses      per VM\n"
     "  run end, run peak\n"
     "              how many of the forecasts held (migbuf_outlook_running, 10 s after a start, then at\n"
     "              twice the age each time): the end, and the largest the file became, were within the\n"
@@ -91,17 +106,21 @@ static const char usage[] =
     "10-200 GB, log-uniform; a guest writes at random into 2-50 % of its disk, 50-80 % of that into the\n"
     "hottest fifth. It has 4 to 32 requests in flight and makes no others while they wait.\n"
     "Link: noise of 5 %, every 5 minutes a dip to 30-70 % for 5-40 s; one flow gets half of it at most.\n"
+    "1gbe100: disks to 100 GB, and one flow gets 0.9 of the link.\n"
     "Ticks come each second, 1 of 50 is left out; orders land 0.1 s later. QEMU: a set empties the\n"
     "bucket, a request passes whole, the bucket holds 0.1 s, each drain (snapshot, mirror, its end, stop)\n"
     "pours what waits. RAM is not modelled.\n";
 
 #define SCENARIOS_MAX 16
+#define USUAL_SCENARIOS 5
 
 struct options {
     int scenarios[SCENARIOS_MAX], policies[POLICIES], admissions[ADMISSIONS]; /* indices, each once */
     size_t scenario_count, policy_count, admission_count;
     uint32_t seeds, hosts, jobs;
     enum mirror_way mirror;
+    int causes[CAUSES];
+    size_t cause_count;
     uint64_t seed;
     double omega, interval_s;
     const char *resume, *json, *svg;
@@ -249,6 +268,8 @@ static int take_option(void *program, int option, const char *value, char error[
         o->mirror = (enum mirror_way)way;
         return rc;
     }
+    case 'W':
+        return read_names("without", value, cause_names, CAUSES, o->causes, &o->cause_count, error);
     case 'n':
         return command_number32("seeds", value, 1, 100000, NULL, &o->seeds, error);
     case 'e':
@@ -284,7 +305,7 @@ static int take_option(void *program, int option, const char *value, char error[
 static void set_defaults(struct options *o)
 {
     if (!o->scenario_count)
-        for (; o->scenario_count < scenario_count; o->scenario_count++)
+        for (; o->scenario_count < USUAL_SCENARIOS; o->scenario_count++)
             o->scenarios[o->scenario_count] = (int)o->scenario_count;
     if (!o->policy_count) {
         o->policies[o->policy_count++] = POLICY_PAPER;
@@ -305,7 +326,7 @@ static void help(FILE *out)
 static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
 {
     static const struct option known[] = {
-        { "mirror", 1, NULL, 'M' },   { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
+        { "mirror", 1, NULL, 'M' },   { "without", 1, NULL, 'W' },  { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
         { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'H' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },
@@ -333,7 +354,11 @@ static int read_options(struct options *o, int argc, char **argv, char error[FAI
 static struct result *plan_runs(const struct options *o, size_t *count)
 {
     size_t at = 0;
+    uint32_t without = 0;
     struct result *r;
+
+    for (size_t k = 0; k < o->cause_count; k++)
+        without |= UINT32_C(1) << o->causes[k];
 
     *count = o->scenario_count * o->policy_count * o->admission_count * o->seeds;
     r = workers_memory(*count * sizeof *r);
@@ -347,6 +372,7 @@ static struct result *plan_runs(const struct options *o, size_t *count)
                                                 .policy = (enum policy)o->policies[p],
                                                 .admission = (enum admission)o->admissions[a],
                                                 .mirror = o->mirror,
+                                                .without = without,
                                                 .seed = o->seed + k,
                                                 .hosts = o->hosts,
                                                 .omega = o->omega,
@@ -415,7 +441,7 @@ static const struct result *to_draw(const struct result *results, size_t count, 
     for (size_t k = 0; k < count; k += seeds) {
         enum policy p = results[k].run.policy;
 
-        if (p == POLICY_PLANNER || (best->run.policy != POLICY_PLANNER && p != POLICY_MIRROR))
+        if (p == POLICY_PLANNER || (best->run.policy != POLICY_PLANNER && p != POLICY_MIRROR && p != POLICY_PROXMOX))
             best = &results[k];
     }
     return best;

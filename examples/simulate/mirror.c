@@ -9,6 +9,7 @@
 #define HOLD 0.5    /* of the link: what a guest may make dirty while its mirror catches up */
 #define WATCH_S 5.0 /* a mirror that gains less than a twentieth of the link meanwhile is stuck */
 #define GAIN 0.05
+#define SEEN_S 1.0
 #define PACE_S 0.5
 #define PACE_LEAST 0.1 /* of the link: where the copy's pace begins, and what stays free for the guest to show its demand */
 #define PACE_STEP 0.05
@@ -48,8 +49,8 @@ double mirror_lets(const struct mirror *m, double share, double latency_s)
 {
     double queue = m->depth * m->request, buffer = mirror_left(m) > 0 ? mirror_buffer(m->way) : 0, turn;
 
-    if (m->way == MIRROR_BACKGROUND)
-        return m->holds ? HOLD * share * fmin(1, m->request / mirror_granule(m->way, m->request)) : INFINITY;
+    if (m->way == MIRROR_BACKGROUND || m->way == MIRROR_SWITCHED)
+        return m->holds ? m->hold * share : INFINITY;
     turn = fmin(share, queue / ((queue + buffer) / share + latency_s));
     return fmax(turn, share - m->speed) / fmax(part_sent(m), 1e-9);
 }
@@ -59,16 +60,19 @@ double mirror_write(struct mirror *m, double requests)
     double granule = mirror_granule(m->way, m->request), f = m->all > 0 ? m->passed / m->all : 1;
 
     m->written += requests * m->request;
-    if (m->way != MIRROR_BACKGROUND) {
+    if (m->way != MIRROR_BACKGROUND && m->way != MIRROR_SWITCHED) {
         m->passed = fmin(m->all, m->passed + requests * m->request * (1 - f) * (m->request < GRANULE ? 0 : 1));
         return requests * m->request * part_sent(m);
     }
     for (int k = 0; k < MIRROR_CLASSES; k++) {
-        double behind = m->set[k] * f, bytes = requests * m->part[k] * fmax(m->request, granule);
+        double behind = m->set[k] * f, bytes = requests * m->part[k] * fmax(m->request, granule), more = 0;
 
         if (behind > 0)
-            m->dirty[k] += (behind - fmin(behind, m->dirty[k])) * -expm1(-bytes / m->set[k]);
+            more = (behind - fmin(behind, m->dirty[k])) * -expm1(-bytes / m->set[k]);
+        m->dirty[k] += more;
+        m->dirtied += more;
     }
+    m->wrote += requests * m->request;
     return 0;
 }
 
@@ -89,11 +93,23 @@ static void watch(struct mirror *m, double now_s, double share)
 {
     double left = mirror_left(m);
 
-    if (m->passed < m->all || m->holds || (now_s - m->watched_s < WATCH_S && isfinite(m->watched_bytes)))
+    if (m->way != MIRROR_BACKGROUND || m->passed < m->all || m->holds || (now_s - m->watched_s < WATCH_S && isfinite(m->watched_bytes)))
         return;
     m->holds = m->watched_bytes - left < GAIN * fmin(m->watched_bytes, share * WATCH_S);
     m->watched_bytes = left;
     m->watched_s = now_s;
+}
+
+/* QEMU's job tells what was made dirty: its length grows by that. */
+static void hold(struct mirror *m, double now_s)
+{
+    double least = HOLD * fmin(1, m->request / mirror_granule(m->way, m->request));
+
+    if (now_s - m->seen_s < SEEN_S)
+        return;
+    m->hold = m->dirtied > 0 ? fmax(least, HOLD * m->wrote / m->dirtied) : least;
+    m->dirtied = m->wrote = 0;
+    m->seen_s = now_s;
 }
 
 double mirror_copy(struct mirror *m, double now_s, double step_s, double share, double budget)
@@ -104,7 +120,10 @@ double mirror_copy(struct mirror *m, double now_s, double step_s, double share, 
     m->passed += pass;
     for (int k = 0; k < MIRROR_CLASSES && dirty > 0; k++)
         m->dirty[k] -= fmin(m->dirty[k], again * (m->dirty[k] / dirty));
+    if (m->way == MIRROR_SWITCHED && mirror_left(m) <= share * step_s) /* ready: less than the eye of this model sees */
+        m->way = MIRROR_BLOCKING;
     pace(m, now_s, share);
     watch(m, now_s, share);
+    hold(m, now_s);
     return pass + again;
 }

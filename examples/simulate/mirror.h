@@ -4,8 +4,8 @@
  * The law is what was measured on QEMU 7.2 and 10.0; it stands in migbuf/outlook.h.
  *
  * Background: writes pass as without a mirror, and make granules dirty that the pass has been over. Once everything was
- * sent, a mirror that gains next to nothing for 5 s holds its guest to half of the link, in dirty bytes, until the rest
- * fits into a moment's pause. Write-blocking: what the law leaves to the guest; the copy has the rest.
+ * sent, a mirror that gains next to nothing for 5 s holds its guest until the rest fits into a moment's pause: to what makes
+ * half of the link dirty. How much of its writes does was seen in the last second: at first most find dirty ground. Write-blocking: what the law leaves to the guest; the copy has the rest.
  */
 #ifndef SIMULATE_MIRROR_H
 #define SIMULATE_MIRROR_H
@@ -15,7 +15,8 @@ enum mirror_way {
     MIRROR_BACKGROUND,
     MIRROR_BLOCKING, /* write-blocking from the start, QEMU's own buffer */
     MIRROR_PACED,    /* the same with a buffer of one granule, and a copy that takes what the guest leaves */
-    MIRROR_WAYS
+    MIRROR_WAYS,     /* so many to choose from */
+    MIRROR_SWITCHED = MIRROR_WAYS /* background in granules of 64 KiB until nothing is dirty, then write-blocking; held is nobody */
 };
 
 extern const char *const mirror_names[MIRROR_WAYS];
@@ -32,6 +33,8 @@ struct mirror {
     double passed, dirty[MIRROR_CLASSES]; /* of `all`, in its first round; dirty behind that */
     double speed, written, paced_s, begun_s; /* of the copy; since it was set */
     double watched_bytes, watched_s;
+    double dirtied, wrote, hold; /* since the last second; what it is held to, bytes/s */
+    double seen_s;
     bool holds;
 };
 

@@ -18,16 +18,18 @@
 #define MIRROR_LATENCY_S 0.5e-3
 #define SWITCHOVER_S 0.1 /* what is left to send then no longer needs the guest running */
 
-const char *const policy_names[POLICIES] = { "none",    "quota", "fixed",   "bradford",
-                                             "literal", "paper", "planner", "mirror", "hybrid" };
+const char *const policy_names[POLICIES] = { "none",    "quota", "lxd",     "fixed",  "bradford",
+                                             "literal", "paper", "planner", "mirror", "proxmox", "hybrid" };
 const char *const admission_names[ADMISSIONS] = { "off", "sjf", "fifo" };
+const char *const cause_names[CAUSES] = { "reserve", "hysteresis", "late", "noise", "unknown", "clusters" };
 
 const struct scenario scenarios[] = {
-    { "normal", "40 migrations, links loaded to 0.7", 40, 1250 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
-    { "evac16", "a host is emptied: 16 within 30 s", 16, 1250 * MB, 0, 30, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
-    { "dbhost", "as normal, but databases", 40, 1250 * MB, 0.7, 0, { 0.15, 0.15, 0, 0.45, 0.25 } },
-    { "1gbe", "20 migrations over 1 Gbit/s", 20, 118 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 } },
-    { "light", "as normal, most guests idle", 40, 1250 * MB, 0.7, 0, { 0.60, 0.20, 0.05, 0.05, 0.10 } },
+    { "normal", "40 migrations, links loaded to 0.7", 40, 1250 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 }, 200e9, 0.5 },
+    { "evac16", "a host is emptied: 16 within 30 s", 16, 1250 * MB, 0, 30, { 0.30, 0.30, 0.15, 0.10, 0.15 }, 200e9, 0.5 },
+    { "dbhost", "as normal, but databases", 40, 1250 * MB, 0.7, 0, { 0.15, 0.15, 0, 0.45, 0.25 }, 200e9, 0.5 },
+    { "1gbe", "20 migrations over 1 Gbit/s", 20, 118 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 }, 200e9, 0.5 },
+    { "light", "as normal, most guests idle", 40, 1250 * MB, 0.7, 0, { 0.60, 0.20, 0.05, 0.05, 0.10 }, 200e9, 0.5 },
+    { "1gbe100", "as 1gbe, small disks, one flow at a time", 20, 118 * MB, 0.7, 0, { 0.30, 0.30, 0.15, 0.10, 0.15 }, 100e9, 0.9 },
 };
 const size_t scenario_count = sizeof scenarios / sizeof *scenarios;
 
@@ -63,6 +65,7 @@ struct vm {
     bool first;
     double disk, arrival_s, rate, request, units, depth; /* units: of one request */
     double hot, cold, hot_part;                          /* clusters; part of the writes that goes to the hot ones */
+    double cluster;    /* what one small write allocates, bytes */
     double known_rate; /* what is believed of `rate` */
     double tables, offset_s;
     /* Now */
@@ -70,6 +73,8 @@ struct vm {
     double switch_s; /* next change of a bursty guest */
     uint64_t bursts;
     bool on, paused, mirrored, advised;
+    bool stands;    /* its volume is full: until it is at its target */
+    double waits_s; /* since something of what it wants was let through */
     double want; /* requests it waits for, and the fraction of the next one */
     struct bucket by_units, by_bytes;
     struct order order; /* on its way to QEMU */
@@ -91,7 +96,7 @@ struct meter {
     struct migbuf_link link;
     struct migbuf_link_flow flow;
     double pushed; /* bytes over the link by all its flows */
-    bool limited;  /* since the last tick, some flow was held by its own limit */
+    bool at_least; /* since the last tick, the link could have carried more: a flow was held by its own limit, or nobody sent */
     uint32_t active;
 };
 
@@ -155,6 +160,16 @@ double slowdowns_quantile(const struct slowdowns *s, double q)
 
 /* Guests */
 
+static bool without(const struct run *run, enum cause cause)
+{
+    return run->without >> cause & 1;
+}
+
+static double cluster_of(const struct run *run)
+{
+    return without(run, CAUSE_CLUSTERS) ? SUBCLUSTER : CLUSTER;
+}
+
 static double clusters_after(const struct vm *v, double units)
 {
     double hot = v->hot > 0 ? -v->hot * expm1(-units * v->hot_part / v->hot) : 0;
@@ -183,12 +198,13 @@ static void make_vm(const struct model *m, struct vm *v, uint32_t k)
     *v = (struct vm){ .id = k, .stream = scramble(s.id ^ 77), .host = k % m->run->hosts };
     v->kind = draw_kind(&s, m->scenario->mix);
     h = &habits[v->kind];
-    v->disk = draw_log(&s, 10e9, 200e9);
+    v->disk = draw_log(&s, 10e9, m->scenario->most_disk);
     v->rate = draw_log(&s, h->low, h->high);
     v->request = h->request;
     v->depth = h->depth;
-    v->units = fmax(1, h->request / CLUSTER);
-    set = draw_between(&s, 0.02, 0.5) * v->disk / CLUSTER;
+    v->cluster = cluster_of(m->run);
+    v->units = fmax(1, h->request / v->cluster);
+    set = draw_between(&s, 0.02, 0.5) * v->disk / v->cluster;
     v->hot = 0.2 * set;
     v->cold = 0.8 * set;
     v->hot_part = draw_between(&s, 0.5, 0.8);
@@ -219,9 +235,10 @@ static void take_guest(const struct model *m, struct vm *v, uint32_t k)
     v->rate = told_about(&s, g->write_bytes_per_s);
     v->request = g->request_bytes;
     v->depth = g->depth;
-    v->units = fmax(1, v->request / CLUSTER);
+    v->cluster = cluster_of(m->run);
+    v->units = fmax(1, v->request / v->cluster);
     part = draw_between(&s, 0.02, 0.5);
-    set = fmin(v->disk, told_about(&s, g->set_bytes > 0 ? g->set_bytes : part * g->used_bytes)) / CLUSTER;
+    set = fmin(v->disk, told_about(&s, g->set_bytes > 0 ? g->set_bytes : part * g->used_bytes)) / v->cluster;
     v->hot = 0.2 * set;
     v->cold = 0.8 * set;
     v->hot_part = draw_between(&s, 0.5, 0.8);
@@ -276,7 +293,7 @@ static double mean_units_per_s(const struct model *m, const struct vm *v)
         for (size_t k = 0; k < m->run->trace->count; k++)
             mean += m->run->trace->bytes_per_s[k] / (double)m->run->trace->count;
     }
-    return mean / v->request * v->units * CLUSTER;
+    return mean / v->request * v->units * v->cluster;
 }
 
 /* Requests of `cost` each that pass in this step, at most `most`. */
@@ -303,33 +320,39 @@ static void write_requests(struct vm *v, double n)
     clusters = from_hot - v->hot_left + from_cold - v->cold_left;
     if (v->state == DRAIN) /* new clusters have to be sent, and old ones that were sent already */
         v->left =
-            fmin(v->file + clusters * CLUSTER,
-                 v->left + CLUSTER * (clusters + (units - clusters) * (1 - fmin(1, v->left / fmax(CLUSTER, v->file)))));
+            fmin(v->file + clusters * v->cluster,
+                 v->left + v->cluster * (clusters + (units - clusters) * (1 - fmin(1, v->left / fmax(v->cluster, v->file)))));
     v->written += n * v->request;
     v->writes += n;
     v->window_done += n;
 }
 
-static double file_bytes(const struct vm *v)
+/* What its volume takes, where it has one of its own. */
+static double own_volume(const struct run *run, uint32_t vms)
+{
+    return run->policy == POLICY_LXD ? run->omega * run->hosts / vms : INFINITY;
+}
+
+static double file_bytes(const struct model *m, const struct vm *v)
 {
     double clusters = v->hot + v->cold - v->hot_left - v->cold_left;
 
-    return CLUSTER * (4 + ceil(clusters) + fmin(v->tables, ceil(clusters)));
+    return fmin(v->cluster * ceil(clusters) + CLUSTER * (4 + fmin(v->tables, ceil(clusters))), own_volume(m->run, m->count));
 }
 
 /* A drain pours everything that waits into the file, whatever the limit. */
-static void pour(struct vm *v)
+static void pour(const struct model *m, struct vm *v)
 {
-    double n = floor(v->want);
+    double n = v->stands || without(m->run, CAUSE_RESERVE) ? 0 : floor(v->want);
 
     v->want -= n;
     write_requests(v, n);
 }
 
 /* One of those that come with the migration. */
-static void drain(struct vm *v)
+static void drain(const struct model *m, struct vm *v)
 {
-    pour(v);
+    pour(m, v);
     if (v->drains)
         v->drains--;
 }
@@ -347,7 +370,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
 {
     double most = floor(v->want);
 
-    if (v->paused)
+    if (v->paused || v->stands)
         return 0;
     if (m->run->policy == POLICY_BRADFORD && v->writes >= BRADFORD_WRITES) {
         v->by_units.rate = v->units / (BRADFORD_DELAY_S * exp2(floor(v->writes / BRADFORD_WRITES) - 1));
@@ -359,7 +382,7 @@ static double let_through(const struct model *m, struct vm *v, double share)
     return fmin(pass(&v->by_units, v->units, most), pass(&v->by_bytes, v->request, most));
 }
 
-static void guest_step(const struct model *m, struct vm *v, double share)
+static void guest_step(struct model *m, struct vm *v, double share)
 {
     double rate = demand(m, v), wants = rate * STEP_S / v->request, n;
 
@@ -369,6 +392,8 @@ static void guest_step(const struct model *m, struct vm *v, double share)
     v->window_wanted += wants;
     v->want += wants;
     n = let_through(m, v, share);
+    v->waits_s = n < 1 && v->want >= 1 ? v->waits_s + STEP_S : 0;
+    m->out->stall_s = fmax(m->out->stall_s, v->waits_s);
     v->want -= n;
     v->want = fmin(v->want, v->depth); /* a guest waits for its requests before it makes others */
     if (v->mirrored) {
@@ -388,6 +413,8 @@ static double link_rate(const struct model *m, struct link *l)
     uint64_t second = (uint64_t)m->now, stream = scramble(l->seed ^ 0x11ee);
     double noise = random_at(stream, second) + random_at(stream, second + 1) + random_at(stream ^ 5, second / 7) - 1.5;
 
+    if (without(m->run, CAUSE_NOISE))
+        return l->rate;
     while (m->now >= l->dip_end) {
         l->dip_start = l->dip_end + draw_exponential(&l->dips, 300);
         l->dip_end = l->dip_start + draw_between(&l->dips, 5, 40);
@@ -409,7 +436,7 @@ static void share_links(struct model *m)
         for (uint32_t h = 0; h < m->run->hosts; h++) {
             struct meter *meter = &m->hosts[h].meters[k];
 
-            meter->limited |= meter->active && l->share >= 0.98 * l->flow_limit;
+            meter->at_least |= !meter->active || l->share >= 0.98 * l->flow_limit;
         }
     }
 }
@@ -439,7 +466,7 @@ static int close_interval(struct model *m, uint32_t host)
     for (uint32_t k = 0; k < m->count; k++) {
         struct vm *v = &m->vms[k];
 
-        m->growth[k] = v->host == host ? CLUSTER * clusters_after(v, v->interval_units) : 0;
+        m->growth[k] = v->host == host ? v->cluster * clusters_after(v, v->interval_units) : 0;
         if (v->host == host)
             v->interval_units = 0;
     }
@@ -479,10 +506,12 @@ static int leave(struct model *m, struct vm *v, enum state state)
     return close_interval(m, v->host) || brain_remove(h->brain, v->id) ? -1 : 0;
 }
 
-static void obey(struct vm *v, const struct order *o)
+static void obey(struct model *m, struct vm *v, const struct order *o)
 {
-    if (o->paused && !v->paused)
-        pour(v);
+    if (o->paused && !v->paused) {
+        pour(m, v);
+        m->out->pauses++;
+    }
     v->paused = o->paused;
     if (o->paused)
         return;
@@ -491,26 +520,40 @@ static void obey(struct vm *v, const struct order *o)
     v->by_bytes = (struct bucket){ .rate = o->bytes_per_s };
 }
 
+/* Of everybody. */
+static bool is_mirror(enum policy policy)
+{
+    return policy == POLICY_MIRROR || policy == POLICY_PROXMOX;
+}
+
+static enum mirror_way way_of(const struct run *run)
+{
+    return run->policy == POLICY_PROXMOX ? MIRROR_SWITCHED : run->mirror;
+}
+
 static struct member member_of(const struct model *m, const struct vm *v)
 {
     uint32_t flags = MIGBUF_GEOMETRY_ALIGNED;
+    double most = without(m->run, CAUSE_UNKNOWN) ? ceil(v->hot + v->cold) * v->cluster : v->disk;
     struct member member = {
         .id = v->id, .link = v->link, .rate_before = mean_units_per_s(m, v), .flow = m->links[v->link].flow_limit,
         .left_bytes = v->left
     };
 
-    member.mirror = m->run->mirror;
+    member.mirror = way_of(m->run);
     member.request = v->request;
     member.depth = v->depth;
-    member.bytes_before = member.rate_before * v->request / (v->units * CLUSTER);
-    member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)v->disk,
-                                                .cluster_bytes = 65536,
-                                                .subcluster_bytes = 65536,
+    member.bytes_before = member.rate_before * v->request / (v->units * v->cluster);
+    member.geometry = (struct migbuf_geometry){ .virtual_bytes = (uint64_t)most,
+                                                .cluster_bytes = v->cluster < CLUSTER ? 131072 : 65536,
+                                                .subcluster_bytes = (uint64_t)v->cluster,
                                                 .block_bytes = 4096,
                                                 .request_bytes = 1 << 20,
                                                 .extra_bytes = MIGBUF_NONE,
                                                 .flags = flags };
-    migbuf_limits_drain(&member.geometry, (uint64_t)v->depth, (uint64_t)v->request, &member.geometry.queue_bytes);
+    member.geometry.queue_bytes = MIGBUF_NONE;
+    if (!without(m->run, CAUSE_RESERVE))
+        migbuf_limits_drain(&member.geometry, (uint64_t)v->depth, (uint64_t)v->request, &member.geometry.queue_bytes);
     return member;
 }
 
@@ -523,7 +566,7 @@ static int begin(struct model *m, struct vm *v)
     v->start_s = m->now;
     if (m->run->policy == POLICY_FIXED)
         v->by_bytes.rate = FIXED_RATE;
-    v->mirror = (struct mirror){ .way = m->run->mirror, .all = v->left, .set = { v->hot * CLUSTER, v->cold * CLUSTER },
+    v->mirror = (struct mirror){ .way = way_of(m->run), .all = v->left, .set = { v->hot * v->cluster, v->cold * v->cluster },
                                  .part = { v->hot_part, 1 - v->hot_part }, .request = v->request, .depth = v->depth };
     mirror_begin(&v->mirror, m->now, m->links[v->link].flow_limit);
     meter_of(m, v)->active++;
@@ -539,7 +582,7 @@ static int start(struct model *m, struct vm *v)
     if (rc < 0)
         return rc;
     v->advised = rc;
-    v->mirrored = m->run->policy == POLICY_MIRROR || (m->run->policy == POLICY_HYBRID && v->advised);
+    v->mirrored = is_mirror(m->run->policy) || (m->run->policy == POLICY_HYBRID && v->advised);
     if (v->mirrored) { /* it has no files, and counts on its link all the same */
         member.geometry.virtual_bytes = (uint64_t)CLUSTER;
         member.geometry.request_bytes = member.geometry.queue_bytes = MIGBUF_NONE;
@@ -548,7 +591,7 @@ static int start(struct model *m, struct vm *v)
     if (rc)
         return rc;
     v->state = ADMITTED;
-    v->drains = v->mirrored ? 0 : 4;
+    v->drains = v->mirrored || without(m->run, CAUSE_RESERVE) ? 0 : 4;
     return v->mirrored || !brain_limits(h->brain) ? begin(m, v) : 0;
 }
 
@@ -648,8 +691,9 @@ static int control(struct model *m, uint32_t host)
         struct meter *l = &h->meters[k];
 
         migbuf_link_flow_update(&l->flow, (uint64_t)lround(m->now * 1000), (uint64_t)l->pushed, &rate);
-        migbuf_link_update(&l->link, (uint64_t)lround(m->now * 1000), rate, l->limited ? MIGBUF_LINK_AT_LEAST : 0);
-        l->limited = false;
+        migbuf_link_update(&l->link, (uint64_t)lround(m->now * 1000), rate,
+                           l->at_least || !l->active ? MIGBUF_LINK_AT_LEAST : 0);
+        l->at_least = false;
     }
     if (admit(m, host))
         return -1;
@@ -681,8 +725,8 @@ static int control(struct model *m, uint32_t host)
         if (v->state == ADMITTED) { /* the first limit is there before the overlay is */
             if (begin(m, v))
                 return -1;
-            obey(v, &m->orders[k]);
-            drain(v);
+            obey(m, v, &m->orders[k]);
+            drain(m, v);
         } else if (m->orders[k].changed) {
             v->order = m->orders[k];
         }
@@ -727,7 +771,7 @@ static int vm_step(struct model *m, struct vm *v, double share)
 
     v->sent = 0;
     if (v->order.changed) {
-        obey(v, &v->order);
+        obey(m, v, &v->order);
         v->order.changed = false;
     }
     guest_step(m, v, share);
@@ -740,14 +784,18 @@ static int vm_step(struct model *m, struct vm *v, double share)
     meter_of(m, v)->pushed += v->sent + fmin(budget, v->left);
     v->left -= fmin(budget, v->left);
     v->grown_now = -v->file;
-    v->file = file_bytes(v);
+    v->file = file_bytes(m, v);
+    if (!v->stands && v->file >= own_volume(m->run, m->count)) {
+        v->stands = true;
+        m->out->overflows++;
+    }
     if (v->state == BASE && v->left <= 0) {
         v->state = DRAIN;
-        drain(v);
-        v->file = v->left = file_bytes(v);
+        drain(m, v);
+        v->file = v->left = file_bytes(m, v);
     } else if (v->state == DRAIN && v->left <= share * SWITCHOVER_S) {
-        drain(v); /* the mirror is ended, then the guest stopped */
-        v->file = file_bytes(v);
+        drain(m, v); /* the mirror is ended, then the guest stopped */
+        v->file = file_bytes(m, v);
         v->grown_now += v->file;
         v->left = 0;
         return 0;
@@ -817,7 +865,8 @@ static int step(struct model *m, uint64_t per_tick)
         m->step = (uint64_t)(next / m->run->interval_s) * per_tick;
         m->now = (double)m->step * STEP_S;
     }
-    if (m->step % per_tick == 0 && random_at(scramble(m->run->seed ^ 0x1a7e), m->step) > LATE_TICKS)
+    if (m->step % per_tick == 0 && (without(m->run, CAUSE_LATE) ||
+                                    random_at(scramble(m->run->seed ^ 0x1a7e), m->step) > LATE_TICKS))
         for (uint32_t h = 0; h < m->run->hosts; h++)
             if (control(m, h))
                 return -1;
@@ -848,7 +897,7 @@ static int prepare_links(struct model *m, double *longest_s)
         double bytes = 0;
 
         l->rate = g ? g->links[k] : m->scenario->link;
-        l->flow_limit = g ? fmin(l->rate, g->flow_bytes_per_s) : l->rate / 2;
+        l->flow_limit = g ? fmin(l->rate, g->flow_bytes_per_s) : l->rate * m->scenario->flow_part;
         l->seed = m->run->seed ^ (uint64_t)k << 32;
         l->dips.id = scramble(l->seed ^ 0xd195);
         for (uint32_t v = 0; v < m->count; v++)
@@ -969,13 +1018,13 @@ static int sum_up(struct model *m)
         if (close_interval(m, h)) /* of those that are stuck */
             return -1;
         for (uint32_t k = 0; k < m->count; k++) {
-            m->growth[k] = m->vms[k].host == h ? CLUSTER * clusters_after(&m->vms[k], m->vms[k].wanted_units) : 0;
+            m->growth[k] = m->vms[k].host == h ? m->vms[k].cluster * clusters_after(&m->vms[k], m->vms[k].wanted_units) : 0;
             here += m->vms[k].host == h && m->vms[k].wanted > 0;
         }
         bound += here * bound_value(m->hosts[h].bound, m->growth, here);
     }
     o->vm_delivered = wrote ? delivered / wrote : 1;
-    o->bound = wrote && m->run->policy != POLICY_MIRROR && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
+    o->bound = wrote && !is_mirror(m->run->policy) && m->run->policy != POLICY_HYBRID ? bound / wrote : 1;
     o->completion_s = o->finished ? completion / o->finished : 0;
     o->p99 = slowdowns_quantile(&o->slowdowns, 0.99);
     return 0;

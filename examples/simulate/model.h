@@ -15,6 +15,7 @@
 
 #define STEP_S 0.1
 #define CLUSTER 65536.0
+#define SUBCLUSTER 4096.0
 #define KINDS 5
 #define OCTAVES 27 /* of slowdown: up to 2^27 */
 #define PER_OCTAVE 8
@@ -24,17 +25,31 @@ enum kind { KIND_IDLE, KIND_STEADY, KIND_BURSTY, KIND_DATABASE, KIND_SMALL };
 enum policy {
     POLICY_NONE,
     POLICY_QUOTA,
+    POLICY_LXD,
     POLICY_FIXED,
     POLICY_BRADFORD,
     POLICY_LITERAL,
     POLICY_PAPER,
     POLICY_PLANNER,
     POLICY_MIRROR,
+    POLICY_PROXMOX,
     POLICY_HYBRID,
     POLICIES
 };
 enum admission { ADMISSION_OFF, ADMISSION_SJF, ADMISSION_FIFO, ADMISSIONS };
 
+/* What costs guests writes, beside the policy: each can be switched off, to see its size. */
+enum cause {
+    CAUSE_RESERVE,    /* what is kept free for drains, which then pour nothing */
+    CAUSE_HYSTERESIS, /* limits are kept that differ by little from the wanted ones */
+    CAUSE_LATE,       /* ticks that are left out, the margin for them, and the lag of orders */
+    CAUSE_NOISE,      /* of the link, and its dips */
+    CAUSE_UNKNOWN,    /* how large a working set is */
+    CAUSE_CLUSTERS,   /* a small write allocates 64 KiB and not 4 */
+    CAUSES
+};
+
+extern const char *const cause_names[CAUSES];
 extern const char *const policy_names[POLICIES];
 extern const char *const admission_names[ADMISSIONS];
 
@@ -45,6 +60,8 @@ struct scenario {
     double load; /* of the link by arrivals; 0: all within `within_s` */
     double within_s;
     double mix[KINDS]; /* of the kinds, adds up to 1 */
+    double most_disk;  /* bytes; the smallest has 10 GB */
+    double flow_part;  /* of the link: most that one flow gets */
 };
 
 extern const struct scenario scenarios[];
@@ -85,6 +102,7 @@ struct run {
     enum policy policy;
     enum admission admission;
     enum mirror_way mirror; /* of those that are mirrored */
+    uint32_t without;       /* 1 << CAUSE_…: what is switched off */
     uint64_t seed;
     uint32_t hosts; /* each with its own Ω, all over the same link */
     double omega;
@@ -113,6 +131,8 @@ struct outcome {
     double p99;          /* slowdown */
     double completion_s; /* mean, from arrival to the file's deletion, of those that finished */
     double peak;         /* of the files, as a part of Ω */
+    double stall_s;      /* longest time that a guest waited with nothing let through */
+    uint64_t pauses;
     struct held running, starting, waiting; /* outlooks of migrations that ended, by what they were when it was asked for */
     double makespan_s;
     struct slowdowns slowdowns;

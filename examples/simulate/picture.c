@@ -27,7 +27,7 @@ static void put_row(FILE *out, const struct row *r, double y)
              r->admission == ADMISSION_OFF ? "" : admission_names[r->admission]);
     draw_text(out, "t", "end", DRAW_LEFT - 8, y + 12, words);
     draw_bar(out, colour_of(r->policy), 0.85, DRAW_LEFT, y + 2, (MIDDLE - DRAW_LEFT) * r->vm_delivered_pct / 100, ROW - 6);
-    if (r->policy != POLICY_MIRROR && r->policy != POLICY_HYBRID) {
+    if (r->policy != POLICY_MIRROR && r->policy != POLICY_PROXMOX && r->policy != POLICY_HYBRID) {
         double x = DRAW_LEFT + (MIDDLE - DRAW_LEFT) * r->bound_pct / 100;
 
         draw_stroke(out, "b", x, y, x, y + ROW - 2);

@@ -48,9 +48,12 @@ static void fill_row(struct row *row, const struct result *results, size_t count
         add_held(&row->starting, &o->starting);
         add_held(&row->waiting, &o->waiting);
         row->peak = fmax(row->peak, o->peak);
+        row->stall_s = fmax(row->stall_s, o->stall_s);
+        row->pauses += (double)o->pauses;
         for (int b = 0; b < BUCKETS; b++)
             all.writes[b] += o->slowdowns.writes[b];
     }
+    row->pauses /= fmax(1, vms);
     row->failed_pct = vms > 0 ? 100 * lost / vms : 0;
     row->delivered_pct = wanted > 0 ? 100 * written / wanted : 100;
     row->vm_delivered_pct /= fmax(1, row->seeds);
@@ -143,6 +146,20 @@ static void cell_peak(const void *row, char cell[TABLE_CELL])
     snprintf(cell, TABLE_CELL, "%.1f%%", 100 * r->peak);
 }
 
+static void cell_stall(const void *row, char cell[TABLE_CELL])
+{
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f s", r->stall_s);
+}
+
+static void cell_pauses(const void *row, char cell[TABLE_CELL])
+{
+    const struct row *r = row;
+
+    snprintf(cell, TABLE_CELL, "%.1f", r->pauses);
+}
+
 static void held(uint32_t part, const struct held *h, char cell[TABLE_CELL])
 {
     if (h->forecasts)
@@ -197,6 +214,7 @@ static const struct table_column columns[] = {
     { "seeds", 5, cell_seeds },           { "failed", 6, cell_failed },           { "overflows", 9, cell_overflows },
     { "delivered", 9, cell_delivered },   { "per VM", 6, cell_per_vm },           { "bound", 6, cell_bound },
     { "p99", 8, cell_p99 },               { "completion", 10, cell_completion },  { "peak", 6, cell_peak },
+    { "stall", 8, cell_stall },           { "pauses", 6, cell_pauses },
     { "run end", 7, cell_run_end },       { "run peak", 8, cell_run_peak },       { "start end", 9, cell_start_end },
     { "start peak", 10, cell_start_peak }, { "wait end", 8, cell_wait_end },      { "wait peak", 9, cell_wait_peak },
 };
@@ -281,10 +299,11 @@ void report_json(const struct row *rows, size_t count, FILE *out)
                 "\"failed_pct\": %.3f, "
                 "\"overflows\": %" PRIu64
                 ", \"delivered_pct\": %.3f, \"vm_delivered_pct\": %.3f, \"p99_slowdown\": %.3f, "
-                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f",
+                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f, "
+                "\"longest_stall_s\": %.1f, \"pauses_per_vm\": %.3f",
                 k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
                 r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
-                r->bound_pct);
+                r->bound_pct, r->stall_s, r->pauses);
         put_held_json("", &r->running, out);
         put_held_json("start_", &r->starting, out);
         put_held_json("wait_", &r->waiting, out);
@@ -297,8 +316,8 @@ void report_json(const struct row *rows, size_t count, FILE *out)
 
 static int write_key(const struct run *r, char *key, size_t size)
 {
-    return snprintf(key, size, "%s %s %s %s %" PRIu64 " %u %.17g %.17g %016" PRIx64, r->scenario->name,
-                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->seed, r->hosts, r->omega, r->interval_s,
+    return snprintf(key, size, "%s %s %s %s %x %" PRIu64 " %u %.17g %.17g %016" PRIx64, r->scenario->name,
+                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->without, r->seed, r->hosts, r->omega, r->interval_s,
                     r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
 }
 
@@ -308,8 +327,8 @@ void resume_write(const struct result *r, FILE *out)
     char key[256];
 
     write_key(&r->run, key, sizeof key);
-    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g", key, o->vms,
-            o->finished, o->failed, o->stuck, o->overflows, o->wanted_bytes, o->written_bytes, o->vm_delivered,
+    fprintf(out, "%s : %u %u %u %u %" PRIu64 " %" PRIu64 " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g", key, o->vms,
+            o->finished, o->failed, o->stuck, o->overflows, o->pauses, o->stall_s, o->wanted_bytes, o->written_bytes, o->vm_delivered,
             o->bound, o->p99, o->completion_s, o->peak, o->makespan_s);
     fprintf(out, " %u %u %u %u %u %u %u %u %u :", o->running.forecasts, o->running.finish, o->running.peak,
             o->starting.forecasts, o->starting.finish, o->starting.peak, o->waiting.forecasts, o->waiting.finish,
@@ -326,12 +345,12 @@ static bool read_outcome(const char *text, struct outcome *o)
     double writes;
 
     *o = (struct outcome){ 0 };
-    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u %u %u %u %u %u %u :%n",
-               &o->vms, &o->finished, &o->failed, &o->stuck, &o->overflows, &o->wanted_bytes, &o->written_bytes,
+    if (sscanf(text, " : %u %u %u %u %" SCNu64 " %" SCNu64 " %lg %lg %lg %lg %lg %lg %lg %lg %lg %u %u %u %u %u %u %u %u %u :%n",
+               &o->vms, &o->finished, &o->failed, &o->stuck, &o->overflows, &o->pauses, &o->stall_s, &o->wanted_bytes, &o->written_bytes,
                &o->vm_delivered, &o->bound, &o->p99, &o->completion_s, &o->peak, &o->makespan_s,
                &o->running.forecasts, &o->running.finish, &o->running.peak, &o->starting.forecasts,
                &o->starting.finish, &o->starting.peak, &o->waiting.forecasts, &o->waiting.finish, &o->waiting.peak,
-               &at) != 22 ||
+               &at) != 24 ||
         !at)
         return false;
     text += at;

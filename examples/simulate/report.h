@@ -18,7 +18,8 @@ struct row {
     enum admission admission;
     uint32_t seeds;
     uint64_t overflows;
-    double failed_pct, delivered_pct, vm_delivered_pct, bound_pct, p99, completion_s, peak;
+    double failed_pct, delivered_pct, vm_delivered_pct, bound_pct, p99, completion_s, peak, stall_s;
+    double pauses; /* per VM */
     struct held running, starting, waiting;
 };
 

@@ -261,10 +261,12 @@ struct migbuf_buffer_options {
                                         is in force is kept for budgets a little to either side; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
     uint32_t max_stall_ms;         /**< longest wait of a guest's largest request. A limit that would make it longer
-                                        is not set: the guest is paused instead. A wait for what grew no file is let
-                                        off, and the decision is REARM: zeroing counts at full length, so that a zeroed
-                                        GiB is 18 minutes at 15 units/s. 30'000, a quarter of Linux's hung-task warning;
-                                        0 is taken for it; UINT32_MAX: as long as it takes */
+                                        is not set: the guest is paused instead. A pause lasts until there is room: it
+                                        is bounded by starting no more at once than Ω can keep writing (admission.h),
+                                        not by this. A wait for what grew no file is let off, and the decision is REARM:
+                                        zeroing counts at full length, so that a zeroed GiB is 18 minutes at 15 units/s.
+                                        30'000, a quarter of Linux's hung-task warning; 0 is taken for it; UINT32_MAX: as
+                                        long as it takes */
     uint32_t reserved;             /**< 0 */
     uint64_t floor_bytes_per_s;    /**< γ_SLA as growth: 160'000, the paper's 10 kB/s by 4 KiB in 64 KiB clusters. Used
                                         is at least what the guest needs to run: two units/s, and its largest request

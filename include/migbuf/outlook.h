@@ -43,7 +43,8 @@ struct migbuf_outlook {
  * said.
  *
  *   plan     as in planner.h, until what grows and what has to be sent fit each
- *            other. delivered = (g + floor) / (h + floor) where it was cut. Then
+ *            other. delivered = (g + floor) / (h + floor) where it was cut. While
+ *            it drains, it is at most what planner.h lets it write then. Then
  *            again with everybody's rate times that: who is held back is over
  *            sooner
  *   finish   T of the second plan
@@ -137,14 +138,14 @@ MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struc
  *     n                = w max(r, granularity) / r          dirty bytes/s at most
  *     mirror_delivered = 1                                  where n < U
  *                      = (disk + D U / n) / (disk + 2 D)    else
- *     D                = min(disk_bytes, whole_bytes)       most that is dirty when all was sent once
+ *     D                = min(disk_bytes, whole_bytes) / 2   dirty when all was sent once: nobody knows
  *
  * - Write-blocking is one queue, first come first served: the copy keeps B of it full, the guest d r. With QEMU's own
  *   buffer of 16 MiB next to nothing is left to the guest. Measured on QEMU 7.2 and 10.0 at 24 MB/s, within 10 % where
  *   d r is 16 KiB or more. speed bounds the copy: what is left of the link is the guest's.
  * - Background: the guest writes as without a mirror. Where it makes more dirty than the link carries, the copy never
  *   catches up. Then it is to be held in the end: to half of the link, in dirty bytes, until all is sent.
- *   Whoever knows the guest's working set may lower whole_bytes to it.
+ *   Whoever knows the guest's working set may set whole_bytes to twice that.
  * - A granularity of 4 KiB keeps n small where r is below 64 KiB. It takes 32 MiB of memory for each TiB of disk.
  *
  * Plan and mirror hang on the link. A buffer knows nothing of one that nobody uses: tell link_bytes_per_s then.

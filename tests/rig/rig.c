@@ -45,15 +45,20 @@ _Static_assert(sizeof names / sizeof *names - 1 <= EXTENSION_OPTIONS_MAX, "more 
 
 const struct extension extension = {
     .options = names,
-    .policies = ", literal, mirror, or fixed:RATE with 64KiB or more a second",
+    .policies = ", literal, mirror, free, fixed:RATE with 64KiB or more a second, lxd, lxd:SIZE with 1MiB or more, "
+                "bradford, or bradford:WRITES:MICROSECONDS",
     .guest = "../../examples/evacuate/guest.elf",
     .second_monitor = true,
     .help =
         "\n"
         "For tests:\n"
         "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
-        "                   each); mirror (write-through: no overlay and no buffer, each write goes to both\n"
-        "                   hosts before the guest is told of it)\n"
+        "                   each); mirror (no overlay and no buffer: every disk is mirrored, each write goes to both\n"
+        "                   hosts before the guest is told of it); lxd (each VM has a volume of its own, a part of\n"
+        "                   the buffer, or of the size in lxd:SIZE, and no limit); bradford (after so many writes\n"
+        "                   each waits, and twice as long whenever as many more were made: 16384 and 2048 us, or\n"
+        "                   bradford:WRITES:MICROSECONDS); free (nobody begins to move before --window is over,\n"
+        "                   and then as with none)\n"
         "  --mirror HOW     who is mirrored, is mirrored so: as the library chooses (ours; with hybrid the\n"
         "                   default); write-blocking from the start with QEMU's own buffer (blocking; with\n"
         "                   mirror); in the background with granules of 64 KiB, write-blocking at the end\n"
@@ -167,15 +172,19 @@ bool extension_read_policy(struct options *o, const char *text)
         o->policy = POLICY_LITERAL;
     else if (!strcmp(text, "mirror"))
         o->policy = POLICY_MIRROR;
+    else if (!strcmp(text, "free"))
+        o->policy = POLICY_FREE;
     else if (!strncmp(text, "fixed:", 6) && read_size(text + 6, 1000, 65536, UINT64_C(1) << 40, &o->fixed_bytes_per_s))
         o->policy = POLICY_FIXED;
     else
-        return false;
+        return hosts_read(o, text);
     return true;
 }
 
 int extension_options(struct options *o, char error[FAIL_SIZE])
 {
+    if (o->added[RIG_HOST] && (o->state || o->volume))
+        return fail(error, "--policy %s makes its volumes and counts for itself: no --state, no --volume", o->added[RIG_HOST]);
     if ((o->ways[0] | o->ways[1]) && o->policy != POLICY_HYBRID)
         return fail(error, "--mirrored, --not-mirrored: with --policy hybrid");
     if (o->policy == POLICY_MIRROR && !o->mirror_given)
@@ -229,6 +238,7 @@ void extension_run(struct run *r)
 {
     inject_begin();
     others_begin();
+    hosts_begin();
     window_begin(r);
     recording_on(!r->contrast);
 }
@@ -237,6 +247,7 @@ void extension_turn(struct run *r, const struct migration *m, uint64_t now)
 {
     inject_turn(r, m, now);
     others_turn(r, &r->vm[m->index], now);
+    hosts_turn(r, &r->vm[m->index]);
     window_turn(r, m, now);
 }
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The rig's parts, as rig.c puts them together: faults (inject.c), the log of the buffer's calls (recording.c), what
- * policies are compared by (window.c), and other people's rules for memory (others.c). */
+ * policies are compared by (window.c), what hosts do today (hosts.c), and other people's rules for memory (others.c). */
 #ifndef RIG_H
 #define RIG_H
 #include "loop.h"
 #include <jansson.h>
 
 /* The options whose values are kept, at these places of options->added. */
-enum { RIG_INJECT, RIG_INJECT_AFTER, RIG_TRACE, RIG_REPLAY, RIG_RAM_POLICY, RIG_VALUES };
+enum { RIG_INJECT, RIG_INJECT_AFTER, RIG_TRACE, RIG_REPLAY, RIG_RAM_POLICY, RIG_HOST, RIG_VALUES };
 
 /* --inject: is it a fault, at a step there is? */
 bool inject_known(const char *what);
@@ -29,6 +29,11 @@ int recording_close(char error[FAIL_SIZE]);
 bool others_known(const char *text);
 void others_begin(void);
 void others_turn(struct run *r, struct migration *m, uint64_t now);
+
+/* --policy: is it one of other hosts, and what they do. */
+bool hosts_read(struct options *o, const char *text);
+void hosts_begin(void);
+void hosts_turn(const struct run *r, struct migration *m);
 
 /* --window, in the order of calls; a summary of the run (m NULL) or of one of its VMs. */
 void window_begin(const struct run *r);
