@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop around the library, examples/evacuate/control.h, without a QEMU: who may start after a restart. */
+/* The loop around the library, examples/evacuate/control.h, without a QEMU: who may start after a restart, and who is
+ * mirrored. */
 #include "control.h"
+#include "hybrid.h"
 #include "unit.h"
 #include <string.h>
 #include <sys/mman.h>
@@ -124,11 +126,149 @@ START_TEST(memory_goes_one_at_a_time)
 }
 END_TEST
 
+/* A guest that writes in 64 KiB, on a QEMU of this version. */
+static struct throttle writer(uint64_t id, double bytes_per_s, const char *version)
+{
+    static struct monitor monitor;
+    struct throttle t = throttle_of(id);
+
+    monitor = (struct monitor){ .lost = true };
+    snprintf(monitor.facts.version, sizeof monitor.facts.version, "%s", version);
+    t.monitor = &monitor;
+    t.geometry[0].virtual_bytes = 256 * MIB;
+    t.seen_bytes_per_s = bytes_per_s;
+    t.seen_writes_per_s = bytes_per_s / 65536;
+    return t;
+}
+
+static void hybrid_control(struct control *c, uint64_t omega_bytes, uint64_t link_bytes_per_s)
+{
+    static struct link *const links[1] = { NULL };
+
+    ck_assert_int_eq(control_new(c, POLICY_HYBRID, 0, omega_bytes, 100, 3, links, 1, error), 0);
+    control_admit(c, MIGBUF_ADMISSION_SHORTEST);
+    c->route[0].bytes_per_s = link_bytes_per_s;
+}
+
+START_TEST(who_would_not_fit_is_mirrored)
+{
+    static const struct {
+        double w;
+        uint64_t omega_bytes, link_bytes_per_s;
+        const char *version;
+        int mirrored;
+    } c[] = {
+        { 20e6, 64 * MIB, 24000000, "7.2.22", 1 }, /* 11 s of 20 MB/s do not fit 64 MiB; the link carries them in the background */
+        { 1e6, 64 * MIB, 24000000, "7.2.22", 0 },
+        { 20e6, 1024 * MIB, 24000000, "7.2.22", 0 },
+        { 30e6, 64 * MIB, 24000000, "7.2.22", 1 }, /* paced: nine tenths of the link are its own */
+        { 0, 64 * MIB, 24000000, "7.2.22", 0 },    /* nobody has seen it */
+        { 20e6, 64 * MIB, 0, "7.2.22", 0 },        /* nobody knows the link */
+    };
+
+    for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
+        struct throttle t = writer(1, c[k].w, c[k].version);
+        struct control control;
+
+        hybrid_control(&control, c[k].omega_bytes, c[k].link_bytes_per_s);
+        ck_assert_msg(hybrid_mirrors(&control, &t, error) == c[k].mirrored, "%zu", k);
+        control_free(&control);
+    }
+}
+END_TEST
+
+/* One alone would have room for what it writes; with two others beside it, it would not. */
+START_TEST(who_begins_with_others_reckons_with_them)
+{
+    struct throttle t[3] = { writer(1, 5e6, "7.2.22"), writer(2, 5e6, "7.2.22"), writer(3, 5e6, "7.2.22") };
+    struct throttle *waiting[3] = { &t[0], &t[1], &t[2] };
+    struct control c;
+
+    hybrid_control(&c, 96 * MIB, 24000000);
+    control_admit(&c, 0);
+    memcpy(c.waiting, waiting, sizeof *waiting);
+    c.waits = 1;
+    ck_assert_int_eq(hybrid_mirrors(&c, &t[0], error), 0);
+    memcpy(c.waiting, waiting, sizeof waiting);
+    c.waits = 3;
+    ck_assert_int_eq(hybrid_mirrors(&c, &t[0], error), 1);
+    t[1].mirrored = t[2].mirrored = true; /* they need no room */
+    ck_assert_int_eq(hybrid_mirrors(&c, &t[0], error), 0);
+    control_free(&c);
+}
+END_TEST
+
+/* It is known to its link, and to nobody else. */
+START_TEST(a_mirrored_one_takes_no_room)
+{
+    struct migbuf_buffer_view view = { .size = sizeof view };
+    struct throttle large = writer(1, 5e6, "7.2.22"), mirrored = writer(2, 5e6, "7.2.22");
+    struct control c;
+
+    hybrid_control(&c, 4 * MIB, 24000000);
+    large.geometry[0].queue_bytes = 4 * MIB;
+    mirrored.geometry[0].queue_bytes = 4 * MIB;
+    mirrored.mirrored = true;
+    ck_assert_int_eq(control_join_trial(c.buffer, &large), 0);
+    ck_assert_int_eq(migbuf_buffer_view(c.buffer, 1, &view), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(control_join_trial(c.buffer, &mirrored), 0);
+    ck_assert_int_eq(migbuf_buffer_view(c.buffer, 2, &view), 0);
+    ck_assert_uint_eq(view.reserve_bytes, 0);
+    ck_assert_int_eq(migbuf_buffer_link(c.buffer, CONTROL_LINK(0), 24000000), 0);
+    ck_assert_uint_eq(throttle_queue_bytes(&mirrored), 0);
+    ck_assert_uint_eq(throttle_queue_bytes(&large), 4 * MIB);
+    control_free(&c);
+}
+END_TEST
+
+START_TEST(which_qemu_can_change_a_mirror)
+{
+    static const struct {
+        const char *version;
+        bool can;
+    } c[] = { { "7.2.22", false }, { "8.1.5", false }, { "8.2.0", true }, { "10.0.2", true }, { "", false }, { "x", false } };
+
+    for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
+        struct monitor monitor = { .lost = true };
+
+        snprintf(monitor.facts.version, sizeof monitor.facts.version, "%s", c[k].version);
+        ck_assert_int_eq(hybrid_can_change(&monitor), c[k].can);
+    }
+}
+END_TEST
+
+/* What was written between two counts a second apart or more; a counter that begins anew tells nothing. */
+START_TEST(what_a_guest_writes_is_counted)
+{
+    struct throttle t = throttle_of(1);
+
+    t.watch = (struct watch){ .disks = 1, .taken_ns = 5000000000, .disk = { { .writes = 100, .written_bytes = 1000000 } } };
+    throttle_count(&t);
+    ck_assert(t.seen_bytes_per_s == 0 && t.seen_writes_per_s == 0);
+    t.watch.disk[0].writes = 200;
+    t.watch.taken_ns = 5900000000;
+    throttle_count(&t);
+    ck_assert(t.seen_writes_per_s == 0); /* too soon */
+    t.watch.disk[0].writes = 300;
+    t.watch.disk[0].written_bytes = 5000000;
+    t.watch.taken_ns = 7000000000;
+    throttle_count(&t);
+    ck_near(t.seen_writes_per_s, 100);
+    ck_near(t.seen_bytes_per_s, 2e6);
+    t.watch.disk[0].writes = 10;
+    t.watch.taken_ns = 9000000000;
+    throttle_count(&t);
+    ck_near(t.seen_writes_per_s, 100);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { who_ran_before_a_restart_is_in_the_way,
                                    who_is_at_the_target_is_in_the_way_until_it_is_removed, an_error_names_who_made_it,
-                                   memory_goes_one_at_a_time, NULL };
+                                   memory_goes_one_at_a_time, who_would_not_fit_is_mirrored,
+                                   who_begins_with_others_reckons_with_them, a_mirrored_one_takes_no_room,
+                                   which_qemu_can_change_a_mirror, what_a_guest_writes_is_counted, NULL };
 
     return unit_run("evacuate's control", tests, 60);
 }

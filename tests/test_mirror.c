@@ -539,6 +539,7 @@ END_TEST
 
 START_TEST(the_pace_rises_until_the_guest_shows)
 {
+    struct migbuf_mirror_load l = load(12e6, 65536, 4);
     static const uint64_t speeds[] = { 3600000, 4800000, 6000000, 7200000, 8400000, 9600000 };
     struct migbuf_mirror_options o = options(0);
     struct migbuf_mirror_report r = job(900000000);
@@ -559,6 +560,12 @@ START_TEST(the_pace_rises_until_the_guest_shows)
     looks(r);
     sends_nothing(); /* it is that already */
     ck_near(info().finish_s, 900e6 / 9.6e6);
+    l.write_bytes_per_s = 12.4e6; /* a twentieth less is not worth a command */
+    ck_assert_int_eq(migbuf_mirror_tell(mirror, &l), 0);
+    looks(r);
+    sends_nothing();
+    l.write_bytes_per_s = 12e6;
+    ck_assert_int_eq(migbuf_mirror_tell(mirror, &l), 0);
     r.speed_bytes_per_s = 0; /* another hand's */
     looks(r);
     sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":9600000}", MIGBUF_OUTCOME_DONE, 0);

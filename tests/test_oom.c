@@ -1110,6 +1110,7 @@ END_TEST
 
 READ_OF(block, block, BLOCK, "n0")
 READ_OF(writes, write, "[{\"qdev\": \"q\", \"node-name\": \"n0\", \"stats\": {\"wr_bytes\": 4096, \"wr_operations\": 1}}]", "q", NULL)
+READ_OF(mirror, mirror, "[{\"device\": \"j\", \"type\": \"mirror\", \"status\": \"running\", \"len\": 8, \"offset\": 6, \"ready\": false}]", "j")
 READ_OF(node, node, "[{\"node-name\": \"n0\", \"image\": {\"actual-size\": 4096, \"virtual-size\": 8192}}]", "n0")
 READ_OF(job, job,
         "[{\"device\": \"j\", \"status\": \"ready\", \"type\": \"mirror\", \"len\": 8, \"offset\": 4, \"ready\": true}]", "j")
@@ -1210,6 +1211,7 @@ static const struct step report_steps[] = {
     { "migbuf_report_all_writes", report_all_writes },
     { "migbuf_report_blocked", report_blocked },
     { "migbuf_report_job", report_job },
+    { "migbuf_report_mirror", report_mirror },
     { "migbuf_report_status", report_status },
     { "migbuf_report_migrate", report_migrate },
     { "migbuf_report_ram", report_ram },

@@ -180,12 +180,8 @@ static void give_in(struct migration *m, uint64_t now)
     go_to(m, ENDED);
 }
 
-static void turn_back(struct migration *m, uint64_t now)
+static void go_back(struct migration *m)
 {
-    if (made_any(m, UINT32_MAX) || m->at > GATE)
-        say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
-    m->turned_at = step_at(m->at)->phase;
-    m->giving_up = true;
     drop_mirrors(m);
     control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
@@ -194,6 +190,33 @@ static void turn_back(struct migration *m, uint64_t now)
         if (who != CALL_DISK && who != CALL_RAM && m->place[SOURCE].monitor.call[who].state != CALL_WAITING)
             monitor_taken(&m->place[SOURCE].monitor, who);
     go_to(m, BACK_RAM);
+}
+
+static void turn_back(struct migration *m, uint64_t now)
+{
+    if (made_any(m, UINT32_MAX) || m->at > GATE)
+        say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
+    m->turned_at = step_at(m->at)->phase;
+    m->giving_up = true;
+    m->changes = false;
+    go_back(m);
+}
+
+/* The same way, but the guest does not stay: as after a restart. */
+static void go_back_to_begin_again(struct migration *m)
+{
+    control_hold(&m->throttle, 0);
+    go_back(m);
+}
+
+bool migration_take_overlay(struct migration *m, uint64_t now)
+{
+    if (!m->throttle.mirrored || m->changes || m->giving_up || m->home != SOURCE || m->at < TARGET_START || m->at > RAM_TURN ||
+        m->site->control->policy != POLICY_HYBRID)
+        return false;
+    say(m, now, "its mirror is given up: it is to get an overlay");
+    m->changes = true;
+    return true;
 }
 
 /* It runs at the target, and some of its memory is at the source: there is no way but on. Another connection, another time. */
@@ -375,7 +398,7 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 
 static bool may_turn_back(const struct migration *m, const struct step *s)
 {
-    return m->giving_up && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
+    return (m->giving_up || (m->changes && m->at <= RAM_TURN && m->at >= TARGET_START)) && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
            m->place[SOURCE].monitor.call[CALL_STEP].state != CALL_WAITING;
 }
 
@@ -394,7 +417,10 @@ static bool turn(struct migration *m, uint64_t now)
     if (may_turn_back(m, s)) {
         if (monitor_of(m, s->side)->call[CALL_STEP].state == CALL_ANSWERED)
             mark(m, s, s->makes, 0); /* it has just been done */
-        turn_back(m, now);
+        if (m->giving_up)
+            turn_back(m, now);
+        else
+            go_back_to_begin_again(m);
         return true;
     }
     if (!m->entered && s->needed && !s->needed(m)) {
@@ -539,6 +565,13 @@ static void drive_mirrors(struct migration *m, uint64_t now)
     if ((hold > 0) != (t->hold_bytes_per_s > 0))
         say(m, now, hold > 0 ? "its mirror cannot catch up: its guest is held" : "its mirror has caught up");
     control_hold(t, hold);
+    if (hold > 0 && m->way == WAY_ADVISED && !m->doubted) { /* its choice was made with less knowledge */
+        char error[FAIL_SIZE];
+
+        m->doubted = true;
+        if (hybrid_mirrors(m->site->control, t, error) == 0)
+            migration_take_overlay(m, now);
+    }
 }
 
 /* Of the base until it is copied, then of the overlay and of memory; or of the mirrored disk. */

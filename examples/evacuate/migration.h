@@ -113,6 +113,8 @@ struct migration {
     bool handed_over; /* its source stands as after a migration, which did not come to its end */
     bool known;     /* its guest writes, and the host's limits were read */
     enum way way;   /* hybrid */
+    bool changes;   /* its mirror is given up, and it is to begin again with an overlay */
+    bool doubted;   /* it has been asked again whether it is better mirrored */
     struct seen {
         uint64_t ns, bytes, writes; /* counters of all its disks when they were first read; then what they rose by, and in what time */
     } seen;         /* of its guest, before it moves */
@@ -175,6 +177,15 @@ void migration_watch(struct migration *m, uint64_t now);
 
 /* Wants it back at the source; ignored when it is too late for that. `why` goes into the timeline. */
 void migration_give_up(struct migration *m, const char *why);
+
+/*
+ * Gives up its mirror, and begins again with an overlay: nothing is lost, for everything is at the source. False, and nothing is
+ * done: it is not mirrored, or it is too late for that, because its memory is next.
+ *
+ * Not the other way round: an overlay must be merged back before the disk can be mirrored as a whole, and who waits for that
+ * has lost what the change was to save.
+ */
+bool migration_take_overlay(struct migration *m, uint64_t now);
 
 /* Nothing more will happen to it. */
 bool migration_ended(const struct migration *m);

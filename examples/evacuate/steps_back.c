@@ -266,9 +266,19 @@ static int put_fdset(struct migration *m, uint64_t now)
 /* After a restart what could not be kept has been taken back. */
 static int taken_back(struct migration *m, const struct call *answer, uint64_t now)
 {
-    (void)answer, (void)now;
     drop_flows(m);
     m->throttle.hands_off = false;
+    if (m->changes) { /* in the buffer until its guest runs under its host's limits again: then it asks for room */
+        int rc = pumped(m, answer, now);
+
+        if (rc == FAILED)
+            return rc;
+        if (rc == WAIT || !m->place[SOURCE].monitor.facts.running)
+            return WAIT;
+        control_remove(m->site->control, &m->throttle);
+        m->throttle.mirrored = m->changes = false;
+        m->throttle.way = m->way = WAY_OVERLAY;
+    }
     if (made_any(m, MADE_SNAPSHOT))
         control_drained(m->site->control, &m->throttle, MIGBUF_PHASE_BASE, 3);
     return DONE;

@@ -23,6 +23,7 @@ enum injection {
     INJECT_CHANGE, /* by another monitor: other limits */
     INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
     INJECT_FILL_FOR_GOOD,
+    INJECT_OVERLAY, /* for a mirror: the choice is changed */
     INJECT_LOSE
 };
 
@@ -47,7 +48,8 @@ static enum injection find_injection(const char *what, const char **step)
     } known[] = { { "interrupt@", INJECT_INTERRUPT },         { "kill-source@", INJECT_KILL_SOURCE },
                   { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
                   { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
-                  { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE } };
+                  { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE },
+                  { "overlay@", INJECT_OVERLAY } };
 
     *step = NULL;
     for (size_t k = 0; what && k < sizeof known / sizeof *known; k++)
@@ -184,6 +186,8 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     }
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
+    if (what == INJECT_OVERLAY)
+        migration_take_overlay(&r->vm[m->index], now);
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }

@@ -53,11 +53,12 @@ const struct extension extension = {
         "\n"
         "For tests:\n"
         "  --policy P       also: literal (the paper's text unchanged: overflows); fixed:RATE (growth for\n"
-        "                   each); mirror (no overlay and no buffer: every disk is mirrored); lxd (each VM\n"
-        "                   has a volume of its own, a part of the buffer, or of the size in lxd:SIZE, and\n"
-        "                   no limit); bradford (after so many writes each waits, and twice as long whenever\n"
-        "                   as many more were made: 16384 and 2048 us, or bradford:WRITES:MICROSECONDS);\n"
-        "                   free (nobody begins to move before --window is over, and then as with none)\n"
+        "                   each); mirror (no overlay and no buffer: every disk is mirrored, each write\n"
+        "                   goes to both hosts before the guest is told of it); lxd (each VM has a volume\n"
+        "                   of its own, a part of the buffer, or of the size in lxd:SIZE, and no limit);\n"
+        "                   bradford (after so many writes each waits, and twice as long whenever as many\n"
+        "                   more were made: 16384 and 2048 us, or bradford:WRITES:MICROSECONDS); free\n"
+        "                   (nobody begins to move before --window is over, and then as with none)\n"
         "  --mirror HOW     who is mirrored, is mirrored so: as the library chooses (ours; with hybrid the\n"
         "                   default); write-blocking from the start with QEMU's own buffer (blocking; with\n"
         "                   mirror); in the background with granules of 64 KiB, write-blocking at the end\n"
@@ -79,7 +80,8 @@ const struct extension extension = {
         "                   interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP (SIGKILL to itself);\n"
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
-        "                   damages the first VM's last disk; die@reporting, when the history is written\n"
+        "                   damages the first VM's last disk; overlay@STEP: one that is mirrored changes over\n"
+        "                   to an overlay\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
         "\n",
@@ -149,7 +151,7 @@ int extension_read(struct options *o, int option, const char *value, char error[
         if (!inject_known(value))
             return fail(error,
                         "--inject %s: lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, "
-                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP with a step as messages "
+                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP, overlay@STEP with a step as messages "
                         "name it",
                         value);
         break;
