@@ -81,7 +81,7 @@ const struct extension extension = {
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
         "                   damages the first VM's last disk; overlay@STEP: one that is mirrored changes over\n"
-        "                   to an overlay\n"
+        "                   to an overlay; die@reporting, when the history is written\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
         "\n",
