@@ -16,6 +16,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DISK, LIMITS, BUFFER, LAWS = "test_disk_model", "test_limits", "test_buffer_model", "test_laws"
 CASES = "test_buffer"
+PAGES = "examples/simulate/pages.c"
 RAM, RAM_MODEL, CONVERGENCE, HISTORY = "test_ram", "test_ram_model", "test_convergence_laws", "test_history"
 
 # name, file, what stands there, what stands there instead, the tests of which one has to notice
@@ -207,7 +208,8 @@ def compile_all(work, flags):
     os.makedirs(work + "/o")
     units = [("lib/" + f) for f in sorted(os.listdir(work + "/lib")) if f.endswith(".c")]
     tests = sorted({t for m in MUTANTS for t in m[4]})
-    units += ["tests/%s.c" % t for t in tests] + ["tests/fuzz/corpus.c", "tests/reference.c", "tests/qemu_model.c", "tests/ram_model.c"]
+    units += ["tests/%s.c" % t for t in tests] + ["tests/fuzz/corpus.c", "tests/reference.c", "tests/qemu_model.c", "tests/ram_model.c",
+                                                          PAGES]
     for unit in units:
         subprocess.run(["cc", *flags, "-c", unit, "-o", object_of(unit)], cwd=work, check=True)
     return [object_of(u) for u in units if u.startswith("lib/")]
@@ -231,13 +233,13 @@ def passes(work, test, objects):
     """Does the test pass with these objects of the library?"""
     own = [object_of("tests/%s.c" % test)]
     own += [object_of("tests/qemu_model.c")] if test == DISK else []
-    own += [object_of("tests/ram_model.c")] if test == RAM_MODEL else []
+    own += [object_of("tests/ram_model.c"), object_of(PAGES)] if test == RAM_MODEL else []
     own += [object_of("tests/reference.c")] if test == LAWS else []
     command = ["./o/" + test.replace("/", "_")]
     if test.startswith("fuzz/"):
         own += [object_of("tests/fuzz/corpus.c")]
         own += [object_of("tests/qemu_model.c")] if "disk_model" in test else []
-        own += [object_of("tests/ram_model.c")] if "ram_model" in test else []
+        own += [object_of("tests/ram_model.c"), object_of(PAGES)] if "ram_model" in test else []
         objects = [o for o in objects if test != "fuzz/lxd" or "lxd_http" not in o] # it stands in for that file
         command += ["tests/fuzz/corpus/" + test[5:]]
     subprocess.run(["cc", "-o", command[0], *own, *objects, *LIBRARIES], cwd=work, check=True)
@@ -278,7 +280,7 @@ def main(arguments):
     flags += words_of(["pkg-config", "--cflags", "check", "jansson", "libcurl"])
     survived = 0
     with tempfile.TemporaryDirectory(prefix="migbuf-mutants.") as work:
-        for folder in ("lib", "include", "tests"):
+        for folder in ("lib", "include", "tests", "examples/simulate"):
             shutil.copytree(ROOT + "/" + folder, work + "/" + folder)
         objects = compile_all(work, flags)
         for test in sorted({t for m in chosen for t in m[4]}):

@@ -1256,12 +1256,15 @@ static char server_path[64];
     "\"expanded_devices\":{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"p\",\"size\":\"10GiB\"}}}"
 #define POOL "{\"name\":\"p\",\"driver\":\"lvm\",\"status\":\"Created\"}"
 
+#define METRICS                                                                                                         \
+    "incus_disk_written_bytes_total{device=\"d\",name=\"v\",project=\"default\",type=\"virtual-machine\"} 8192\n"
+
 /* The first that a request begins with. Changes are answered with an operation, whose end has to be asked for. */
 static const struct {
     const char *request, *metadata;
 } rest[] = {
     { "GET /1.0 ",
-      "{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\"],\"config\":{\"user.a\":\"b\"},\"environment\":"
+      "{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\",\"metrics\"],\"config\":{\"user.a\":\"b\"},\"environment\":"
       "{\"server\":\"incus\",\"server_version\":\"6.14\",\"server_name\":\"h\"}}" },
     { "PATCH /1.0 ", "{}" },
     { "GET /1.0/storage-pools?", "[" POOL "]" },
@@ -1275,6 +1278,7 @@ static const struct {
                               "{\"instances\":[\"/1.0/instances/v\"]},\"metadata\":{\"fs_progress\":\"1GB (1MB/s)\"}}]}" },
     { "GET /1.0/operations/11-22/wait", OPERATION },
     { "GET /1.0/networks", "[\"/1.0/networks/lo\"]" },
+    { "GET /1.0/metrics", METRICS },
     { "", NULL },
 };
 
@@ -1301,7 +1305,9 @@ static void serve_rest(int fd)
             i++;
         begun = (size_t)snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", (int)pad);
         bytes = begun + pad;
-        if (rest[i].metadata)
+        if (rest[i].metadata && !strcmp(rest[i].metadata, METRICS))
+            begun += (size_t)snprintf(reply + begun, sizeof reply - begun, METRICS); /* it is no JSON */
+        else if (rest[i].metadata)
             begun += (size_t)snprintf(reply + begun, sizeof reply - begun, "{\"type\":\"sync\",\"metadata\":%s}", rest[i].metadata);
         else
             begun += (size_t)snprintf(reply + begun, sizeof reply - begun,
@@ -1361,6 +1367,7 @@ LXD_CALL(vm_key, char value[64] = "", (lxd, NULL, "v", "raw.qemu", 10000, value,
 LXD_CALL(disks, struct migbuf_lxd_disk d[4], (lxd, NULL, "v", 10000, d, 4, NULL), "%d %" PRIu64, rc, d[0].size_bytes)
 LXD_CALL(vm_set_state_bytes, , (lxd, NULL, "v", 1 << 30, 10000, NULL), "set")
 LXD_CALL(migrations, struct migbuf_lxd_migration m[4], (lxd, 10000, m, 4, NULL), "%d %s %" PRIu64, rc, m[0].instance, m[0].processed_bytes)
+LXD_CALL(written, struct migbuf_lxd_written w[4], (lxd, 10000, w, 4, NULL), "%d %s %" PRIu64, rc, w[0].device, w[0].bytes)
 LXD_CALL(cancel, , (lxd, "11-22", 10000, NULL), "cancelled")
 LXD_CALL(call, const char *text = NULL, (lxd, "GET", "/1.0/networks", NULL, 10000, &text, NULL, NULL), "%s", text)
 
@@ -1381,6 +1388,7 @@ static const struct step lxd_steps[] = {
     { "migbuf_lxd_disks", lxd_disks },
     { "migbuf_lxd_vm_set_state_bytes", lxd_vm_set_state_bytes },
     { "migbuf_lxd_migrations", lxd_migrations },
+    { "migbuf_lxd_written", lxd_written },
     { "migbuf_lxd_cancel", lxd_cancel },
     { "migbuf_lxd_call", lxd_call },
 };

@@ -94,6 +94,26 @@ static void add(struct migbuf_buffer *b)
     whole(m.fence);
 }
 
+static void ask(struct migbuf_buffer *b)
+{
+    struct migbuf_geometry disk;
+    struct migbuf_migration m;
+    struct migbuf_waiting w;
+    FENCED(struct migbuf_outlook_mirror, mirror);
+    FENCED(struct migbuf_outlook, o);
+
+    REQUIRE(migbuf_geometry_init(&disk, UINT64_C(20) << 30) == 0 && migbuf_migration_init(&m, sizeof m) == 0);
+    m.id = 8;
+    REQUIRE(migbuf_admission_waiting(b, &m, &disk, 1, &w) == 0);
+    mirror.it = (struct migbuf_outlook_mirror){ .size = sizeof mirror.it, .link_bytes_per_s = 1e8, .background = 1 };
+    o.it.size = sizeof o.it;
+    NEW_FIELD_IS_NAMED(mirror.it, migbuf_outlook_mirrored(b, &w, 0, &mirror.it, &o.it));
+    REQUIRE(migbuf_outlook_mirrored(b, &w, 0, &mirror.it, &o.it) == 0 && o.it.size == sizeof o.it);
+    whole(mirror.fence);
+    whole(o.fence);
+    printf("mirrored %.17g %d\n", o.it.finish_s, o.it.mirror);
+}
+
 static void look(struct migbuf_buffer *b)
 {
     struct migbuf_decision d;
@@ -327,6 +347,7 @@ int main(int argc, char **argv)
     b = new_buffer();
     add(b);
     look(b);
+    ask(b);
     migbuf_buffer_free(b);
     rate();
     plan();
