@@ -89,8 +89,8 @@ def disturb(kind, parent, chance):
         pids = []
     if kind == "full":
         os.symlink("/dev/full", parent + "/full") # what is written there finds no room
-        os.rename(parent + "/full", parent + "/work/state.new")
-        return lambda: os.path.islink(parent + "/work/state.new") and os.unlink(parent + "/work/state.new")
+        os.rename(parent + "/full", parent + "/state/state.new")
+        return lambda: os.path.islink(parent + "/state/state.new") and os.unlink(parent + "/state/state.new")
     tell(pids, signal.SIGSTOP)
     return lambda: tell(pids, signal.SIGCONT)
 
@@ -103,7 +103,7 @@ def evacuation(kind, number, parent):
             file.write(JUMPS)
         subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", parent + "/jumps.so", parent + "/jumps.c", "-ldl"], check=True)
         environment["LD_PRELOAD"] = parent + "/jumps.so"
-    load = [evacuate, "--state", parent + "/work", "--keep-dir", "--disk", "24MiB", "--buffer", "40MiB",
+    load = [evacuate, "--state", parent + "/state", "--keep-dir", "--disk", "24MiB", "--buffer", "40MiB",
             "--link", "24MB", "--tick", "500", "--seed", str(chance.randrange(1, 10000)), "--json=" + summary]
     moment = chance.uniform(1, 8)
     with open(log, "wb") as out:

@@ -4,35 +4,12 @@
 # A running server's VMs: as plan_server.py tells of them. Usage: test_plan.sh PATH-OF-MIGBUF-PLAN [live].
 # Prints TAP. live: it was built with libmigbuf-lxd.
 set -u
+tested=$1
 plan=$1
-dir=$(mktemp -d) || exit 1
+# shellcheck source=tests/tap.sh
+. "$(dirname "$0")/tap.sh"
 servers=
 trap 'kill $servers 2>/dev/null; rm -rf "$dir"' EXIT
-n=0
-failed=0
-
-check() { # check "what" command...
-    what=$1
-    shift
-    n=$((n + 1))
-    if "$@" >"$dir/out" 2>&1; then
-        echo "ok $n - $what"
-    else
-        failed=1
-        echo "not ok $n - $what"
-        head -n 40 "$dir/out" | sed 's/^/# /'
-    fi
-}
-
-refuses() { # WORDS OPTIONS...: exit status 2, nothing on stdout, and one line with these words
-    words=$1
-    shift
-    "$plan" "$@" >"$dir/said" 2>"$dir/message" </dev/null
-    status=$?
-    cat "$dir/message"
-    [ $status -eq 2 ] && [ ! -s "$dir/said" ] && [ "$(wc -l <"$dir/message")" -eq 1 ] &&
-        grep -q -e "^migbuf-plan: $words" "$dir/message"
-}
 
 refuses_line() { # WORDS LINE: the third line of a file
     printf '# guests\n\n%b\n' "$2" >"$dir/wrong.txt"
@@ -412,5 +389,4 @@ check "a JSON priority that is a number" refuses_json ", guest 1: priority 1: pr
 check "a JSON guest without a name" refuses_json ", guest 1: \"name\" is needed" '[{"disk": "1GiB", "write": 1}]'
 check "a JSON word that is not known" refuses_json ", guest 1: disc: none of" '[{"name": "a", "disc": "1GiB", "write": 1}]'
 check "no JSON guest" refuses_json ": no guest" '[]'
-echo "1..$n"
-exit $failed
+tap_end

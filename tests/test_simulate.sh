@@ -3,33 +3,10 @@
 # simulate: same seed same result, resuming equals running afresh, the shape of its JSON, nothing outgrows the volume.
 # Usage: test_simulate.sh PATH-OF-SIMULATE. Prints TAP.
 set -u
+tested=$1
 simulate=$1
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-n=0
-failed=0
-
-check() { # check "what" command...
-    what=$1
-    shift
-    n=$((n + 1))
-    if "$@" >"$dir/out" 2>&1; then
-        echo "ok $n - $what"
-    else
-        failed=1
-        echo "not ok $n - $what"
-        sed 's/^/# /' "$dir/out"
-    fi
-}
-
-refuses() { # WORDS OPTIONS...: exit status 2, and one line with these words
-    words=$1
-    shift
-    "$simulate" "$@" >"$dir/said" 2>"$dir/message"
-    status=$?
-    cat "$dir/message"
-    [ $status -eq 2 ] && [ ! -s "$dir/said" ] && [ "$(wc -l <"$dir/message")" -eq 1 ] && grep -q -e "^simulate: $words" "$dir/message"
-}
+# shellcheck source=tests/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 every_column() { # FILE: all that a row has, on however many lines
     for title in failed overflows delivered "per VM" bound p99 completion peak "run end" "run peak" "start end" "start peak" \
@@ -217,5 +194,4 @@ check "a worker that is killed" worker_dies
 check "the table is not wider than 100 columns, with every column" table
 check "nor than a terminal of 80" narrow
 check "-h and --version" sh -c "'$simulate' -h | grep -q '^usage: simulate' && '$simulate' --version | grep -qx 'simulate [0-9.]*' && [ \$('$simulate' --help | wc -L) -le 100 ]"
-echo "1..$n"
-exit $failed
+tap_end

@@ -3,33 +3,10 @@
 # simulate-ram: same seed same result, the shape of its JSON, and what examples/README.md says of rules and histories.
 # Usage: test_simulate_ram.sh PATH-OF-SIMULATE-RAM. Prints TAP.
 set -u
+tested=$1
 simulate=$1
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-n=0
-failed=0
-
-check() { # check "what" command...
-    what=$1
-    shift
-    n=$((n + 1))
-    if "$@" >"$dir/out" 2>&1; then
-        echo "ok $n - $what"
-    else
-        failed=1
-        echo "not ok $n - $what"
-        sed 's/^/# /' "$dir/out"
-    fi
-}
-
-refuses() { # WORDS OPTIONS...: exit status 2, and one line with these words
-    words=$1
-    shift
-    "$simulate" "$@" >"$dir/said" 2>"$dir/message"
-    status=$?
-    cat "$dir/message"
-    [ $status -eq 2 ] && [ ! -s "$dir/said" ] && [ "$(wc -l <"$dir/message")" -eq 1 ] && grep -q -e "^simulate-ram: $words" "$dir/message"
-}
+# shellcheck source=tests/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 holds() { # FILE EXPRESSION: over the rows as r[RULE] (each the mean of its populations) or, of a history, as h[BEFORE]
     python3 -c '
@@ -81,5 +58,4 @@ check "what is not an option" refuses "7: there are options only" 7
 check "where nothing can be written" refuses "--json $dir/nowhere/x: No such file" --json "$dir/nowhere/x"
 check "help and version" sh -c "'$simulate' -h | grep -q '^usage: simulate-ram' && '$simulate' --version | grep -qx 'simulate-ram [0-9.]*' &&
     [ \$('$simulate' --help | wc -L) -le 110 ]"
-echo "1..$n"
-exit $failed
+tap_end
