@@ -1428,17 +1428,10 @@ int main(int argc, char **argv)
 {
     const char *const qemu[] = { "qemu-system-x86_64", "--version", NULL };
     bool guest = argc > 1 && !strcmp(argv[1], "guest");
-    SRunner *runner;
-    int failed;
 
     if (guest && (process_run(qemu, PATIENCE_MS, error) || !getenv("EVACUATE_GUEST"))) {
         printf("1..0 # SKIP no qemu-system-x86_64, or EVACUATE_GUEST not set\n");
         return 0; /* with TAP the plan says it; 77 would be taken for a failure */
     }
-    runner = srunner_create(guest ? guest_suite() : parts_suite());
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run_suite(guest ? guest_suite() : parts_suite(), argv[0]);
 }

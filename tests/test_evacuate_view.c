@@ -1213,8 +1213,6 @@ int main(void)
 {
     Suite *suite = suite_create("evacuate view");
     TCase *log = tcase_create("log"), *record = tcase_create("record"), *picture = tcase_create("picture");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(log, setup, teardown);
     tcase_set_timeout(log, WATCHDOG_S);
@@ -1247,10 +1245,5 @@ int main(void)
     tcase_add_test(picture, curves_show_the_papers_figures);
     tcase_add_test(picture, full_disk_is_reported);
     suite_add_tcase(suite, picture);
-    runner = srunner_create(suite);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run_suite(suite, "evacuate_view");
 }

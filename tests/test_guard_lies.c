@@ -5,6 +5,7 @@
  * and gives the host's limits back in the end.
  */
 #include "guarded.h"
+#include "trees.h"
 #include "unit.h"
 #include <fcntl.h>
 #include <jansson.h>
@@ -214,30 +215,6 @@ static void lie_from_now(bool lying)
     pthread_mutex_unlock(&peer.mutex);
 }
 
-/* ---- what jansson takes ---- */
-
-static _Thread_local uint64_t trees_bytes, most_trees_bytes;
-
-static void *tree_malloc(size_t bytes)
-{
-    size_t *block = malloc(sizeof(max_align_t) + bytes);
-
-    if (!block)
-        return NULL;
-    *block = bytes;
-    trees_bytes += bytes;
-    most_trees_bytes = trees_bytes > most_trees_bytes ? trees_bytes : most_trees_bytes;
-    return (char *)block + sizeof(max_align_t);
-}
-
-static void tree_free(void *pointer)
-{
-    size_t *block = pointer ? (size_t *)((char *)pointer - sizeof(max_align_t)) : NULL;
-
-    trees_bytes -= block ? *block : 0;
-    free(block);
-}
-
 /* ---- the guard ---- */
 
 static void lies_at_a_tick(struct guarded *g)
@@ -310,17 +287,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("guard_lies");
-    TCase *tcase = tcase_create("lies");
-    SRunner *runner = srunner_create(suite);
-    int failed;
-
-    tcase_set_timeout(tcase, WATCHDOG_S);
-    tcase_add_loop_test(tcase, no_lie_is_taken_for_the_truth, 0, (int)(sizeof lies / sizeof *lies));
-    suite_add_tcase(suite, tcase);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run_rows("guard_lies", no_lie_is_taken_for_the_truth, sizeof lies / sizeof *lies, WATCHDOG_S);
 }

@@ -6,6 +6,7 @@
  */
 #include "monitor.h"
 #include "qmp_liar.h"
+#include "trees.h"
 #include "unit.h"
 #include <jansson.h>
 #include <poll.h>
@@ -18,7 +19,7 @@
 #define TREE_BYTES (64 * KIB)       /* of jansson's, at any moment */
 #define MINUTE_NS (MONITOR_ANSWER_MS * UINT64_C(1000000))
 
-static uint64_t read_bytes, most_read_bytes, trees_bytes, most_trees_bytes;
+static uint64_t read_bytes, most_read_bytes;
 
 ssize_t __real_recv(int fd, void *bytes, size_t count, int flags);
 ssize_t __wrap_recv(int fd, void *bytes, size_t count, int flags);
@@ -29,26 +30,6 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t count, int flags)
 
     read_bytes += n > 0 ? (uint64_t)n : 0;
     return n;
-}
-
-static void *tree_malloc(size_t bytes)
-{
-    size_t *block = malloc(sizeof(max_align_t) + bytes);
-
-    if (!block)
-        return NULL;
-    *block = bytes;
-    trees_bytes += bytes;
-    most_trees_bytes = trees_bytes > most_trees_bytes ? trees_bytes : most_trees_bytes;
-    return (char *)block + sizeof(max_align_t);
-}
-
-static void tree_free(void *pointer)
-{
-    size_t *block = pointer ? (size_t *)((char *)pointer - sizeof(max_align_t)) : NULL;
-
-    trees_bytes -= block ? *block : 0;
-    free(block);
 }
 
 static void step(struct monitor *m, uint64_t now)
@@ -129,17 +110,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("monitor_lies");
-    TCase *tcase = tcase_create("lies");
-    SRunner *runner = srunner_create(suite);
-    int failed;
-
-    tcase_set_timeout(tcase, WATCHDOG_S);
-    tcase_add_loop_test(tcase, what_nobody_knows_is_no_answer, 0, (int)lies_count);
-    suite_add_tcase(suite, tcase);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run_rows("monitor_lies", what_nobody_knows_is_no_answer, lies_count, WATCHDOG_S);
 }

@@ -232,17 +232,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("qmp_lies");
-    TCase *tcase = tcase_create("lies");
-    SRunner *runner = srunner_create(suite);
-    int failed;
-
-    tcase_set_timeout(tcase, 120);
-    tcase_add_loop_test(tcase, a_lie_costs_no_more_than_its_deadline, 0, (int)lies_count);
-    suite_add_tcase(suite, tcase);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run_rows("qmp_lies", a_lie_costs_no_more_than_its_deadline, lies_count, 120);
 }

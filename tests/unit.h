@@ -28,21 +28,12 @@ static inline int unit_rounds(int all)
     return percent && atoi(percent) > 0 ? all / 100 * atoi(percent) : all;
 }
 
-/* `seconds`: what a test may take, where that is more than WATCHDOG_S. */
-static inline int unit_run(const char *name, const TTest *const *tests, int seconds)
+/* Runs what a suite holds, and frees it. */
+static inline int unit_run_suite(Suite *suite, const char *name)
 {
-    Suite *suite = suite_create(name);
-    SRunner *runner;
+    SRunner *runner = srunner_create(suite);
     int failed;
 
-    for (; *tests; tests++) {
-        TCase *tcase = tcase_create((*tests)->name);
-
-        tcase_set_timeout(tcase, seconds > WATCHDOG_S ? seconds : WATCHDOG_S);
-        tcase_add_test(tcase, *tests);
-        suite_add_tcase(suite, tcase);
-    }
-    runner = srunner_create(suite);
     srunner_set_tap(runner, "-");
     srunner_run_all(runner, CK_SILENT);
     failed = srunner_ntests_failed(runner);
@@ -52,5 +43,32 @@ static inline int unit_run(const char *name, const TTest *const *tests, int seco
     }
     srunner_free(runner);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* `seconds`: what a test may take, where that is more than WATCHDOG_S. */
+static inline int unit_run(const char *name, const TTest *const *tests, int seconds)
+{
+    Suite *suite = suite_create(name);
+
+    for (; *tests; tests++) {
+        TCase *tcase = tcase_create((*tests)->name);
+
+        tcase_set_timeout(tcase, seconds > WATCHDOG_S ? seconds : WATCHDOG_S);
+        tcase_add_test(tcase, *tests);
+        suite_add_tcase(suite, tcase);
+    }
+    return unit_run_suite(suite, name);
+}
+
+/* One test, once for each row of a table: the test has its number in _i. */
+static inline int unit_run_rows(const char *name, const TTest *test, size_t rows, int seconds)
+{
+    Suite *suite = suite_create(name);
+    TCase *tcase = tcase_create(test->name);
+
+    tcase_set_timeout(tcase, seconds);
+    tcase_add_loop_test(tcase, test, 0, (int)rows);
+    suite_add_tcase(suite, tcase);
+    return unit_run_suite(suite, name);
 }
 #endif
