@@ -1,255 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Pictures for a README. Colours stand twice: as attributes, which every viewer understands, and as CSS for the dark
- * mode, which overrides them where it is known. VM i has class c<i>; what belongs to it is drawn in currentColor.
- */
+/* The timeline of a run. See svg.h. */
 #include "svg.h"
 #include "markup.h"
-#include "migbuf/throttle.h"
+#include "svg_marks.h"
+#include "svg_memory.h"
 #include <inttypes.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WIDTH 830 /* of a README on GitHub: one unit is one pixel there */
-#define LEFT 132
-#define RIGHT 806
-#define PALETTE 16
-
-struct paint {
-    const char *light, *dark;
-};
-
-/* Okabe and Ito's colours (yellow darkened: it is also used for lines), then Tol's muted ones. */
-static const struct paint palette[PALETTE] = {
-    { "#0072b2", "#3d9fdc" }, { "#e69f00", "#e69f00" }, { "#009e73", "#10b487" }, { "#cc79a7", "#d98bb6" },
-    { "#56b4e9", "#7cc7f2" }, { "#d55e00", "#e87528" }, { "#b3a100", "#d1bf1f" }, { "#7a7a7a", "#9a9a9a" },
-    { "#332288", "#7d6fd6" }, { "#cc6677", "#d97a8a" }, { "#117733", "#35a05a" }, { "#ddaa66", "#ddbb77" },
-    { "#882255", "#c05a8f" }, { "#44aa99", "#58c0af" }, { "#8a8a2b", "#b5b552" }, { "#aa4499", "#c765b7" },
-};
-
-/* ---- Bits of SVG
- * ----------------------------------------------------------------------------------------------------- */
-
-static void put_point(FILE *out, char command, double x, double y)
-{
-    fputc(command, out);
-    markup_number(out, x);
-    fputc(' ', out);
-    markup_number(out, y);
-}
-
-static void put_attribute(FILE *out, const char *name, double value)
-{
-    fprintf(out, " %s=\"", name);
-    markup_number(out, value);
-    fputc('"', out);
-}
-
-enum ink { INK_TEXT, INK_SOFT, INK_ALARM };
-
-static const char *const ink_class[] = { "t", "s", "r" }, *const ink_fill[] = { "#1f2328", "#59636e", "#b3261e" };
-
-static void label(FILE *out, enum ink ink, const char *anchor, int size, double x, double y, const char *text)
-{
-    fprintf(out, "<text class=\"%s\" fill=\"%s\" font-size=\"%d\"", ink_class[ink], ink_fill[ink], size);
-    put_attribute(out, "x", x);
-    put_attribute(out, "y", y);
-    if (strcmp(anchor, "start"))
-        fprintf(out, " text-anchor=\"%s\"", anchor);
-    fputc('>', out);
-    markup_text(out, text);
-    fputs("</text>\n", out);
-}
-
-static void line(FILE *out, const char *class, const char *style, double x1, double y1, double x2, double y2)
-{
-    fprintf(out, "<path class=\"%s\" %s d=\"", class, style);
-    put_point(out, 'M', x1, y1);
-    put_point(out, 'L', x2, y2);
-    fputs("\"/>\n", out);
-}
-
-#define GRID "stroke=\"#d8dee4\" fill=\"none\""
-/* White with a thin dark edge: readable on every colour of the palette. */
-#define ON_COLOUR                                                                                                      \
-    "fill=\"#ffffff\" stroke=\"#000000\" stroke-opacity=\".45\" stroke-width=\"1.6\" stroke-linejoin=\"round\" "       \
-    "paint-order=\"stroke\""
-#define AXIS "stroke=\"#59636e\" fill=\"none\""
-#define ALARM "stroke=\"#b3261e\" fill=\"none\""
-
-static void rectangle(FILE *out, const char *style, double x, double y, double width, double height)
-{
-    fprintf(out, "<rect %s", style);
-    put_attribute(out, "x", x);
-    put_attribute(out, "y", y);
-    put_attribute(out, "width", width);
-    put_attribute(out, "height", height);
-    fputs("/>\n", out);
-}
-
-static void style_of_vms(FILE *out, uint32_t count)
-{
-    for (uint32_t i = 0; i < count && i < PALETTE; i++)
-        fprintf(out, ".c%" PRIu32 "{color:%s}", i, palette[i].dark);
-}
-
-static void head(FILE *out, double height, uint32_t vms, const char *title)
-{
-    fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" viewBox=\"0 0 %d ", WIDTH, WIDTH);
-    markup_number(out, height);
-    fputs("\" height=\"", out);
-    markup_number(out, height);
-    fputs("\" font-family=\"system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif\" role=\"img\">\n<title>",
-          out);
-    markup_text(out, title);
-    fputs("</title>\n<style>@media (prefers-color-scheme:dark){.bg{fill:#0d1117}.t{fill:#e6edf3}.s{fill:#9198a1}"
-          ".r{fill:#ff7b72}.g{stroke:#30363d}.a{stroke:#9198a1}.k{stroke:#e6edf3}.al{stroke:#ff7b72}.f{fill:#9198a1}"
-          ".p{fill:#e6edf3}.h{stroke:#0d1117}.u{stroke:#3d9fdc}",
-          out);
-    style_of_vms(out, vms);
-    fputs("}</style>\n", out);
-    rectangle(out, "class=\"bg\" fill=\"#ffffff\"", 0, 0, WIDTH, height);
-}
-
-static int finish(FILE *out)
-{
-    fputs("</svg>\n", out);
-    return ferror(out) ? -1 : 0;
-}
-
-/* Opens a group in the colour of a VM. */
-static void group(FILE *out, uint32_t vm, const char *style)
-{
-    fprintf(out, "<g class=\"c%" PRIu32 "\" color=\"%s\" %s>", vm % PALETTE, palette[vm % PALETTE].light, style);
-}
-
-/* ---- Scales
- * ---------------------------------------------------------------------------------------------------------- */
-
-/* From values to pixels; y grows downwards. */
-struct plot {
-    double x, y, width, height;
-    double x_min, x_max, y_min, y_max;
-    bool logarithmic;
-};
-
-static double plot_x(const struct plot *p, double value)
-{
-    return p->x + p->width * fmax(0, fmin(1, (value - p->x_min) / (p->x_max - p->x_min)));
-}
-
-static double plot_y(const struct plot *p, double value)
-{
-    double part;
-
-    if (p->logarithmic)
-        part = log(fmax(value, p->y_min) / p->y_min) / log(p->y_max / p->y_min);
-    else
-        part = (value - p->y_min) / (p->y_max - p->y_min);
-    return p->y + p->height * (1 - fmax(0, fmin(1, part)));
-}
-
-/* 1, 2 or 5 times a power of ten, at most `most` of them up to `max`. */
-static double nice_step(double max, int most)
-{
-    double step = pow(10, floor(log10(fmax(max, 1e-9) / most)));
-
-    for (int i = 0; max / step > most; i++)
-        step *= i % 3 == 1 ? 2.5 : 2;
-    return step;
-}
-
-static uint64_t time_step(uint64_t duration_ms)
-{
-    static const uint64_t steps[] = { 100,     200,     500,     1000,     2000,     5000,    10000,
-                                      15000,   30000,   60000,   120000,   300000,   600000,  900000,
-                                      1800000, 3600000, 7200000, 14400000, 43200000, 86400000 };
-    size_t i = 0;
-
-    while (i + 1 < sizeof steps / sizeof *steps && duration_ms / steps[i] > 10)
-        i++;
-    return duration_ms / steps[i] > 10 ? duration_ms / 7 : steps[i]; /* many days: longer words */
-}
-
-static void time_label(uint64_t t_ms, uint64_t step, char text[HUMAN_SIZE])
-{
-    if (step < 1000)
-        snprintf(text, HUMAN_SIZE, "%" PRIu64 ".%" PRIu64 " s", t_ms / 1000, t_ms / 100 % 10);
-    else
-        human_time((int64_t)t_ms, text);
-}
-
-static void time_grid(FILE *out, const struct plot *p, bool labels)
-{
-    uint64_t step = time_step((uint64_t)p->x_max);
-    char text[HUMAN_SIZE];
-
-    for (uint64_t t = 0; (double)t <= p->x_max; t += step) {
-        double x = plot_x(p, (double)t);
-
-        line(out, "g", GRID, x, p->y, x, p->y + p->height);
-        time_label(t, step, text);
-        if (labels)
-            label(out, INK_SOFT, "middle", 11, fmin(x, WIDTH - 3.2 * (double)strlen(text)), p->y + p->height + 15, text);
-    }
-}
-
-/* On an axis "20 MB/s" says more than "20.0 MB/s". */
-static void tick_text(double value, bool rate, char text[HUMAN_SIZE])
-{
-    char number[HUMAN_SIZE], unit[HUMAN_SIZE];
-    double amount;
-
-    if (rate)
-        human_rate((uint64_t)(value + 0.5), text);
-    else
-        human_bytes((uint64_t)(value + 0.5), text);
-    if (sscanf(text, "%23s %23s", number, unit) == 2) {
-        amount = strtod(number, NULL);
-        snprintf(text, HUMAN_SIZE, "%.3g %.8s", amount, unit);
-    }
-}
-
-/* `keep_out`: a value with a label of its own; below 0: none. */
-static void bytes_grid(FILE *out, const struct plot *p, bool rate, int most, double keep_out)
-{
-    double step = nice_step(p->y_max, most);
-    char text[HUMAN_SIZE];
-
-    for (double value = 0; value <= p->y_max * 1.0001; value += step) {
-        line(out, "g", GRID, p->x, plot_y(p, value), p->x + p->width, plot_y(p, value));
-        tick_text(value, rate, text);
-        if (keep_out < 0 || fabs(plot_y(p, value) - plot_y(p, keep_out)) > 14)
-            label(out, INK_SOFT, "end", 11, p->x - 6, plot_y(p, value) + 4, value > 0 ? text : "0");
-    }
-}
-
-static void decade_grid(FILE *out, const struct plot *p)
-{
-    char text[HUMAN_SIZE];
-
-    double decades = log10(p->y_max / p->y_min), step = decades * 20 > p->height ? 100 : 10;
-
-    for (double value = p->y_min; value <= p->y_max * 1.0001; value *= step) {
-        line(out, "g", GRID, p->x, plot_y(p, value), p->x + p->width, plot_y(p, value));
-        tick_text(value, true, text);
-        label(out, INK_SOFT, "end", 11, p->x - 6, plot_y(p, value) + 4, text);
-    }
-}
-
-static void panel_title(FILE *out, const struct plot *p, const char *title, enum ink ink, const char *detail)
-{
-    fputs("<text class=\"t\" fill=\"#1f2328\" font-size=\"12\" font-weight=\"600\"", out);
-    put_attribute(out, "x", 16);
-    put_attribute(out, "y", p->y - 9);
-    fputc('>', out);
-    markup_text(out, title);
-    fprintf(out, "<tspan class=\"%s\" fill=\"%s\" font-weight=\"400\" dx=\"8\">", ink_class[ink], ink_fill[ink]);
-    markup_text(out, detail);
-    fputs("</tspan></text>\n", out);
-}
 
 /* ---- Decimation
  * ------------------------------------------------------------------------------------------------------ */
@@ -317,7 +75,7 @@ static void area(FILE *out, const struct plot *p, const struct columns *c, uint3
     double base = plot_y(p, 0), x = p->x;
     bool open = false;
 
-    group(out, top, "fill=\"currentColor\" stroke-opacity=\".35\" stroke-width=\".6\"");
+    svg_group(out, top, "fill=\"currentColor\" stroke-opacity=\".35\" stroke-width=\".6\"");
     fputs("<path class=\"h\" stroke=\"#ffffff\" d=\"", out);
     for (size_t i = 0; i < c->count; i++) {
         const struct frame *frame;
@@ -327,12 +85,12 @@ static void area(FILE *out, const struct plot *p, const struct columns *c, uint3
         frame = column_fullest(c, i);
         x = plot_x(p, (double)frame->t_ms);
         if (!open)
-            put_point(out, 'M', x, base);
-        put_point(out, 'L', x, plot_y(p, stacked(frame, top + 1)));
+            svg_point(out, 'M', x, base);
+        svg_point(out, 'L', x, plot_y(p, stacked(frame, top + 1)));
         open = true;
     }
     if (open)
-        put_point(out, 'L', x, base);
+        svg_point(out, 'L', x, base);
     fputs("Z\"/></g>\n", out);
 }
 
@@ -379,8 +137,8 @@ static void area_letter(FILE *out, const struct plot *p, const struct columns *c
     if (x < 0)
         return;
     fputs("<text " ON_COLOUR " font-size=\"11\" font-weight=\"700\" text-anchor=\"middle\"", out);
-    put_attribute(out, "x", x);
-    put_attribute(out, "y", y + 4);
+    svg_attribute(out, "x", x);
+    svg_attribute(out, "y", y + 4);
     fprintf(out, ">%c</text>\n", vm_letter(vm));
 }
 
@@ -399,12 +157,12 @@ static void reserve_strip(FILE *out, const struct plot *p, const struct columns 
         frame = &c->record->frames[c->first[i]];
         x = plot_x(p, (double)frame->t_ms);
         if (!open)
-            put_point(out, 'M', x, plot_y(p, omega));
-        put_point(out, 'L', x, plot_y(p, omega - (double)frame->reserve_bytes));
+            svg_point(out, 'M', x, plot_y(p, omega));
+        svg_point(out, 'L', x, plot_y(p, omega - (double)frame->reserve_bytes));
         open = true;
     }
     if (open)
-        put_point(out, 'L', x, plot_y(p, omega));
+        svg_point(out, 'L', x, plot_y(p, omega));
     fputs("\"/>\n", out);
 }
 
@@ -420,7 +178,7 @@ static void used_line(FILE *out, const struct plot *p, const struct columns *c)
         if (column_empty(c, i))
             continue;
         frame = column_fullest(c, i);
-        put_point(out, command, plot_x(p, (double)frame->t_ms), plot_y(p, (double)frame->used_bytes));
+        svg_point(out, command, plot_x(p, (double)frame->t_ms), plot_y(p, (double)frame->used_bytes));
         command = 'L';
     }
     fputs("\"/>\n", out);
@@ -431,9 +189,9 @@ static void omega_line(FILE *out, const struct plot *p, const struct record *rec
     char size[HUMAN_SIZE], text[64];
     double y = plot_y(p, (double)record->omega_bytes);
 
-    line(out, "al", ALARM " stroke-width=\"1.6\"", p->x, y, p->x + p->width, y);
+    svg_line(out, "al", ALARM " stroke-width=\"1.6\"", p->x, y, p->x + p->width, y);
     snprintf(text, sizeof text, "Ω %s", human_bytes(record->omega_bytes, size));
-    label(out, INK_ALARM, "end", 12, p->x - 6, y + 4, text);
+    svg_label(out, INK_ALARM, "end", 12, p->x - 6, y + 4, text);
 }
 
 static void peak_mark(FILE *out, const struct plot *p, const struct record *record)
@@ -445,8 +203,8 @@ static void peak_mark(FILE *out, const struct plot *p, const struct record *reco
     bool left = x > p->x + p->width * 0.7;
 
     fputs("<circle class=\"p\" fill=\"#1f2328\" r=\"3.5\"", out);
-    put_attribute(out, "cx", x);
-    put_attribute(out, "cy", y);
+    svg_attribute(out, "cx", x);
+    svg_attribute(out, "cy", y);
     fputs("/>\n", out);
     snprintf(text, sizeof text, "peak %s at %s", human_bytes(peak->used_bytes, size),
              human_time((int64_t)peak->t_ms, when));
@@ -454,7 +212,7 @@ static void peak_mark(FILE *out, const struct plot *p, const struct record *reco
     y -= 6;
     if (y > omega - 4 && y < omega + 10)
         y = omega - 4;
-    label(out, INK_TEXT, left ? "end" : "start", 11, x + (left ? -7 : 7), y, text);
+    svg_label(out, INK_TEXT, left ? "end" : "start", 11, x + (left ? -7 : 7), y, text);
 }
 
 /* A program that comes back to a run of another one knows nothing of what that one saw. */
@@ -463,7 +221,7 @@ static void unseen(FILE *out, const struct plot *p, const struct record *record)
     double from = plot_x(p, (double)record->frames[0].t_ms);
 
     if (from > p->x + 110)
-        label(out, INK_SOFT, "middle", 11, (p->x + from) / 2, p->y + p->height / 4, "before the restart");
+        svg_label(out, INK_SOFT, "middle", 11, (p->x + from) / 2, p->y + p->height / 4, "before the restart");
 }
 
 static void stack_panel(FILE *out, const struct plot *p, const struct columns *c)
@@ -520,11 +278,11 @@ static void phase_piece(FILE *out, int32_t phase, double x, double y, double wid
     if (phase < 0 || phase >= PHASE_COUNT || width <= 0)
         return;
     if (phase == PHASE_WAITING)
-        rectangle(out, style[phase], x, y + height / 2, width, 0.1);
+        svg_rectangle(out, style[phase], x, y + height / 2, width, 0.1);
     else if (outline)
-        rectangle(out, style[phase], x + 0.5, y + 0.5, fmax(0, width - 1), height - 1);
+        svg_rectangle(out, style[phase], x + 0.5, y + 0.5, fmax(0, width - 1), height - 1);
     else
-        rectangle(out, style[phase], x, y, width, height);
+        svg_rectangle(out, style[phase], x, y, width, height);
 }
 
 static void phase_name(FILE *out, int32_t phase, double x, double y, double width, double height)
@@ -540,8 +298,8 @@ static void phase_name(FILE *out, int32_t phase, double x, double y, double widt
     else
         fputs("<text class=\"t\" fill=\"#1f2328\"", out);
     fprintf(out, " font-size=\"%d\"", height < 16 ? 9 : 11);
-    put_attribute(out, "x", x + 4);
-    put_attribute(out, "y", y + height / 2 + (height < 16 ? 3.2 : 4));
+    svg_attribute(out, "x", x + 4);
+    svg_attribute(out, "y", y + height / 2 + (height < 16 ? 3.2 : 4));
     fprintf(out, ">%s</text>", text);
 }
 
@@ -601,16 +359,16 @@ static void pauses(FILE *out, const struct plot *p, const struct columns *c, uin
             continue;
         if (start < 0 || x > end + gap) {
             if (start >= 0) {
-                put_point(out, 'M', start, y);
-                put_point(out, 'L', end, y);
+                svg_point(out, 'M', start, y);
+                svg_point(out, 'L', end, y);
             }
             start = x;
         }
         end = fmax(x + 1, plot_x(p, frame_end(c->record, i)));
     }
     if (start >= 0) {
-        put_point(out, 'M', start, y);
-        put_point(out, 'L', end, y);
+        svg_point(out, 'M', start, y);
+        svg_point(out, 'L', end, y);
     }
 }
 
@@ -619,11 +377,11 @@ static void band_label(FILE *out, const struct record *record, uint32_t vm, doub
     double height = band_height(record->vm_count);
     char text[RECORD_NAME_SIZE + 4];
 
-    group(out, vm, "fill=\"currentColor\"");
-    rectangle(out, "rx=\"2\"", 16, y, 14, height);
+    svg_group(out, vm, "fill=\"currentColor\"");
+    svg_rectangle(out, "rx=\"2\"", 16, y, 14, height);
     fputs("<text " ON_COLOUR " font-size=\"10\" font-weight=\"700\" text-anchor=\"middle\"", out);
-    put_attribute(out, "x", 23);
-    put_attribute(out, "y", y + height / 2 + 3.5);
+    svg_attribute(out, "x", 23);
+    svg_attribute(out, "y", y + height / 2 + 3.5);
     fprintf(out, ">%c</text></g>\n", vm_letter(vm));
     /* 15 letters fit; cut whole UTF-8 characters. */
     snprintf(text, sizeof text, "%s", record->names[vm]);
@@ -634,7 +392,7 @@ static void band_label(FILE *out, const struct record *record, uint32_t vm, doub
             cut--;
         memcpy(text + cut, "…", sizeof "…");
     }
-    label(out, INK_TEXT, "start", height < 12 ? 10 : 11, 35, y + height / 2 + 4, text);
+    svg_label(out, INK_TEXT, "start", height < 12 ? 10 : 11, 35, y + height / 2 + 4, text);
 }
 
 static void band_events(FILE *out, const struct plot *p, const struct record *record, double y)
@@ -648,8 +406,8 @@ static void band_events(FILE *out, const struct plot *p, const struct record *re
         char when[HUMAN_SIZE];
 
         fputs("<path class=\"k\" stroke=\"#1f2328\" d=\"", out);
-        put_point(out, 'M', x, e->vm < record->vm_count ? top : top - 3);
-        put_point(out, 'L', x, top + 6);
+        svg_point(out, 'M', x, e->vm < record->vm_count ? top : top - 3);
+        svg_point(out, 'L', x, top + 6);
         fprintf(out, "\"><title>%s ", human_time((int64_t)e->t_ms, when));
         markup_text(out, e->text);
         fputs("</title></path>\n", out);
@@ -665,7 +423,7 @@ static void band_panel(FILE *out, const struct plot *p, const struct columns *c)
         double y = p->y + band_pitch(record->vm_count) * i;
 
         band_label(out, record, i, y);
-        group(out, i, "");
+        svg_group(out, i, "");
         band_phases(out, p, record, i, y);
         fputs("</g>\n<path class=\"k\" stroke=\"#1f2328\" stroke-width=\"3\" d=\"M0 0", out);
         pauses(out, p, c, i, y + band_height(record->vm_count) - 1.5);
@@ -725,7 +483,7 @@ static void limit_step(FILE *out, const struct plot *p, const struct extent *e, 
     double y = plot_y(p, e->last);
 
     if (!pen->down) {
-        put_point(out, 'M', x, y);
+        svg_point(out, 'M', x, y);
         *pen = (struct pen){ x, y, true };
         return;
     }
@@ -742,7 +500,7 @@ static struct pen limit_line(FILE *out, const struct plot *p, const struct colum
 {
     struct pen pen = { 0 };
 
-    group(out, vm, "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\" stroke-linejoin=\"round\"");
+    svg_group(out, vm, "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\" stroke-linejoin=\"round\"");
     fputs("<path d=\"M0 0", out);
     for (size_t i = 0; i < c->count; i++) {
         struct extent e = column_limits(c, i, vm);
@@ -789,10 +547,10 @@ static void limit_letters(FILE *out, const struct plot *p, const struct pen *end
             continue;
         placed[n] = end[vm];
         placed[n].y = out_of_the_way(placed, n, p, end[vm]);
-        group(out, vm, "fill=\"currentColor\"");
+        svg_group(out, vm, "fill=\"currentColor\"");
         fputs("<text font-size=\"10\" font-weight=\"700\"", out);
-        put_attribute(out, "x", placed[n].x + 3);
-        put_attribute(out, "y", placed[n++].y + 3.5);
+        svg_attribute(out, "x", placed[n].x + 3);
+        svg_attribute(out, "y", placed[n++].y + 3.5);
         fprintf(out, ">%c</text></g>\n", vm_letter(vm));
     }
 }
@@ -850,9 +608,9 @@ static void pause_panel(FILE *out, const struct plot *p, const struct columns *c
 {
     double row = pause_row(c->record);
 
-    label(out, INK_SOFT, "end", 11, p->x - 6, p->y + p->height / 2 + 4, "paused");
+    svg_label(out, INK_SOFT, "end", 11, p->x - 6, p->y + p->height / 2 + 4, "paused");
     for (uint32_t i = 0; i < c->record->vm_count; i++) {
-        group(out, i, "fill=\"none\" stroke=\"currentColor\"");
+        svg_group(out, i, "fill=\"none\" stroke=\"currentColor\"");
         fputs("<path stroke-width=\"", out);
         markup_number(out, row - 0.6);
         fputs("\" d=\"M0 0", out);
@@ -877,12 +635,12 @@ static void rate_panel(FILE *out, const struct plot *p, const struct columns *c,
     for (uint32_t vm = 0; vm < c->record->vm_count; vm++) {
         char command = 'M';
 
-        group(out, vm, "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1\"");
+        svg_group(out, vm, "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1\"");
         fputs("<path d=\"", out);
         for (size_t i = 0; i < c->count; i++) {
             if (column_empty(c, i))
                 continue;
-            put_point(out, command, plot_x(p, (double)c->record->frames[c->first[i]].t_ms),
+            svg_point(out, command, plot_x(p, (double)c->record->frames[c->first[i]].t_ms),
                       plot_y(p, column_rate(c, i, vm)));
             command = 'L';
         }
@@ -901,138 +659,6 @@ static double highest_rate(const struct columns *c)
     return high;
 }
 
-/* ---- Memory on its way
- * ----------------------------------------------------------------------------------------------------- */
-
-#define RAM_PANELS 4
-#define RAM_GAP 34
-static const struct {
-    const char *title, *detail;
-    double height;
-} ram_panel[RAM_PANELS] = {
-    { "Memory still to be sent", "it rises where a round has ended: what was written meanwhile", 70 },
-    { "Memory sent", "bytes per second", 50 },
-    { "CPU throttle of each guest", "", 40 },
-    { "Longest stop that is allowed", "QEMU's downtime-limit, logarithmic", 40 },
-};
-
-static double ram_value(const struct frame_vm *vm, int panel)
-{
-    const double value[RAM_PANELS] = { (double)vm->ram_left_bytes, (double)vm->ram_bytes_per_s, vm->ram_throttle_percent,
-                                       vm->ram_limit_ms };
-
-    return value[panel];
-}
-
-static double highest_ram_value(const struct record *record, int panel)
-{
-    double high = 0;
-
-    for (size_t i = 0; i < record->frame_count; i++)
-        for (uint32_t k = 0; k < record->vm_count; k++)
-            if (record->frames[i].vm[k].ram)
-                high = fmax(high, ram_value(&record->frames[i].vm[k], panel));
-    return high;
-}
-
-static bool any_ram(const struct record *record)
-{
-    for (size_t i = 0; i < record->frame_count; i++)
-        for (uint32_t k = 0; k < record->vm_count; k++)
-            if (record->frames[i].vm[k].ram)
-                return true;
-    return false;
-}
-
-static double ram_height(const struct record *record)
-{
-    double sum = 0;
-
-    for (int k = 0; k < RAM_PANELS && any_ram(record); k++)
-        sum += RAM_GAP + ram_panel[k].height;
-    return sum;
-}
-
-static void percent_grid(FILE *out, const struct plot *p)
-{
-    char text[16];
-
-    for (int percent = 0; percent <= 100; percent += 50) {
-        line(out, "g", GRID, p->x, plot_y(p, percent), p->x + p->width, plot_y(p, percent));
-        snprintf(text, sizeof text, "%d %%", percent);
-        label(out, INK_SOFT, "end", 11, p->x - 6, plot_y(p, percent) + 4, text);
-    }
-}
-
-static void stop_grid(FILE *out, const struct plot *p)
-{
-    double step = log10(p->y_max / p->y_min) * 14 > p->height ? 100 : 10;
-    char text[32];
-
-    for (double ms = p->y_min; ms <= p->y_max * 1.0001; ms *= step) {
-        line(out, "g", GRID, p->x, plot_y(p, ms), p->x + p->width, plot_y(p, ms));
-        snprintf(text, sizeof text, ms < 1000 ? "%.0f ms" : "%.0f s", ms < 1000 ? ms : ms / 1000);
-        label(out, INK_SOFT, "end", 11, p->x - 6, plot_y(p, ms) + 4, text);
-    }
-}
-
-/* From frame to frame while its memory is sent; QEMU's figures are too few for columns. */
-static void ram_line(FILE *out, const struct plot *p, const struct record *record, uint32_t vm, int panel)
-{
-    double last = -1;
-    char command = 'M';
-
-    group(out, vm, "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\" stroke-linejoin=\"round\"");
-    fputs("<path d=\"M0 0", out);
-    for (size_t i = 0; i < record->frame_count; i++) {
-        const struct frame_vm *f = &record->frames[i].vm[vm];
-        double x = plot_x(p, (double)record->frames[i].t_ms), y = plot_y(p, ram_value(f, panel));
-
-        if (!f->ram) {
-            command = 'M';
-            continue;
-        }
-        if (command == 'L' && x < last + 0.8)
-            continue;
-        if (command == 'L' && panel >= 2) { /* what was set stays until it is set anew */
-            fputc('H', out);
-            markup_number(out, x);
-        }
-        put_point(out, command, x, y);
-        command = 'L';
-        last = x;
-    }
-    fputs("\"/></g>\n", out);
-}
-
-static void ram_scale(const struct record *record, int panel, struct plot *p)
-{
-    double high = highest_ram_value(record, panel);
-
-    p->logarithmic = panel == 3;
-    p->y_min = panel == 3 ? 10 : 0;
-    p->y_max = panel == 2 ? 100 : panel == 3 ? pow(10, ceil(log10(fmax(high, 100)))) : fmax(high, 1000) * 1.05;
-}
-
-static void ram_panels(FILE *out, struct plot *p, const struct record *record)
-{
-    for (int panel = 0; panel < RAM_PANELS; panel++) {
-        p->y += p->height + RAM_GAP;
-        p->height = ram_panel[panel].height;
-        ram_scale(record, panel, p);
-        panel_title(out, p, ram_panel[panel].title, INK_SOFT, ram_panel[panel].detail);
-        if (panel == 2)
-            percent_grid(out, p);
-        else if (panel == 3)
-            stop_grid(out, p);
-        else
-            bytes_grid(out, p, panel == 1, 2, -1);
-        time_grid(out, p, panel == RAM_PANELS - 1);
-        for (uint32_t vm = 0; vm < record->vm_count; vm++)
-            ram_line(out, p, record, vm, panel);
-    }
-}
-
 /* ---- The timeline
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -1046,7 +672,7 @@ static void caption(FILE *out, const struct record *record, double y)
     else
         snprintf(text, sizeof text, "%" PRIu32 " guests leave, their writes share Ω = %s", record->vm_count, omega);
     fputs("<text class=\"t\" fill=\"#1f2328\" font-size=\"17\" font-weight=\"600\" x=\"16\"", out);
-    put_attribute(out, "y", y);
+    svg_attribute(out, "y", y);
     fputc('>', out);
     markup_text(out, text);
     fputs("</text>\n", out);
@@ -1054,7 +680,7 @@ static void caption(FILE *out, const struct record *record, double y)
              record->policy, *record->policy ? " · " : "",
              record->link_bytes_per_s ? human_rate(record->link_bytes_per_s, link) : "not limited", record->tick_ms,
              record->seed);
-    label(out, INK_SOFT, "start", 12, 16, y + 20, text);
+    svg_label(out, INK_SOFT, "start", 12, 16, y + 20, text);
 }
 
 static void outcome(const struct record *record, char *text, size_t size)
@@ -1100,32 +726,32 @@ static void phase_key(FILE *out, const struct record *record, double x, double y
         fputs("<g color=\"#7a7a7a\">", out);
         phase_piece(out, phase, x, y - 9, 16, 10);
         fputs("</g>", out);
-        label(out, INK_SOFT, "start", 11, x + 20, y, phase_text(phase));
+        svg_label(out, INK_SOFT, "start", 11, x + 20, y, phase_text(phase));
         x += 34 + 5.8 * (double)strlen(phase_text(phase));
     }
-    line(out, "k", "stroke=\"#1f2328\" stroke-width=\"3\"", x, y - 3, x + 16, y - 3);
-    label(out, INK_SOFT, "start", 11, x + 20, y, "paused");
+    svg_line(out, "k", "stroke=\"#1f2328\" stroke-width=\"3\"", x, y - 3, x + 16, y - 3);
+    svg_label(out, INK_SOFT, "start", 11, x + 20, y, "paused");
     x += 68;
-    line(out, "k", "stroke=\"#1f2328\"", x, y - 9, x, y);
-    label(out, INK_SOFT, "start", 11, x + 6, y, "event");
+    svg_line(out, "k", "stroke=\"#1f2328\"", x, y - 9, x, y);
+    svg_label(out, INK_SOFT, "start", 11, x + 6, y, "event");
 }
 
 static int nothing(const struct record *record, FILE *out)
 {
-    head(out, 120, 0, "no frames");
+    svg_head(out, 120, 0, "no frames");
     caption(out, record, 32);
-    label(out, INK_SOFT, "middle", 13, WIDTH / 2.0, 90, "nothing was recorded");
-    return finish(out);
+    svg_label(out, INK_SOFT, "middle", 13, WIDTH / 2.0, 90, "nothing was recorded");
+    return svg_finish(out);
 }
 
 /* A cross where a guest stands for ever or fails. */
 static void cross(FILE *out, double x, double y)
 {
     fputs("<path class=\"al\" " ALARM " stroke-width=\"2\" d=\"", out);
-    put_point(out, 'M', x - 4, y - 4);
-    put_point(out, 'L', x + 4, y + 4);
-    put_point(out, 'M', x - 4, y + 4);
-    put_point(out, 'L', x + 4, y - 4);
+    svg_point(out, 'M', x - 4, y - 4);
+    svg_point(out, 'L', x + 4, y + 4);
+    svg_point(out, 'M', x - 4, y + 4);
+    svg_point(out, 'L', x + 4, y - 4);
     fputs("\"/>\n", out);
 }
 
@@ -1198,7 +824,7 @@ static int timeline(const struct record *record, const struct record *other, FIL
     bands = band_pitch(record->vm_count) * record->vm_count;
     total = 88 + (other ? 150 : 0) + 220 + 34 + bands + 36 + 130 + 4 + pause_height + 34 + 80 + 28 + ram_height(record);
     snprintf(text, sizeof text, "Timeline of %" PRIu32 " migrations sharing one volume", record->vm_count);
-    head(out, total, record->vm_count, text);
+    svg_head(out, total, record->vm_count, text);
     caption(out, record, 30);
     p.y = 60 + 28;
     if (other) {
@@ -1238,7 +864,7 @@ static int timeline(const struct record *record, const struct record *other, FIL
     if (any_ram(record))
         ram_panels(out, &p, record);
     free(c.first);
-    return finish(out);
+    return svg_finish(out);
 }
 
 int svg_timeline(const struct record *record, FILE *out)
@@ -1251,204 +877,4 @@ int svg_contrast(const struct record *record, const struct record *unthrottled, 
     if (!record->frame_count)
         return nothing(record, out);
     return timeline(record, unthrottled->frame_count ? unthrottled : NULL, out);
-}
-
-/* ---- The curves of the paper
- * ------------------------------------------------------------------------------------------ */
-
-#define BIN 100e6
-#define SHARE 10e6
-#define CURVES 4
-
-static const double priorities[CURVES] = { 1, 1.5, 2, 3 };
-/* vermillion as in the paper, black for priority 2 would vanish in the dark: the palette's indices */
-static const uint32_t curve_colour[CURVES] = { 5, 1, 2, 3 };
-
-static double rate(double used, double priority)
-{
-    struct migbuf_throttle_constants constants;
-    double value = 0;
-
-    migbuf_throttle_constants_init(&constants, sizeof constants);
-    migbuf_throttle_rate(BIN, used, priority, &constants, &value);
-    return value;
-}
-
-static double literal(double used, double share)
-{
-    struct migbuf_throttle_constants constants;
-    double value = 0;
-
-    migbuf_throttle_constants_init(&constants, sizeof constants);
-    migbuf_throttle_literal(BIN, used, 1, share, &constants, &value);
-    return value;
-}
-
-/* Where something that falls becomes at most 0. */
-static double bisect(double (*above)(double used, double priority), double priority, double low, double high)
-{
-    for (int i = 0; i < 100; i++) {
-        double middle = (low + high) / 2;
-
-        if (above(middle, priority) > 0)
-            low = middle;
-        else
-            high = middle;
-    }
-    return high;
-}
-
-static double above_share(double used, double priority)
-{
-    return rate(used, priority) - SHARE;
-}
-
-static double above_half(double used, double priority)
-{
-    return rate(used, priority) / rate(used, 1) - 0.5;
-}
-
-static double before_pole(double used, double priority)
-{
-    (void)priority;
-    return SHARE / 2 - literal(used, SHARE);
-}
-
-static void curve(FILE *out, const struct plot *p, const char *style, double (*value)(double, double), double parameter)
-{
-    char command = 'M';
-
-    fprintf(out, "<path %s d=\"", style);
-    for (int i = 0; i <= 300; i++) {
-        double used = p->x_min + (p->x_max - p->x_min) * i / 300;
-
-        put_point(out, command, plot_x(p, used), plot_y(p, value(used, parameter)));
-        command = 'L';
-    }
-    fputs("\"/>\n", out);
-}
-
-static double in_force(double used, double priority)
-{
-    return fmin(rate(used, priority), SHARE);
-}
-
-static void dot(FILE *out, const struct plot *p, double used, double value)
-{
-    fputs("<circle class=\"p h\" fill=\"#1f2328\" stroke=\"#ffffff\" stroke-width=\"1.5\" r=\"4.5\"", out);
-    put_attribute(out, "cx", plot_x(p, used));
-    put_attribute(out, "cy", plot_y(p, value));
-    fputs("/>\n", out);
-}
-
-static void fill_grid(FILE *out, const struct plot *p, double step)
-{
-    char text[16];
-
-    for (double used = p->x_min; used <= p->x_max * 1.0001; used += step) {
-        double x = plot_x(p, used);
-
-        line(out, "g", GRID, x, p->y, x, p->y + p->height);
-        snprintf(text, sizeof text, "%.0f %%", used / BIN * 100);
-        label(out, INK_SOFT, "middle", 11, x, p->y + p->height + 16, text);
-    }
-}
-
-static void curve_key(FILE *out, double x, double y)
-{
-    char text[64];
-
-    for (uint32_t i = 0; i < CURVES; i++, y += 19) {
-        group(out, curve_colour[i], "stroke=\"currentColor\" stroke-width=\"2.4\"");
-        line(out, "", "", x, y - 4, x + 22, y - 4);
-        fputs("</g>", out);
-        snprintf(text, sizeof text, "priority %g: meets U/N at %.1f %%", priorities[i],
-                 bisect(above_share, priorities[i], 0, BIN) / BIN * 100);
-        label(out, INK_TEXT, "start", 12, x + 30, y, text);
-    }
-    line(out, "u", "stroke=\"#0072b2\" stroke-width=\"2\" stroke-dasharray=\"6 4\"", x, y - 4, x + 22, y - 4);
-    label(out, INK_TEXT, "start", 12, x + 30, y, "U/N, its share of the link");
-    y += 19;
-    line(out, "", "stroke=\"#d55e00\" stroke-opacity=\".22\" stroke-width=\"9\"", x, y - 4, x + 22, y - 4);
-    label(out, INK_TEXT, "start", 12, x + 30, y, "priority 1 gets the lower of both");
-}
-
-static void share_line(FILE *out, const struct plot *p)
-{
-    line(out, "u", "stroke=\"#0072b2\" stroke-width=\"2\" stroke-dasharray=\"6 4\"", p->x, plot_y(p, SHARE),
-         p->x + p->width, plot_y(p, SHARE));
-}
-
-static void curves_linear(FILE *out, const struct plot *p)
-{
-    double knee = bisect(above_share, 1, 0, BIN), half = bisect(above_half, 2, 1, BIN * 0.9);
-    char text[80];
-
-    bytes_grid(out, p, true, 6, -1);
-    fill_grid(out, p, BIN / 5);
-    share_line(out, p);
-    curve(out, p, "fill=\"none\" stroke=\"#d55e00\" stroke-opacity=\".22\" stroke-width=\"9\"", in_force, 1);
-    for (uint32_t i = CURVES; i-- > 0;) {
-        group(out, curve_colour[i], "fill=\"none\" stroke=\"currentColor\" stroke-width=\"2.4\"");
-        curve(out, p, "", rate, priorities[i]);
-        fputs("</g>", out);
-    }
-    line(out, "a", AXIS " stroke-dasharray=\"2 3\"", plot_x(p, half), plot_y(p, rate(half, 1)), plot_x(p, half),
-         p->y + p->height);
-    dot(out, p, half, rate(half, 1));
-    dot(out, p, half, rate(half, 2));
-    snprintf(text, sizeof text, "%.1f %%: priority 2 has half", half / BIN * 100);
-    label(out, INK_TEXT, "start", 12, plot_x(p, half) + 9, plot_y(p, rate(half, 1)) - 2, text);
-    dot(out, p, knee, SHARE);
-    snprintf(text, sizeof text, "knee at %.1f %%", knee / BIN * 100);
-    label(out, INK_TEXT, "start", 12, plot_x(p, knee) + 4, plot_y(p, SHARE) - 10, text);
-}
-
-static void curves_pole(FILE *out, const struct plot *p)
-{
-    double pole = bisect(before_pole, 0, BIN, BIN * 1.1);
-    char text[80];
-
-    decade_grid(out, p);
-    fill_grid(out, p, BIN / 10);
-    share_line(out, p);
-    line(out, "al", ALARM " stroke-dasharray=\"2 3\"", plot_x(p, pole), p->y, plot_x(p, pole), p->y + p->height);
-    curve(out, p, "class=\"al\" fill=\"none\" stroke=\"#b3261e\" stroke-width=\"1.6\" stroke-dasharray=\"3 3\"",
-          literal, INFINITY);
-    curve(out, p, "class=\"al\" fill=\"none\" stroke=\"#b3261e\" stroke-width=\"2.6\"", literal, SHARE);
-    curve(out, p, "fill=\"none\" stroke=\"#009e73\" stroke-width=\"2.6\"", in_force, 1);
-    snprintf(text, sizeof text, "as printed: pole at %.2f %%,", pole / BIN * 100);
-    label(out, INK_ALARM, "start", 11, plot_x(p, pole) + 8, plot_y(p, SHARE) - 24, text);
-    label(out, INK_ALARM, "start", 11, plot_x(p, pole) + 8, plot_y(p, SHARE) - 10, "then no throttle at all");
-    label(out, INK_ALARM, "start", 11, plot_x(p, pole) + 8, plot_y(p, literal(p->x_max, INFINITY)),
-          "dotted: without U/N");
-    label(out, INK_TEXT, "start", 11, plot_x(p, pole) + 8, plot_y(p, rate(BIN * 1.1, 1)) - 8, "migbuf: ε and no more");
-}
-
-int svg_curves(FILE *out)
-{
-    struct plot left = { .x = 76, .width = 424, .y = 84, .height = 300, .x_max = BIN, .y_max = 105e6 };
-    struct plot right = { .x = 586,
-                          .width = 220,
-                          .y = 84,
-                          .height = 300,
-                          .x_min = 0.9 * BIN,
-                          .x_max = 1.3 * BIN,
-                          .y_min = 1e3,
-                          .y_max = 1e12,
-                          .logarithmic = true };
-
-    head(out, 436, PALETTE, "Throttle rate over the fill of a bin, as migbuf computes it");
-    fputs("<text class=\"t\" fill=\"#1f2328\" font-size=\"17\" font-weight=\"600\" x=\"16\" y=\"30\">Write rate "
-          "granted while a "
-          "bin fills up</text>\n",
-          out);
-    label(out, INK_SOFT, "start", 12, 16, 50, "bin 100 MB, U/N 10 MB/s; every point computed by the library");
-    label(out, INK_TEXT, "start", 12, right.x, 50, "Around a full bin (logarithmic)");
-    curves_linear(out, &left);
-    curve_key(out, 250, 106);
-    curves_pole(out, &right);
-    label(out, INK_SOFT, "middle", 11, left.x + left.width / 2, 426, "fill of the bins it lies in");
-    label(out, INK_SOFT, "middle", 11, right.x + right.width / 2, 426, "fill of its bin");
-    return finish(out);
 }
