@@ -3,6 +3,7 @@
 #include "volume.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #define CALL_MS PATIENCE_MS
 
-static char directory[96], kernel[256], program[256], image_tool[256];
+static char directory[96], kernel[PATH_MAX], program[256], image_tool[256];
 static bool mounted;
 
 double lab_now(void)
