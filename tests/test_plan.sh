@@ -200,7 +200,7 @@ p, h = ({v["name"]: v for v in buffers(f)[0]["vms"]} for f in sys.argv[1:])
 assert p["a"]["write_through_advised"] and not p["b"]["write_through_advised"] and not p["a"]["write_through"]
 assert h["a"]["write_through"] and not h["b"]["write_through"]
 assert h["a"]["delivered"]["middle"] > p["a"]["delivered"]["middle"] + 0.1
-assert "Better mirrored write-through (--policy hybrid): a (" in buffers(sys.argv[1])[0]["text"]' "$dir/planner.json" "$dir/hybrid.json"
+assert "Better mirrored (--policy hybrid): a (" in buffers(sys.argv[1])[0]["text"]' "$dir/planner.json" "$dir/hybrid.json"
 }
 
 sentences() {
@@ -307,7 +307,7 @@ check "a gigabit is 117.5 MB/s" gigabit
 check "a deadline that is kept, and one that is not" deadline
 check "a buffer in which one never starts" too_small
 check "one whom no buffer helps" by_link
-check "write-through, and that it is better" mirrored
+check "a mirror, and that it is better" mirrored
 check "sentences, not wider than 100, without colour" sentences
 check "a terminal of 80" terminal 80
 check "a terminal of 50" terminal 50

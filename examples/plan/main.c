@@ -41,7 +41,7 @@ static const char usage_options[] =
     "  --buffer SIZE     size of the buffer, 64 MiB to 1 PB; several times: each (10GiB, and the smallest\n"
     "                    with which nobody is throttled)\n"
     "  --smallest        the smallest with which nobody is throttled, beside the others\n"
-    "  --policy P        planner, paper, or hybrid: planner, and write-through for whom it is better\n"
+    "  --policy P        planner, paper, or hybrid: planner, and a mirror for whom it is better\n"
     "                    (planner)\n"
     "  --admission A     sjf: smallest disk first; fifo: as they are listed; off: all at once (sjf)\n"
     "  --deadline TIME   all should be away by then: 90min, 3h, 5400s\n"
@@ -82,7 +82,7 @@ static const char usage_end[] =
     "away at the earliest and latest of all runs; gets: the part of its writes that gets through, in the\n"
     "middle one and at least; file: the most that it took of the buffer in any run; size.state: enough\n"
     "for that, if it has a volume of its own (- where its file would be larger, had it room).\n"
-    "Timeline: # not throttled, = throttled, m mirrored write-through, - and . from the first to the last\n"
+    "Timeline: # not throttled, = throttled, m mirrored, - and . from the first to the last\n"
     "end of all runs.\n";
 
 #define BUFFERS_MOST 16

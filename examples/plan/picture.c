@@ -13,7 +13,7 @@
 #define LINES 64
 #define NAME_SIGNS 18
 #define GOOD "#009e73"
-#define HELD "#e69f00"
+#define HELD "#d55e00"
 #define MIRROR "#0072b2"
 
 /* A text in lines. */
@@ -66,13 +66,27 @@ static void put_guest(const struct question *q, const struct prospect *p, double
     draw_stroke(out, "a", DRAW_LEFT + p->away_s.least * scale, y + 2 + (ROW - 6) / 2, most, y + 2 + (ROW - 6) / 2);
     words_span(p->away_s.middle, span);
     if (p->part.least < FREE_PART)
-        snprintf(words, sizeof words, "%s, %.0f%% of its writes", span, 100 * p->part.middle);
+        snprintf(words, sizeof words, "%s, %.0f %% of its writes", span, 100 * p->part.middle);
     else
         snprintf(words, sizeof words, "%s", span);
     if (most > DRAW_RIGHT - 170)
         draw_text(out, "t", "end", from - 6, y + 12, words);
     else
         draw_text(out, "t", "start", most + 6, y + 12, words);
+}
+
+/* What the bars of time say. */
+static void put_key(double y, FILE *out)
+{
+    static const char *const key[][2] = { { GOOD, "not throttled" }, { HELD, "throttled" }, { MIRROR, "mirrored" } };
+    double x = 8;
+
+    for (size_t k = 0; k < sizeof key / sizeof *key; k++, x += 110) {
+        draw_bar(out, key[k][0], 0.85, x, y - 9, 10, 10);
+        draw_text(out, "s", "start", x + 15, y, key[k][1]);
+    }
+    draw_stroke(out, "a", x, y - 4, x + 18, y - 4);
+    draw_text(out, "s", "start", x + 24, y, "first to last end of all runs");
 }
 
 static int put_answer(const struct question *q, const struct answer *a, const struct lines *lines, double *y, FILE *out)
@@ -102,7 +116,7 @@ static int put_answer(const struct question *q, const struct answer *a, const st
 int picture_write(const struct question *q, const struct answer *answers, size_t count, double deadline_s, FILE *out)
 {
     struct lines *lines = calloc(count + 1, sizeof *lines);
-    double height = 24, y = 24;
+    double height = 24 + LINE, y = 24;
     int rc = lines ? 0 : -1;
 
     for (size_t k = 0; !rc && k <= count; k++) {
@@ -114,8 +128,10 @@ int picture_write(const struct question *q, const struct answer *answers, size_t
         draw_head(height, out);
     for (size_t k = 0; !rc && k < count; k++)
         rc = put_answer(q, &answers[k], &lines[k], &y, out);
-    if (!rc)
-        put_lines(&lines[count], "s", y, out);
+    if (!rc) {
+        put_key(y, out);
+        put_lines(&lines[count], "s", y + LINE, out);
+    }
     fputs("</svg>\n", out);
     for (size_t k = 0; lines && k <= count; k++)
         free(lines[k].text);

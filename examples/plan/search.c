@@ -18,7 +18,7 @@ struct batch {
     size_t ended, all;
 };
 
-#define WORTH_PART 0.1 /* more of its writes, before write-through is worth its trouble: as in migbuf/outlook.h */
+#define WORTH_PART 0.1 /* more of its writes, before a mirror is worth its trouble: as in migbuf/outlook.h */
 #define QUIET_NS UINT64_C(1000000000) /* what is over by then needs no progress */
 
 uint64_t size_at(int k)
@@ -196,7 +196,7 @@ static struct prospect prospect_of(const struct search *s, const struct trial *t
     return p;
 }
 
-/* Would those for whom write-through is recommended get more by it? The same runs once more, with policy hybrid, say. */
+/* Would those for whom a mirror is recommended get more by it? The same runs once more, with policy hybrid, say. */
 static int try_mirror(const struct search *s, struct answer *a, char error[FAIL_SIZE])
 {
     struct question q = *s->question;

@@ -51,7 +51,7 @@ struct prospect {
     struct spread start_s, away_s, part, file_bytes; /* part: of its writes, 0 .. 1 */
     uint32_t runs_short; /* of room */
     uint32_t runs_away;
-    bool is_mirrored;          /* write-through, in more than half of the runs */
+    bool is_mirrored;          /* by a mirror, in more than half of the runs */
     bool is_advised;           /* the library recommends it in more than half of the runs, and then it gets a tenth more: */
     struct spread mirror_part; /* this, where it is advised */
 };

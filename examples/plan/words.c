@@ -128,10 +128,10 @@ static void put_mirrored(const struct answer *a, FILE *out)
 
     for (uint32_t k = 0; k < a->count; k++)
         if (a->guests[k].is_mirrored)
-            fprintf(out, "%s%s", n++ ? ", " : " Mirrored write-through: ", a->guests[k].guest->name);
+            fprintf(out, "%s%s", n++ ? ", " : " Mirrored: ", a->guests[k].guest->name);
     for (uint32_t k = 0; k < a->count; k++)
         if (a->guests[k].is_advised)
-            fprintf(out, "%s%s (%s %%)", n++ ? ", " : " Better mirrored write-through (--policy hybrid): ",
+            fprintf(out, "%s%s (%s %%)", n++ ? ", " : " Better mirrored (--policy hybrid): ",
                     a->guests[k].guest->name, percent(a->guests[k].mirror_part.middle, part));
     if (n)
         fputc('.', out);
