@@ -5,6 +5,7 @@
 #include "command.h"
 #include "extension.h"
 #include "numbers.h"
+#include <errno.h>
 #include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -296,7 +297,7 @@ static void set_defaults(struct options *o)
 static void help(FILE *out)
 {
     fprintf(out,
-            "Usage: evacuate [OPTIONS]\n"
+            "Usage: %s [OPTIONS]\n"
             "Moves small writing VMs between pairs of QEMUs without shared storage. While a disk is copied, its\n"
             "guest's writes go to an overlay on one small volume that all share; migbuf keeps that volume from\n"
             "filling up. Afterwards every disk is checked for every write its guest was told to be safe.\n"
@@ -359,7 +360,7 @@ static void help(FILE *out)
             "the source with their writes merged back, the others at the target.\n"
             "Exit status: 0 every VM moved, nothing was lost and nothing overflowed; 1 otherwise; 2 wrong options\n"
             "or something is missing here: nothing was begun.\n",
-            extension.help);
+            program_invocation_short_name, extension.help);
 }
 
 int options_read(struct options *o, int argc, char *const argv[], char error[FAIL_SIZE])

@@ -76,7 +76,7 @@ static void help(FILE *out)
             "Beside an unmodified LXD or Incus: while a VM is migrated without shared storage its writes pile up\n"
             "in a file in its own state volume (size.state). When that is full the migration dies, or the guest\n"
             "gets I/O errors. This program follows the server's running migrations and throttles each such VM's\n"
-            "root disk so that the file fits.\n"
+            "disks so that the file fits.\n"
             "\n"
             "The servers keep the VM's monitor for themselves, so every VM needs a second one: one line in its\n"
             "configuration, in force after its next start (NAME is the VM's name, DIR the directory of its log):\n"

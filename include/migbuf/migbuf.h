@@ -12,10 +12,12 @@
  *     throttle, priority, placement, bins: the paper's; stable
  *     forecast, growth, planner: experimental, they may change with any release (MIGBUF_EXPERIMENTAL_0)
  *
- * Three libraries stand beside it, and their headers are included by name. A host's own monitor or REST client does as well.
+ * Four libraries stand beside it, and their headers are included by name. A host's own monitor or REST client does as well.
  *
  *   libmigbuf-ram
  *     convergence, downtime, history, ram: the memory phase; experimental (MIGBUF_RAM_EXPERIMENTAL_0)
+ *   libmigbuf-mirror
+ *     mirror: disks that are mirrored while their guests write; experimental (MIGBUF_MIRROR_EXPERIMENTAL_0)
  *   libmigbuf-qmp
  *     qmp, qmp_socket, report: QMP and what QEMU's replies say
  *   libmigbuf-lxd

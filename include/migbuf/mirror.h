@@ -28,12 +28,12 @@
  *             migbuf_mirror_answered(mirror, outcome of rc);
  *         }
  *
- * ## What QEMU's mirror does (measured on 7.2 and 10.0: tests/README.md)
+ * ## What QEMU's mirror does (measured on 7.2, 10.0 and 11.1: tests/README.md)
  *
  * | | background | write-blocking |
  * |---|---|---|
  * | a guest's write | goes to the source; its granule is marked dirty and sent later | goes to both before the guest is told |
- * | the guest gets | all it wants, at the speed of no mirror | its turn on the link: migbuf_mirror_rates |
+ * | the guest gets | all it wants, at the speed of no mirror (on 11.1 three quarters of 12 MB/s; why is not known) | its turn on the link: migbuf_mirror_rates |
  * | the copy ends | if whole granules become dirty slower than the link carries them | always |
  *
  * In write-blocking mode the copy keeps buf-size bytes in flight, and a write of the guest waits behind them. With the
@@ -125,8 +125,8 @@ MIGBUF_API int migbuf_mirror_choose(const struct migbuf_mirror_load *load, int32
  *
  * - speed 0 counts as U.
  * - In PACED it is one queue, first come first served. The copy keeps B of it full, the guest d r.
- * - Within 10 % of what QEMU 7.2 and 10.0 gave at 24 MB/s for d r >= 16 KiB; 7 to 20 % too high at 80 MB/s, where QEMU
- *   under TCG did not fill the link.
+ * - On QEMU 7.2, 10.0 and 11.1 at 24 MB/s the best of three runs came within 10 % of it for d r >= 16 KiB. On a busy
+ *   machine others got as little as two fifths.
  * - On ground that is not copied yet a write smaller than a granule is not sent at all: the guest gets more there.
  * - w max(r, granule) / r is for writes at random. Writes in a row fill their granules: it is w then.
  *

@@ -66,12 +66,12 @@ struct migbuf_outlook {
  * held with other seeds (simulate --policy planner --admission sjf --seeds 20 --seed 21):
  *
  *                          end         file's size  over 1 Gbit/s
- *   runs                   88 to 94 %  83 to 92 %   73 and 76 %
- *   waits, asked at start  77 to 91    87 to 95     68 and 88
- *   waits, asked before    30 to 71    87 to 94     53 and 82
+ *   runs                   87 to 94 %  85 to 92 %   74 and 77 %
+ *   waits, asked at start  77 to 91    87 to 94     68 and 88
+ *   waits, asked before    30 to 71    87 to 94     55 and 82
  *
  * - "Asked before" is when it is first told its earliest_s. It is better first come, first served (--admission fifo):
- *   82 to 89 % for the end, 68 over 1 Gbit/s.
+ *   80 to 89 % for the end, 67 over 1 Gbit/s.
  * - Over 1 Gbit/s a migration takes half an hour there.
  * - The bars grow with what is still to come: a migration that is nearly over is known well.
  * - When it ends is known five times better than how large its file gets. Guests change their mind and links do not.
@@ -141,8 +141,8 @@ MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struc
  *     D                = min(disk_bytes, whole_bytes) / 2   dirty when all was sent once: nobody knows
  *
  * - Write-blocking is one queue, first come first served: the copy keeps B of it full, the guest d r. With QEMU's own
- *   buffer of 16 MiB next to nothing is left to the guest. Measured on QEMU 7.2 and 10.0 at 24 MB/s, within 10 % where
- *   d r is 16 KiB or more. speed bounds the copy: what is left of the link is the guest's.
+ *   buffer of 16 MiB next to nothing is left to the guest. How near real QEMUs came to it: mirror.h, migbuf_mirror_rates.
+ *   speed bounds the copy: what is left of the link is the guest's.
  * - Background: the guest writes as without a mirror. Where it makes more dirty than the link carries, the copy never
  *   catches up. Then it is to be held in the end: to half of the link, in dirty bytes, until all is sent.
  *   Whoever knows the guest's working set may set whole_bytes to twice that.
