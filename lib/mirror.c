@@ -29,7 +29,10 @@ struct migbuf_mirror {
     int32_t state, before_end; /* before_end: what it was when an end was wanted */
     int32_t under_way;         /* the command's kind, 0: none */
     int32_t end;               /* COMPLETE, CANCEL: wanted; 0: no */
-    bool starting, ask, told, settle, write_blocking, unknown, refused, given_up, held, paced;
+    bool starting, sent, ask, told, settle, write_blocking, given_up, held;
+    bool unknown, refused; /* of the last command: nothing more is sent before the next look */
+    bool denied;           /* what the host wanted last was refused */
+    bool paced;            /* the speed is this machine's, not the host's */
     char text[6 * 3 * NAME_BYTES + 512]; /* of a command: a name as JSON is at most six times as long */
 };
 
@@ -154,29 +157,34 @@ static bool is_short(const struct migbuf_mirror *m)
     return !(u > 0) || (double)remaining(m) <= PAUSE_S * u;
 }
 
-/* Once it was stuck a guest is held until nothing remains: with less it would only be stuck again. */
+/* Once it was stuck a guest is held until little remains: with less it would only be stuck again. Near the end it is held
+ * until it is over: let go meanwhile it would write what its stop then takes. */
 static void hold(struct migbuf_mirror *m)
 {
-    if (m->write_blocking || m->options.can_change || !runs(m))
+    bool ending = m->state == MIGBUF_MIRROR_STATE_ENDING && !m->given_up;
+
+    if (m->write_blocking || m->options.can_change || (!runs(m) && !ending))
         m->held = false;
-    else if (is_ready(m))
-        m->held = m->settle && !is_short(m);
-    else
+    else if (!is_ready(m))
         m->held = m->held || m->progress.stuck;
+    else if (m->settle)
+        m->held = m->held || m->progress.stuck || !is_short(m);
+    else
+        m->held = m->progress.stuck || (m->held && !is_short(m));
 }
 
-/* The pass is paced in write-blocking mode alone: in the background it is in nobody's way. */
+/* The pass is paced in write-blocking mode alone, until both disks are the same: in the background it is in nobody's way. */
 static void pace(struct migbuf_mirror *m)
 {
     double left_s = INFINITY;
     uint64_t speed = m->want_speed;
 
-    if (!m->write_blocking || is_ready(m)) {
+    if (!m->paced)
+        return;
+    if (m->state == MIGBUF_MIRROR_STATE_SYNCED) {
         m->want_speed = 0;
         return;
     }
-    if (!m->paced)
-        return;
     if (m->now_ms < m->paced_ms + PACE_MS)
         return;
     if (m->options.deadline_ms)
@@ -188,14 +196,16 @@ static void pace(struct migbuf_mirror *m)
         m->want_speed = speed;
 }
 
-/* Becomes write-blocking with what is left: at once where that is short, else from a tenth of the link on. */
+/* Becomes write-blocking with what is left: without a bound where that is short, else from a tenth of the link on. Where
+ * nobody knows what the link carries there is no bound. */
 static void changed(struct migbuf_mirror *m)
 {
     double u = m->load.link_bytes_per_s;
 
-    m->write_blocking = m->paced = true;
+    m->write_blocking = true;
+    m->paced = u > 0 && (double)remaining(m) > SHORT_S * u;
     m->paced_ms = m->now_ms;
-    m->want_speed = is_ready(m) || !((double)remaining(m) > SHORT_S * u) ? 0 : (uint64_t)migbuf__most(0.1 * u, 1);
+    m->want_speed = m->paced ? (uint64_t)migbuf__most(0.1 * u, 1) : 0;
 }
 
 int migbuf_mirror_tell(struct migbuf_mirror *m, const struct migbuf_mirror_load *load)
@@ -221,9 +231,10 @@ int migbuf_mirror_start(struct migbuf_mirror *m)
     if (rc)
         return rc;
     m->write_blocking = m->options.setting.mode == MIGBUF_MIRROR_PACED;
+    m->paced = m->paced && m->write_blocking;
     m->want_speed = m->options.setting.speed_bytes_per_s;
     m->starting = true;
-    m->refused = false;
+    m->refused = m->denied = false;
     return 0;
 }
 
@@ -243,7 +254,7 @@ int migbuf_mirror_look(struct migbuf_mirror *m, uint64_t now_ms)
 static void end_as(struct migbuf_mirror *m, int32_t state)
 {
     m->state = m->given_up ? MIGBUF_MIRROR_STATE_CANCELLED : state;
-    m->starting = m->ask = false;
+    m->starting = m->ask = m->unknown = m->refused = m->denied = false;
     m->end = 0;
     m->under_way = 0; /* its answer changes nothing any more */
     m->held = false;
@@ -265,7 +276,9 @@ int migbuf_mirror_event(struct migbuf_mirror *m, int32_t event)
 
     if (!m || event < MIGBUF_MIRROR_EVENT_READY || event > MIGBUF_MIRROR_EVENT_FAILED)
         return MIGBUF_E_INVALID;
-    if (is_over(m) || (m->state == MIGBUF_MIRROR_STATE_IDLE && m->under_way != MIGBUF_MIRROR_START))
+    if (m->state == MIGBUF_MIRROR_STATE_LOST && event >= MIGBUF_MIRROR_EVENT_COMPLETED) /* so it is known after all */
+        end_as(m, end[event - MIGBUF_MIRROR_EVENT_COMPLETED]);
+    if (is_over(m) || (m->state == MIGBUF_MIRROR_STATE_IDLE && !m->sent))
         return 0;
     if (event == MIGBUF_MIRROR_EVENT_READY)
         m->state = m->state <= MIGBUF_MIRROR_STATE_COPYING ? MIGBUF_MIRROR_STATE_READY : m->state;
@@ -281,7 +294,7 @@ int migbuf_mirror_settle(struct migbuf_mirror *m)
     if (!m)
         return MIGBUF_E_INVALID;
     m->settle = true;
-    m->refused = false;
+    m->refused = m->denied = false;
     return 0;
 }
 
@@ -291,7 +304,7 @@ static void want_end(struct migbuf_mirror *m, int32_t kind)
         m->before_end = m->state;
     m->state = MIGBUF_MIRROR_STATE_ENDING;
     m->end = kind;
-    m->refused = false;
+    m->refused = m->denied = false;
 }
 
 int migbuf_mirror_complete(struct migbuf_mirror *m)
@@ -310,7 +323,7 @@ int migbuf_mirror_cancel(struct migbuf_mirror *m)
         return MIGBUF_E_INVALID;
     if (is_over(m))
         return MIGBUF_E_STATE;
-    if (m->state == MIGBUF_MIRROR_STATE_IDLE && m->under_way != MIGBUF_MIRROR_START && !m->unknown) {
+    if (m->state == MIGBUF_MIRROR_STATE_IDLE && !m->sent) {
         end_as(m, MIGBUF_MIRROR_STATE_CANCELLED);
         return 0;
     }
@@ -347,7 +360,8 @@ static void write_start(struct migbuf_mirror *m)
         migbuf__write(&w, ",\"buf-size\":%llu", (unsigned long long)s->buf_bytes);
     if (s->speed_bytes_per_s)
         migbuf__write(&w, ",\"speed\":%llu", (unsigned long long)s->speed_bytes_per_s);
-    migbuf__write(&w, ",\"on-target-error\":\"stop\"}"); /* one that ends by itself can take QEMU with it */
+    /* one that ends by itself can take QEMU with it */
+    migbuf__write(&w, ",\"on-source-error\":\"stop\",\"on-target-error\":\"stop\"}");
 }
 
 static const char *write_command(struct migbuf_mirror *m, int32_t kind)
@@ -403,6 +417,7 @@ int migbuf_mirror_next(struct migbuf_mirror *m, struct migbuf_mirror_command *co
     if (!m->under_way)
         m->told = false;
     m->under_way = kind;
+    m->sent = m->sent || kind == MIGBUF_MIRROR_START; /* until QEMU says that it has no such job */
     *command = (struct migbuf_mirror_command){ .kind = kind, .name = write_command(m, kind) };
     command->arguments = kind == MIGBUF_MIRROR_GET_JOB ? NULL : m->text;
     return 1;
@@ -410,11 +425,15 @@ int migbuf_mirror_next(struct migbuf_mirror *m, struct migbuf_mirror_command *co
 
 /* What came back */
 
-/* One of a program before this one: what is not known is what QEMU does without being told. */
+/* One of a program before this one: what is not known is what QEMU does without being told. A speed that is not the
+ * setting's was a pace, so the pace goes on from there. */
 static void take_up(struct migbuf_mirror *m, const struct migbuf_mirror_report *r)
 {
     if (!m->options.setting.mode)
         m->options.setting = (struct migbuf_mirror_setting){ .mode = MIGBUF_MIRROR_BACKGROUND, .granularity_bytes = 65536 };
+    m->paced = (m->write_blocking && m->options.setting.speed_bytes_per_s) ||
+               r->speed_bytes_per_s != m->options.setting.speed_bytes_per_s;
+    m->paced_ms = m->now_ms;
     m->want_speed = r->speed_bytes_per_s;
     m->state = MIGBUF_MIRROR_STATE_COPYING;
 }
@@ -437,7 +456,9 @@ static void take_job(struct migbuf_mirror *m, const struct migbuf_mirror_report 
         stop(m);
     else if (m->state != MIGBUF_MIRROR_STATE_ENDING)
         m->state = state_of(m, r);
-    migbuf_mirror_progress(&m->progress, m->load.link_bytes_per_s, r->ready ? 0 : remaining(m), m->now_ms);
+    /* What a ready one's guest writes meanwhile remains for a moment. */
+    migbuf_mirror_progress(&m->progress, m->load.link_bytes_per_s,
+                           r->ready && !((double)remaining(m) > SHORT_S * m->load.link_bytes_per_s) ? 0 : remaining(m), m->now_ms);
     pace(m);
     hold(m);
 }
@@ -450,6 +471,7 @@ int migbuf_mirror_found(struct migbuf_mirror *m, const struct migbuf_mirror_repo
         return is_over(m) ? 0 : MIGBUF_E_STATE;
     m->told = true;
     m->seen = *report;
+    m->sent = m->sent && report->there;
     if (report->there)
         take_job(m, report);
     else if (m->state != MIGBUF_MIRROR_STATE_IDLE)
@@ -477,7 +499,7 @@ static int done(struct migbuf_mirror *m, int32_t kind)
         changed(m);
         return 0;
     default: /* the job ends by an event */
-        m->end = 0;
+        m->end = m->end == kind ? 0 : m->end;
         return 0;
     }
 }
@@ -489,15 +511,17 @@ static int refused(struct migbuf_mirror *m, int32_t kind)
         hold(m);
         return 0;
     }
-    if (kind == MIGBUF_MIRROR_START && m->state == MIGBUF_MIRROR_STATE_IDLE) {
+    if (kind == MIGBUF_MIRROR_START &&
+        (m->state == MIGBUF_MIRROR_STATE_IDLE || (m->given_up && m->before_end == MIGBUF_MIRROR_STATE_IDLE))) {
         end_as(m, MIGBUF_MIRROR_STATE_FAILED);
-        return MIGBUF_E_PEER;
+        return m->given_up ? 0 : MIGBUF_E_PEER;
     }
-    if (kind == MIGBUF_MIRROR_COMPLETE) {
+    if (kind == MIGBUF_MIRROR_COMPLETE && m->end == kind) {
         m->state = m->before_end;
         m->end = 0;
     }
     m->refused = true;
+    m->denied = kind == MIGBUF_MIRROR_START || kind == MIGBUF_MIRROR_COMPLETE || kind == MIGBUF_MIRROR_CANCEL;
     return MIGBUF_E_PEER;
 }
 
@@ -525,7 +549,7 @@ int migbuf_mirror_outcome(const struct migbuf_mirror *m)
 {
     if (!m)
         return MIGBUF_E_INVALID;
-    if (m->refused || m->state == MIGBUF_MIRROR_STATE_FAILED)
+    if (m->denied || m->state == MIGBUF_MIRROR_STATE_FAILED)
         return MIGBUF_OUTCOME_REFUSED;
     if (m->unknown || m->state == MIGBUF_MIRROR_STATE_LOST)
         return MIGBUF_OUTCOME_UNKNOWN;
@@ -537,9 +561,9 @@ static double finish_s(const struct migbuf_mirror *m)
     const struct migbuf_mirror_setting s = in_force(m);
     double seconds = INFINITY;
 
-    if (is_ready(m) || m->state == MIGBUF_MIRROR_STATE_COMPLETED)
+    if (m->state == MIGBUF_MIRROR_STATE_SYNCED || m->state == MIGBUF_MIRROR_STATE_COMPLETED)
         return 0;
-    if (m->state == MIGBUF_MIRROR_STATE_COPYING)
+    if (runs(m))
         migbuf_mirror_finish(&m->load, &s, remaining(m), &seconds);
     return seconds;
 }

@@ -6,7 +6,7 @@
 
 #define KIB 1024.0
 #define GRANULE_BYTES 65536.0
-#define OWN_BUFFER_BYTES 16777216.0 /* QEMU's, and the most it makes of a larger buf-size */
+#define OWN_BUFFER_BYTES 16777216.0 /* QEMU's where nothing is said */
 #define SPAN_S 5
 
 int migbuf__mirror_load_check(const struct migbuf_mirror_load *load)
@@ -94,7 +94,7 @@ int migbuf_mirror_rates(const struct migbuf_mirror_load *load, const struct migb
         return 0;
     }
     queue = migbuf__most(load->depth, 1) * request(load);
-    buffer = s->buf_bytes ? migbuf__least((double)s->buf_bytes, OWN_BUFFER_BYTES) : OWN_BUFFER_BYTES;
+    buffer = s->buf_bytes ? (double)s->buf_bytes : OWN_BUFFER_BYTES;
     buffer = migbuf__most(buffer, (double)s->granularity_bytes);
     out->guest_bytes_per_s = migbuf__least(w, migbuf__most(u - speed, u * queue / (queue + buffer)));
     out->copy_bytes_per_s = migbuf__least(speed, u - out->guest_bytes_per_s);
@@ -155,7 +155,7 @@ int migbuf_mirror_progress(struct migbuf_mirror_progress *p, double link_bytes_p
         return MIGBUF_E_CLOCK;
     span_s = (double)(now_ms - p->from_ms) / 1000;
     need = migbuf__least(0.05 * (double)p->from_bytes, 0.05 * link_bytes_per_s * migbuf__most(span_s, SPAN_S));
-    gained = !p->begun || !remaining_bytes || (double)p->from_bytes - (double)remaining_bytes >= migbuf__most(need, 1);
+    gained = !p->begun || !p->from_bytes || !remaining_bytes || (double)p->from_bytes - (double)remaining_bytes >= migbuf__most(need, 1);
     if (!gained && span_s < SPAN_S)
         return p->stuck;
     *p = (struct migbuf_mirror_progress){ remaining_bytes, now_ms, 1, !gained };

@@ -165,7 +165,7 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w, co
         double copy = migbuf__least(share, or_usual(m->speed_bytes_per_s, share));
 
         queue = r * or_usual(m->depth, 1);
-        queue /= queue + migbuf__most(migbuf__least(or_usual(m->buffer_bytes, MIRROR_BUFFER), MIRROR_BUFFER), granule);
+        queue /= queue + migbuf__most(or_usual(m->buffer_bytes, MIRROR_BUFFER), granule);
         return migbuf__least(1, migbuf__most(share - copy, share * queue) / wanted);
     }
     dirty = wanted * (migbuf__most(r, granule) / r);

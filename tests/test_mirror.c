@@ -79,9 +79,9 @@ START_TEST(the_law_of_one_queue)
     s.buf_bytes = 0; /* QEMU's own */
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_near(r.guest_bytes_per_s, U * 262144 / (262144 + 16777216.));
-    s.buf_bytes = UINT64_C(1) << 30; /* of which QEMU makes no more */
+    s.buf_bytes = UINT64_C(1) << 30; /* its 16 operations become that large */
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
-    ck_near(r.guest_bytes_per_s, U * 262144 / (262144 + 16777216.));
+    ck_near(r.guest_bytes_per_s, U * 262144 / (262144 + 1073741824.));
     s.speed_bytes_per_s = 12000000; /* what the pace leaves is the guest's, whatever its turn is */
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_near(r.guest_bytes_per_s, 12e6);
@@ -336,10 +336,10 @@ static struct migbuf_mirror_report ready_job(int32_t synced)
 
 #define START_BACKGROUND                                                                                             \
     "{\"job-id\":\"job\",\"device\":\"disk\",\"target\":\"target\",\"sync\":\"full\",\"copy-mode\":\"background\",\"granularity\":" \
-    "65536,\"on-target-error\":\"stop\"}"
+    "65536,\"on-source-error\":\"stop\",\"on-target-error\":\"stop\"}"
 #define START_PACED                                                                                                      \
     "{\"job-id\":\"job\",\"device\":\"disk\",\"target\":\"target\",\"sync\":\"full\",\"copy-mode\":\"write-blocking\",\"granularity\":" \
-    "65536,\"buf-size\":65536,\"speed\":2400000,\"on-target-error\":\"stop\"}"
+    "65536,\"buf-size\":65536,\"speed\":2400000,\"on-source-error\":\"stop\",\"on-target-error\":\"stop\"}"
 #define CHANGE "{\"id\":\"job\",\"type\":\"mirror\",\"copy-mode\":\"write-blocking\"}"
 
 static void start(const char *arguments)
@@ -429,7 +429,7 @@ START_TEST(a_guest_that_fits_is_copied_in_the_background)
     ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
     sends(MIGBUF_MIRROR_START, "blockdev-mirror",
           "{\"job-id\":\"j\\\"b\",\"device\":\"a\\\\b\",\"target\":\"t\\u000a\",\"sync\":\"top\",\"copy-mode\":\"background\","
-          "\"granularity\":4096,\"on-target-error\":\"stop\"}",
+          "\"granularity\":4096,\"on-source-error\":\"stop\",\"on-target-error\":\"stop\"}",
           MIGBUF_OUTCOME_DONE, 0);
 }
 END_TEST
@@ -520,9 +520,14 @@ START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
     ck_assert_int_eq(info().settled, 0);
     r.offset_bytes = r.length_bytes - 2400000; /* a tenth of a second */
     looks(r);
-    ck_near(info().hold_bytes_per_s, 0);
     ck_assert_int_eq(info().settled, 1); /* it gets no further */
+    ck_near(info().hold_bytes_per_s, 750000); /* let go it would write what its stop then takes */
     sends_nothing();
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    ck_near(info().hold_bytes_per_s, 750000); /* its guest may still run */
+    sends(MIGBUF_MIRROR_COMPLETE, "block-job-cancel", "{\"device\":\"job\"}", MIGBUF_OUTCOME_DONE, 0);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_COMPLETED), 0);
+    ck_near(info().hold_bytes_per_s, 0);
 
     o = options(1); /* the host took it for newer than it is */
     make(&o, 36e6, 65536);
@@ -589,7 +594,7 @@ START_TEST(a_host_may_want_no_pace)
     o.setting = setting(MIGBUF_MIRROR_PACED, 65536, 65536, 0);
     make(&o, 12e6, 65536);
     start("{\"job-id\":\"job\",\"device\":\"disk\",\"target\":\"target\",\"sync\":\"full\",\"copy-mode\":\"write-blocking\","
-          "\"granularity\":65536,\"buf-size\":65536,\"on-target-error\":\"stop\"}");
+          "\"granularity\":65536,\"buf-size\":65536,\"on-source-error\":\"stop\",\"on-target-error\":\"stop\"}");
     for (int k = 0; k < 20; k++) {
         looks(job(900000000));
         sends_nothing();
@@ -759,21 +764,174 @@ START_TEST(a_restarted_host_takes_it_up)
     struct migbuf_mirror_report r = job(900000000);
 
     make(&o, 12e6, 65536);
-    r.speed_bytes_per_s = 5;
+    r.speed_bytes_per_s = 2400000; /* it was write-blocking, and paced */
     looks(r);
     ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_COPYING);
     ck_assert_int_eq(info().setting.mode, MIGBUF_MIRROR_BACKGROUND);
     ck_assert_int_eq(migbuf_mirror_start(mirror), MIGBUF_E_STATE);
-    sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":0}", MIGBUF_OUTCOME_DONE, 0);
-    looks(ready_job(1)); /* so it is write-blocking */
-    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_SYNCED);
     sends_nothing();
+    looks(r);
+    sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":3600000}", MIGBUF_OUTCOME_DONE, 0);
+    r = ready_job(1); /* so it is write-blocking */
+    r.speed_bytes_per_s = 3600000;
+    looks(r);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_SYNCED);
+    sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":0}", MIGBUF_OUTCOME_DONE, 0);
     completes();
+
+    o.setting = setting(MIGBUF_MIRROR_PACED, 65536, 65536, 2400000); /* an end was promised */
+    o.deadline_ms = 102000;
+    make(&o, 12e6, 65536);
+    r = job(900000000);
+    r.speed_bytes_per_s = 2400000;
+    looks(r);
+    sends_nothing();
+    looks(r); /* 900 MB in 100 s */
+    sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":9000000}", MIGBUF_OUTCOME_DONE, 0);
+
+    o = options(1); /* the host's own bound stays */
+    o.setting = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 5000000);
+    make(&o, 12e6, 65536);
+    r = job(900000000);
+    r.speed_bytes_per_s = 5000000;
+    looks(r);
+    looks(r);
+    sends_nothing();
+    o = options(1);
 
     make(&o, 12e6, 65536); /* there is none */
     looks((struct migbuf_mirror_report){ .there = 0 });
     ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_IDLE);
     start(START_BACKGROUND);
+}
+END_TEST
+
+/* A job that may run is told to end, whatever was on its way when the host gave up. */
+START_TEST(who_gives_up_ends_what_may_run)
+{
+    const struct migbuf_mirror_report none = { .there = 0 };
+    struct migbuf_mirror_options o = options(1);
+
+    make(&o, 12e6, 65536); /* looked, and not yet answered */
+    ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
+    sends(MIGBUF_MIRROR_START, "blockdev-mirror", START_BACKGROUND, MIGBUF_OUTCOME_UNKNOWN, MIGBUF_E_UNKNOWN);
+    ck_assert_int_eq(migbuf_mirror_look(mirror, now_ms), 0);
+    ck_assert_int_eq(migbuf_mirror_cancel(mirror), 0);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_ENDING);
+    looks(job(900000000));
+    sends(MIGBUF_MIRROR_CANCEL, "block-job-cancel", "{\"device\":\"job\",\"force\":true}", MIGBUF_OUTCOME_DONE, 0);
+
+    make(&o, 12e6, 65536); /* it never was there */
+    ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
+    sends(MIGBUF_MIRROR_START, "blockdev-mirror", START_BACKGROUND, MIGBUF_OUTCOME_UNKNOWN, MIGBUF_E_UNKNOWN);
+    looks(none);
+    ck_assert_int_eq(migbuf_mirror_cancel(mirror), 0);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_CANCELLED);
+
+    make(&o, 12e6, 65536); /* while it is being completed */
+    start(START_BACKGROUND);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_READY), 0);
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_next(mirror, &command), 1);
+    ck_assert_int_eq(migbuf_mirror_cancel(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_answered(mirror, MIGBUF_OUTCOME_DONE), 0);
+    sends(MIGBUF_MIRROR_CANCEL, "block-job-cancel", "{\"device\":\"job\",\"force\":true}", MIGBUF_OUTCOME_DONE, 0);
+
+    make(&o, 12e6, 65536); /* while it is being started, which QEMU refuses: that is what was wanted */
+    ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_next(mirror, &command), 1);
+    ck_assert_int_eq(migbuf_mirror_cancel(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_answered(mirror, MIGBUF_OUTCOME_REFUSED), 0);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_CANCELLED);
+    ck_assert_int_eq(migbuf_mirror_outcome(mirror), MIGBUF_OUTCOME_DONE);
+}
+END_TEST
+
+START_TEST(an_event_tells_what_an_answer_left_open)
+{
+    const struct migbuf_mirror_report none = { .there = 0 };
+    struct migbuf_mirror_options o = options(1);
+
+    make(&o, 12e6, 65536); /* it has failed: it is not started once more */
+    ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
+    sends(MIGBUF_MIRROR_START, "blockdev-mirror", START_BACKGROUND, MIGBUF_OUTCOME_UNKNOWN, MIGBUF_E_UNKNOWN);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_FAILED), 0);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_FAILED);
+    ck_assert_int_eq(migbuf_mirror_outcome(mirror), MIGBUF_OUTCOME_REFUSED);
+    sends_nothing();
+
+    make(&o, 12e6, 65536); /* nobody answered, but it is complete */
+    start(START_BACKGROUND);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_READY), 0);
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    sends(MIGBUF_MIRROR_COMPLETE, "block-job-cancel", "{\"device\":\"job\"}", MIGBUF_OUTCOME_UNKNOWN, MIGBUF_E_UNKNOWN);
+    ck_assert_int_eq(info().unknown, 1);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_COMPLETED), 0);
+    ck_assert_int_eq(info().unknown, 0);
+    ck_assert_int_eq(migbuf_mirror_outcome(mirror), MIGBUF_OUTCOME_DONE);
+
+    make(&o, 12e6, 65536); /* the reply was read before the event that came first */
+    start(START_BACKGROUND);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_READY), 0);
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    sends(MIGBUF_MIRROR_COMPLETE, "block-job-cancel", "{\"device\":\"job\"}", MIGBUF_OUTCOME_DONE, 0);
+    looks(none);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_LOST);
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_COMPLETED), 0);
+    ck_assert_int_eq(info().state, MIGBUF_MIRROR_STATE_COMPLETED);
+
+    make(&o, 12e6, 65536); /* a look does not make a refusal undone */
+    start(START_BACKGROUND);
+    looks(ready_job(0));
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    sends(MIGBUF_MIRROR_COMPLETE, "block-job-cancel", "{\"device\":\"job\"}", MIGBUF_OUTCOME_REFUSED, MIGBUF_E_PEER);
+    looks(ready_job(0));
+    ck_assert_int_eq(migbuf_mirror_outcome(mirror), MIGBUF_OUTCOME_REFUSED);
+    ck_assert_int_eq(migbuf_mirror_complete(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_outcome(mirror), 0);
+}
+END_TEST
+
+START_TEST(what_remains_decides_not_that_it_was_ready)
+{
+    struct migbuf_mirror_options o = options(1);
+    struct migbuf_mirror_report r;
+
+    make(&o, 36e6, 65536); /* the guest is faster than the link */
+    start(START_BACKGROUND);
+    r = ready_job(0);
+    for (int k = 0; k < 12; k++) {
+        r.length_bytes += 6000000;
+        looks(r);
+    }
+    sends_nothing(); /* less than three seconds of the link remain */
+    for (int k = 0; k < 12; k++) {
+        r.length_bytes += 6000000;
+        looks(r);
+    }
+    ck_assert_int_eq(info().stuck, 1);
+    ck_assert(isinf(info().finish_s));
+    sends(MIGBUF_MIRROR_CHANGE, "block-job-change", CHANGE, MIGBUF_OUTCOME_DONE, 0);
+    sends(MIGBUF_MIRROR_SET_SPEED, "block-job-set-speed", "{\"device\":\"job\",\"speed\":2400000}", MIGBUF_OUTCOME_DONE, 0);
+
+    make(&o, 12e6, 65536); /* QEMU has not counted yet what it will copy */
+    start(START_BACKGROUND);
+    looks((struct migbuf_mirror_report){ .there = 1 });
+    for (int k = 0; k < 12; k++)
+        looks(job(900000000 - (uint64_t)k * 10000000));
+    ck_assert_int_eq(info().stuck, 0);
+    sends_nothing();
+
+    make(&o, 12e6, 65536); /* nobody knows the link: nothing is bounded */
+    ck_assert_int_eq(migbuf_mirror_tell(mirror, &(struct migbuf_mirror_load){ .write_bytes_per_s = 0 }), 0);
+    o.setting = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 0);
+    ck_assert_int_eq(migbuf_mirror_start(mirror), 0);
+    ck_assert_int_eq(migbuf_mirror_next(mirror, &command), 1);
+    ck_assert_int_eq(migbuf_mirror_answered(mirror, MIGBUF_OUTCOME_DONE), 0);
+    for (int k = 0; k < 12; k++)
+        looks(job(1000000));
+    sends(MIGBUF_MIRROR_CHANGE, "block-job-change", CHANGE, MIGBUF_OUTCOME_DONE, 0);
+    sends_nothing();
 }
 END_TEST
 
@@ -845,6 +1003,9 @@ int main(void)
         what_qemu_refuses,
         a_cancel_ends_it_from_anywhere,
         a_restarted_host_takes_it_up,
+    who_gives_up_ends_what_may_run,
+    an_event_tells_what_an_answer_left_open,
+    what_remains_decides_not_that_it_was_ready,
         calls_out_of_place_change_nothing,
         NULL,
     };

@@ -15,6 +15,7 @@
  *   migbuf_mirror_tell(mirror, &load);            what the link carries, what the guest writes
  *   migbuf_mirror_start(mirror);                  then pump
  *   every 0.5 s, and at each event:
+ *       migbuf_mirror_event(mirror, event);       if it is one of the job: nothing else tells how it ended
  *       migbuf_mirror_tell(mirror, &load);
  *       migbuf_mirror_look(mirror, now_ms);       then pump
  *       info.hold_bytes_per_s:                    hold the guest to that while it is not 0
@@ -22,10 +23,15 @@
  *   the guest stands for the switch-over:         migbuf_mirror_complete(mirror), then pump until COMPLETED
  *
  *   pump: while (migbuf_mirror_next(mirror, &command) == 1) {
- *             rc = send(command.name, command.arguments, &reply);
- *             if (rc == 0 && command.kind == MIGBUF_MIRROR_GET_JOB)
- *                 rc = migbuf_report_mirror(reply, length, "job", &report, &error) || migbuf_mirror_found(mirror, &report);
- *             migbuf_mirror_answered(mirror, outcome of rc);
+ *             outcome = send(command.name, command.arguments, &reply);
+ *             events that came before the reply: tell them first
+ *             if (outcome == MIGBUF_OUTCOME_DONE && command.kind == MIGBUF_MIRROR_GET_JOB) {
+ *                 if (migbuf_report_mirror(reply, length, "job", &report, &error))
+ *                     outcome = MIGBUF_OUTCOME_UNKNOWN;     nobody can read it
+ *                 else
+ *                     migbuf_mirror_found(mirror, &report);
+ *             }
+ *             migbuf_mirror_answered(mirror, outcome);
  *         }
  *
  * ## What QEMU's mirror does (measured on 7.2, 10.0 and 11.1: tests/README.md)
@@ -102,7 +108,7 @@ struct migbuf_mirror_rates {
  * - can_change: QEMU knows block-job-change (8.2 and later). Where the host does not know, 0.
  * - Buffer and granule are the same in PACED: with a granule of 64 KiB and a buffer of 1 MiB the guest's writes stood
  *   still on 7.2.
- * - U not known: the speed is not bounded (0), and nothing is known of the dirty granules: BACKGROUND.
+ * - U not known: the speed is not bounded (0). Nothing is known of the dirty granules: BACKGROUND, unless `promised`.
  * - A bitmap of 4 KiB granules takes 32 MiB of memory for each TiB.
  *
  * Example: U 24 MB/s, w 2.4 MB/s in writes of 4 KiB -> BACKGROUND, 4096. w 30 MB/s in writes of 64 KiB, can_change 0 ->
@@ -245,7 +251,7 @@ struct migbuf_mirror_report {
 /** How it is to go. Fill with migbuf_mirror_options_init. */
 struct migbuf_mirror_options {
     uint64_t size;                        /**< sizeof, set by init */
-    struct migbuf_mirror_setting setting; /**< mode 0: migbuf_mirror_choose when it starts. PACED with speed 0: not paced */
+    struct migbuf_mirror_setting setting; /**< all 0: migbuf_mirror_choose when it starts. PACED with speed 0: not paced */
     uint64_t deadline_ms;                 /**< by the host's clock: when the copy is to have ended; 0: no promise */
     int32_t can_change;                   /**< 1: QEMU knows block-job-change (8.2 and later) */
     int32_t top;                          /**< 1: sync "top", the overlay alone; 0: "full" */
@@ -346,7 +352,7 @@ MIGBUF_API int migbuf_mirror_look(struct migbuf_mirror *m, uint64_t now_ms);
 #define MIGBUF_MIRROR_EVENT_FAILED 5    /**< BLOCK_JOB_COMPLETED with an error */
 
 /**
- * An event of the job. How it ended tells nothing else: a host that misses COMPLETED gets LOST.
+ * An event of the job. Only an event tells how it ended: a host that misses it gets LOST, until it is told.
  * Errors: MIGBUF_E_INVALID. One that comes before it was started, or after its end, changes nothing.
  * Test: test_mirror, it_completes_when_it_is_asked_to; test_mirror, a_job_that_vanished_is_not_taken_for_complete
  */

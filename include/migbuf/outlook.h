@@ -94,7 +94,7 @@ MIGBUF_API int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id
  */
 struct migbuf_outlook_mirror {
     uint64_t size;            /**< sizeof, set by the caller: it may grow */
-    double buffer_bytes;      /**< buf-size: what the copy keeps in flight; 0, and at most: 16 MiB */
+    double buffer_bytes;      /**< buf-size: what the copy keeps in flight; 0: QEMU's own, 16 MiB */
     double granularity_bytes; /**< what one dirty bit stands for; 0: 65536 */
     double speed_bytes_per_s; /**< of the copy, as long as it writes; 0: not bounded */
     double request_bytes;     /**< r: mean bytes of a write; 0: unit * w / rate of migbuf_waiting */
@@ -123,13 +123,13 @@ MIGBUF_API int migbuf_outlook_waiting(const struct migbuf_buffer *b, const struc
  *
  * Some guests cannot fit. Example: a flow of 100 MB/s, 100 GB to send, 20 MB/s to write on new ground. The file would
  * need 20 GB, so the plan would hold such a guest to a small part of what it wants to write. Mirroring its disk from the
- * start needs no overlay. How much it lets through hangs on how it is set:
+ * start needs no overlay. How much it lets through depends on how it is set:
  *
  *   w      what the guest writes, in plain bytes/s
  *   r, d   bytes of a write, and how many are in flight
  *   U      min(flow, link * weight / weights of all on the link when it starts, its
  *          own too)
- *   B      max(min(buf-size, 16 MiB), granularity)
+ *   B      max(buf-size, granularity)
  *
  *   write-blocking, each write crosses the link before the guest is told of it:
  *     mirror_delivered = min(1, max(U - speed, U d r / (d r + B)) / w)

@@ -97,7 +97,7 @@ func (b *Buffer) OutlookWaiting(w Waiting, startS float64) (Outlook, error) {
 // writes. The zero value is the worst that may be: what QEMU does when nothing is set, and one write at a time.
 type OutlookMirror struct {
 	size             uint64
-	BufferBytes      float64 // buf-size: what the copy keeps in flight; 0, and at most: 16 MiB
+	BufferBytes      float64 // buf-size: what the copy keeps in flight; 0: QEMU's own, 16 MiB
 	GranularityBytes float64 // what one dirty bit stands for; 0: 65536
 	SpeedBytesPerS   float64 // of the copy, as long as it writes; 0: not bounded
 	RequestBytes     float64 // mean bytes of a write; 0: as Waiting says
