@@ -125,6 +125,7 @@ struct migbuf_buffer {
     uint64_t now_ms, ticks, late_ticks;
     double late_interval_s; /* T' */
     double kept, kept_of_s; /* what is left of a mean after that interval: the last that was asked for */
+    double (*kept_by)(double interval_s); /* and which mean's memory that was */
     double reserve, pending, unseen, level; /* of the last tick */
     double grantable; /* below 0: what may be written under older limits does not fit */
 

@@ -21,7 +21,7 @@ static inline double migbuf__missing(const struct entry *e)
  * And those that are over may have poured since it was measured. */
 static inline double migbuf__reserve_of(const struct entry *e, double file_bytes)
 {
-    uint64_t drains = e->drains_ahead + UINT64_C(0) + !e->now.paused + e->pours + e->drained + e->poured;
+    uint64_t drains = (uint64_t)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
 
     return migbuf__least(e->queue * (double)drains, migbuf__most(e->whole - file_bytes, 0));
 }

@@ -15,12 +15,12 @@ static int is_told(const struct entry *e)
     return !(~e->observed.told << (64 - e->disk_count));
 }
 
-/* What is left of a mean after such an interval. Of one buffer all means have the same memory, and nearly all guests of many
- * ticks the same interval. */
+/* What is left of a mean after such an interval. Nearly all guests of many ticks have the same. */
 static double kept(struct migbuf_buffer *b, double interval_s, double keep(double interval_s))
 {
-    if (b->kept_of_s != interval_s) {
+    if (b->kept_of_s != interval_s || b->kept_by != keep) {
         b->kept_of_s = interval_s;
+        b->kept_by = keep;
         b->kept = keep(interval_s);
     }
     return b->kept;

@@ -40,21 +40,20 @@ static int take_value(const char **at, const char *end, char *out, size_t size)
             sign = *c == 'n' ? '\n' : *c;
         if (c == end)
             return MIGBUF_E_PROTOCOL;
-        if (out && n + 1 >= size)
-            return MIGBUF_E_TOO_BIG;
-        if (out)
-            out[n++] = sign;
+        if (out && n + 1 < size)
+            out[n] = sign;
+        n++;
     }
     if (c == end)
         return MIGBUF_E_PROTOCOL;
     if (out)
-        out[n] = 0;
+        out[n < size ? n : 0] = 0; /* what does not fit is none */
     *at = c + 1;
-    return 0;
+    return out && n >= size ? MIGBUF_E_TOO_BIG : 0;
 }
 
-/* All labels, of which four are kept. */
-static int take_labels(const char **at, const char *end, struct migbuf_lxd_written *w, char type[32])
+/* All labels, of which four are kept. Whether they fit is told apart: it matters of a VM's alone. */
+static int take_labels(const char **at, const char *end, struct migbuf_lxd_written *w, char type[32], bool *fits)
 {
     const struct {
         const char *key;
@@ -78,8 +77,9 @@ static int take_labels(const char **at, const char *end, struct migbuf_lxd_writt
                 out = kept[i].out, size = kept[i].size;
         *at = equals + 2;
         rc = take_value(at, end, out, size);
-        if (rc)
+        if (rc && rc != MIGBUF_E_TOO_BIG)
             return rc;
+        *fits = *fits && !rc;
         *at += *at < end && **at == ',';
     }
     if (*at == end)
@@ -121,6 +121,7 @@ static int read_line(const char *at, const char *end, enum metric kind, struct m
 {
     size_t name = 0;
     char type[32] = "";
+    bool fits = true;
     int rc;
 
     while (at + name < end && at[name] != '{' && at[name] != ' ')
@@ -131,11 +132,13 @@ static int read_line(const char *at, const char *end, enum metric kind, struct m
     if (at == end || *at++ != '{')
         return MIGBUF_E_PROTOCOL;
     *w = (struct migbuf_lxd_written){ .bytes = 0 };
-    rc = take_labels(&at, end, w, type);
+    rc = take_labels(&at, end, w, type, &fits);
     if (rc)
         return rc;
     if (strcmp(type, "virtual-machine"))
         return 0;
+    if (!fits)
+        return MIGBUF_E_TOO_BIG;
     if (!*w->project || !*w->instance || !*w->device || at == end || *at != ' ')
         return MIGBUF_E_PROTOCOL;
     rc = take_number(at + 1, end, &w->bytes);

@@ -113,9 +113,10 @@ struct migbuf_agreement migbuf__ram_effective(const struct migbuf_ram *r);
 int migbuf__ram_want(struct migbuf_ram *r, const struct migbuf_ram_decision *d);
 
 /* The source may be told to cancel: the target cannot have the guest. */
+int migbuf__ram_may_cancel(const struct migbuf_ram *r);
+
 /* The source has taken its guest back, and the target may have it too. */
 int migbuf__ram_twice(const struct migbuf_ram *r);
-int migbuf__ram_may_cancel(const struct migbuf_ram *r);
 
 /* What both have set is known. */
 int migbuf__ram_learnt(const struct migbuf_ram *r);

@@ -617,7 +617,12 @@ static const struct field mirror_fields[] = {
 
 static int fill_mirror(const struct migbuf__json *entry, void *record, struct migbuf_error *error)
 {
-    return fill(entry, mirror_fields, COUNT(mirror_fields), record, error);
+    struct migbuf_job_report job = { .length = 0 };
+    int rc = fill_job(entry, &job, error);
+
+    if (!rc && strcmp(job.type, "mirror"))
+        return migbuf__fail(error, MIGBUF_E_PROTOCOL, "a job of this id is no mirror");
+    return rc ? rc : fill(entry, mirror_fields, COUNT(mirror_fields), record, error);
 }
 
 int migbuf_report_mirror(const char *text, uint64_t text_bytes, const char *device, struct migbuf_mirror_report *out,
@@ -625,17 +630,14 @@ int migbuf_report_mirror(const char *text, uint64_t text_bytes, const char *devi
 {
     const struct condition wanted[] = { { "device", device, false } };
     struct migbuf_mirror_report r = { .there = 0 };
-    struct migbuf_job_report job;
-    int rc = out ? migbuf_report_job(text, text_bytes, device, &job, error) : fail_null(error);
+    int rc;
 
-    if (rc == 0 && strcmp(job.type, "mirror"))
-        rc = migbuf__fail(error, MIGBUF_E_PROTOCOL, "a job of this id is no mirror");
-    if (rc == 0) {
-        r.there = 1;
-        rc = READ_ENTRY(wanted, fill_mirror);
-    }
+    if (!text || !device || !out)
+        return fail_null(error);
+    rc = READ_ENTRY(wanted, fill_mirror);
     if (rc != 0 && rc != MIGBUF_E_NOTFOUND)
         return rc;
+    r.there = rc == 0;
     *out = r;
     return 0;
 }

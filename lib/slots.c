@@ -55,6 +55,8 @@ static unsigned digit(double key, int d)
 
 /* Lowest digit first, to and fro between a slot's two keys; each pass keeps the order of those before it. No comparison, so
  * ten times as many cost ten times as much. A digit that all have alike needs no pass. */
+_Static_assert(!SLOT_KEY && SLOT_KEY_ASIDE == 1 && !SLOT_ITEM && SLOT_ITEM_ASIDE == 1, "each is the other's `!`");
+
 static void by_digits(struct migbuf_planner_slot *slots, size_t count)
 {
     uint32_t next[DIGITS][VALUES];

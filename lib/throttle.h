@@ -26,7 +26,7 @@ static inline double migbuf__hard_cap(double free_bytes, double amplification, d
 /* migbuf_throttle_shave; scratch[n]. */
 double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch);
 
-/* migbuf_throttle_lenders in O(n); scratch[2 n] and slots[n]. */
+/* migbuf_throttle_lenders in O(n + edges); scratch[2 n] and slots[n]. */
 void migbuf__lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,
                      struct migbuf_planner_slot *slots, double *y);
 #endif

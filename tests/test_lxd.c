@@ -1182,8 +1182,10 @@ START_TEST(what_vms_have_written)
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++)
         ck_assert_msg(written_by(wrong[k], w, 4) == MIGBUF_E_PROTOCOL, "%s", wrong[k]);
     memset(name, 0, sizeof name);
-    snprintf(name, sizeof name, "incus_disk_written_bytes_total{name=\"%0200d\"} 1", 0);
+    snprintf(name, sizeof name, "incus_disk_written_bytes_total{name=\"%0200d\",type=\"virtual-machine\"} 1", 0);
     ck_assert_int_eq(written_by(name, w, 4), MIGBUF_E_TOO_BIG);
+    snprintf(name, sizeof name, "incus_disk_written_bytes_total{name=\"%0200d\",type=\"container\"} 1", 0); /* nobody asked for it */
+    ck_assert_int_eq(written_by(name, w, 4), 0);
     ck_assert(w[0].bytes == UINT64_C(0x0101010101010101) && w[0].project[0] == 1); /* untouched */
 
     lxd = open_with(&s, refuses, NULL);

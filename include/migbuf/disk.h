@@ -78,8 +78,8 @@
  * again. Before the first of them, and after load, the guest stays as it is. One that another hand has stopped is not
  * let run. One that the machine has stopped runs again after restore. A host that stops guests by itself calls set
  * instead of apply, and never sees these commands.
- * Test: test_disk, decisions_are_carried_out
- * Test: test_disk, a_loaded_guest_stays_as_it_is; test_disk_qemu, a_loaded_guest_stands_until_somebody_decides
+ * Test: test_disk, decisions_are_carried_out; test_disk, a_loaded_guest_stays_as_it_is
+ * Test: test_disk_qemu, a_loaded_guest_stands_until_somebody_decides
  *
  * Beside an LXD or Incus another hand lets it run: the server does when the migration has failed. Until the next learn
  * the guest then has the limits that were in force before the pause, or none. So set the least ones before the apply of

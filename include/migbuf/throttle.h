@@ -114,7 +114,7 @@ MIGBUF_API int migbuf_throttle_pending(double rate_bytes_per_s, double device_by
  * The common level l at which claims fit: sum over i of min(amount[i], weight[i] * l) = total.
  *
  * INFINITY when everything fits as it is. `weight` NULL means 1 each; weights are > 0. `total` below 0 counts as 0.
- * `scratch` holds n indices and is overwritten. O(n).
+ * `scratch` holds n indices and is overwritten. O(n) a pass, and few passes: each satisfies somebody.
  *
  * Example: {1, 2, 3, 10}, total 9 -> 3; total 8 -> 2.5; {5, 5}, 20 -> INFINITY; {1, 1}, 0 -> 0.
  * Source: water-filling. The paper has no such clamp and grows for ever at ε: ten guests at 10 kB/s with 16-fold growth
