@@ -312,7 +312,7 @@ START_TEST(a_mirror_for_who_cannot_fit)
 }
 END_TEST
 
-/* A link of 24 MB/s as it was measured (tests/README.md, "What a mirror lets through"), and one of 100. */
+/* A link of 24 MB/s as it was measured (tests/README.md, "A guest under a mirror"), and one of 100. */
 START_TEST(a_mirror_as_it_is_set)
 {
     static const struct {
@@ -457,7 +457,7 @@ START_TEST(reserves_of_those_who_remain)
     w = waiting(b, 3, 100 * GB, 80 * MB);
     w.reserve_bytes = 0;
     ck_assert_int_eq(migbuf_outlook_waiting(b, &w, 100, &o), 0);
-    ck_assert_msg(o.peak_bytes > 2.2e9 && o.peak_bytes < 3.8e9, "peak %.9g", o.peak_bytes);
+    ck_assert_msg(o.peak_bytes > 2.5e9 && o.peak_bytes < 3.8e9, "peak %.9g", o.peak_bytes);
     migbuf_buffer_free(b);
 }
 END_TEST
