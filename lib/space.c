@@ -69,7 +69,7 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
     g->most = migbuf__least(e->budget, e->device * g->ratio);
     g->least = (double)(migbuf__lowest_units(e) * e->step);
     g->left_bytes = e->joining ? 0 : missing_bytes - reserve - pending;
-    g->least_bytes =
+    g->least_bytes = /* with the file first, as claims.c has it: so that both round alike */
         e->joining ? 0 : files + migbuf__least_with(&g->claim, g->least, missing_bytes, reserve) - files - reserve;
     g->joining = e->joining;
     e->reserve = reserve;

@@ -17,6 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DISK, LIMITS, BUFFER, LAWS = "test_disk_model", "test_limits", "test_buffer_model", "test_laws"
 CASES = "test_buffer"
 PAGES = "examples/simulate/pages.c"
+MIRROR = "test_mirror"
 RAM, RAM_MODEL, CONVERGENCE, HISTORY = "test_ram", "test_ram_model", "test_convergence_laws", "test_history"
 
 # name, file, what stands there, what stands there instead, the tests of which one has to notice
@@ -200,6 +201,15 @@ MUTANTS = [
     ("other hands' limits are ours", "disk_found.c", "was_sent(d, config) || (n->unsure && !d->learnt)", "1", ["fuzz/disk_model"]),
     ("older limits are forgotten by an input", "in_force.c", "    keep_older(e, old, until_ms);\n", "", ["fuzz/buffer_model"]),
     ("what was touched is not given back", "ram_next.c", "        s->touched_pars |= r->sending;\n", "", ["fuzz/ram_model"]),
+    # A mirrored disk
+    ("a mirror that may run is not ended", "mirror.c", "m->sent = m->sent || kind == MIGBUF_MIRROR_START;", "", [MIRROR]),
+    ("a cancel is lost behind another answer", "mirror.c", "m->end = m->end == kind ? 0 : m->end;", "m->end = 0;", [MIRROR]),
+    ("a job that is gone is complete", "mirror.c", "end_as(m, MIGBUF_MIRROR_STATE_LOST);", "end_as(m, MIGBUF_MIRROR_STATE_COMPLETED);", [MIRROR]),
+    ("after unknown it is sent again unasked", "mirror.c", "is_over(m) || m->unknown || m->refused", "is_over(m) || m->refused", [MIRROR]),
+    ("a guest that was held is let go too soon", "mirror.c", "m->held = m->held || m->progress.stuck || !is_short(m);",
+     "m->held = !is_short(m);", [MIRROR]),
+    ("a copy in the way of its guest is not paced", "mirror.c", "m->paced = u > 0 && (double)remaining(m) > SHORT_S * u;",
+     "m->paced = false;", [MIRROR]),
 ]
 
 
