@@ -46,6 +46,7 @@ struct guarded {
     bool silent;                /* an answer did not come in time, and has not come since */
     bool seen;                  /* the server still lists the migration */
     char operation[MIGBUF_LXD_NAME]; /* the server's id of the migration */
+    uint64_t ended_ms, ask_ms;  /* QEMU and migration had ended; when the server is asked next what became of it */
     /* What was done so far. */
     uint64_t decisions, pauses, paused_ms, watched_ms, peak_bytes;
     bool had_overlay, had_mirror;

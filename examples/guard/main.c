@@ -26,6 +26,8 @@
 
 #define MAX_VMS 256
 #define CONFIGURED_MOST 128 /* disks of one VM */
+#define ASK_MS 1000           /* between two questions to the server what became of one, at least */
+#define ASK_FOR_MS 60000      /* so long is asked: `incus move` is a copy, and its client deletes the source after that */
 #define REST 10 /* one that cannot be guarded is left alone for so many times what it took to find out: others wait meanwhile */
 
 enum {
@@ -273,58 +275,83 @@ static bool guard(struct program *p, const char *project, const char *name)
 
 /* ---- the end of one ---- */
 
-/* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. */
-static enum fate fate_of(struct program *p, const struct guarded *g, char to[MIGBUF_LXD_NAME])
+struct ending {
+    enum fate fate;
+    bool there; /* the server still has it, and it does not run */
+    char to[MIGBUF_LXD_NAME];
+};
+
+/* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. One that it has and that does not run may
+ * have moved and wait to be deleted, or its owner has powered it off. */
+static struct ending ask_ending(struct program *p, const struct guarded *g)
 {
+    struct ending end = { .fate = FATE_UNKNOWN };
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     int rc;
 
-    *to = 0;
-    if (!g->gone)
-        return g->seen ? FATE_UNKNOWN : FATE_STAYED;
-    rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
-    if (rc == MIGBUF_E_NOTFOUND)
-        return FATE_MOVED;
-    if (rc || g->seen)
-        return FATE_UNKNOWN;
-    if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
-        snprintf(to, MIGBUF_LXD_NAME, "%s", vm.location);
-        return FATE_MOVED;
+    if (!g->gone) {
+        end.fate = g->seen ? FATE_UNKNOWN : FATE_STAYED;
+        return end;
     }
-    return vm.flags & MIGBUF_LXD_VM_RUNNING ? FATE_STAYED : FATE_LOST;
+    rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
+    if (rc == MIGBUF_E_NOTFOUND) {
+        end.fate = FATE_MOVED;
+    } else if (rc || g->seen) {
+        return end;
+    } else if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
+        end.fate = FATE_MOVED;
+        snprintf(end.to, sizeof end.to, "%s", vm.location);
+    } else {
+        end.there = !(vm.flags & MIGBUF_LXD_VM_RUNNING);
+        end.fate = end.there ? FATE_UNKNOWN : FATE_STAYED;
+    }
+    return end;
 }
 
-static void write_history(struct program *p, const struct guarded *g, enum fate fate, const char *to)
+/* True: that is its end. Only that it has moved is final at once; all else may become so. */
+static bool is_settled(struct program *p, struct guarded *g, struct ending *end)
 {
-    static const int32_t outcomes[FATES] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_FAILED, MIGBUF_ATTEMPT_LOST, 0 };
+    uint64_t now = now_ms(), took_ms;
+
+    if (g->gone && !g->ended_ms)
+        g->ended_ms = now;
+    if (now < g->ask_ms)
+        return false;
+    *end = ask_ending(p, g);
+    took_ms = now_ms() - now;
+    g->ask_ms = now + took_ms + (REST * took_ms > ASK_MS ? REST * took_ms : ASK_MS);
+    return !g->gone || end->fate == FATE_MOVED || now - g->ended_ms >= ASK_FOR_MS;
+}
+
+static void write_history(struct program *p, const struct guarded *g, const struct ending *end)
+{
+    static const int32_t outcomes[FATES] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_FAILED, 0 };
     struct migbuf_attempt a;
 
     guarded_attempt(g, &a);
-    a.outcome = outcomes[fate];
-    a.why = fate == FATE_MOVED ? MIGBUF_ATTEMPT_DONE : MIGBUF_ATTEMPT_NOBODY_KNOWS;
-    a.phase = fate == FATE_MOVED ? MIGBUF_ATTEMPT_TARGET : a.phase;
+    a.outcome = outcomes[end->fate];
+    a.why = end->fate == FATE_MOVED ? MIGBUF_ATTEMPT_DONE : MIGBUF_ATTEMPT_NOBODY_KNOWS;
+    a.phase = end->fate == FATE_MOVED ? MIGBUF_ATTEMPT_TARGET : a.phase;
     a.at_s = (uint64_t)time(NULL);
     snprintf(a.from, sizeof a.from, "%.64s", p->facts.name);
-    snprintf(a.to, sizeof a.to, "%.64s", to);
+    snprintf(a.to, sizeof a.to, "%.64s", end->to);
     if (past_append(p->history, &a, p->error))
         say(p, g, "history", "%s", p->error);
 }
 
-static bool let_go(struct program *p, struct guarded *g)
+static bool let_go(struct program *p, struct guarded *g, const struct ending *end)
 {
     bool good = !guarded_end(g);
-    char to[MIGBUF_LXD_NAME];
-    enum fate fate = fate_of(p, g, to);
     size_t k = 0;
 
-    told_end(p->json, g, fate, good);
-    p->totals.ended[fate]++;
+    told_end(p->json, g, end->fate, end->there, good);
+    p->totals.ended[end->fate]++;
     p->totals.pauses += g->pauses;
     p->totals.paused_ms += g->paused_ms;
     p->totals.not_given_back += !good;
-    if (p->history && !p->dry && g->had_overlay && fate != FATE_UNKNOWN)
-        write_history(p, g, fate, to);
+    if (p->history && !p->dry && g->had_overlay && end->fate != FATE_UNKNOWN)
+        write_history(p, g, end);
     while (p->vms[k] != g)
         k++;
     memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
@@ -338,11 +365,13 @@ static void take_migration(struct program *p, const struct migbuf_lxd_migration 
     struct guarded *g = find(p, m->project, m->instance);
     size_t told = find_told(p, m->id);
     uint64_t began_ms = now_ms();
+    struct ending end;
 
     if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
         return; /* another host's guard */
     if (g && g->gone && strcmp(g->operation, m->id)) { /* that was an earlier one */
-        let_go(p, g);
+        end = ask_ending(p, g);
+        let_go(p, g, &end);
         g = NULL;
     }
     if (!g && told < MAX_VMS && began_ms < p->told[told].again_ms) {
@@ -392,6 +421,7 @@ static void look_at_vms(struct program *p)
     for (size_t k = 0; k < p->count;) {
         struct guarded *g = p->vms[k];
         uint64_t before = g->decisions;
+        struct ending end;
         char was[FAIL_SIZE];
 
         snprintf(was, sizeof was, "%s", g->error);
@@ -399,8 +429,8 @@ static void look_at_vms(struct program *p)
             say(p, g, "failing", "%s", g->error);
         if (g->decisions != before)
             told_decision(p->json, g);
-        if (guarded_is_over(g))
-            let_go(p, g);
+        if (guarded_is_over(g) && is_settled(p, g, &end))
+            let_go(p, g, &end);
         else
             k++;
     }
@@ -453,8 +483,11 @@ static int run(struct program *p)
             next = now_ms() - p->interval_ms;
         wait_for_tick(p, next + p->interval_ms);
     }
-    while (p->count)
-        rc |= !let_go(p, p->vms[p->count - 1]);
+    while (p->count) {
+        struct ending end = ask_ending(p, p->vms[p->count - 1]);
+
+        rc |= !let_go(p, p->vms[p->count - 1], &end);
+    }
     return rc;
 }
 

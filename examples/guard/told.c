@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-const char *const fate_names[FATES] = { "moved", "stayed", "lost", "unknown" };
+const char *const fate_names[FATES] = { "moved", "stayed", "unknown" };
 
 /* A peer's text need not be UTF-8, which jansson asks for. */
 static json_t *text_of(const char *text)
@@ -93,7 +93,19 @@ void told_decision(bool json, const struct guarded *g)
     put(o);
 }
 
-void told_end(bool json, const struct guarded *g, enum fate fate, bool given_back)
+static const char *sentence_of(enum fate fate, bool there)
+{
+    switch (fate) {
+    case FATE_MOVED:
+        return "it has moved";
+    case FATE_STAYED:
+        return "it is still here, and runs again";
+    default:
+        return there ? "its QEMU has ended and the server still has it: has it moved?" : "what became of it is not known";
+    }
+}
+
+void told_end(bool json, const struct guarded *g, enum fate fate, bool there, bool given_back)
 {
     char peak[HUMAN_SIZE], room[HUMAN_SIZE], text[2 * FAIL_SIZE], span[HUMAN_SIZE], stood[64] = "";
     json_t *o;
@@ -112,10 +124,7 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool given_bac
     if (!json) {
         told(false, g, "", "%s", text);
         if (g->gone)
-            told(false, g, "", "%s", fate == FATE_MOVED  ? "it has moved"
-                                     : fate == FATE_LOST ? "it is still here and does not run"
-                                     : fate == FATE_STAYED ? "it is still here"
-                                                           : "what became of it is not known");
+            told(false, g, "", "%s", sentence_of(fate, there));
         return;
     }
     o = object_of(g, "over", text);
