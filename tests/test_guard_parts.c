@@ -384,6 +384,70 @@ START_TEST(a_servers_words_move_no_cursor)
 }
 END_TEST
 
+/* The guard beside a server, with its standard output and error, and one more word. */
+static pid_t start_guard(const char *server, int out, int err, const char *more)
+{
+    pid_t pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid)
+        return pid;
+    signal(SIGHUP, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    dup2(out, 1);
+    dup2(err, 2);
+    execl(guard, guard, "--state-dir", "/nowhere", "--dry-run", "--interval", "100", "--server", server, more, (char *)NULL);
+    _exit(127);
+}
+
+START_TEST(neither_a_reader_nor_a_terminal_that_goes_leaves_limits)
+{
+    static const char sentence[] = "it goes on guarding";
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", path[64], said[8192] = "", command[512];
+    int out[2], status;
+    pid_t server, pid;
+    FILE *err = tmpfile();
+
+    if (!guard)
+        return;
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/socket", directory);
+    server = serve(path);
+
+    /* Nobody reads: it goes on to its end, and says so once. */
+    ck_assert_int_eq(pipe(out), 0);
+    close(out[0]);
+    pid = start_guard(path, out[1], fileno(err), "--once");
+    close(out[1]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+    rewind(err);
+    said[fread(said, 1, sizeof said - 1, err)] = 0;
+    ck_assert_msg(strstr(said, sentence) && !strstr(strstr(said, sentence) + 1, sentence), "%s", said);
+
+    /* Its terminal goes: as if it were asked to end. */
+    ck_assert_int_eq(pipe(out), 0);
+    pid = start_guard(path, out[1], fileno(err), NULL);
+    ck_assert_int_gt(read(out[0], said, sizeof said), 0);
+    kill(pid, SIGHUP);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+    close(out[0]);
+    close(out[1]);
+
+    /* What volume has done and cannot say is no success. */
+    snprintf(command, sizeof command, "%s show --server %s 2>&1 >/dev/full", volume, path);
+    memset(said, 0, sizeof said);
+    run(command, said, sizeof said);
+    ck_assert_msg(strstr(said, "it is done, but standard output: No space left"), "%s", said);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    fclose(err);
+    unlink(path);
+    rmdir(directory);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     const TTest *const tests[] = { limits_are_kept_in_a_file_of_their_own,
@@ -395,6 +459,7 @@ int main(int argc, char **argv)
                                    counters_are_told_with_the_overlay,
                                    a_stop_that_is_refused,
                                    a_servers_words_move_no_cursor,
+                                   neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    NULL };
 
     if (argc == 3)

@@ -107,7 +107,7 @@ static void help(FILE *out)
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
-            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in\n"
+            "On SIGINT, SIGTERM and SIGHUP every VM gets its own limits back. A guard that was killed leaves them in\n"
             "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
             "stay so meanwhile.\n"
             "\n"
@@ -464,13 +464,22 @@ static void wait_for_tick(struct program *p, uint64_t until)
     }
 }
 
-static int run(struct program *p)
+/* A terminal that is closed ends it as a request does. Who reads what it says may end: that ends no guard. */
+static void take_signals(void)
 {
-    struct sigaction a = { .sa_handler = on_signal };
-    int rc = 0;
+    struct sigaction a = { .sa_handler = on_signal }, none = { .sa_handler = SIG_IGN }, before;
 
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGPIPE, &none, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN) /* nohup asks for that */
+        sigaction(SIGHUP, &a, NULL);
+}
+
+static int run(struct program *p)
+{
+    int rc = 0;
+
     p->server_up = true;
     if (!p->dry)
         take_up(p);
@@ -600,6 +609,7 @@ int main(int argc, char **argv)
         tell(stderr, "migbuf-guard: %s", p.error);
     if (rc)
         return rc < 0 ? 2 : 0;
+    take_signals();
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = prepare(&p);
     if (rc)

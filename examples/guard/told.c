@@ -4,6 +4,7 @@
 #include "numbers.h"
 #include "past.h"
 #include "tell.h"
+#include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -46,12 +47,24 @@ static json_t *object_of(const struct guarded *g, const char *event, const char 
     return o;
 }
 
+/* Guests are held on: nobody who does not read ends that. */
+static void check_output(void)
+{
+    static bool is_said;
+
+    if (ferror(stdout) && !is_said)
+        tell(stderr, "migbuf-guard: standard output: %s; it goes on guarding", strerror(errno));
+    is_said |= ferror(stdout) != 0;
+    clearerr(stdout);
+}
+
 /* Out at once, whole; what is given is given back. */
 static void put(json_t *o)
 {
     json_dumpf(o, stdout, JSON_COMPACT);
     fputc('\n', stdout);
     fflush(stdout);
+    check_output();
     json_decref(o);
 }
 
@@ -70,6 +83,7 @@ void told(bool json, const struct guarded *g, const char *event, const char *for
     if (g)
         past_id(g->project, g->name, id);
     tell(stdout, "%s%s%s", id, g ? ": " : "", text);
+    check_output();
 }
 
 void told_decision(bool json, const struct guarded *g)

@@ -10,6 +10,7 @@
 #include "server.h"
 #include "tell.h"
 #include <curl/curl.h>
+#include <errno.h>
 #include <ftw.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -371,11 +372,13 @@ static int say_there_already(struct program *p, const struct migbuf_lxd_volume *
 {
     char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
+    if (write_keys(p, v->pool, v->name, v->size_bytes)) /* first: nobody may read what is said */
+        return -1;
     if (!p->json)
         tell(stdout, "It is there already: %s/%s, %s.", v->pool, v->name, human_binary(v->size_bytes, a));
     if (p->size && p->size != v->size_bytes && !p->json)
         tell(stdout, "Its size stays; `migbuf-volume resize %s` makes it %s.", p->size_text, human_binary(p->size, b));
-    return write_keys(p, v->pool, v->name, v->size_bytes);
+    return 0;
 }
 
 static int no_room(struct program *p, const struct migbuf_lxd_pool *pool, const struct migbuf_error *e)
@@ -609,6 +612,8 @@ int main(int argc, char **argv)
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = server_open(&p.server, &p.lxd, p.error) || read_keys(&p) || run(&p);
+    if (!rc && (fflush(stdout) || ferror(stdout)))
+        rc = fail(p.error, "it is done, but standard output: %s", strerror(errno));
     migbuf_lxd_free(p.lxd);
     curl_global_cleanup();
     if (rc) {
