@@ -498,6 +498,8 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
     struct migbuf_decision d;
     int n;
 
+    if (g->ended)
+        return 0;
     *g->error = 0;
     if (is_silent(g))
         return fail(g->error, "its QEMU still owes an answer");
@@ -523,13 +525,16 @@ void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes)
 
 bool guarded_is_over(const struct guarded *g)
 {
-    return !g->seen && (g->gone || !g->overlay);
+    return g->ended || (!g->seen && (g->gone || !g->overlay));
 }
 
 int guarded_end(struct guarded *g)
 {
     int rc = 0;
 
+    if (g->ended)
+        return g->given_back ? 0 : -1;
+    g->ended = true;
     g->silent = false; /* asked once more */
     if (g->socket && !g->gone && !g->dry) {
         rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
@@ -537,5 +542,8 @@ int guarded_end(struct guarded *g)
     if (!rc || g->gone)
         unlink(g->saved);
     close_all(g);
-    return g->gone ? 0 : rc;
+    g->given_back = !rc || g->gone;
+    if (g->given_back)
+        g->limit_bytes_per_s = UINT64_MAX, g->stopped = false;
+    return g->given_back ? 0 : -1;
 }

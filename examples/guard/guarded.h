@@ -46,7 +46,9 @@ struct guarded {
     bool silent;                /* an answer did not come in time, and has not come since */
     bool seen;                  /* the server still lists the migration */
     char operation[MIGBUF_LXD_NAME]; /* the server's id of the migration */
-    uint64_t ended_ms, ask_ms;  /* QEMU and migration had ended; when the server is asked next what became of it */
+    bool carried_out;           /* the server's operation has ended, and well */
+    uint64_t over_ms, ask_ms;   /* since when it is over; when the server is asked next what became of it */
+    bool ended, given_back;     /* by guarded_end */
     /* What was done so far. */
     uint64_t decisions, pauses, paused_ms, watched_ms, peak_bytes;
     bool had_overlay, had_mirror;
@@ -98,6 +100,7 @@ void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a);
 /* It has ended: the overlay is gone (moved, or committed back), as of the last tick; or its QEMU is, and the server is done with it. */
 bool guarded_is_over(const struct guarded *g);
 
-/* Gives the host's limits back, lets the guest run, closes and forgets. -1: they could not be given back; `saved` stays. */
+/* Gives the host's limits back, lets the guest run, and closes; done once, and its outcome told again. -1: they could not be given
+ * back; `saved` stays. */
 int guarded_end(struct guarded *g);
 #endif

@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -281,6 +282,25 @@ struct ending {
     char to[MIGBUF_LXD_NAME];
 };
 
+/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then. */
+static bool is_carried_out(struct program *p, const struct guarded *g)
+{
+    char path[sizeof g->operation + 32];
+    const char *text;
+    json_t *operation;
+    bool done;
+
+    if (!*g->operation || !server_is_file_name(g->operation))
+        return false;
+    snprintf(path, sizeof path, "/1.0/operations/%s", g->operation);
+    if (migbuf_lxd_call(p->lxd, "GET", path, NULL, p->server.timeout_ms, &text, NULL, NULL))
+        return false;
+    operation = json_loads(text, 0, NULL);
+    done = json_integer_value(json_object_get(operation, "status_code")) == 200;
+    json_decref(operation);
+    return done;
+}
+
 /* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. One that it has and that does not run may
  * have moved and wait to be deleted, or its owner has powered it off. */
 static struct ending ask_ending(struct program *p, const struct guarded *g)
@@ -290,7 +310,7 @@ static struct ending ask_ending(struct program *p, const struct guarded *g)
     struct migbuf_error e;
     int rc;
 
-    if (!g->gone) {
+    if (!g->gone && !g->carried_out) {
         end.fate = g->seen ? FATE_UNKNOWN : FATE_STAYED;
         return end;
     }
@@ -309,19 +329,23 @@ static struct ending ask_ending(struct program *p, const struct guarded *g)
     return end;
 }
 
-/* True: that is its end. Only that it has moved is final at once; all else may become so. */
+/* Of one whose migration is over. True: that is its end. Where its QEMU has ended, or the server has carried the migration out,
+ * only that it has moved is final at once. */
 static bool is_settled(struct program *p, struct guarded *g, struct ending *end)
 {
     uint64_t now = now_ms(), took_ms;
 
-    if (g->gone && !g->ended_ms)
-        g->ended_ms = now;
+    if (!g->over_ms) {
+        g->over_ms = now;
+        g->carried_out = is_carried_out(p, g);
+        guarded_end(g); /* its limits are its own, whatever became of it */
+    }
     if (now < g->ask_ms)
         return false;
     *end = ask_ending(p, g);
     took_ms = now_ms() - now;
     g->ask_ms = now + took_ms + (REST * took_ms > ASK_MS ? REST * took_ms : ASK_MS);
-    return !g->gone || end->fate == FATE_MOVED || now - g->ended_ms >= ASK_FOR_MS;
+    return (!g->gone && !g->carried_out) || end->fate == FATE_MOVED || now - g->over_ms >= ASK_FOR_MS;
 }
 
 static void write_history(struct program *p, const struct guarded *g, const struct ending *end)
@@ -369,7 +393,7 @@ static void take_migration(struct program *p, const struct migbuf_lxd_migration 
 
     if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
         return; /* another host's guard */
-    if (g && g->gone && strcmp(g->operation, m->id)) { /* that was an earlier one */
+    if (g && (g->gone || g->ended) && strcmp(g->operation, m->id)) { /* that was an earlier one */
         end = ask_ending(p, g);
         let_go(p, g, &end);
         g = NULL;

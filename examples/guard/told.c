@@ -113,9 +113,9 @@ static const char *sentence_of(enum fate fate, bool there)
     case FATE_MOVED:
         return "it has moved";
     case FATE_STAYED:
-        return "it is still here, and runs again";
+        return "it is still here, and runs";
     default:
-        return there ? "its QEMU has ended and the server still has it: has it moved?" : "what became of it is not known";
+        return there ? "the server still has it, and it does not run: has it moved?" : "what became of it is not known";
     }
 }
 
@@ -137,7 +137,7 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool there, bo
         told(json, g, "left", "its own limits are NOT in force: %s. They are kept in %s", g->error, g->saved);
     if (!json) {
         told(false, g, "", "%s", text);
-        if (g->gone)
+        if (g->gone || g->carried_out)
             told(false, g, "", "%s", sentence_of(fate, there));
         return;
     }
