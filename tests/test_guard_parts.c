@@ -205,20 +205,22 @@ END_TEST
     "[{\"device\":\"\",\"qdev\":\"dev-incus_root\",\"inserted\":{\"node-name\":\"o\",\"drv\":\"qcow2\",\"file\":\"o\",\"bps\":0,\"bps_rd\":0,"    \
     "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}}]"
 
-static const struct {
-    const char *command, *answer;
-} replies[] = { { "\"stop\"", "\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}" },
+/* What is asked, how it is answered, and how once a limit has been set (NULL: the same). */
+static const struct reply {
+    const char *command, *answer, *later;
+} refusing[] = { { "\"stop\"", "\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}", NULL },
                 { "\"query-blockstats\"", "\"return\":[{\"qdev\":\"dev-incus_root\",\"node-name\":\"o\",\"stats\":{\"wr_bytes\":7,"
-                                         "\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0},\"backing\":{\"node-name\":\"incus_root\"}}]" },
-                { "\"query-named-block-nodes\"", "\"return\":" NODES },
-                { "\"query-block\"", "\"return\":" BLOCKS },
-                { "\"query-block-jobs\"", "\"return\":[]" },
-                { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}" },
-                { "", "\"return\":{}" } };
+                                         "\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0},\"backing\":{\"node-name\":\"incus_root\"}}]", NULL },
+                { "\"query-named-block-nodes\"", "\"return\":" NODES, NULL },
+                { "\"query-block\"", "\"return\":" BLOCKS, NULL },
+                { "\"query-block-jobs\"", "\"return\":[]", NULL },
+                { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+                { "", "\"return\":{}", NULL } };
 
 /* Takes one connection, in a process of its own; every line that it was sent goes to `log`. */
-static pid_t serve_qmp(const char *socket_path, int log)
+static pid_t serve_qmp(const struct reply *replies, const char *socket_path, int log)
 {
+    bool is_set = false;
     struct sockaddr_un a = { .sun_family = AF_UNIX };
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char line[4096];
@@ -236,14 +238,17 @@ static pid_t serve_qmp(const char *socket_path, int log)
     in = fdopen(fd, "r");
     dprintf(fd, "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":0,\"major\":10},\"package\":\"\"},\"capabilities\":[]}}\n");
     while (fgets(line, sizeof line, in)) {
-        const char *id = strstr(line, "\"id\":");
+        const char *id = NULL;
         size_t k = 0;
 
+        for (const char *at = line; (at = strstr(at, "\"id\":")); at++) /* arguments may have one too */
+            id = at;
         dprintf(log, "%s", line);
+        is_set |= strstr(line, "block_set_io_throttle") != NULL;
         while (!strstr(line, replies[k].command))
             k++;
         if (id)
-            dprintf(fd, "{%s,\"id\":%.*s}\n", replies[k].answer, (int)strcspn(id + 5, ",}"), id + 5);
+            dprintf(fd, "{%s,\"id\":%.*s}\n", is_set && replies[k].later ? replies[k].later : replies[k].answer, (int)strcspn(id + 5, ",}"), id + 5);
         else
             dprintf(fd, "{%s}\n", replies[k].answer);
     }
@@ -266,7 +271,7 @@ START_TEST(a_stop_that_is_refused)
     g.disks[0].names = names_of("root");
     f = fopen(log, "w+");
     setbuf(f, NULL);
-    pid = serve_qmp(g.monitor, fileno(f));
+    pid = serve_qmp(refusing, g.monitor, fileno(f));
     ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
     for (uint64_t ms = 1000; ms <= 2000; ms += 200)
         guarded_tick(&g, ms);
@@ -281,6 +286,98 @@ START_TEST(a_stop_that_is_refused)
     waitpid(pid, NULL, 0);
     unlink(g.monitor);
     unlink(g.saved);
+    unlink(log);
+    rmdir(directory);
+}
+END_TEST
+
+/* ---- a guard that was killed, and a disk that it did not know ---- */
+
+#define DISK(qdev, node, rates) \
+    "{\"device\":\"\",\"qdev\":\"" qdev "\",\"inserted\":{\"node-name\":\"" node "\",\"drv\":\"raw\",\"file\":\"x\",\"bps\":0,\"bps_rd\":0," \
+    "\"iops\":0,\"iops_rd\":0," rates "}}"
+#define DATA DISK("dev-incus_data", "incus_data", "\"bps_wr\":0,\"iops_wr\":0")
+#define COUNTERS(qdev, node) \
+    "{\"qdev\":\"" qdev "\",\"node-name\":\"" node "\",\"stats\":{\"wr_bytes\":7,\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0}}"
+#define NODE(name) "{\"node-name\":\"" name "\",\"drv\":\"raw\",\"image\":{\"filename\":\"x\",\"format\":\"raw\",\"virtual-size\":268435456}}"
+#define OURS "\"bps_wr\":0,\"iops_wr\":5,\"iops_size\":65536,\"group\":\"migbuf-guard\""
+#define OWN "\"bps_wr\":900000000,\"iops_wr\":0"
+
+static const struct reply two_disks[] = {
+    { "\"query-blockstats\"", "\"return\":[" COUNTERS("dev-incus_root", "incus_root") "," COUNTERS("dev-incus_data", "incus_data") "]", NULL },
+    { "\"query-named-block-nodes\"", "\"return\":[" NODE("incus_root") "," NODE("incus_data") "]", NULL },
+    { "\"query-block\"", "\"return\":[" DISK("dev-incus_root", "incus_root", OURS) "," DATA "]",
+      "\"return\":[" DISK("dev-incus_root", "incus_root", OWN) "," DATA "]" },
+    { "\"query-block-jobs\"", "\"return\":[]", NULL },
+    { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+    { "", "\"return\":{}", NULL },
+};
+
+/* What such a guard leaves: it knew the root disk alone. */
+static void leave_limits(const char *path)
+{
+    static const struct migbuf_throttle_config own = { .bps_wr = 900000000 };
+    static const struct migbuf_limits limits = { .iops_wr = 5, .iops_size = 65536 };
+    struct migbuf_disk_command command;
+    struct migbuf_disk *d;
+    char text[8192];
+    size_t length;
+    FILE *f;
+
+    ck_assert(!migbuf_disk_new("migbuf-guard", NULL, &d) && !migbuf_disk_watch(d, "incus_root") && !migbuf_disk_learn(d));
+    ck_assert_int_eq(migbuf_disk_next(d, &command), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "incus_root", "dev-incus_root", &own), 1);
+    ck_assert(!migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE) && !migbuf_disk_set(d, &limits));
+    while (migbuf_disk_next(d, &command))
+        ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
+    ck_assert_int_eq(migbuf_disk_save(d, text, sizeof text, &length), 0);
+    migbuf_disk_free(d);
+    f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Each disk that moves has a limit, and what the root disk has in the end is its own. A guard that changes nothing leaves what the
+ * killed one left. */
+START_TEST(limits_that_were_left_cover_every_disk)
+{
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", log[64];
+    static char said[65536];
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    for (int dry = 1; dry >= 0; dry--) {
+        struct guarded g = { .name = "vm1", .project = "default", .disk_count = 2, .state_bytes = 4096 * MIB, .seen = true, .dry = dry };
+        pid_t pid;
+        FILE *f;
+
+        snprintf(g.monitor, sizeof g.monitor, "%s/qmp", directory);
+        snprintf(g.saved, sizeof g.saved, "%s/saved", directory);
+        snprintf(log, sizeof log, "%s/log", directory);
+        g.disks[0].names = names_of("root");
+        g.disks[1].names = names_of("data");
+        leave_limits(g.saved);
+        f = fopen(log, "w+");
+        setbuf(f, NULL);
+        pid = serve_qmp(two_disks, g.monitor, fileno(f));
+        ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
+        ck_assert_msg(!guarded_tick(&g, 1000), "%s", g.error);
+        memset(said, 0, sizeof said);
+        rewind(f);
+        said[fread(said, 1, sizeof said - 1, f)] = 0;
+        if (dry) {
+            ck_assert_msg(!strstr(said, "throttle"), "%s", said);
+        } else {
+            const char *own = strstr(said, "\"bps_wr\":900000000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}"), *data = strstr(said, "\"dev-incus_data\"");
+
+            ck_assert_msg(own && data && own < data && strstr(own, "\"dev-incus_root\""), "%s", said);
+        }
+        ck_assert_msg(!guarded_end(&g), "%s", g.error);
+        ck_assert_int_eq(access(g.saved, F_OK), dry ? 0 : -1);
+        fclose(f);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        unlink(g.monitor);
+    }
     unlink(log);
     rmdir(directory);
 }
@@ -458,6 +555,7 @@ int main(int argc, char **argv)
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
                                    a_stop_that_is_refused,
+                                   limits_that_were_left_cover_every_disk,
                                    a_servers_words_move_no_cursor,
                                    neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    NULL };

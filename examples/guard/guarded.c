@@ -311,6 +311,47 @@ static void close_all(struct guarded *g)
     g->buffer = NULL;
 }
 
+/* What a guard that was killed left may be from before another disk was there, or of an overlay that is gone. */
+static bool knows_every_disk(const struct guarded *g)
+{
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        const char *top = migbuf_disk_qdev(g->disk, g->disks[k].top), *base = migbuf_disk_qdev(g->disk, g->disks[k].base);
+
+        if (!(top && !strcmp(top, g->disks[k].qdev)) && !(base && !strcmp(base, g->disks[k].qdev)))
+            return false;
+    }
+    return true;
+}
+
+/* No disk can be added where a limit may be in force. */
+static int give_loaded_back(struct guarded *g)
+{
+    int rc;
+
+    if (pump(g)) /* what is in force */
+        return -1;
+    rc = migbuf_disk_restore(g->disk);
+    if (rc)
+        return fail(g->error, "the limits that were left: %s", migbuf_strerror(rc));
+    if (pump(g))
+        return -1;
+    migbuf_disk_free(g->disk);
+    g->disk = NULL;
+    g->text_revision = 0;
+    return 0;
+}
+
+static int watch_disks(struct guarded *g)
+{
+    int rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
+
+    for (uint32_t k = 0; !rc && k < g->disk_count; k++)
+        rc = migbuf_disk_watch(g->disk, g->disks[k].top);
+    if (!rc)
+        rc = migbuf_disk_learn(g->disk);
+    return rc ? fail(g->error, "its disk: %s", migbuf_strerror(rc)) : 0;
+}
+
 static int start(struct guarded *g, uint32_t interval_ms)
 {
     struct migbuf_error e;
@@ -322,15 +363,10 @@ static int start(struct guarded *g, uint32_t interval_ms)
                     e.os_errno ? strerror(e.os_errno) : "");
     if (find_disks(g))
         return -1;
-    if (!load(g)) {
-        rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
-        for (uint32_t k = 0; !rc && k < g->disk_count; k++)
-            rc = migbuf_disk_watch(g->disk, g->disks[k].top);
-        if (!rc)
-            rc = migbuf_disk_learn(g->disk);
-        if (rc)
-            return fail(g->error, "its disk: %s", migbuf_strerror(rc));
-    }
+    if (load(g) && !g->dry && !knows_every_disk(g) && give_loaded_back(g))
+        return -1;
+    if (!g->disk && watch_disks(g))
+        return -1;
     if (pump(g) || save_when_changed(g))
         return -1;
     return make_buffer(g, interval_ms);
@@ -539,7 +575,7 @@ int guarded_end(struct guarded *g)
     if (g->socket && !g->gone && !g->dry) {
         rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
     }
-    if (!rc || g->gone)
+    if (!g->dry && (!rc || g->gone))
         unlink(g->saved);
     close_all(g);
     g->given_back = !rc || g->gone;

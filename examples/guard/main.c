@@ -261,7 +261,7 @@ static bool guard(struct program *p, const char *project, const char *name)
         return false;
     if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
-        if (g->gone) /* its QEMU has ended, and with it every limit */
+        if (g->gone && !g->dry) /* its QEMU has ended, and with it every limit */
             unlink(g->saved);
         free(g);
         return false;
