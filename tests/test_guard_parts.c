@@ -5,6 +5,7 @@
  */
 #include "guarded.h"
 #include "metrics.h"
+#include "past.h"
 #include "server.h"
 #include "tell.h"
 #include "unit.h"
@@ -193,6 +194,35 @@ START_TEST(counters_are_told_with_the_overlay)
     ck_assert(s.id == 1 && !s.file_bytes && !s.written_bytes && !s.writes);
     s = guarded_sample(true, 196616, &writes);
     ck_assert(s.file_bytes == 196616 && s.written_bytes == 4096 && s.writes == 3);
+}
+END_TEST
+
+/* An id of a history has 64 characters. Longer names stay two VMs, and what the guard writes is what migbuf-plan looks for. */
+START_TEST(long_names_stay_two_vms)
+{
+    static const char project[] = "a-project-whose-name-takes-its-time-until-it-comes-to-an-end";
+    static struct guarded g = { .disk_count = 1 };
+    char first[PAST_ID], second[PAST_ID], shown[300];
+    struct migbuf_attempt a;
+
+    past_id("default", "vm1", first);
+    ck_assert_str_eq(first, "vm1");
+    past_id(project, "vm1", first); /* 64 */
+    ck_assert_str_eq(first, "a-project-whose-name-takes-its-time-until-it-comes-to-an-end/vm1");
+    past_id(project, "vm-1", first);
+    past_id(project, "vm-2", second);
+    ck_assert_uint_eq(strlen(first), 64);
+    ck_assert(strcmp(first, second) && !strncmp(first, "a-project-whose-name-takes-its-time-until-it-co~", 48));
+    past_name(project, "vm-1", shown);
+    past_id("", shown, second);
+    ck_assert_str_eq(first, second);
+    strcpy(g.project, project);
+    strcpy(g.name, "vm-1");
+    guarded_attempt(&g, &a);
+    ck_assert_str_eq(a.id, first);
+    /* Between two characters of UTF-8, which an id is */
+    past_id("", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xb6 and much more than would ever fit there", first);
+    ck_assert(!strncmp(first, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa~", 47) && strlen(first) == 63);
 }
 END_TEST
 
@@ -554,6 +584,7 @@ int main(int argc, char **argv)
                                    the_root_disk_is_found_by_its_device,
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
+                                   long_names_stay_two_vms,
                                    a_stop_that_is_refused,
                                    limits_that_were_left_cover_every_disk,
                                    a_servers_words_move_no_cursor,

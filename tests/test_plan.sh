@@ -283,6 +283,16 @@ served() { # a plan, and its list gives the same one
 # One attempt that wrote 80 MB/s, in a time to come: it counts as one of today (history.h has what is believed then).
 history='migbuf-history 1 id=agentless/quiet n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=4f383f7a'
 
+# As migbuf-guard writes a name of more than 64 characters: its beginning and a hash of the whole.
+long=a-project-whose-name-takes-its-time-until-it-comes-to-an-end/vm
+long_history='migbuf-history 1 id=a-project-whose-name-takes-its-time-until-it-co%7E403f7f9add88a47a n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=dd9303bb'
+
+past_of_a_long_name() { # and of that name alone
+    printf '%s\n' "$long_history" >"$dir/history" &&
+        "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - "$long-1 disk=1GiB" | grep -q 'write=28284271' &&
+        refuses "guest 1: $long-2: write is needed" --link 1Gbit --history "$dir/history" "$long-2 disk=1GiB"
+}
+
 past() { # a history says what nobody else does; a line that was broken is nobody's
     printf '%s\n%s\n' "$history" "$history.broken" >"$dir/history" && listed "agentless/quiet 100 100 28284271 4096" good --project agentless --history "$dir/history" &&
         "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - 'agentless/quiet disk=1GiB' | grep -q 'write=28284271' &&
@@ -315,6 +325,7 @@ check "a picture, whatever the names" picture
 check "policy paper" sh -c "'$plan' --link 100MB/s --policy paper --buffer 1GiB '$dir/list.txt' | grep -q '^With 1 GiB'"
 check "help, not wider than 100, and --version" sh -c "'$plan' --help | grep -q '^usage: migbuf-plan' && [ \$('$plan' --help | wc -L) -le 100 ] && '$plan' --version | grep -qx 'migbuf-plan [0-9.]*'"
 
+check "what a history tells of a long name" past_of_a_long_name
 if [ "${2:-}" = live ]; then
     for how in good cluster refuses garbage broken; do serve $how; done
     D="db 400 150 2000000 8192;idle 300 300 0 4096;off 500 500 0 4096"

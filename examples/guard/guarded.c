@@ -423,11 +423,8 @@ static void note(struct guarded *g, uint64_t now_ms, uint64_t overlay_bytes, con
 
 void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a)
 {
-    char id[300];
-
     migbuf_attempt_init(a);
-    past_id(g->project, g->name, id);
-    snprintf(a->id, sizeof a->id, "%.64s", id);
+    past_id(g->project, g->name, a->id);
     a->phase = g->had_mirror ? MIGBUF_ATTEMPT_MIRROR : g->had_overlay ? MIGBUF_ATTEMPT_BASE : MIGBUF_ATTEMPT_ADMISSION;
     a->disk_bytes = 0;
     for (uint32_t k = 0; k < g->disk_count; k++)

@@ -174,11 +174,11 @@ static size_t find_told(const struct program *p, const char *id)
 static void note_unguarded(struct program *p, const struct migbuf_lxd_migration *m, uint64_t began_ms)
 {
     size_t k = find_told(p, m->id);
-    char id[300];
+    char name[300];
 
     if (k == MAX_VMS) {
-        past_id(m->project, m->instance, id);
-        say(p, NULL, "unguarded", "%s: not guarded: %s", id, p->error);
+        past_name(m->project, m->instance, name);
+        say(p, NULL, "unguarded", "%s: not guarded: %s", name, p->error);
         k = p->told_count++ % MAX_VMS; /* the oldest one makes room */
         memcpy(p->told[k].id, m->id, sizeof m->id);
     }

@@ -70,7 +70,7 @@ static void put(json_t *o)
 
 void told(bool json, const struct guarded *g, const char *event, const char *format, ...)
 {
-    char text[2 * FAIL_SIZE], id[300] = "";
+    char text[2 * FAIL_SIZE], name[300] = "";
     va_list args;
 
     va_start(args, format);
@@ -81,8 +81,8 @@ void told(bool json, const struct guarded *g, const char *event, const char *for
         return;
     }
     if (g)
-        past_id(g->project, g->name, id);
-    tell(stdout, "%s%s%s", id, g ? ": " : "", text);
+        past_name(g->project, g->name, name);
+    tell(stdout, "%s%s%s", name, g ? ": " : "", text);
     check_output();
 }
 
