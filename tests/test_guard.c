@@ -500,6 +500,7 @@ START_TEST(wrong_options)
                   { { "--interval", "5" }, 2, "100 to 10000" },
                   { { "--metrics", "x" }, 2, "a port" },
                   { { "-h" }, 0, "Usage: migbuf-guard" },
+                  { { "-h" }, 0, "Incus (local)\n  --project NAME   VMs of this project alone (all)\n" },
                   { { "--version" }, 0, "migbuf-guard " MESON_VERSION },
                   { { "--what" }, 2, "no option" },
                   { { "-w" }, 2, "-w is no option" },

@@ -344,6 +344,7 @@ if [ "${2:-}" = live ]; then
     check "metrics that end in a line" cannot "what VMs write: a counter in the server's metrics is none" garbage
     check "a counter that is no number" cannot "what VMs write: a counter" broken
     check "no server" cannot "$dir/none: no server answers there" none
+    check "help names no server that is asked unasked" sh -c "'$plan' --help | grep -q 'Incus (a list)' && '$plan' --help | grep -q 'of this project; may be given several'"
     check "a server and a list" refuses "a disk=1GiB write=1: guests are listed, or --server" --link 1Gbit --server "$dir/good" 'a disk=1GiB write=1'
     check "a watch without a server" refuses "--server is needed" --link 1Gbit --watch 10s
     check "a watch that is too short" refuses "--watch 0s: a time of 1 s to 86400 s" --link 1Gbit --server local --watch 0s

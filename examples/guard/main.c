@@ -102,8 +102,10 @@ static void help(FILE *out)
             "                   device's name\n"
             "  --directory DIR  where the server's directory is seen from here, to count what else is in a state\n"
             "                   volume (that of its socket; where it cannot be looked into %llu MiB are taken for\n"
-            "                   it)\n"
-            "%s"
+            "                   it)\n",
+            (unsigned long long)(GUARDED_OTHER_BYTES >> 20));
+    server_help("local", "VMs of this project alone (all)", out);
+    fprintf(out,
             "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (5)\n"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
@@ -119,8 +121,7 @@ static void help(FILE *out)
             "virtualisation, and other servers' operations and VMs. Not tested: a whole migration inside LXD.\n"
             "Throttled are the root disk and what Incus calls dependent disks, together: no other moves.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
-            "options.\n",
-            (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
+            "options.\n");
 }
 
 /* Of no VM, or of one: a sentence with a word for programs. */

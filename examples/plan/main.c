@@ -66,7 +66,7 @@ static const char usage_options[] =
     "  --interval TIME   time between two looks, 1s to 1h (5s)\n"
     "  --assume RATE     what those VMs write that run and of which the server tells nothing; without it\n"
     "                    there is no plan with them\n"
-    "  --all-projects    VMs of all projects; --project may be given several times (default)\n";
+    "  --all-projects    VMs of all projects\n";
 
 static const char usage_end[] =
     "  --timeout S       deadline of every request to the server in seconds, 1 to 3600 (30)\n"
@@ -107,7 +107,7 @@ static void help(FILE *out)
     fputs(usage, out);
     fputs(list_help, out);
     fputs(usage_options, out);
-    fputs(server_options_help, out);
+    server_help("a list", "VMs of this project; may be given several times (default)", out);
     fputs(usage_end, out);
 }
 

@@ -60,16 +60,17 @@ static void help(FILE *out)
             "                   one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
-            "  --json           what is there afterwards as one JSON object; asks nothing\n"
-            "%s"
+            "  --json           what is there afterwards as one JSON object; asks nothing\n",
+            (unsigned)(DEFAULT_SIZE >> 30));
+    server_help("local", "the server's project (default)", out);
+    fprintf(out,
             "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (30)\n"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
             "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
             KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
-            "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n",
-            (unsigned)(DEFAULT_SIZE >> 30), server_options_help);
+            "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n");
 }
 
 /* ---- the server's keys ---- */
