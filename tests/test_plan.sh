@@ -197,8 +197,8 @@ mirrored() { # advised, and then it really gets more
     set -- --link 1Gbit --buffer 2GiB --json - 'a disk=40GiB write=40MB/s block=64KiB ws=30GiB' 'b disk=1GiB write=10kB/s'
     "$plan" "$@" >"$dir/planner.json" && "$plan" --policy hybrid "$@" >"$dir/hybrid.json" && python '
 p, h = ({v["name"]: v for v in buffers(f)[0]["vms"]} for f in sys.argv[1:])
-assert p["a"]["write_through_advised"] and not p["b"]["write_through_advised"] and not p["a"]["write_through"]
-assert h["a"]["write_through"] and not h["b"]["write_through"]
+assert p["a"]["mirror_advised"] and not p["b"]["mirror_advised"] and not p["a"]["mirrored"]
+assert h["a"]["mirrored"] and not h["b"]["mirrored"]
 assert h["a"]["delivered"]["middle"] > p["a"]["delivered"]["middle"] + 0.1
 assert "Better mirrored (--policy hybrid): a (" in buffers(sys.argv[1])[0]["text"]' "$dir/planner.json" "$dir/hybrid.json"
 }
