@@ -413,6 +413,57 @@ START_TEST(limits_that_were_left_cover_every_disk)
 }
 END_TEST
 
+/* ---- a disk that goes ---- */
+
+#define OVER(qdev, top, base) \
+    "{\"qdev\":\"" qdev "\",\"node-name\":\"" top "\",\"stats\":{\"wr_bytes\":4096,\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0}," \
+    "\"backing\":{\"node-name\":\"" base "\"}}"
+#define SMALL(name) \
+    "{\"node-name\":\"" name "\",\"drv\":\"qcow2\",\"image\":{\"filename\":\"x\",\"format\":\"qcow2\",\"virtual-size\":268435456,\"actual-size\":" \
+    "200704,\"cluster-size\":65536}}"
+
+static const struct reply unplugged[] = {
+    { "\"query-blockstats\"", "\"return\":[" OVER("dev-incus_root", "o1", "incus_root") "," OVER("dev-incus_data", "o2", "incus_data") "]",
+      "\"return\":[" COUNTERS("dev-incus_root", "incus_root") "]" },
+    { "\"query-named-block-nodes\"", "\"return\":[" SMALL("o1") "," SMALL("o2") "]", "\"return\":[" NODE("incus_root") "]" },
+    { "\"query-block\"", "\"return\":[" DISK("dev-incus_root", "o1", OWN) "," DISK("dev-incus_data", "o2", "\"bps_wr\":0,\"iops_wr\":0") "]",
+      "\"return\":[" DISK("dev-incus_root", "incus_root", OWN) "]" },
+    { "\"query-block-jobs\"", "\"return\":[]", NULL },
+    { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+    { "", "\"return\":{}", NULL },
+};
+
+/* A disk that was detached has no overlay any more: the VM's migration can be over, and its limits come back. */
+START_TEST(a_disk_that_was_detached_holds_no_limits)
+{
+    static struct guarded g = { .name = "vm1", .project = "default", .disk_count = 2, .state_bytes = 4096 * MIB, .seen = true };
+    char directory[] = "/tmp/migbuf-parts-XXXXXX";
+    struct migbuf_attempt a;
+    pid_t pid;
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(g.monitor, sizeof g.monitor, "%s/qmp", directory);
+    snprintf(g.saved, sizeof g.saved, "%s/saved", directory);
+    g.disks[0].names = names_of("root");
+    g.disks[1].names = names_of("data");
+    pid = serve_qmp(unplugged, g.monitor, -1);
+    ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
+    ck_assert_msg(!guarded_tick(&g, 1000), "%s", g.error);
+    ck_assert(g.overlay && g.limited && g.written_first == 8192);
+    ck_assert_msg(!guarded_tick(&g, 2000), "%s", g.error);
+    ck_assert(!g.overlay && !guarded_is_over(&g));
+    g.seen = false;
+    ck_assert(guarded_is_over(&g));
+    ck_assert_msg(!guarded_end(&g), "%s", g.error);
+    guarded_attempt(&g, &a);
+    ck_assert_uint_eq(a.disk_bytes, 2 * 268435456);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(g.monitor);
+    rmdir(directory);
+}
+END_TEST
+
 /* ---- what a hostile server gets to a terminal ---- */
 
 #define EVIL "\\u001b[2J\\n\\u009b1mx" /* in JSON: clears, ends the line, colours */
@@ -587,6 +638,7 @@ int main(int argc, char **argv)
                                    long_names_stay_two_vms,
                                    a_stop_that_is_refused,
                                    limits_that_were_left_cover_every_disk,
+                                   a_disk_that_was_detached_holds_no_limits,
                                    a_servers_words_move_no_cursor,
                                    neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    NULL };

@@ -434,6 +434,22 @@ void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a)
         a->write_bytes_per_s = (g->written_last - g->written_first) * 1000 / g->overlay_ms;
 }
 
+/* Its counters. A disk beside the root disk may have been detached: it has no overlay then. */
+static int counters_of(struct guarded *g, uint32_t k, const struct migbuf_qmp_message *m, struct migbuf_write_report *writes)
+{
+    struct guarded_disk *d = &g->disks[k];
+    struct migbuf_error e;
+    int rc = migbuf_report_writes(m->text, m->text_bytes, d->qdev, NULL, writes, &e);
+
+    if (k && rc == MIGBUF_E_NOTFOUND) {
+        *writes = (struct migbuf_write_report){ .write_bytes = d->written_bytes };
+        snprintf(writes->node_name, sizeof writes->node_name, "%s", d->base);
+        return 0;
+    }
+    d->written_bytes = rc ? d->written_bytes : writes->write_bytes;
+    return rc ? fail(g->error, "counters of its disk %s: %s", d->base, e.text) : 0;
+}
+
 /* What its overlays weigh and what the guest wrote. An overlay is the node on top of its device, whatever that is called. */
 static int measure(struct guarded *g, uint64_t now_ms)
 {
@@ -447,8 +463,8 @@ static int measure(struct guarded *g, uint64_t now_ms)
     if (call(g, "query-blockstats", NULL, &m))
         return -1;
     for (uint32_t k = 0; k < g->disk_count; k++)
-        if (migbuf_report_writes(m.text, m.text_bytes, g->disks[k].qdev, NULL, &writes[k], &e))
-            return fail(g->error, "counters of its disk %s: %s", g->disks[k].base, e.text);
+        if (counters_of(g, k, &m, &writes[k]))
+            return -1;
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
     g->overlay = false;

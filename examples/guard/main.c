@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guard: beside an unmodified LXD or Incus, keeps the state volumes of migrating VMs from filling. It follows the
- * server's running migrations over REST and throttles each VM's root disk through a second QMP monitor.
+ * server's running migrations over REST and throttles the disks that move with each VM through a second QMP monitor.
  */
 #include "command.h"
 #include "guarded.h"
