@@ -226,6 +226,35 @@ START_TEST(long_names_stay_two_vms)
 }
 END_TEST
 
+/* Counters of another QEMU, or of a disk that came again, are no difference. */
+START_TEST(what_was_written_is_never_less_than_nothing)
+{
+    static struct guarded g = { .name = "vm1", .project = "default", .limit_bytes_per_s = UINT64_MAX };
+    static const char *const words[] = { "\"written_bytes\":4096}", "\"written_bytes\":null}", "\"limit_bytes_per_s\":null,", "\"outcome\":\"unknown\"" };
+    char said[4096] = "";
+    int out[2], status;
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(out), 0);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (!pid) {
+        dup2(out[1], 1);
+        g.written_last = 8192, g.written_first = 4096;
+        told_end(true, &g, FATE_UNKNOWN, false, true);
+        g.written_first = 8193;
+        told_end(true, &g, FATE_UNKNOWN, false, true);
+        _exit(0);
+    }
+    close(out[1]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_gt(read(out[0], said, sizeof said - 1), 0);
+    close(out[0]);
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        ck_assert_msg(strstr(said, words[k]), "%s is not in %s", words[k], said);
+}
+END_TEST
+
 /* ---- a QEMU that refuses to stop: no real one does ---- */
 
 #define NODES                                                                                                            \
@@ -636,6 +665,7 @@ int main(int argc, char **argv)
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
                                    long_names_stay_two_vms,
+                                   what_was_written_is_never_less_than_nothing,
                                    a_stop_that_is_refused,
                                    limits_that_were_left_cover_every_disk,
                                    a_disk_that_was_detached_holds_no_limits,

@@ -148,6 +148,7 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool there, bo
     json_object_set_new(o, "pauses", json_integer((json_int_t)g->pauses));
     json_object_set_new(o, "paused_ms", json_integer((json_int_t)g->paused_ms));
     json_object_set_new(o, "watched_ms", json_integer((json_int_t)g->watched_ms));
-    json_object_set_new(o, "written_bytes", json_integer((json_int_t)(g->written_last - g->written_first)));
+    json_object_set_new(o, "written_bytes",
+                        g->written_last >= g->written_first ? json_integer((json_int_t)(g->written_last - g->written_first)) : json_null());
     put(o);
 }
