@@ -283,6 +283,18 @@ served() { # a plan, and its list gives the same one
 # One attempt that wrote 80 MB/s, in a time to come: it counts as one of today (history.h has what is believed then).
 history='migbuf-history 1 id=agentless/quiet n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=4f383f7a'
 
+list_alone() { # that is no plan: no run of the model is made for it, which would take hours here
+    for k in $(seq 200); do echo "g$k disk=10TiB write=1MB/s"; done >"$dir/many.txt" &&
+        (ulimit -t 20 && "$plan" --link 1MB/s --seeds 1000 --jobs 1 --list - "$dir/many.txt") >"$dir/relisted" &&
+        [ "$(wc -l <"$dir/relisted")" -ge 200 ] && "$plan" --link 1MB/s --list - "$dir/relisted" | cmp - "$dir/relisted" &&
+        ! "$plan" --link 1MB/s --list - "$dir/many.txt" >/dev/full 2>"$dir/message" && grep -q "^migbuf-plan: --list -: No space" "$dir/message"
+}
+
+list_and_deadline() { # its exit status tells of the deadline, and only the model knows that
+    "$plan" --link 100MB/s --buffer 1GiB --deadline 100s --list - "$dir/list.txt" >"$dir/relisted"
+    [ $? -eq 3 ] && [ "$(grep -c disk= "$dir/relisted")" -ge 1 ]
+}
+
 # As migbuf-guard writes a name of more than 64 characters: its beginning and a hash of the whole.
 long=a-project-whose-name-takes-its-time-until-it-comes-to-an-end/vm
 long_history='migbuf-history 1 id=a-project-whose-name-takes-its-time-until-it-co%7E403f7f9add88a47a n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=dd9303bb'
@@ -325,6 +337,8 @@ check "a picture, whatever the names" picture
 check "policy paper" sh -c "'$plan' --link 100MB/s --policy paper --buffer 1GiB '$dir/list.txt' | grep -q '^With 1 GiB'"
 check "help, not wider than 100, and --version" sh -c "'$plan' --help | grep -q '^usage: migbuf-plan' && [ \$('$plan' --help | wc -L) -le 100 ] && '$plan' --version | grep -qx 'migbuf-plan [0-9.]*'"
 
+check "a list alone" list_alone
+check "a list, and whether a deadline is kept" list_and_deadline
 check "what a history tells of a long name" past_of_a_long_name
 if [ "${2:-}" = live ]; then
     for how in good cluster refuses garbage broken; do serve $how; done

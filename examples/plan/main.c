@@ -394,9 +394,15 @@ static int write_list(const struct options *o, const struct list *list, char err
     if (!o->list)
         return 0;
     rc = out ? list_write(list, out) : -1;
-    if (out && out != stdout && fclose(out))
+    if (out && (out == stdout ? fflush(out) || ferror(out) : fclose(out)))
         rc = -1;
     return rc ? fail(error, "--list %s: %s", o->list, strerror(errno)) : 0;
+}
+
+/* Is a list all that was asked for? With a deadline the exit status tells of the plan. */
+static bool is_list_alone(const struct options *o)
+{
+    return o->list && !strcmp(o->list, "-") && !o->json && !o->svg && !isfinite(o->deadline_s);
 }
 
 /* Files, and the text where something else has not taken its place. */
@@ -480,7 +486,7 @@ int main(int argc, char **argv)
     o.question.guests = &guests;
     o.question.begun_ns = now_ns();
     rc = write_list(&o, &list, error);
-    if (!rc)
+    if (!rc && !is_list_alone(&o))
         rc = plan(&o, error);
     if (rc < 0)
         tell(stderr, "migbuf-plan: %s", error);
