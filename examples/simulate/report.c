@@ -320,8 +320,8 @@ void report_json(const struct row *rows, size_t count, FILE *out)
 static int write_key(const struct run *r, char *key, size_t size)
 {
     return snprintf(key, size, "%s %s %s %s %x %" PRIu64 " %u %.17g %.17g %016" PRIx64, r->scenario->name,
-                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->without, r->seed, r->hosts, r->omega, r->interval_s,
-                    r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
+                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->without, r->seed, r->hosts, r->omega,
+                    r->interval_s, r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
 }
 
 void resume_write(const struct result *r, FILE *out)
