@@ -110,9 +110,9 @@ static void help(FILE *out)
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
-            "On SIGINT, SIGTERM and SIGHUP every VM gets its own limits back. A guard that was killed leaves them in\n"
-            "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
-            "stay so meanwhile.\n"
+            "On SIGINT, SIGTERM and SIGHUP every VM gets its own limits back. A guard that was killed leaves\n"
+            "them in --state-dir; the next one gives them back. A server that is restarted is waited for; VMs\n"
+            "under guard stay so meanwhile.\n"
             "\n"
             "A VM is free until the first look after its migration has begun: its state volume must also hold\n"
             "what it writes in one --interval.\n"
@@ -517,6 +517,8 @@ static int run(struct program *p)
             next = now_ms() - p->interval_ms;
         wait_for_tick(p, next + p->interval_ms);
     }
+    for (size_t k = 0; k < p->count; k++)
+        guarded_end(p->vms[k]); /* before the server is asked anything */
     while (p->count) {
         struct ending end = ask_ending(p, p->vms[p->count - 1]);
 
