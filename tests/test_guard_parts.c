@@ -230,7 +230,8 @@ END_TEST
 START_TEST(what_was_written_is_never_less_than_nothing)
 {
     static struct guarded g = { .name = "vm1", .project = "default", .limit_bytes_per_s = UINT64_MAX };
-    static const char *const words[] = { "\"written_bytes\":4096}", "\"written_bytes\":null}", "\"limit_bytes_per_s\":null,", "\"outcome\":\"unknown\"" };
+    static const char *const words[] = { "\"written_bytes\":4096}", "\"written_bytes\":null}", "\"limit_bytes_per_s\":null,", "\"outcome\":\"unknown\"",
+                                         "\nvm1: it has moved\n", "\nvm1: the server still has it, and it does not run: has it moved?\n" };
     char said[4096] = "";
     int out[2], status;
     pid_t pid;
@@ -244,6 +245,9 @@ START_TEST(what_was_written_is_never_less_than_nothing)
         told_end(true, &g, FATE_UNKNOWN, false, true);
         g.written_first = 8193;
         told_end(true, &g, FATE_UNKNOWN, false, true);
+        g.gone = true;
+        told_end(false, &g, FATE_MOVED, false, true);
+        told_end(false, &g, FATE_UNKNOWN, true, true);
         _exit(0);
     }
     close(out[1]);
