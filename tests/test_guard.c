@@ -447,6 +447,49 @@ START_TEST(a_root_disk_and_an_overlay_of_other_names)
 }
 END_TEST
 
+/* A move is a copy, and its client deletes the source after that: between the two the server has a VM that does not run. */
+START_TEST(one_whose_qemu_has_ended_may_have_moved)
+{
+    static char text[16384];
+    char config[512], devices[256], history[128];
+    struct migbuf_attempt a;
+    int fd;
+
+    open_lxd();
+    snprintf(config, sizeof config, "{\"migration.stateful\":\"true\",\"raw.qemu\":\"-qmp unix:%s/vm/qmp2,server=on,wait=off\"}",
+             lxd_lab_directory());
+    snprintf(devices, sizeof devices,
+             "{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"b1\",\"size\":\"48MiB\",\"size.state\":\"%dMiB\"}}", STATE_MIB);
+    ck_assert_msg(!lxd_lab_make_vm(lxd, "vm4", config, devices), "%s", migbuf_lxd_said(lxd));
+    start_vm();
+    begin_migration("vm4");
+    snprintf(history, sizeof history, "%s/moved", lxd_lab_directory());
+    start_guard_with((const char *const[3]){ "--node=lxd_root", "--history", history });
+    wait_for("of growth");
+    fd = put_overlay("vm4", "lxd_root", "lxd_root_snapshot");
+    wait_until((get_metrics(text, sizeof text),
+                metric(text, "\nmigbuf_guard_overlay_bytes{project=\"default\",vm=\"vm4\"} ") > 0));
+    close(fd);
+    migbuf_qmp_socket_free(qmp);
+    vm_end(&vm, PATIENCE_MS);
+    vm_release(&vm);
+    cancel_all();
+    pause_ms(1000); /* several looks */
+    get_metrics(text, sizeof text);
+    ck_assert_msg(!strstr(what_it_said(), "its QEMU has ended") && strstr(text, "vm=\"vm4\""), "%s\n%s", said, text);
+    ck_assert_int_eq(migbuf_lxd_call(lxd, "DELETE", "/1.0/instances/vm4", NULL, MS, NULL, NULL, NULL), 0);
+    wait_for("vm4: it has moved");
+    wait_until((fd = open(history, O_RDONLY | O_CLOEXEC)) >= 0);
+    ck_assert_int_eq(migbuf_history_read(text, (size_t)read(fd, text, sizeof text), 0, &a), 1);
+    ck_assert(!strcmp(a.id, "vm4") && a.outcome == MIGBUF_ATTEMPT_MOVED && a.why == MIGBUF_ATTEMPT_DONE);
+    close(fd);
+    wait_until((get_metrics(text, sizeof text), metric(text, "\nmigbuf_guard_migrations_total{outcome=\"moved\"} ") == 1));
+    process_end(&guard, PATIENCE_MS);
+    ck_assert_int_eq(rmdir(state_dir), 0);
+    migbuf_lxd_free(lxd);
+}
+END_TEST
+
 START_TEST(wrong_options)
 {
     static const struct {
@@ -457,6 +500,7 @@ START_TEST(wrong_options)
                   { { "--interval", "5" }, 2, "100 to 10000" },
                   { { "--metrics", "x" }, 2, "a port" },
                   { { "-h" }, 0, "Usage: migbuf-guard" },
+                  { { "-h" }, 0, "Incus (local)\n  --project NAME   VMs of this project alone (all)\n" },
                   { { "--version" }, 0, "migbuf-guard " MESON_VERSION },
                   { { "--what" }, 2, "no option" },
                   { { "-w" }, 2, "-w is no option" },
@@ -485,7 +529,7 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    const TTest *const incus[] = { wrong_options, a_root_disk_and_an_overlay_of_other_names, a_migration_is_guarded, NULL };
+    const TTest *const incus[] = { wrong_options, a_root_disk_and_an_overlay_of_other_names, one_whose_qemu_has_ended_may_have_moved, a_migration_is_guarded, NULL };
     const TTest *const old[] = { wrong_options, a_server_that_cannot, NULL };
     int status;
 

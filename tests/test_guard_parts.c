@@ -5,6 +5,7 @@
  */
 #include "guarded.h"
 #include "metrics.h"
+#include "past.h"
 #include "server.h"
 #include "tell.h"
 #include "unit.h"
@@ -196,6 +197,68 @@ START_TEST(counters_are_told_with_the_overlay)
 }
 END_TEST
 
+/* An id of a history has 64 characters. Longer names stay two VMs, and what the guard writes is what migbuf-plan looks for. */
+START_TEST(long_names_stay_two_vms)
+{
+    static const char project[] = "a-project-whose-name-takes-its-time-until-it-comes-to-an-end";
+    static struct guarded g = { .disk_count = 1 };
+    char first[PAST_ID], second[PAST_ID], shown[300];
+    struct migbuf_attempt a;
+
+    past_id("default", "vm1", first);
+    ck_assert_str_eq(first, "vm1");
+    past_id(project, "vm1", first); /* 64 */
+    ck_assert_str_eq(first, "a-project-whose-name-takes-its-time-until-it-comes-to-an-end/vm1");
+    past_id(project, "vm-1", first);
+    past_id(project, "vm-2", second);
+    ck_assert_uint_eq(strlen(first), 64);
+    ck_assert(strcmp(first, second) && !strncmp(first, "a-project-whose-name-takes-its-time-until-it-co~", 48));
+    past_name(project, "vm-1", shown);
+    past_id("", shown, second);
+    ck_assert_str_eq(first, second);
+    strcpy(g.project, project);
+    strcpy(g.name, "vm-1");
+    guarded_attempt(&g, &a);
+    ck_assert_str_eq(a.id, first);
+    /* Between two characters of UTF-8, which an id is */
+    past_id("", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xb6 and much more than would ever fit there", first);
+    ck_assert(!strncmp(first, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa~", 47) && strlen(first) == 63);
+}
+END_TEST
+
+/* Counters of another QEMU, or of a disk that came again, are no difference. */
+START_TEST(what_was_written_is_never_less_than_nothing)
+{
+    static struct guarded g = { .name = "vm1", .project = "default", .limit_bytes_per_s = UINT64_MAX };
+    static const char *const words[] = { "\"written_bytes\":4096}", "\"written_bytes\":null}", "\"limit_bytes_per_s\":null,", "\"outcome\":\"unknown\"",
+                                         "\nvm1: it has moved\n", "\nvm1: the server still has it, and it does not run: has it moved?\n" };
+    char said[4096] = "";
+    int out[2], status;
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(out), 0);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (!pid) {
+        dup2(out[1], 1);
+        g.written_last = 8192, g.written_first = 4096;
+        told_end(true, &g, FATE_UNKNOWN, false, true);
+        g.written_first = 8193;
+        told_end(true, &g, FATE_UNKNOWN, false, true);
+        g.gone = true;
+        told_end(false, &g, FATE_MOVED, false, true);
+        told_end(false, &g, FATE_UNKNOWN, true, true);
+        _exit(0);
+    }
+    close(out[1]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_gt(read(out[0], said, sizeof said - 1), 0);
+    close(out[0]);
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        ck_assert_msg(strstr(said, words[k]), "%s is not in %s", words[k], said);
+}
+END_TEST
+
 /* ---- a QEMU that refuses to stop: no real one does ---- */
 
 #define NODES                                                                                                            \
@@ -205,20 +268,22 @@ END_TEST
     "[{\"device\":\"\",\"qdev\":\"dev-incus_root\",\"inserted\":{\"node-name\":\"o\",\"drv\":\"qcow2\",\"file\":\"o\",\"bps\":0,\"bps_rd\":0,"    \
     "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}}]"
 
-static const struct {
-    const char *command, *answer;
-} replies[] = { { "\"stop\"", "\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}" },
+/* What is asked, how it is answered, and how once a limit has been set (NULL: the same). */
+static const struct reply {
+    const char *command, *answer, *later;
+} refusing[] = { { "\"stop\"", "\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}", NULL },
                 { "\"query-blockstats\"", "\"return\":[{\"qdev\":\"dev-incus_root\",\"node-name\":\"o\",\"stats\":{\"wr_bytes\":7,"
-                                         "\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0},\"backing\":{\"node-name\":\"incus_root\"}}]" },
-                { "\"query-named-block-nodes\"", "\"return\":" NODES },
-                { "\"query-block\"", "\"return\":" BLOCKS },
-                { "\"query-block-jobs\"", "\"return\":[]" },
-                { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}" },
-                { "", "\"return\":{}" } };
+                                         "\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0},\"backing\":{\"node-name\":\"incus_root\"}}]", NULL },
+                { "\"query-named-block-nodes\"", "\"return\":" NODES, NULL },
+                { "\"query-block\"", "\"return\":" BLOCKS, NULL },
+                { "\"query-block-jobs\"", "\"return\":[]", NULL },
+                { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+                { "", "\"return\":{}", NULL } };
 
 /* Takes one connection, in a process of its own; every line that it was sent goes to `log`. */
-static pid_t serve_qmp(const char *socket_path, int log)
+static pid_t serve_qmp(const struct reply *replies, const char *socket_path, int log)
 {
+    bool is_set = false;
     struct sockaddr_un a = { .sun_family = AF_UNIX };
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char line[4096];
@@ -236,14 +301,17 @@ static pid_t serve_qmp(const char *socket_path, int log)
     in = fdopen(fd, "r");
     dprintf(fd, "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":0,\"major\":10},\"package\":\"\"},\"capabilities\":[]}}\n");
     while (fgets(line, sizeof line, in)) {
-        const char *id = strstr(line, "\"id\":");
+        const char *id = NULL;
         size_t k = 0;
 
+        for (const char *at = line; (at = strstr(at, "\"id\":")); at++) /* arguments may have one too */
+            id = at;
         dprintf(log, "%s", line);
+        is_set |= strstr(line, "block_set_io_throttle") != NULL;
         while (!strstr(line, replies[k].command))
             k++;
         if (id)
-            dprintf(fd, "{%s,\"id\":%.*s}\n", replies[k].answer, (int)strcspn(id + 5, ",}"), id + 5);
+            dprintf(fd, "{%s,\"id\":%.*s}\n", is_set && replies[k].later ? replies[k].later : replies[k].answer, (int)strcspn(id + 5, ",}"), id + 5);
         else
             dprintf(fd, "{%s}\n", replies[k].answer);
     }
@@ -266,7 +334,7 @@ START_TEST(a_stop_that_is_refused)
     g.disks[0].names = names_of("root");
     f = fopen(log, "w+");
     setbuf(f, NULL);
-    pid = serve_qmp(g.monitor, fileno(f));
+    pid = serve_qmp(refusing, g.monitor, fileno(f));
     ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
     for (uint64_t ms = 1000; ms <= 2000; ms += 200)
         guarded_tick(&g, ms);
@@ -282,6 +350,149 @@ START_TEST(a_stop_that_is_refused)
     unlink(g.monitor);
     unlink(g.saved);
     unlink(log);
+    rmdir(directory);
+}
+END_TEST
+
+/* ---- a guard that was killed, and a disk that it did not know ---- */
+
+#define DISK(qdev, node, rates) \
+    "{\"device\":\"\",\"qdev\":\"" qdev "\",\"inserted\":{\"node-name\":\"" node "\",\"drv\":\"raw\",\"file\":\"x\",\"bps\":0,\"bps_rd\":0," \
+    "\"iops\":0,\"iops_rd\":0," rates "}}"
+#define DATA DISK("dev-incus_data", "incus_data", "\"bps_wr\":0,\"iops_wr\":0")
+#define COUNTERS(qdev, node) \
+    "{\"qdev\":\"" qdev "\",\"node-name\":\"" node "\",\"stats\":{\"wr_bytes\":7,\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0}}"
+#define NODE(name) "{\"node-name\":\"" name "\",\"drv\":\"raw\",\"image\":{\"filename\":\"x\",\"format\":\"raw\",\"virtual-size\":268435456}}"
+#define OURS "\"bps_wr\":0,\"iops_wr\":5,\"iops_size\":65536,\"group\":\"migbuf-guard\""
+#define OWN "\"bps_wr\":900000000,\"iops_wr\":0"
+
+static const struct reply two_disks[] = {
+    { "\"query-blockstats\"", "\"return\":[" COUNTERS("dev-incus_root", "incus_root") "," COUNTERS("dev-incus_data", "incus_data") "]", NULL },
+    { "\"query-named-block-nodes\"", "\"return\":[" NODE("incus_root") "," NODE("incus_data") "]", NULL },
+    { "\"query-block\"", "\"return\":[" DISK("dev-incus_root", "incus_root", OURS) "," DATA "]",
+      "\"return\":[" DISK("dev-incus_root", "incus_root", OWN) "," DATA "]" },
+    { "\"query-block-jobs\"", "\"return\":[]", NULL },
+    { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+    { "", "\"return\":{}", NULL },
+};
+
+/* What such a guard leaves: it knew the root disk alone. */
+static void leave_limits(const char *path)
+{
+    static const struct migbuf_throttle_config own = { .bps_wr = 900000000 };
+    static const struct migbuf_limits limits = { .iops_wr = 5, .iops_size = 65536 };
+    struct migbuf_disk_command command;
+    struct migbuf_disk *d;
+    char text[8192];
+    size_t length;
+    FILE *f;
+
+    ck_assert(!migbuf_disk_new("migbuf-guard", NULL, &d) && !migbuf_disk_watch(d, "incus_root") && !migbuf_disk_learn(d));
+    ck_assert_int_eq(migbuf_disk_next(d, &command), 1);
+    ck_assert_int_eq(migbuf_disk_found(d, "incus_root", "dev-incus_root", &own), 1);
+    ck_assert(!migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE) && !migbuf_disk_set(d, &limits));
+    while (migbuf_disk_next(d, &command))
+        ck_assert_int_eq(migbuf_disk_answered(d, MIGBUF_OUTCOME_DONE), 0);
+    ck_assert_int_eq(migbuf_disk_save(d, text, sizeof text, &length), 0);
+    migbuf_disk_free(d);
+    f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Each disk that moves has a limit, and what the root disk has in the end is its own. A guard that changes nothing leaves what the
+ * killed one left. */
+START_TEST(limits_that_were_left_cover_every_disk)
+{
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", log[64];
+    static char said[65536];
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    for (int dry = 1; dry >= 0; dry--) {
+        struct guarded g = { .name = "vm1", .project = "default", .disk_count = 2, .state_bytes = 4096 * MIB, .seen = true, .dry = dry };
+        pid_t pid;
+        FILE *f;
+
+        snprintf(g.monitor, sizeof g.monitor, "%s/qmp", directory);
+        snprintf(g.saved, sizeof g.saved, "%s/saved", directory);
+        snprintf(log, sizeof log, "%s/log", directory);
+        g.disks[0].names = names_of("root");
+        g.disks[1].names = names_of("data");
+        leave_limits(g.saved);
+        f = fopen(log, "w+");
+        setbuf(f, NULL);
+        pid = serve_qmp(two_disks, g.monitor, fileno(f));
+        ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
+        ck_assert_msg(!guarded_tick(&g, 1000), "%s", g.error);
+        memset(said, 0, sizeof said);
+        rewind(f);
+        said[fread(said, 1, sizeof said - 1, f)] = 0;
+        if (dry) {
+            ck_assert_msg(!strstr(said, "throttle"), "%s", said);
+        } else {
+            const char *own = strstr(said, "\"bps_wr\":900000000,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}"), *data = strstr(said, "\"dev-incus_data\"");
+
+            ck_assert_msg(own && data && own < data && strstr(own, "\"dev-incus_root\""), "%s", said);
+        }
+        ck_assert_msg(!guarded_end(&g), "%s", g.error);
+        ck_assert_int_eq(access(g.saved, F_OK), dry ? 0 : -1);
+        fclose(f);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        unlink(g.monitor);
+    }
+    unlink(log);
+    rmdir(directory);
+}
+END_TEST
+
+/* ---- a disk that goes ---- */
+
+#define OVER(qdev, top, base) \
+    "{\"qdev\":\"" qdev "\",\"node-name\":\"" top "\",\"stats\":{\"wr_bytes\":4096,\"wr_operations\":1,\"rd_bytes\":0,\"rd_operations\":0}," \
+    "\"backing\":{\"node-name\":\"" base "\"}}"
+#define SMALL(name) \
+    "{\"node-name\":\"" name "\",\"drv\":\"qcow2\",\"image\":{\"filename\":\"x\",\"format\":\"qcow2\",\"virtual-size\":268435456,\"actual-size\":" \
+    "200704,\"cluster-size\":65536}}"
+
+static const struct reply unplugged[] = {
+    { "\"query-blockstats\"", "\"return\":[" OVER("dev-incus_root", "o1", "incus_root") "," OVER("dev-incus_data", "o2", "incus_data") "]",
+      "\"return\":[" COUNTERS("dev-incus_root", "incus_root") "]" },
+    { "\"query-named-block-nodes\"", "\"return\":[" SMALL("o1") "," SMALL("o2") "]", "\"return\":[" NODE("incus_root") "]" },
+    { "\"query-block\"", "\"return\":[" DISK("dev-incus_root", "o1", OWN) "," DISK("dev-incus_data", "o2", "\"bps_wr\":0,\"iops_wr\":0") "]",
+      "\"return\":[" DISK("dev-incus_root", "incus_root", OWN) "]" },
+    { "\"query-block-jobs\"", "\"return\":[]", NULL },
+    { "\"query-status\"", "\"return\":{\"status\":\"running\",\"running\":true}", NULL },
+    { "", "\"return\":{}", NULL },
+};
+
+/* A disk that was detached has no overlay any more: the VM's migration can be over, and its limits come back. */
+START_TEST(a_disk_that_was_detached_holds_no_limits)
+{
+    static struct guarded g = { .name = "vm1", .project = "default", .disk_count = 2, .state_bytes = 4096 * MIB, .seen = true };
+    char directory[] = "/tmp/migbuf-parts-XXXXXX";
+    struct migbuf_attempt a;
+    pid_t pid;
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(g.monitor, sizeof g.monitor, "%s/qmp", directory);
+    snprintf(g.saved, sizeof g.saved, "%s/saved", directory);
+    g.disks[0].names = names_of("root");
+    g.disks[1].names = names_of("data");
+    pid = serve_qmp(unplugged, g.monitor, -1);
+    ck_assert_msg(!guarded_start(&g, 200), "%s", g.error);
+    ck_assert_msg(!guarded_tick(&g, 1000), "%s", g.error);
+    ck_assert(g.overlay && g.limited && g.written_first == 8192);
+    ck_assert_msg(!guarded_tick(&g, 2000), "%s", g.error);
+    ck_assert(!g.overlay && !guarded_is_over(&g));
+    g.seen = false;
+    ck_assert(guarded_is_over(&g));
+    ck_assert_msg(!guarded_end(&g), "%s", g.error);
+    guarded_attempt(&g, &a);
+    ck_assert_uint_eq(a.disk_bytes, 2 * 268435456);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(g.monitor);
     rmdir(directory);
 }
 END_TEST
@@ -384,6 +595,70 @@ START_TEST(a_servers_words_move_no_cursor)
 }
 END_TEST
 
+/* The guard beside a server, with its standard output and error, and one more word. */
+static pid_t start_guard(const char *server, int out, int err, const char *more)
+{
+    pid_t pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid)
+        return pid;
+    signal(SIGHUP, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    dup2(out, 1);
+    dup2(err, 2);
+    execl(guard, guard, "--state-dir", "/nowhere", "--dry-run", "--interval", "100", "--server", server, more, (char *)NULL);
+    _exit(127);
+}
+
+START_TEST(neither_a_reader_nor_a_terminal_that_goes_leaves_limits)
+{
+    static const char sentence[] = "it goes on guarding";
+    char directory[] = "/tmp/migbuf-parts-XXXXXX", path[64], said[8192] = "", command[512];
+    int out[2], status;
+    pid_t server, pid;
+    FILE *err = tmpfile();
+
+    if (!guard)
+        return;
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/socket", directory);
+    server = serve(path);
+
+    /* Nobody reads: it goes on to its end, and says so once. */
+    ck_assert_int_eq(pipe(out), 0);
+    close(out[0]);
+    pid = start_guard(path, out[1], fileno(err), "--once");
+    close(out[1]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+    rewind(err);
+    said[fread(said, 1, sizeof said - 1, err)] = 0;
+    ck_assert_msg(strstr(said, sentence) && !strstr(strstr(said, sentence) + 1, sentence), "%s", said);
+
+    /* Its terminal goes: as if it were asked to end. */
+    ck_assert_int_eq(pipe(out), 0);
+    pid = start_guard(path, out[1], fileno(err), NULL);
+    ck_assert_int_gt(read(out[0], said, sizeof said), 0);
+    kill(pid, SIGHUP);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+    close(out[0]);
+    close(out[1]);
+
+    /* What volume has done and cannot say is no success. */
+    snprintf(command, sizeof command, "%s show --server %s 2>&1 >/dev/full", volume, path);
+    memset(said, 0, sizeof said);
+    run(command, said, sizeof said);
+    ck_assert_msg(strstr(said, "it is done, but standard output: No space left"), "%s", said);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    fclose(err);
+    unlink(path);
+    rmdir(directory);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     const TTest *const tests[] = { limits_are_kept_in_a_file_of_their_own,
@@ -393,8 +668,13 @@ int main(int argc, char **argv)
                                    the_root_disk_is_found_by_its_device,
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
+                                   long_names_stay_two_vms,
+                                   what_was_written_is_never_less_than_nothing,
                                    a_stop_that_is_refused,
+                                   limits_that_were_left_cover_every_disk,
+                                   a_disk_that_was_detached_holds_no_limits,
                                    a_servers_words_move_no_cursor,
+                                   neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    NULL };
 
     if (argc == 3)

@@ -197,8 +197,8 @@ mirrored() { # advised, and then it really gets more
     set -- --link 1Gbit --buffer 2GiB --json - 'a disk=40GiB write=40MB/s block=64KiB ws=30GiB' 'b disk=1GiB write=10kB/s'
     "$plan" "$@" >"$dir/planner.json" && "$plan" --policy hybrid "$@" >"$dir/hybrid.json" && python '
 p, h = ({v["name"]: v for v in buffers(f)[0]["vms"]} for f in sys.argv[1:])
-assert p["a"]["write_through_advised"] and not p["b"]["write_through_advised"] and not p["a"]["write_through"]
-assert h["a"]["write_through"] and not h["b"]["write_through"]
+assert p["a"]["mirror_advised"] and not p["b"]["mirror_advised"] and not p["a"]["mirrored"]
+assert h["a"]["mirrored"] and not h["b"]["mirrored"]
 assert h["a"]["delivered"]["middle"] > p["a"]["delivered"]["middle"] + 0.1
 assert "Better mirrored (--policy hybrid): a (" in buffers(sys.argv[1])[0]["text"]' "$dir/planner.json" "$dir/hybrid.json"
 }
@@ -283,6 +283,28 @@ served() { # a plan, and its list gives the same one
 # One attempt that wrote 80 MB/s, in a time to come: it counts as one of today (history.h has what is believed then).
 history='migbuf-history 1 id=agentless/quiet n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=4f383f7a'
 
+list_alone() { # that is no plan: no run of the model is made for it, which would take hours here
+    for k in $(seq 200); do echo "g$k disk=10TiB write=1MB/s"; done >"$dir/many.txt" &&
+        (ulimit -t 20 && "$plan" --link 1MB/s --seeds 1000 --jobs 1 --list - "$dir/many.txt") >"$dir/relisted" &&
+        [ "$(wc -l <"$dir/relisted")" -ge 200 ] && "$plan" --link 1MB/s --list - "$dir/relisted" | cmp - "$dir/relisted" &&
+        ! "$plan" --link 1MB/s --list - "$dir/many.txt" >/dev/full 2>"$dir/message" && grep -q "^migbuf-plan: --list -: No space" "$dir/message"
+}
+
+list_and_deadline() { # its exit status tells of the deadline, and only the model knows that
+    "$plan" --link 100MB/s --buffer 1GiB --deadline 100s --list - "$dir/list.txt" >"$dir/relisted"
+    [ $? -eq 3 ] && [ "$(grep -c disk= "$dir/relisted")" -ge 1 ]
+}
+
+# As migbuf-guard writes a name of more than 64 characters: its beginning and a hash of the whole.
+long=a-project-whose-name-takes-its-time-until-it-comes-to-an-end/vm
+long_history='migbuf-history 1 id=a-project-whose-name-takes-its-time-until-it-co%7E403f7f9add88a47a n=1 at=4000000000 out=moved phase=target why=done write_bps=80000000 crc=dd9303bb'
+
+past_of_a_long_name() { # and of that name alone
+    printf '%s\n' "$long_history" >"$dir/history" &&
+        "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - "$long-1 disk=1GiB" | grep -q 'write=28284271' &&
+        refuses "guest 1: $long-2: write is needed" --link 1Gbit --history "$dir/history" "$long-2 disk=1GiB"
+}
+
 past() { # a history says what nobody else does; a line that was broken is nobody's
     printf '%s\n%s\n' "$history" "$history.broken" >"$dir/history" && listed "agentless/quiet 100 100 28284271 4096" good --project agentless --history "$dir/history" &&
         "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - 'agentless/quiet disk=1GiB' | grep -q 'write=28284271' &&
@@ -315,6 +337,9 @@ check "a picture, whatever the names" picture
 check "policy paper" sh -c "'$plan' --link 100MB/s --policy paper --buffer 1GiB '$dir/list.txt' | grep -q '^With 1 GiB'"
 check "help, not wider than 100, and --version" sh -c "'$plan' --help | grep -q '^usage: migbuf-plan' && [ \$('$plan' --help | wc -L) -le 100 ] && '$plan' --version | grep -qx 'migbuf-plan [0-9.]*'"
 
+check "a list alone" list_alone
+check "a list, and whether a deadline is kept" list_and_deadline
+check "what a history tells of a long name" past_of_a_long_name
 if [ "${2:-}" = live ]; then
     for how in good cluster refuses garbage broken; do serve $how; done
     D="db 400 150 2000000 8192;idle 300 300 0 4096;off 500 500 0 4096"
@@ -333,6 +358,7 @@ if [ "${2:-}" = live ]; then
     check "metrics that end in a line" cannot "what VMs write: a counter in the server's metrics is none" garbage
     check "a counter that is no number" cannot "what VMs write: a counter" broken
     check "no server" cannot "$dir/none: no server answers there" none
+    check "help names no server that is asked unasked" sh -c "'$plan' --help | grep -q 'Incus (a list)' && '$plan' --help | grep -q 'of this project; may be given several'"
     check "a server and a list" refuses "a disk=1GiB write=1: guests are listed, or --server" --link 1Gbit --server "$dir/good" 'a disk=1GiB write=1'
     check "a watch without a server" refuses "--server is needed" --link 1Gbit --watch 10s
     check "a watch that is too short" refuses "--watch 0s: a time of 1 s to 86400 s" --link 1Gbit --server local --watch 0s

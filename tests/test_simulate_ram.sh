@@ -51,6 +51,17 @@ check "the table has every rule, and tells where ours does not win" sh -c "'$sim
     [ \$(grep -c '^ours: ' '$dir/table') -eq 10 ] && grep -q '^A shorter middle stop than ours: Xen' '$dir/table' &&
     grep -q '^Nobody else moves as many as agreed' '$dir/table'"
 check "so does that of histories" sh -c "'$simulate' --seeds 1 --vms 5 --history 3 | grep -c '%' | grep -qx 3"
+is_json() { # OPTIONS...: without a number that JSON has not, of few guests, of whom none may have moved
+    "$simulate" "$@" --json | python3 -c '
+import json, sys
+def refuse(word):
+    raise ValueError(word)
+rows = json.load(sys.stdin, parse_constant=refuse)
+sys.exit(not any(v is None or isinstance(v, list) and None in v for row in rows for v in row.values()))'
+}
+check "what is not known is null in JSON" is_json --vms 1 --seeds 5
+check "so it is of a forecast without an end" is_json --vms 3 --seeds 1 --history 2
+check "and - in a table" sh -c "'$simulate' --vms 1 --seeds 1 --seed 1 >'$dir/few' && grep -q ' - ' '$dir/few' && ! grep -qE 'nan|inf' '$dir/few'"
 check "no guests" refuses "--vms 0: .* from 1 to 10000" --vms 0
 check "one move is no history" refuses "--history 1: .* from 2 to 32" --history 1
 check "a link that is none" refuses "--link fast: bytes a second" --link fast

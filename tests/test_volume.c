@@ -90,6 +90,7 @@ START_TEST(a_life)
     json_t *o;
 
     ck_says("--help", NULL, 0, "Usage: migbuf-volume");
+    ck_says("--help", NULL, 0, "the server's project (default)");
     ck_says("init --auto", NULL, 1, "storage create default lvm");
     ck_says("show", NULL, 1, "`migbuf-volume init` makes one");
     ck_says("remove", NULL, 1, "no migration buffer");

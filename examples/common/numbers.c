@@ -2,6 +2,7 @@
 /* Reads sizes and counts strictly, and writes numbers in three digits. See numbers.h. */
 #include "numbers.h"
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -133,4 +134,12 @@ const char *human_binary(uint64_t bytes, char text[HUMAN_SIZE])
     snprintf(text, HUMAN_SIZE, "%.*f %s", !i || value >= 99.95 || value == (double)(uint64_t)value ? 0 : 1, value,
              unit[i]);
     return text;
+}
+
+void put_number(const char *before, double value, int decimals, FILE *out)
+{
+    if (isfinite(value))
+        fprintf(out, "%s%.*f", before, decimals, value);
+    else
+        fprintf(out, "%snull", before);
 }

@@ -4,6 +4,7 @@
 #define COMMON_NUMBERS_H
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /*
  * Digits, with up to nine more behind a point, and an optional K, M, G, T (unit_step each: 1000 or 1024), KB, … (1000) or
@@ -14,6 +15,9 @@ bool read_size(const char *text, uint64_t unit_step, uint64_t least, uint64_t mo
 
 /* A whole number within least and most, in tens: "010" is ten. */
 bool read_count(const char *text, uint64_t least, uint64_t most, uint64_t *value);
+
+/* A number of JSON behind `before`, which is printed as it is; null where it is none, or has no end: JSON has no such numbers. */
+void put_number(const char *before, double value, int decimals, FILE *out);
 
 #define HUMAN_SIZE 24
 /* "1.25 GB", "900 B": decimal units as QEMU's limits and links are, three digits. `text` is what is returned. */

@@ -12,11 +12,29 @@
 
 #define FILE_MOST (64u << 20)
 
-void past_id(const char *project, const char *vm, char id[300])
+void past_name(const char *project, const char *vm, char name[300])
 {
     bool is_default = !*project || !strcmp(project, "default");
 
-    snprintf(id, 300, "%s%s%s", is_default ? "" : project, is_default ? "" : "/", vm);
+    snprintf(name, 300, "%s%s%s", is_default ? "" : project, is_default ? "" : "/", vm);
+}
+
+void past_id(const char *project, const char *vm, char id[PAST_ID])
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    size_t length = PAST_ID - 1 - 17;
+    char name[300];
+
+    past_name(project, vm, name);
+    if (strlen(name) < PAST_ID) {
+        memcpy(id, name, strlen(name) + 1);
+        return;
+    }
+    for (const char *at = name; *at; at++)
+        hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+    while (((unsigned char)name[length] & 0xc0) == 0x80) /* not within a character */
+        length--;
+    snprintf(id, PAST_ID, "%.*s~%016llx", (int)length, name, (unsigned long long)hash);
 }
 
 /* The whole file; one that is not there is empty. */

@@ -7,15 +7,19 @@
 #include <string.h>
 #include <unistd.h>
 
-const char server_options_help[] =
-    "  --server WHERE   path of its unix socket, https://HOST:PORT, or local: LXD_SOCKET, INCUS_SOCKET,\n"
-    "                   LXD_DIR, INCUS_DIR, else the usual places of LXD, its snap, and Incus (local)\n"
-    "  --project NAME   the server's project\n"
-    "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
-    "  --certificate FILE, --key FILE\n"
-    "                   the client's certificate and private key, for https\n"
-    "  --server-certificate FILE\n"
-    "                   believe this server's certificate and no other\n";
+void server_help(const char *without, const char *project, FILE *out)
+{
+    fprintf(out,
+            "  --server WHERE   path of its unix socket, https://HOST:PORT, or local: LXD_SOCKET, INCUS_SOCKET,\n"
+            "                   LXD_DIR, INCUS_DIR, else the usual places of LXD, its snap, and Incus (%s)\n"
+            "  --project NAME   %s\n"
+            "  --target MEMBER  in a cluster: the member that is meant (the one that answers)\n"
+            "  --certificate FILE, --key FILE\n"
+            "                   the client's certificate and private key, for https\n"
+            "  --server-certificate FILE\n"
+            "                   believe this server's certificate and no other\n",
+            without, project);
+}
 
 void server_options_init(struct server_options *o)
 {

@@ -6,6 +6,7 @@
 #include "migbuf/lxd.h"
 #include <getopt.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 struct server_options {
     const char *where, *project, *target, *certificate, *key, *server_certificate;
@@ -32,8 +33,8 @@ enum {
         "timeout", required_argument, NULL, OPTION_TIMEOUT                                                             \
     }
 
-/* What --help says of them. */
-extern const char server_options_help[];
+/* What --help says of them: what a program does without --server, and which VMs or volumes --project means. */
+void server_help(const char *without, const char *project, FILE *out);
 
 /* Defaults. */
 void server_options_init(struct server_options *o);

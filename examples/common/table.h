@@ -24,6 +24,9 @@ struct table {
     bool (*gap)(const void *before, const void *row); /* an empty line between these two? NULL: never */
 };
 
+/* A cell of a number; "-" for one that is none, or has no end. */
+#define TABLE_NUMBER(text, format, value) snprintf(text, TABLE_CELL, isfinite(value) ? format : "-", value)
+
 void table_write(const struct table *t, int width, FILE *out);
 
 /* Columns of the terminal; 100 where `out` is none. */

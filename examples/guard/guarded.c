@@ -311,6 +311,47 @@ static void close_all(struct guarded *g)
     g->buffer = NULL;
 }
 
+/* What a guard that was killed left may be from before another disk was there, or of an overlay that is gone. */
+static bool knows_every_disk(const struct guarded *g)
+{
+    for (uint32_t k = 0; k < g->disk_count; k++) {
+        const char *top = migbuf_disk_qdev(g->disk, g->disks[k].top), *base = migbuf_disk_qdev(g->disk, g->disks[k].base);
+
+        if (!(top && !strcmp(top, g->disks[k].qdev)) && !(base && !strcmp(base, g->disks[k].qdev)))
+            return false;
+    }
+    return true;
+}
+
+/* No disk can be added where a limit may be in force. */
+static int give_loaded_back(struct guarded *g)
+{
+    int rc;
+
+    if (pump(g)) /* what is in force */
+        return -1;
+    rc = migbuf_disk_restore(g->disk);
+    if (rc)
+        return fail(g->error, "the limits that were left: %s", migbuf_strerror(rc));
+    if (pump(g))
+        return -1;
+    migbuf_disk_free(g->disk);
+    g->disk = NULL;
+    g->text_revision = 0;
+    return 0;
+}
+
+static int watch_disks(struct guarded *g)
+{
+    int rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
+
+    for (uint32_t k = 0; !rc && k < g->disk_count; k++)
+        rc = migbuf_disk_watch(g->disk, g->disks[k].top);
+    if (!rc)
+        rc = migbuf_disk_learn(g->disk);
+    return rc ? fail(g->error, "its disk: %s", migbuf_strerror(rc)) : 0;
+}
+
 static int start(struct guarded *g, uint32_t interval_ms)
 {
     struct migbuf_error e;
@@ -322,15 +363,10 @@ static int start(struct guarded *g, uint32_t interval_ms)
                     e.os_errno ? strerror(e.os_errno) : "");
     if (find_disks(g))
         return -1;
-    if (!load(g)) {
-        rc = migbuf_disk_new("migbuf-guard", NULL, &g->disk);
-        for (uint32_t k = 0; !rc && k < g->disk_count; k++)
-            rc = migbuf_disk_watch(g->disk, g->disks[k].top);
-        if (!rc)
-            rc = migbuf_disk_learn(g->disk);
-        if (rc)
-            return fail(g->error, "its disk: %s", migbuf_strerror(rc));
-    }
+    if (load(g) && !g->dry && !knows_every_disk(g) && give_loaded_back(g))
+        return -1;
+    if (!g->disk && watch_disks(g))
+        return -1;
     if (pump(g) || save_when_changed(g))
         return -1;
     return make_buffer(g, interval_ms);
@@ -387,11 +423,8 @@ static void note(struct guarded *g, uint64_t now_ms, uint64_t overlay_bytes, con
 
 void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a)
 {
-    char id[300];
-
     migbuf_attempt_init(a);
-    past_id(g->project, g->name, id);
-    snprintf(a->id, sizeof a->id, "%.64s", id);
+    past_id(g->project, g->name, a->id);
     a->phase = g->had_mirror ? MIGBUF_ATTEMPT_MIRROR : g->had_overlay ? MIGBUF_ATTEMPT_BASE : MIGBUF_ATTEMPT_ADMISSION;
     a->disk_bytes = 0;
     for (uint32_t k = 0; k < g->disk_count; k++)
@@ -399,6 +432,22 @@ void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a)
     a->peak_bytes = g->peak_bytes;
     if (!g->was_held && g->overlay_ms >= MEASURED_MS && g->written_last >= g->written_first)
         a->write_bytes_per_s = (g->written_last - g->written_first) * 1000 / g->overlay_ms;
+}
+
+/* Its counters. A disk beside the root disk may have been detached: it has no overlay then. */
+static int counters_of(struct guarded *g, uint32_t k, const struct migbuf_qmp_message *m, struct migbuf_write_report *writes)
+{
+    struct guarded_disk *d = &g->disks[k];
+    struct migbuf_error e;
+    int rc = migbuf_report_writes(m->text, m->text_bytes, d->qdev, NULL, writes, &e);
+
+    if (k && rc == MIGBUF_E_NOTFOUND) {
+        *writes = (struct migbuf_write_report){ .write_bytes = d->written_bytes };
+        snprintf(writes->node_name, sizeof writes->node_name, "%s", d->base);
+        return 0;
+    }
+    d->written_bytes = rc ? d->written_bytes : writes->write_bytes;
+    return rc ? fail(g->error, "counters of its disk %s: %s", d->base, e.text) : 0;
 }
 
 /* What its overlays weigh and what the guest wrote. An overlay is the node on top of its device, whatever that is called. */
@@ -414,8 +463,8 @@ static int measure(struct guarded *g, uint64_t now_ms)
     if (call(g, "query-blockstats", NULL, &m))
         return -1;
     for (uint32_t k = 0; k < g->disk_count; k++)
-        if (migbuf_report_writes(m.text, m.text_bytes, g->disks[k].qdev, NULL, &writes[k], &e))
-            return fail(g->error, "counters of its disk %s: %s", g->disks[k].base, e.text);
+        if (counters_of(g, k, &m, &writes[k]))
+            return -1;
     if (call(g, "query-named-block-nodes", "{\"flat\":true}", &m))
         return -1;
     g->overlay = false;
@@ -498,6 +547,8 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
     struct migbuf_decision d;
     int n;
 
+    if (g->ended)
+        return 0;
     *g->error = 0;
     if (is_silent(g))
         return fail(g->error, "its QEMU still owes an answer");
@@ -523,19 +574,25 @@ void guarded_sent(struct guarded *g, uint64_t now_ms, uint64_t bytes)
 
 bool guarded_is_over(const struct guarded *g)
 {
-    return !g->seen && (g->gone || !g->overlay);
+    return g->ended || (!g->seen && (g->gone || !g->overlay));
 }
 
 int guarded_end(struct guarded *g)
 {
     int rc = 0;
 
+    if (g->ended)
+        return g->given_back ? 0 : -1;
+    g->ended = true;
     g->silent = false; /* asked once more */
     if (g->socket && !g->gone && !g->dry) {
         rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
     }
-    if (!rc || g->gone)
+    if (!g->dry && (!rc || g->gone))
         unlink(g->saved);
     close_all(g);
-    return g->gone ? 0 : rc;
+    g->given_back = !rc || g->gone;
+    if (g->given_back)
+        g->limit_bytes_per_s = UINT64_MAX, g->stopped = false;
+    return g->given_back ? 0 : -1;
 }

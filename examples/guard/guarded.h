@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One VM under guard: its second monitor, the throttle of its root disk, and a buffer that is its own state volume.
+ * One VM under guard: its second monitor, the throttle of the disks that move with it, and a buffer that is its own state
+ * volume.
  * Knows nothing of the server. Every call takes at most a few seconds and never fails the program: what goes wrong is a
  * sentence in `error`, and the next tick tries again.
  */
@@ -26,6 +27,7 @@ struct guarded_disk {
     char base[64], qdev[512];      /* its node without an overlay, and its device, as QEMU has them; qdev "": not there */
     char top[64];                  /* when it was found */
     uint64_t virtual_bytes;
+    uint64_t written_bytes;        /* by the guest, as it was seen last */
 };
 
 struct guarded {
@@ -46,11 +48,14 @@ struct guarded {
     bool silent;                /* an answer did not come in time, and has not come since */
     bool seen;                  /* the server still lists the migration */
     char operation[MIGBUF_LXD_NAME]; /* the server's id of the migration */
+    bool carried_out;           /* the server's operation has ended, and well */
+    uint64_t over_ms, ask_ms;   /* since when it is over; when the server is asked next what became of it */
+    bool ended, given_back;     /* by guarded_end */
     /* What was done so far. */
     uint64_t decisions, pauses, paused_ms, watched_ms, peak_bytes;
     bool had_overlay, had_mirror;
     bool was_held;              /* a limit of ours came near to what it wrote: how much it would write is not known then */
-    uint64_t written_first, written_last, overlay_ms; /* counters of its disk under the overlay, and how long that was there */
+    uint64_t written_first, written_last, overlay_ms; /* counters of its disks under the overlays, and how long that was there */
     uint64_t tick_ms;
     struct migbuf_link link;
     struct migbuf_link_flow flow;
@@ -64,7 +69,7 @@ struct guarded {
 bool guarded_monitor(const char *raw_qemu, char path[128]);
 
 /*
- * Connects, finds the disk, learns its own limits (or takes them from `saved`, left by a guard that was killed) and admits
+ * Connects, finds the disks, learns their own limits (or takes them from `saved`, left by a guard that was killed) and admits
  * the migration to a buffer of what the state volume can hold. -1: not now.
  */
 int guarded_start(struct guarded *g, uint32_t interval_ms);
@@ -74,7 +79,7 @@ int guarded_tick(struct guarded *g, uint64_t now_ms);
 
 /* Its parts that need no QEMU. */
 
-/* The device of the root disk in what query-blockstats returned: qdev, the node on top, and the node without an overlay. Of
+/* The device of one of its disks in what query-blockstats returned: qdev, the node on top, and the node without an overlay. Of
  * the device by its id, or of the one whose chain of backing files has the node. False: it is not there. */
 bool guarded_find(const char *blockstats, const struct migbuf_lxd_names *names, char qdev[512], char top[64], char base[64]);
 
@@ -85,7 +90,7 @@ bool guarded_is_overlay(const char *base, const char *top);
  * that has not the room. */
 bool guarded_figures(const char *qdev, uint64_t part_bytes, struct migbuf_geometry *disk);
 
-/* A measurement of its first disk. What was written before the overlay was there went to the disk and is no growth (buffer.h). */
+/* A measurement of one of its disks. What was written before the overlay was there went to the disk and is no growth (buffer.h). */
 struct migbuf_sample guarded_sample(bool overlay, uint64_t overlay_bytes, const struct migbuf_write_report *writes);
 
 /* What the server's progress says about the link, bytes sent so far. */
@@ -97,6 +102,7 @@ void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a);
 /* It has ended: the overlay is gone (moved, or committed back), as of the last tick; or its QEMU is, and the server is done with it. */
 bool guarded_is_over(const struct guarded *g);
 
-/* Gives the host's limits back, lets the guest run, closes and forgets. -1: they could not be given back; `saved` stays. */
+/* Gives the host's limits back, lets the guest run, and closes; done once, and its outcome told again. -1: they could not be given
+ * back; `saved` stays. */
 int guarded_end(struct guarded *g);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guard: beside an unmodified LXD or Incus, keeps the state volumes of migrating VMs from filling. It follows the
- * server's running migrations over REST and throttles each VM's root disk through a second QMP monitor.
+ * server's running migrations over REST and throttles the disks that move with each VM through a second QMP monitor.
  */
 #include "command.h"
 #include "guarded.h"
@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,8 @@
 
 #define MAX_VMS 256
 #define CONFIGURED_MOST 128 /* disks of one VM */
+#define ASK_MS 1000           /* between two questions to the server what became of one, at least */
+#define ASK_FOR_MS 60000      /* so long is asked: `incus move` is a copy, and its client deletes the source after that */
 #define REST 10 /* one that cannot be guarded is left alone for so many times what it took to find out: others wait meanwhile */
 
 enum {
@@ -99,15 +102,17 @@ static void help(FILE *out)
             "                   device's name\n"
             "  --directory DIR  where the server's directory is seen from here, to count what else is in a state\n"
             "                   volume (that of its socket; where it cannot be looked into %llu MiB are taken for\n"
-            "                   it)\n"
-            "%s"
+            "                   it)\n",
+            (unsigned long long)(GUARDED_OTHER_BYTES >> 20));
+    server_help("local", "VMs of this project alone (all)", out);
+    fprintf(out,
             "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (5)\n"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
-            "On SIGINT and SIGTERM every VM gets its own limits back. A guard that was killed leaves them in\n"
-            "--state-dir; the next one gives them back. A server that is restarted is waited for; VMs under guard\n"
-            "stay so meanwhile.\n"
+            "On SIGINT, SIGTERM and SIGHUP every VM gets its own limits back. A guard that was killed leaves\n"
+            "them in --state-dir; the next one gives them back. A server that is restarted is waited for; VMs\n"
+            "under guard stay so meanwhile.\n"
             "\n"
             "A VM is free until the first look after its migration has begun: its state volume must also hold\n"
             "what it writes in one --interval.\n"
@@ -116,8 +121,7 @@ static void help(FILE *out)
             "virtualisation, and other servers' operations and VMs. Not tested: a whole migration inside LXD.\n"
             "Throttled are the root disk and what Incus calls dependent disks, together: no other moves.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
-            "options.\n",
-            (unsigned long long)(GUARDED_OTHER_BYTES >> 20), server_options_help);
+            "options.\n");
 }
 
 /* Of no VM, or of one: a sentence with a word for programs. */
@@ -171,11 +175,11 @@ static size_t find_told(const struct program *p, const char *id)
 static void note_unguarded(struct program *p, const struct migbuf_lxd_migration *m, uint64_t began_ms)
 {
     size_t k = find_told(p, m->id);
-    char id[300];
+    char name[300];
 
     if (k == MAX_VMS) {
-        past_id(m->project, m->instance, id);
-        say(p, NULL, "unguarded", "%s: not guarded: %s", id, p->error);
+        past_name(m->project, m->instance, name);
+        say(p, NULL, "unguarded", "%s: not guarded: %s", name, p->error);
         k = p->told_count++ % MAX_VMS; /* the oldest one makes room */
         memcpy(p->told[k].id, m->id, sizeof m->id);
     }
@@ -258,7 +262,7 @@ static bool guard(struct program *p, const char *project, const char *name)
         return false;
     if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
-        if (g->gone) /* its QEMU has ended, and with it every limit */
+        if (g->gone && !g->dry) /* its QEMU has ended, and with it every limit */
             unlink(g->saved);
         free(g);
         return false;
@@ -273,58 +277,106 @@ static bool guard(struct program *p, const char *project, const char *name)
 
 /* ---- the end of one ---- */
 
-/* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. */
-static enum fate fate_of(struct program *p, const struct guarded *g, char to[MIGBUF_LXD_NAME])
+struct ending {
+    enum fate fate;
+    bool there; /* the server still has it, and it does not run */
+    char to[MIGBUF_LXD_NAME];
+};
+
+/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then. */
+static bool is_carried_out(struct program *p, const struct guarded *g)
 {
+    char path[sizeof g->operation + 32];
+    const char *text;
+    json_t *operation;
+    bool done;
+
+    if (!*g->operation || !server_is_file_name(g->operation))
+        return false;
+    snprintf(path, sizeof path, "/1.0/operations/%s", g->operation);
+    if (migbuf_lxd_call(p->lxd, "GET", path, NULL, p->server.timeout_ms, &text, NULL, NULL))
+        return false;
+    operation = json_loads(text, 0, NULL);
+    done = json_integer_value(json_object_get(operation, "status_code")) == 200;
+    json_decref(operation);
+    return done;
+}
+
+/* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. One that it has and that does not run may
+ * have moved and wait to be deleted, or its owner has powered it off. */
+static struct ending ask_ending(struct program *p, const struct guarded *g)
+{
+    struct ending end = { .fate = FATE_UNKNOWN };
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     int rc;
 
-    *to = 0;
-    if (!g->gone)
-        return g->seen ? FATE_UNKNOWN : FATE_STAYED;
-    rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
-    if (rc == MIGBUF_E_NOTFOUND)
-        return FATE_MOVED;
-    if (rc || g->seen)
-        return FATE_UNKNOWN;
-    if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
-        snprintf(to, MIGBUF_LXD_NAME, "%s", vm.location);
-        return FATE_MOVED;
+    if (!g->gone && !g->carried_out) {
+        end.fate = g->seen ? FATE_UNKNOWN : FATE_STAYED;
+        return end;
     }
-    return vm.flags & MIGBUF_LXD_VM_RUNNING ? FATE_STAYED : FATE_LOST;
+    rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
+    if (rc == MIGBUF_E_NOTFOUND) {
+        end.fate = FATE_MOVED;
+    } else if (rc || g->seen) {
+        return end;
+    } else if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
+        end.fate = FATE_MOVED;
+        snprintf(end.to, sizeof end.to, "%s", vm.location);
+    } else {
+        end.there = !(vm.flags & MIGBUF_LXD_VM_RUNNING);
+        end.fate = end.there ? FATE_UNKNOWN : FATE_STAYED;
+    }
+    return end;
 }
 
-static void write_history(struct program *p, const struct guarded *g, enum fate fate, const char *to)
+/* Of one whose migration is over. True: that is its end. Where its QEMU has ended, or the server has carried the migration out,
+ * only that it has moved is final at once. */
+static bool is_settled(struct program *p, struct guarded *g, struct ending *end)
 {
-    static const int32_t outcomes[FATES] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_FAILED, MIGBUF_ATTEMPT_LOST, 0 };
+    uint64_t now = now_ms(), took_ms;
+
+    if (!g->over_ms) {
+        g->over_ms = now;
+        g->carried_out = is_carried_out(p, g);
+        guarded_end(g); /* its limits are its own, whatever became of it */
+    }
+    if (now < g->ask_ms)
+        return false;
+    *end = ask_ending(p, g);
+    took_ms = now_ms() - now;
+    g->ask_ms = now + took_ms + (REST * took_ms > ASK_MS ? REST * took_ms : ASK_MS);
+    return (!g->gone && !g->carried_out) || end->fate == FATE_MOVED || now - g->over_ms >= ASK_FOR_MS;
+}
+
+static void write_history(struct program *p, const struct guarded *g, const struct ending *end)
+{
+    static const int32_t outcomes[FATES] = { MIGBUF_ATTEMPT_MOVED, MIGBUF_ATTEMPT_FAILED, 0 };
     struct migbuf_attempt a;
 
     guarded_attempt(g, &a);
-    a.outcome = outcomes[fate];
-    a.why = fate == FATE_MOVED ? MIGBUF_ATTEMPT_DONE : MIGBUF_ATTEMPT_NOBODY_KNOWS;
-    a.phase = fate == FATE_MOVED ? MIGBUF_ATTEMPT_TARGET : a.phase;
+    a.outcome = outcomes[end->fate];
+    a.why = end->fate == FATE_MOVED ? MIGBUF_ATTEMPT_DONE : MIGBUF_ATTEMPT_NOBODY_KNOWS;
+    a.phase = end->fate == FATE_MOVED ? MIGBUF_ATTEMPT_TARGET : a.phase;
     a.at_s = (uint64_t)time(NULL);
     snprintf(a.from, sizeof a.from, "%.64s", p->facts.name);
-    snprintf(a.to, sizeof a.to, "%.64s", to);
+    snprintf(a.to, sizeof a.to, "%.64s", end->to);
     if (past_append(p->history, &a, p->error))
         say(p, g, "history", "%s", p->error);
 }
 
-static bool let_go(struct program *p, struct guarded *g)
+static bool let_go(struct program *p, struct guarded *g, const struct ending *end)
 {
     bool good = !guarded_end(g);
-    char to[MIGBUF_LXD_NAME];
-    enum fate fate = fate_of(p, g, to);
     size_t k = 0;
 
-    told_end(p->json, g, fate, good);
-    p->totals.ended[fate]++;
+    told_end(p->json, g, end->fate, end->there, good);
+    p->totals.ended[end->fate]++;
     p->totals.pauses += g->pauses;
     p->totals.paused_ms += g->paused_ms;
     p->totals.not_given_back += !good;
-    if (p->history && !p->dry && g->had_overlay && fate != FATE_UNKNOWN)
-        write_history(p, g, fate, to);
+    if (p->history && !p->dry && g->had_overlay && end->fate != FATE_UNKNOWN)
+        write_history(p, g, end);
     while (p->vms[k] != g)
         k++;
     memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
@@ -338,11 +390,13 @@ static void take_migration(struct program *p, const struct migbuf_lxd_migration 
     struct guarded *g = find(p, m->project, m->instance);
     size_t told = find_told(p, m->id);
     uint64_t began_ms = now_ms();
+    struct ending end;
 
     if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
         return; /* another host's guard */
-    if (g && g->gone && strcmp(g->operation, m->id)) { /* that was an earlier one */
-        let_go(p, g);
+    if (g && (g->gone || g->ended) && strcmp(g->operation, m->id)) { /* that was an earlier one */
+        end = ask_ending(p, g);
+        let_go(p, g, &end);
         g = NULL;
     }
     if (!g && told < MAX_VMS && began_ms < p->told[told].again_ms) {
@@ -392,6 +446,7 @@ static void look_at_vms(struct program *p)
     for (size_t k = 0; k < p->count;) {
         struct guarded *g = p->vms[k];
         uint64_t before = g->decisions;
+        struct ending end;
         char was[FAIL_SIZE];
 
         snprintf(was, sizeof was, "%s", g->error);
@@ -399,8 +454,8 @@ static void look_at_vms(struct program *p)
             say(p, g, "failing", "%s", g->error);
         if (g->decisions != before)
             told_decision(p->json, g);
-        if (guarded_is_over(g))
-            let_go(p, g);
+        if (guarded_is_over(g) && is_settled(p, g, &end))
+            let_go(p, g, &end);
         else
             k++;
     }
@@ -434,13 +489,22 @@ static void wait_for_tick(struct program *p, uint64_t until)
     }
 }
 
-static int run(struct program *p)
+/* A terminal that is closed ends it as a request does. Who reads what it says may end: that ends no guard. */
+static void take_signals(void)
 {
-    struct sigaction a = { .sa_handler = on_signal };
-    int rc = 0;
+    struct sigaction a = { .sa_handler = on_signal }, none = { .sa_handler = SIG_IGN }, before;
 
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGPIPE, &none, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN) /* nohup asks for that */
+        sigaction(SIGHUP, &a, NULL);
+}
+
+static int run(struct program *p)
+{
+    int rc = 0;
+
     p->server_up = true;
     if (!p->dry)
         take_up(p);
@@ -453,8 +517,13 @@ static int run(struct program *p)
             next = now_ms() - p->interval_ms;
         wait_for_tick(p, next + p->interval_ms);
     }
-    while (p->count)
-        rc |= !let_go(p, p->vms[p->count - 1]);
+    for (size_t k = 0; k < p->count; k++)
+        guarded_end(p->vms[k]); /* before the server is asked anything */
+    while (p->count) {
+        struct ending end = ask_ending(p, p->vms[p->count - 1]);
+
+        rc |= !let_go(p, p->vms[p->count - 1], &end);
+    }
     return rc;
 }
 
@@ -567,6 +636,7 @@ int main(int argc, char **argv)
         tell(stderr, "migbuf-guard: %s", p.error);
     if (rc)
         return rc < 0 ? 2 : 0;
+    take_signals();
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = prepare(&p);
     if (rc)

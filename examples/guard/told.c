@@ -4,13 +4,14 @@
 #include "numbers.h"
 #include "past.h"
 #include "tell.h"
+#include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-const char *const fate_names[FATES] = { "moved", "stayed", "lost", "unknown" };
+const char *const fate_names[FATES] = { "moved", "stayed", "unknown" };
 
 /* A peer's text need not be UTF-8, which jansson asks for. */
 static json_t *text_of(const char *text)
@@ -46,18 +47,30 @@ static json_t *object_of(const struct guarded *g, const char *event, const char 
     return o;
 }
 
+/* Guests are held on: nobody who does not read ends that. */
+static void check_output(void)
+{
+    static bool is_said;
+
+    if (ferror(stdout) && !is_said)
+        tell(stderr, "migbuf-guard: standard output: %s; it goes on guarding", strerror(errno));
+    is_said |= ferror(stdout) != 0;
+    clearerr(stdout);
+}
+
 /* Out at once, whole; what is given is given back. */
 static void put(json_t *o)
 {
     json_dumpf(o, stdout, JSON_COMPACT);
     fputc('\n', stdout);
     fflush(stdout);
+    check_output();
     json_decref(o);
 }
 
 void told(bool json, const struct guarded *g, const char *event, const char *format, ...)
 {
-    char text[2 * FAIL_SIZE], id[300] = "";
+    char text[2 * FAIL_SIZE], name[300] = "";
     va_list args;
 
     va_start(args, format);
@@ -68,8 +81,9 @@ void told(bool json, const struct guarded *g, const char *event, const char *for
         return;
     }
     if (g)
-        past_id(g->project, g->name, id);
-    tell(stdout, "%s%s%s", id, g ? ": " : "", text);
+        past_name(g->project, g->name, name);
+    tell(stdout, "%s%s%s", name, g ? ": " : "", text);
+    check_output();
 }
 
 void told_decision(bool json, const struct guarded *g)
@@ -93,7 +107,19 @@ void told_decision(bool json, const struct guarded *g)
     put(o);
 }
 
-void told_end(bool json, const struct guarded *g, enum fate fate, bool given_back)
+static const char *sentence_of(enum fate fate, bool there)
+{
+    switch (fate) {
+    case FATE_MOVED:
+        return "it has moved";
+    case FATE_STAYED:
+        return "it is still here, and runs";
+    default:
+        return there ? "the server still has it, and it does not run: has it moved?" : "what became of it is not known";
+    }
+}
+
+void told_end(bool json, const struct guarded *g, enum fate fate, bool there, bool given_back)
 {
     char peak[HUMAN_SIZE], room[HUMAN_SIZE], text[2 * FAIL_SIZE], span[HUMAN_SIZE], stood[64] = "";
     json_t *o;
@@ -111,11 +137,8 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool given_bac
         told(json, g, "left", "its own limits are NOT in force: %s. They are kept in %s", g->error, g->saved);
     if (!json) {
         told(false, g, "", "%s", text);
-        if (g->gone)
-            told(false, g, "", "%s", fate == FATE_MOVED  ? "it has moved"
-                                     : fate == FATE_LOST ? "it is still here and does not run"
-                                     : fate == FATE_STAYED ? "it is still here"
-                                                           : "what became of it is not known");
+        if (g->gone || g->carried_out)
+            told(false, g, "", "%s", sentence_of(fate, there));
         return;
     }
     o = object_of(g, "over", text);
@@ -125,6 +148,7 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool given_bac
     json_object_set_new(o, "pauses", json_integer((json_int_t)g->pauses));
     json_object_set_new(o, "paused_ms", json_integer((json_int_t)g->paused_ms));
     json_object_set_new(o, "watched_ms", json_integer((json_int_t)g->watched_ms));
-    json_object_set_new(o, "written_bytes", json_integer((json_int_t)(g->written_last - g->written_first)));
+    json_object_set_new(o, "written_bytes",
+                        g->written_last >= g->written_first ? json_integer((json_int_t)(g->written_last - g->written_first)) : json_null());
     put(o);
 }

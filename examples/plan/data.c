@@ -26,8 +26,8 @@ static json_t *guest(const struct prospect *p)
                      (int)p->guest->link + 1, "copy_bytes", p->guest->used_bytes, "write_bytes_per_s",
                      p->guest->write_bytes_per_s, "start_s", spread(&p->start_s), "away_s", spread(&p->away_s),
                      "delivered", spread(&p->part), "file_bytes", spread(&p->file_bytes), "size_state_bytes", size_state,
-                     "runs_away", (int)p->runs_away, "runs_short_of_room", (int)p->runs_short, "write_through_advised",
-                     p->is_advised, "write_through", p->is_mirrored);
+                     "runs_away", (int)p->runs_away, "runs_short_of_room", (int)p->runs_short, "mirror_advised",
+                     p->is_advised, "mirrored", p->is_mirrored);
 }
 
 static json_t *answer(const struct answer *a, double deadline_s)

@@ -111,8 +111,11 @@ static int check_name(const struct list *l, const char *name, const char *where,
 static int take_past(const struct list *l, struct entry *e, char error[FAIL_SIZE])
 {
     double bytes_per_s;
-    int rc = l->history && !e->is_given[KEY_WRITE] ? past_write_rate(l->history, e->name, &bytes_per_s, error) : 0;
+    char id[PAST_ID];
+    int rc;
 
+    past_id("", e->name, id);
+    rc = l->history && !e->is_given[KEY_WRITE] ? past_write_rate(l->history, id, &bytes_per_s, error) : 0;
     if (rc > 0) {
         e->value[KEY_WRITE] = (uint64_t)fmin(bytes_per_s, (double)RATE_MOST);
         e->is_given[KEY_WRITE] = true;

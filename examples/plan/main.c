@@ -66,7 +66,7 @@ static const char usage_options[] =
     "  --interval TIME   time between two looks, 1s to 1h (5s)\n"
     "  --assume RATE     what those VMs write that run and of which the server tells nothing; without it\n"
     "                    there is no plan with them\n"
-    "  --all-projects    VMs of all projects; --project may be given several times (default)\n";
+    "  --all-projects    VMs of all projects\n";
 
 static const char usage_end[] =
     "  --timeout S       deadline of every request to the server in seconds, 1 to 3600 (30)\n"
@@ -107,7 +107,7 @@ static void help(FILE *out)
     fputs(usage, out);
     fputs(list_help, out);
     fputs(usage_options, out);
-    fputs(server_options_help, out);
+    server_help("a list", "VMs of this project; may be given several times (default)", out);
     fputs(usage_end, out);
 }
 
@@ -394,9 +394,15 @@ static int write_list(const struct options *o, const struct list *list, char err
     if (!o->list)
         return 0;
     rc = out ? list_write(list, out) : -1;
-    if (out && out != stdout && fclose(out))
+    if (out && (out == stdout ? fflush(out) || ferror(out) : fclose(out)))
         rc = -1;
     return rc ? fail(error, "--list %s: %s", o->list, strerror(errno)) : 0;
+}
+
+/* Is a list all that was asked for? With a deadline the exit status tells of the plan. */
+static bool is_list_alone(const struct options *o)
+{
+    return o->list && !strcmp(o->list, "-") && !o->json && !o->svg && !isfinite(o->deadline_s);
 }
 
 /* Files, and the text where something else has not taken its place. */
@@ -480,7 +486,7 @@ int main(int argc, char **argv)
     o.question.guests = &guests;
     o.question.begun_ns = now_ns();
     rc = write_list(&o, &list, error);
-    if (!rc)
+    if (!rc && !is_list_alone(&o))
         rc = plan(&o, error);
     if (rc < 0)
         tell(stderr, "migbuf-plan: %s", error);

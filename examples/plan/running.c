@@ -284,11 +284,13 @@ static bool rate_of(const struct reading *d, const struct migbuf_lxd_vm *vm, dou
 /* ---- the list ---- */
 
 /* Measured, else what earlier migrations measured, else what was said to be taken. */
-static int write_rate(const struct reading *d, const struct migbuf_lxd_vm *vm, const char *id, const char *history, double *bytes_per_s,
+static int write_rate(const struct reading *d, const struct migbuf_lxd_vm *vm, const char *name, const char *history, double *bytes_per_s,
                       double *block_bytes, char error[FAIL_SIZE])
 {
+    char id[PAST_ID];
     int known;
 
+    past_id("", name, id);
     *bytes_per_s = *block_bytes = 0;
     if (!(vm->flags & MIGBUF_LXD_VM_RUNNING) || rate_of(d, vm, bytes_per_s, block_bytes))
         return 0;
@@ -298,21 +300,21 @@ static int write_rate(const struct reading *d, const struct migbuf_lxd_vm *vm, c
     *bytes_per_s = d->options->assumed_bytes_per_s;
     return *bytes_per_s >= 0 ? 0
                              : fail(error, "%s: it runs, and the server does not tell what it writes; --assume says what to take for such VMs",
-                                    id);
+                                    name);
 }
 
 static int add_vm(struct reading *d, const struct migbuf_lxd_vm *vm, struct list *list, char error[FAIL_SIZE])
 {
-    char id[300], line[1024], block[64] = "";
+    char name[300], line[1024], block[64] = "";
     double bytes_per_s, block_bytes;
     uint64_t size = 0;
 
-    past_id(vm->project, vm->name, id);
-    if (root_disk(d, vm, &size, error) || write_rate(d, vm, id, list->history, &bytes_per_s, &block_bytes, error))
+    past_name(vm->project, vm->name, name);
+    if (root_disk(d, vm, &size, error) || write_rate(d, vm, name, list->history, &bytes_per_s, &block_bytes, error))
         return -1;
     if (block_bytes > 0)
         snprintf(block, sizeof block, " block=%.0f", fmin(fmax(block_bytes, 512), 1 << 20));
-    snprintf(line, sizeof line, "%s disk=%llu used=%llu write=%.0f%s", id, (unsigned long long)size,
+    snprintf(line, sizeof line, "%s disk=%llu used=%llu write=%.0f%s", name, (unsigned long long)size,
              (unsigned long long)used_bytes(d, vm, size), bytes_per_s, block);
     return list_line(list, "the server", line, error);
 }

@@ -2,7 +2,10 @@
 /* In place of running.c where libmigbuf-lxd was not built. */
 #include "running.h"
 
-const char server_options_help[] = "";
+void server_help(const char *without, const char *project, FILE *out)
+{
+    (void)without, (void)project, (void)out;
+}
 
 void server_options_init(struct server_options *o)
 {

@@ -327,7 +327,8 @@ static void help(FILE *out)
 static int read_options(struct options *o, int argc, char **argv, char error[FAIL_SIZE])
 {
     static const struct option known[] = {
-        { "mirror", 1, NULL, 'M' },   { "without", 1, NULL, 'W' },  { "scenario", 1, NULL, 'S' }, { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
+        { "mirror", 1, NULL, 'M' },   { "without", 1, NULL, 'W' },  { "scenario", 1, NULL, 'S' },
+        { "policy", 1, NULL, 'P' },   { "admission", 1, NULL, 'A' },
         { "seeds", 1, NULL, 'n' },    { "seed", 1, NULL, 'e' },     { "hosts", 1, NULL, 'H' },
         { "omega", 1, NULL, 'o' },    { "interval", 1, NULL, 'i' }, { "trace", 1, NULL, 'T' },
         { "jobs", 1, NULL, 'j' },     { "resume", 1, NULL, 'R' },   { "json", 2, NULL, 'J' },

@@ -5,7 +5,8 @@
  *
  * Background: writes pass as without a mirror, and make granules dirty that the pass has been over. Once everything was
  * sent, a mirror that gains next to nothing for 5 s holds its guest until the rest fits into a moment's pause: to what makes
- * half of the link dirty. How much of its writes does was seen in the last second: at first most find dirty ground. Write-blocking: what the law leaves to the guest; the copy has the rest.
+ * half of the link dirty. The part of its writes that finds clean ground is measured each second; at first it is small.
+ * Write-blocking: what the law leaves to the guest; the copy has the rest.
  */
 #ifndef SIMULATE_MIRROR_H
 #define SIMULATE_MIRROR_H

@@ -3,6 +3,7 @@
 #include "command.h"
 #include "move.h"
 #include "numbers.h"
+#include "ram_rows.h"
 #include "table.h"
 #include <inttypes.h>
 #include <math.h>
@@ -60,12 +61,6 @@ static const char usage[] =
 
 #define AGREED_S 0.55
 
-struct options {
-    uint32_t vms, seeds, history;
-    uint64_t seed, link;
-    const char *json;
-};
-
 static int take_option(void *program, int option, const char *value, char error[FAIL_SIZE])
 {
     struct options *o = program;
@@ -101,22 +96,6 @@ struct row {
     uint32_t vms, agreed, in_time, moved, back;
     double worst, stop_p50, stop_p99, total_p50, total_p99, lost_mean, sent;
 };
-
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Sorts them. */
-static double quantile(double *value, size_t n, double part)
-{
-    size_t at = (size_t)(part * (double)n);
-
-    qsort(value, n, sizeof *value, compare);
-    return n ? value[at < n ? at : n - 1] : NAN;
-}
 
 /* -1: no memory. */
 static int add_up(struct row *row, const struct moved *m, const struct guest *g, uint32_t n)
@@ -163,23 +142,16 @@ static void name_cell(const void *row, char text[TABLE_CELL])
     snprintf(text, TABLE_CELL, "%s", rule_text[((const struct row *)row)->rule]);
 }
 
-#define CELL(name, format, value)                                                                                      \
-    static void name(const void *row, char text[TABLE_CELL])                                                           \
-    {                                                                                                                  \
-        const struct row *r = row;                                                                                     \
-                                                                                                                       \
-        snprintf(text, TABLE_CELL, format, value);                                                                     \
-    }
-CELL(agreed_cell, "%.1f%%", share(r->agreed, r))
-CELL(worst_cell, "%.0f%%", r->worst)
-CELL(in_time_cell, "%.1f%%", share(r->in_time, r))
-CELL(stop_cell, "%.0f ms", r->stop_p50)
-CELL(longest_cell, "%.0f ms", r->stop_p99)
-CELL(total_cell, "%.0f s", r->total_p50)
-CELL(latest_cell, "%.0f s", r->total_p99)
-CELL(lost_cell, "%.1f s", r->lost_mean)
-CELL(sent_cell, "%.2f", r->sent)
-CELL(back_cell, "%.1f%%", share(r->back, r))
+RAM_CELL(agreed_cell, struct row, "%.1f%%", share(r->agreed, r))
+RAM_CELL(worst_cell, struct row, "%.0f%%", r->worst)
+RAM_CELL(in_time_cell, struct row, "%.1f%%", share(r->in_time, r))
+RAM_CELL(stop_cell, struct row, "%.0f ms", r->stop_p50)
+RAM_CELL(longest_cell, struct row, "%.0f ms", r->stop_p99)
+RAM_CELL(total_cell, struct row, "%.0f s", r->total_p50)
+RAM_CELL(latest_cell, struct row, "%.0f s", r->total_p99)
+RAM_CELL(lost_cell, struct row, "%.1f s", r->lost_mean)
+RAM_CELL(sent_cell, struct row, "%.2f", r->sent)
+RAM_CELL(back_cell, struct row, "%.1f%%", share(r->back, r))
 
 static const struct table_column columns[] = {
     { "agreed", 6, agreed_cell }, { "worst", 5, worst_cell },     { "in time", 7, in_time_cell }, { "stop", 7, stop_cell },
@@ -243,12 +215,17 @@ static void write_rows(const struct row *rows, FILE *out)
 
 static void json_row(const struct row *r, bool last, FILE *out)
 {
-    fprintf(out,
-            "  {\"rule\": \"%s\", \"seed\": %" PRIu64 ", \"vms\": %" PRIu32 ", \"agreed_pct\": %.3f, \"in_time_pct\": %.3f, "
-            "\"stop_ms\": %.3f, \"stop_p99_ms\": %.3f, \"total_s\": %.3f, \"total_p99_s\": %.3f, \"lost_s\": %.3f, "
-            "\"sent\": %.4f, \"back_pct\": %.3f}%s\n",
-            rule_name[r->rule], r->seed, r->vms, share(r->agreed, r), share(r->in_time, r), r->stop_p50, r->stop_p99, r->total_p50,
-            r->total_p99, r->lost_mean, r->sent, share(r->back, r), last ? "" : ",");
+    fprintf(out, "  {\"rule\": \"%s\", \"seed\": %" PRIu64 ", \"vms\": %" PRIu32, rule_name[r->rule], r->seed, r->vms);
+    put_number(", \"agreed_pct\": ", share(r->agreed, r), 3, out);
+    put_number(", \"in_time_pct\": ", share(r->in_time, r), 3, out);
+    put_number(", \"stop_ms\": ", r->stop_p50, 3, out);
+    put_number(", \"stop_p99_ms\": ", r->stop_p99, 3, out);
+    put_number(", \"total_s\": ", r->total_p50, 3, out);
+    put_number(", \"total_p99_s\": ", r->total_p99, 3, out);
+    put_number(", \"lost_s\": ", r->lost_mean, 3, out);
+    put_number(", \"sent\": ", r->sent, 4, out);
+    put_number(", \"back_pct\": ", share(r->back, r), 3, out);
+    fprintf(out, "}%s\n", last ? "" : ",");
 }
 
 /* All guests of all populations by one rule. -1: no memory. */
@@ -293,176 +270,6 @@ static int compare_rules(const struct options *o, FILE *out)
         write_rows(all, out);
     }
     free(each);
-    return rc;
-}
-
-/* History */
-
-/* Of one forecast; 0: without a history, 1: with it. */
-struct told {
-    double end_off, rate_off; /* logarithms; NAN: not asked */
-    bool means_right, below_bound;
-};
-
-/* One line of that table: the moves of guests of whom so many attempts are known. */
-struct known_row {
-    uint32_t before, count;
-    double end_pct[2], means_pct[2], rate[2], bound_pct[2];
-};
-
-static void foretell(const struct guest *g, const struct migbuf_prior *p, const struct migbuf_agreement *a, double link,
-                     const struct moved *m, struct told *t)
-{
-    struct migbuf_ram_forecast f = { .size = sizeof f };
-    struct migbuf_convergence c;
-
-    migbuf_convergence_init(&c, sizeof c);
-    c.ram_bytes = c.left_bytes = g->used_bytes;
-    c.set_bytes = p->set_bytes;
-    c.rate_bytes_per_s = p->dirty_bytes_per_s;
-    c.link_bytes_per_s = link;
-    c.limit_ms = a->most_ms;
-    c.known = 1;
-    migbuf_convergence_forecast(&c, a, &f);
-    t->means_right = (f.verdict != MIGBUF_RAM_YES) == m->by_means;
-    t->end_off = !m->by_means && isfinite(f.end_s) ? fabs(log(f.end_s / m->end_s)) : !m->by_means ? INFINITY : NAN;
-    t->rate_off = NAN;
-    t->below_bound = true;
-    if (m->attempt.dirty_bytes_per_s == MIGBUF_ATTEMPT_UNKNOWN || !m->attempt.dirty_bytes_per_s)
-        return;
-    t->rate_off = fabs(log(p->dirty_bytes_per_s / (double)m->attempt.dirty_bytes_per_s));
-    t->below_bound = (double)m->attempt.dirty_bytes_per_s <= p->dirty_most;
-}
-
-/* What the moves of one guest were foretold to be: told[k][0] and [1] of its k-th. */
-static void come_back(const struct options *o, uint32_t n, struct told (*told)[2])
-{
-    static char text[2][MIGBUF_HISTORY_BYTES + 1];
-    const struct migbuf_agreement a = rule_agreement(RULE_OURS_BOTH);
-    uint64_t population = o->seed + n / o->vms, day_s = 86400, now_s = 1700000000;
-    size_t length = 0;
-    struct guest g;
-
-    guest_draw(&g, population, n % o->vms, (double)o->link);
-    for (uint32_t k = 0; k < o->history; k++, now_s += day_s) {
-        struct guest today = guest_again(&g, population, n % o->vms, k);
-        struct migbuf_prior usual, prior = { .size = sizeof prior };
-        struct moved m;
-
-        migbuf_prior_init(&usual, sizeof usual, (uint64_t)g.ram_bytes);
-        migbuf_history_prior(text[k % 2], length, now_s, &usual, &prior);
-        move(&today, RULE_OURS_BOTH, (double)o->link, &m);
-        foretell(&today, &usual, &a, (double)o->link, &m, &told[k][0]);
-        foretell(&today, &prior, &a, (double)o->link, &m, &told[k][1]);
-        strcpy(m.attempt.id, "guest");
-        m.attempt.at_s = now_s;
-        migbuf_history_append(text[k % 2], length, &m.attempt, text[(k + 1) % 2], sizeof text[0], &length);
-    }
-}
-
-static size_t gather(const struct options *o, struct told (*told)[2], uint32_t attempt, int with, bool end, double *value)
-{
-    size_t count = 0;
-
-    for (uint32_t n = 0; n < o->vms * o->seeds; n++) {
-        const struct told *t = &told[n * o->history + attempt][with];
-        double off = end ? t->end_off : t->rate_off;
-
-        if (!isnan(off))
-            value[count++] = off;
-    }
-    return count;
-}
-
-static void fill_known(const struct options *o, struct told (*told)[2], double *value, struct known_row *row)
-{
-    uint32_t all = o->vms * o->seeds;
-
-    row->count = all;
-    for (int with = 0; with < 2; with++) {
-        uint32_t right = 0, below = 0;
-        size_t count = gather(o, told, row->before, with, true, value);
-
-        row->end_pct[with] = 100 * expm1(quantile(value, count, 0.5));
-        count = gather(o, told, row->before, with, false, value);
-        row->rate[with] = exp(quantile(value, count, 0.5));
-        for (uint32_t n = 0; n < all; n++) {
-            right += told[n * o->history + row->before][with].means_right;
-            below += told[n * o->history + row->before][with].below_bound;
-        }
-        row->means_pct[with] = 100.0 * right / all;
-        row->bound_pct[with] = 100.0 * below / all;
-    }
-}
-
-static void before_cell(const void *row, char text[TABLE_CELL])
-{
-    snprintf(text, TABLE_CELL, "%" PRIu32, ((const struct known_row *)row)->before);
-}
-
-#define KNOWN_CELL(name, format, value)                                                                                \
-    static void name(const void *row, char text[TABLE_CELL])                                                           \
-    {                                                                                                                  \
-        const struct known_row *r = row;                                                                               \
-                                                                                                                       \
-        snprintf(text, TABLE_CELL, format, value);                                                                     \
-    }
-KNOWN_CELL(end0_cell, "%.0f%%", r->end_pct[0])
-KNOWN_CELL(end1_cell, "%.0f%%", r->end_pct[1])
-KNOWN_CELL(means0_cell, "%.0f%%", r->means_pct[0])
-KNOWN_CELL(means1_cell, "%.0f%%", r->means_pct[1])
-KNOWN_CELL(rate0_cell, "%.1f", r->rate[0])
-KNOWN_CELL(rate1_cell, "%.1f", r->rate[1])
-KNOWN_CELL(bound0_cell, "%.0f%%", r->bound_pct[0])
-KNOWN_CELL(bound1_cell, "%.0f%%", r->bound_pct[1])
-
-static const struct table_column known_columns[] = {
-    { "end, without", 12, end0_cell },   { "with", 5, end1_cell },   { "means, without", 14, means0_cell }, { "with", 5, means1_cell },
-    { "rate, without", 13, rate0_cell }, { "with", 5, rate1_cell }, { "bound, without", 14, bound0_cell }, { "with", 5, bound1_cell },
-};
-
-static void write_known(const struct options *o, const struct known_row *rows, FILE *out)
-{
-    const struct table t = { .columns = known_columns,
-                             .column_count = sizeof known_columns / sizeof *known_columns,
-                             .title = "before",
-                             .name = before_cell,
-                             .rows = rows,
-                             .row_bytes = sizeof *rows,
-                             .row_count = o->history };
-
-    if (!o->json) {
-        table_write(&t, table_width(out), out);
-        return;
-    }
-    fputs("[\n", out);
-    for (uint32_t k = 0; k < o->history; k++)
-        fprintf(out,
-                "  {\"before\": %" PRIu32 ", \"vms\": %" PRIu32 ", \"end_pct\": [%.3f, %.3f], \"means_pct\": [%.3f, %.3f], "
-                "\"rate\": [%.4f, %.4f], \"bound_pct\": [%.3f, %.3f]}%s\n",
-                rows[k].before, rows[k].count, rows[k].end_pct[0], rows[k].end_pct[1], rows[k].means_pct[0], rows[k].means_pct[1],
-                rows[k].rate[0], rows[k].rate[1], rows[k].bound_pct[0], rows[k].bound_pct[1], k + 1 < o->history ? "," : "");
-    fputs("]\n", out);
-}
-
-static int compare_forecasts(const struct options *o, FILE *out)
-{
-    uint32_t all = o->vms * o->seeds;
-    struct told(*told)[2] = calloc((size_t)all * o->history, sizeof *told);
-    double *value = calloc(all, sizeof *value);
-    struct known_row rows[32];
-    int rc = told && value ? 0 : -1;
-
-    for (uint32_t n = 0; n < all && !rc; n++)
-        come_back(o, n, told + (size_t)n * o->history);
-    for (uint32_t k = 0; k < o->history && !rc; k++) {
-        rows[k] = (struct known_row){ .before = k };
-        fill_known(o, told, value, &rows[k]);
-    }
-    if (!rc)
-        write_known(o, rows, out);
-    free(told);
-    free(value);
     return rc;
 }
 

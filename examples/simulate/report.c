@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Adds runs up to rows, and writes them. See report.h. */
 #include "report.h"
+#include "numbers.h"
 #include "table.h"
 #include <inttypes.h>
 #include <math.h>
@@ -94,7 +95,7 @@ static void cell_failed(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f%%", r->failed_pct);
+    TABLE_NUMBER(cell, "%.1f%%", r->failed_pct);
 }
 
 static void cell_overflows(const void *row, char cell[TABLE_CELL])
@@ -108,56 +109,56 @@ static void cell_delivered(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f%%", r->delivered_pct);
+    TABLE_NUMBER(cell, "%.1f%%", r->delivered_pct);
 }
 
 static void cell_per_vm(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f%%", r->vm_delivered_pct);
+    TABLE_NUMBER(cell, "%.1f%%", r->vm_delivered_pct);
 }
 
 static void cell_bound(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f%%", r->bound_pct);
+    TABLE_NUMBER(cell, "%.1f%%", r->bound_pct);
 }
 
 static void cell_p99(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f", r->p99);
+    TABLE_NUMBER(cell, "%.1f", r->p99);
 }
 
 static void cell_completion(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.0f s", r->completion_s);
+    TABLE_NUMBER(cell, "%.0f s", r->completion_s);
 }
 
 static void cell_peak(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f%%", 100 * r->peak);
+    TABLE_NUMBER(cell, "%.1f%%", 100 * r->peak);
 }
 
 static void cell_stall(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f s", r->stall_s);
+    TABLE_NUMBER(cell, "%.1f s", r->stall_s);
 }
 
 static void cell_pauses(const void *row, char cell[TABLE_CELL])
 {
     const struct row *r = row;
 
-    snprintf(cell, TABLE_CELL, "%.1f", r->pauses);
+    TABLE_NUMBER(cell, "%.1f", r->pauses);
 }
 
 static void held(uint32_t part, const struct held *h, char cell[TABLE_CELL])
@@ -294,16 +295,18 @@ void report_json(const struct row *rows, size_t count, FILE *out)
     for (size_t k = 0; k < count; k++) {
         const struct row *r = &rows[k];
 
-        fprintf(out,
-                "%s\n  {\"scenario\": \"%s\", \"policy\": \"%s\", \"admission\": \"%s\", \"seeds\": %u, "
-                "\"failed_pct\": %.3f, "
-                "\"overflows\": %" PRIu64
-                ", \"delivered_pct\": %.3f, \"vm_delivered_pct\": %.3f, \"p99_slowdown\": %.3f, "
-                "\"mean_completion_s\": %.1f, \"peak_fraction\": %.4f, \"bound_vm_delivered_pct\": %.3f, "
-                "\"longest_stall_s\": %.1f, \"pauses_per_vm\": %.3f",
-                k ? "," : "", r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds,
-                r->failed_pct, r->overflows, r->delivered_pct, r->vm_delivered_pct, r->p99, r->completion_s, r->peak,
-                r->bound_pct, r->stall_s, r->pauses);
+        fprintf(out, "%s\n  {\"scenario\": \"%s\", \"policy\": \"%s\", \"admission\": \"%s\", \"seeds\": %u", k ? "," : "",
+                r->scenario->name, policy_names[r->policy], admission_names[r->admission], r->seeds);
+        put_number(", \"failed_pct\": ", r->failed_pct, 3, out);
+        fprintf(out, ", \"overflows\": %" PRIu64, r->overflows);
+        put_number(", \"delivered_pct\": ", r->delivered_pct, 3, out);
+        put_number(", \"vm_delivered_pct\": ", r->vm_delivered_pct, 3, out);
+        put_number(", \"p99_slowdown\": ", r->p99, 3, out);
+        put_number(", \"mean_completion_s\": ", r->completion_s, 1, out);
+        put_number(", \"peak_fraction\": ", r->peak, 4, out);
+        put_number(", \"bound_vm_delivered_pct\": ", r->bound_pct, 3, out);
+        put_number(", \"longest_stall_s\": ", r->stall_s, 1, out);
+        put_number(", \"pauses_per_vm\": ", r->pauses, 3, out);
         put_held_json("", &r->running, out);
         put_held_json("start_", &r->starting, out);
         put_held_json("wait_", &r->waiting, out);
@@ -317,8 +320,8 @@ void report_json(const struct row *rows, size_t count, FILE *out)
 static int write_key(const struct run *r, char *key, size_t size)
 {
     return snprintf(key, size, "%s %s %s %s %x %" PRIu64 " %u %.17g %.17g %016" PRIx64, r->scenario->name,
-                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->without, r->seed, r->hosts, r->omega, r->interval_s,
-                    r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
+                    policy_names[r->policy], admission_names[r->admission], mirror_names[r->mirror], r->without, r->seed, r->hosts, r->omega,
+                    r->interval_s, r->trace ? (uint64_t)(r->trace->length_s * 1e6) + r->trace->count : 0);
 }
 
 void resume_write(const struct result *r, FILE *out)

@@ -10,6 +10,7 @@
 #include "server.h"
 #include "tell.h"
 #include <curl/curl.h>
+#include <errno.h>
 #include <ftw.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -59,16 +60,17 @@ static void help(FILE *out)
             "                   one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
-            "  --json           what is there afterwards as one JSON object; asks nothing\n"
-            "%s"
+            "  --json           what is there afterwards as one JSON object; asks nothing\n",
+            (unsigned)(DEFAULT_SIZE >> 30));
+    server_help("local", "the server's project (default)", out);
+    fprintf(out,
             "  --timeout S      deadline of every request to the server in seconds, 1 to 3600 (30)\n"
             "  --version        the library's version\n"
             "  -h, --help       this text\n"
             "\n"
             "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
             KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
-            "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n",
-            (unsigned)(DEFAULT_SIZE >> 30), server_options_help);
+            "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n");
 }
 
 /* ---- the server's keys ---- */
@@ -371,11 +373,13 @@ static int say_there_already(struct program *p, const struct migbuf_lxd_volume *
 {
     char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
+    if (write_keys(p, v->pool, v->name, v->size_bytes)) /* first: nobody may read what is said */
+        return -1;
     if (!p->json)
         tell(stdout, "It is there already: %s/%s, %s.", v->pool, v->name, human_binary(v->size_bytes, a));
     if (p->size && p->size != v->size_bytes && !p->json)
         tell(stdout, "Its size stays; `migbuf-volume resize %s` makes it %s.", p->size_text, human_binary(p->size, b));
-    return write_keys(p, v->pool, v->name, v->size_bytes);
+    return 0;
 }
 
 static int no_room(struct program *p, const struct migbuf_lxd_pool *pool, const struct migbuf_error *e)
@@ -609,6 +613,8 @@ int main(int argc, char **argv)
     }
     curl_global_init(CURL_GLOBAL_DEFAULT);
     rc = server_open(&p.server, &p.lxd, p.error) || read_keys(&p) || run(&p);
+    if (!rc && (fflush(stdout) || ferror(stdout)))
+        rc = fail(p.error, "it is done, but standard output: %s", strerror(errno));
     migbuf_lxd_free(p.lxd);
     curl_global_cleanup();
     if (rc) {

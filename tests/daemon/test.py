@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+import urllib.parse
 
 sys.dont_write_bytecode = True
 import lab as daemons
@@ -32,14 +33,16 @@ class Guard:
         self.lab = lab
         self.state = lab.path("guard-state")
         self.log = lab.path("guard.log")
-        with open(self.log, "w"):
-            pass
+        self.history = lab.path("guard-history")
+        for path in self.log, self.history:
+            with open(path, "w"):
+                pass
         self.process = None
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = self.lab.a.beside(self.lab.guard, "--interval", "200", "--state-dir", self.state, "--timeout", "120",
-                                             stdout=log, stderr=log)
+                                             "--history", self.history, stdout=log, stderr=log)
 
     def said(self):
         with open(self.log) as file:
@@ -55,6 +58,11 @@ class Guard:
     def room_bytes(self):
         """What it holds overlays to, of the last VM that it has taken; it says that in three digits."""
         return float(re.findall(r"guarded: .*, ([0-9.]+) MiB of it for writes", self.said())[-1]) * MIB
+
+    def outcomes(self, vm):
+        """What it has written down of a VM's moves."""
+        with open(self.history) as file:
+            return re.findall(r" id=%s n=.* out=(\S+)" % re.escape(vm.shown), urllib.parse.unquote(file.read()))
 
     def kill(self):
         self.process.kill()
@@ -87,6 +95,9 @@ def finish(lab, guard, vm, server, what, with_errors=False):
         wait_until(lambda: guard.has_said(vm.shown + ": over, its own") or guard.has_said(vm.shown + ": its QEMU has ended"),
                    "guard lets it go")
         demand("NOT in force" not in guard.said(), "limits are left")
+        outcome = "moved" if server is lab.b else "failed"
+        wait_until(lambda: guard.outcomes(vm), "guard writes down what became of it")
+        demand(guard.outcomes(vm) == [outcome], "guard takes it for %s, and it is %s" % (guard.outcomes(vm), outcome))
         demand(vm.without_room or vm.watch.peak_bytes <= guard.room_bytes() + 0.05 * MIB,
                "the overlay became %d bytes" % vm.watch.peak_bytes)
     demand(not vm.watch.error, "the VM cannot be watched: %s" % vm.watch.error)
