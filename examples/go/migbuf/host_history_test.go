@@ -20,6 +20,7 @@ type shelf struct {
 	mu    sync.Mutex
 	texts map[string]string
 	fails error // what KeepHistory returns
+	once  bool  // and only once
 	asked int   // how often it was asked to keep one
 }
 
@@ -33,10 +34,14 @@ func (s *shelf) KeepHistory(_ context.Context, name, text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	if s.fails == nil {
+	err := s.fails
+	if err == nil {
 		s.texts[name] = text
 	}
-	return s.fails
+	if s.once {
+		s.fails = nil
+	}
+	return err
 }
 
 func (s *shelf) set(f func()) {
@@ -185,13 +190,7 @@ func TestHostHistoryLater(t *testing.T) {
 	s.set(func() { s.fails = nil })
 	h = d.open()
 	s.newest(d, "vm1", 1)
-	saved := func() bool {
-		var s hostState
-		text, err := os.ReadFile(d.config.State)
-		must(t, err)
-		must(t, json.Unmarshal(text, &s))
-		return len(s.Attempts) == 0
-	}
+	saved := func() bool { return len(d.attempts()) == 0 }
 	d.waitFor("that this is saved", saved)
 	must(t, h.Close())
 	must(t, os.WriteFile(d.config.State, text, 0600)) // as if it had died before
@@ -207,6 +206,47 @@ func TestHostHistoryLater(t *testing.T) {
 		return len(h.attempts) == 0
 	})
 	s.newest(d, "vm1", 1)
+}
+
+// attempts are those that the state of a process has: ended, and not kept yet.
+func (d *daemon) attempts() []pendingAttempt {
+	d.t.Helper()
+	var s hostState
+	text, err := os.ReadFile(d.config.State)
+	must(d.t, err)
+	must(d.t, json.Unmarshal(text, &s))
+	return s.Attempts
+}
+
+// Two lines of one VM wait. They are kept in the order in which they ended, also where the first try to keep the first fails; and
+// once, also where the process dies when both are kept and the state does not say so yet.
+func TestHostHistoryInOrder(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	s.fails = errBroken
+	h := d.open()
+	for _, to := range []string{"host2", "host3"} {
+		one := newMove(t, "vm1").vm()
+		one.To = to
+		m, err := h.Migrate(background, one)
+		must(t, err)
+		must(t, m.Finish(background))
+	}
+	text, err := os.ReadFile(d.config.State)
+	must(t, err)
+	if n := len(d.attempts()); n != 2 {
+		t.Fatal(n, "lines wait")
+	}
+	d.dies(h)
+	s.set(func() { s.once = true })
+	for i := 0; i < 2; i++ {
+		must(t, os.WriteFile(d.config.State, text, 0600)) // again as if it had died before
+		h = d.open()
+		d.waitFor("that this is saved", func() bool { return len(d.attempts()) == 0 })
+		if a := s.newest(d, "vm1", 2); a.To != "host3" || a.Number != 2 {
+			t.Errorf("%+v", a)
+		}
+		must(t, h.Close())
+	}
 }
 
 // The next process knows how far it came. Of one whose QEMU is gone nobody knows, and nothing is written down.

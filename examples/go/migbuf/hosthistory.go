@@ -428,8 +428,13 @@ func (h *Host) keepAll() {
 	pending := append([]pendingAttempt(nil), h.attempts...)
 	h.mu.Unlock()
 	kept := 0
+	stuck := map[string]bool{} // a VM's lines are kept in their order: none before those that are not kept yet
 	for _, one := range pending {
+		if stuck[one.Name] {
+			continue
+		}
 		err := h.keepAttempt(one)
+		stuck[one.Name] = err != nil
 		h.complain("A history cannot be kept: "+one.Name, err)
 		h.mu.Lock()
 		if err == nil {
@@ -460,11 +465,7 @@ func (h *Host) keepAttempt(one pendingAttempt) error {
 	defer cancel()
 	text, err := h.config.History.History(ctx, one.Name)
 	if err == nil {
-		last, there, e := HistoryRead(text, 0)
-		a := one.Attempt // but for what HistoryAppend set
-		a.Number, a.EarlierMoved, a.EarlierBack, a.EarlierFailed, a.EarlierLost, a.EarlierRefused = last.Number, last.EarlierMoved,
-			last.EarlierBack, last.EarlierFailed, last.EarlierLost, last.EarlierRefused
-		if e == nil && there && last == a {
+		if isIn(text, one.Attempt) {
 			return nil
 		}
 		if text, err = HistoryAppend(text, one.Attempt); err != nil {
@@ -478,6 +479,22 @@ func (h *Host) keepAttempt(one pendingAttempt) error {
 		return nil
 	}
 	return err
+}
+
+// isIn tells whether a history has that line, whatever lines were added after it.
+func isIn(text string, a Attempt) bool {
+	for i := 0; i < HistoryLines; i++ {
+		old, there, err := HistoryRead(text, i)
+		if err != nil || !there {
+			return false
+		}
+		a.Number, a.EarlierMoved, a.EarlierBack, a.EarlierFailed, a.EarlierLost, a.EarlierRefused = old.Number, old.EarlierMoved,
+			old.EarlierBack, old.EarlierFailed, old.EarlierLost, old.EarlierRefused // HistoryAppend sets them
+		if old == a {
+			return true
+		}
+	}
+	return false
 }
 
 // whyOf is what an error of a migration, or its context's, says.
