@@ -176,6 +176,69 @@ func TestHostHistoryOfFailures(t *testing.T) {
 	s.newest(d, "twice", 1)
 }
 
+// A first limit that QEMU refuses until the daemon gives up: it never began, and its line says so. Where nobody knows why
+// it never began there is no line.
+func TestHostHistoryOfFirstLimit(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	refuse := func(yes bool) {
+		for _, command := range []string{"object-add", "qom-set", "block_set_io_throttle"} {
+			v.q.refuse(command, yes)
+		}
+	}
+	refuse(true)
+	ctx, cancel := context.WithCancel(background)
+	came := make(chan error)
+	go func() {
+		_, err := h.Migrate(ctx, v.vm())
+		came <- err
+	}()
+	d.waitFor("a refusal", func() bool { return h.Stats().Refused > 0 })
+	cancel()
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	refuse(false)
+	d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+	must(t, isAsBefore(v.q))
+	if a := s.newest(d, "vm1", 1); a.Phase != AttemptPhaseAdmission || a.Outcome != AttemptOutcomeRefused || a.Why != AttemptWhyCancelled {
+		t.Errorf("%v in %v, %v", a.Outcome, a.Phase, a.Why)
+	}
+
+	v = newMove(t, "vm2")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	h.mu.Lock()
+	m.past.why, m.past.at = whyOf(errNoAnswer), AttemptPhaseAdmission // as Migrate leaves it after such an error
+	h.mu.Unlock()
+	must(t, m.GiveUp(background))
+	must(t, isAsBefore(v.q))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.attempts) != 0 || s.lines("vm2") != 0 {
+		t.Errorf("%v, %q", h.attempts, s.texts["vm2"])
+	}
+}
+
+// What was refused is saved before its caller hears of it: another process keeps its line.
+func TestHostHistoryOfRefusalLater(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	s.fails = errBroken
+	h := d.open()
+	big := newMove(t, "big").vm()
+	big.Disks[0].Geometry.QueueBytes = 1 << 30
+	if _, err := h.Migrate(background, big); !errors.Is(err, ErrNoSpace) {
+		t.Error(err)
+	}
+	d.dies(h)
+	s.set(func() { s.fails = nil })
+	d.open()
+	if a := s.newest(d, "big", 1); a.Outcome != AttemptOutcomeRefused || a.Why != AttemptWhyNoSpace {
+		t.Errorf("%v, %v", a.Outcome, a.Why)
+	}
+}
+
 // A history that cannot be kept at first is kept later, by another process if need be, and once.
 func TestHostHistoryLater(t *testing.T) {
 	d, s := withShelf(t, 400<<20)

@@ -382,29 +382,33 @@ type pendingAttempt struct {
 	Attempt Attempt `json:"attempt"`
 }
 
-// note has a line kept, now or later. The Host's mu is held.
-func (h *Host) note(m *Member, outcome AttemptOutcome) {
-	if h.config.History == nil || outcome == 0 {
-		return
-	}
+// note has a line kept, now or later: true where there is one to keep. Of a migration that never began there is none unless it
+// is known why, for nothing else is said of the VM or of its host. The Host's mu is held.
+func (h *Host) note(m *Member, outcome AttemptOutcome) bool {
 	why := m.past.why
 	if why == 0 {
 		why = AttemptWhyNobodyKnows
+	}
+	if h.config.History == nil || outcome == 0 || outcome == AttemptOutcomeRefused && why == AttemptWhyNobodyKnows {
+		return false
 	}
 	if why == AttemptWhyCancelled && outcome == AttemptOutcomeFailed {
 		outcome = AttemptOutcomeBack
 	}
 	h.attempts = append(h.attempts, pendingAttempt{m.name, m.attempt(outcome, why)})
+	return true
 }
 
-// refused has a line kept of a migration that never began, where that says something of the VM or of its host.
+// refused has a line kept of a migration that never began.
 func (h *Host) refused(m *Member, err error) {
 	h.mu.Lock()
-	if m.past.why = whyOf(err); m.past.why != AttemptWhyNobodyKnows {
-		h.note(m, AttemptOutcomeRefused)
-	}
+	m.past.why = whyOf(err)
+	noted := h.note(m, AttemptOutcomeRefused)
 	h.mu.Unlock()
-	h.keepAttempts()
+	if noted {
+		h.complain("The state cannot be saved", h.save())
+		h.keepAttempts()
+	}
 }
 
 // keepAttempts begins to keep what is pending, unless that is under way: the loop begins it again after an error.
