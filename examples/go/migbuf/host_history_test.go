@@ -398,9 +398,11 @@ func TestHostWrote(t *testing.T) {
 		return m.past.all.seconds > 1
 	})
 	must(t, m.Mirror(background))
+	must(t, file.Truncate(0)) // what counts is the most, not the last
+	d.ticksOn(h, 3)
 	v.q.merge()
 	must(t, m.Finish(background))
-	if a := s.newest(d, "vm1", 1); a.PeakBytes < 1<<20 || a.PeakBytes > 30<<20 || a.WriteBytesPerS < 1000 || a.WriteBytesPerS > 20<<20 {
+	if a := s.newest(d, "vm1", 1); a.PeakBytes < 1<<20 || a.GrowthPpm == AttemptUnknown || a.GrowthPpm > 2000000 || a.PeakBytes > 30<<20 || a.WriteBytesPerS < 1000 || a.WriteBytesPerS > 20<<20 {
 		t.Errorf("%+v", a)
 	}
 }
@@ -506,7 +508,9 @@ func TestHostNoHistory(t *testing.T) {
 	d := newDaemon(t, 400<<20)
 	h := d.open()
 	v := newMove(t, "vm1")
-	m, err := h.Migrate(background, v.vm())
+	one := v.vm()
+	one.RAMBytes = 2 << 30
+	m, err := h.Migrate(background, one)
 	must(t, err)
 	var none *Host
 	for _, h := range []*Host{h, none} {
@@ -515,15 +519,20 @@ func TestHostNoHistory(t *testing.T) {
 		}
 	}
 	var nobody *Member
-	for _, m := range []*Member{m, nobody} {
-		plan, err := m.PlanMemory(Agreement{}, 1<<30)
-		if err != nil || plan.Known || plan.LimitMs != 100 || plan.Action != RAMActionWait || m.Prior() != NewPrior(1<<30) {
-			t.Error(plan, err)
+	for _, c := range []struct {
+		m     *Member
+		prior Prior
+	}{{m, NewPrior(2 << 30)}, {nobody, NewPrior(1 << 30)}} {
+		plan, err := c.m.PlanMemory(Agreement{}, 1<<30)
+		if err != nil || plan.Known || plan.LimitMs != 100 || plan.Action != RAMActionWait || c.m.Prior() != c.prior {
+			t.Error(plan, c.m.Prior(), err)
 		}
-		must(t, m.Because(AttemptWhyPeerGone))
-		must(t, m.RAM(ramReport(t, "active", 1, 1, 1)))
+		must(t, c.m.Because(AttemptWhyPeerGone))
+		must(t, c.m.RAM(ramReport(t, "active", 1, 1, 1)))
 	}
 	must(t, m.GiveUp(background))
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if len(h.attempts) != 0 {
 		t.Error(h.attempts)
 	}
