@@ -158,6 +158,15 @@ func TestHostHistoryOfFailures(t *testing.T) {
 		d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
 		cancel()
 	}
+	m, err := h.Migrate(background, newMove(t, "vm1").vm()) // what the daemon knows stands, however its context ended
+	must(t, err)
+	must(t, m.Because(AttemptWhyNoConvergence))
+	ended, end := context.WithCancel(background)
+	end()
+	_ = m.GiveUp(ended)
+	if a := s.newest(d, "vm1", lines+1); a.Outcome != AttemptOutcomeFailed || a.Why != AttemptWhyNoConvergence {
+		t.Errorf("%v, %v", a.Outcome, a.Why)
+	}
 	big := newMove(t, "big").vm()
 	big.Disks[0].Geometry.QueueBytes = 1 << 30
 	if _, err := h.Migrate(background, big); !errors.Is(err, ErrNoSpace) {
@@ -167,7 +176,7 @@ func TestHostHistoryOfFailures(t *testing.T) {
 		t.Errorf("%v in %v, %v", a.Outcome, a.Phase, a.Why)
 	}
 	v := newMove(t, "twice") // that it migrates already says nothing of it
-	m, _ := v.begun(h)
+	m, _ = v.begun(h)
 	if _, err := h.Migrate(background, newMove(t, "twice").vm()); !errors.Is(err, ErrExists) {
 		t.Error(err)
 	}
@@ -407,6 +416,74 @@ func TestHostWrote(t *testing.T) {
 	}
 }
 
+// While a limit holds the guest back, or it stands, its writes tell nothing of what it would write.
+func TestHostWroteWhileHeld(t *testing.T) {
+	b, err := NewBuffer(400<<20, nil)
+	must(t, err)
+	defer b.Close()
+	must(t, b.Add(NewMigration(1), vm(gib)))
+	m := newMember(&Host{buffer: b}, "vm1", 1)
+	m.id, m.nodes = 1, []string{"n0"}
+	const force = 100 * 65536
+	now, written := time.Second, uint64(0)
+	second := func(bytes uint64, runs bool) { // after it so many bytes more are written
+		must(t, b.Resync(1, units(100), runs))
+		now, written = now+time.Second, written+bytes
+		m.wrote(now, &look{overlaid: []bool{true}, bytes: []uint64{written}}, 0)
+	}
+	second(0, true)
+	for _, c := range []struct {
+		bytes     uint64
+		runs      bool
+		free, all float64 // seconds that count
+	}{{force / 2, true, 1, 1}, {force * 9 / 10, true, 1, 2}, {0, false, 1, 3}, {force / 4, true, 2, 4}} {
+		second(c.bytes, c.runs)
+		if p := &m.past; p.free.seconds != c.free || p.all.seconds != c.all || p.all.bytes != float64(written) {
+			t.Errorf("%+v: %+v of %+v", c, p.free, p.all)
+		}
+	}
+	if m.past.free.bytes != force*3/4 {
+		t.Errorf("%+v", m.past.free)
+	}
+}
+
+// What reports say of one that fails while nobody runs: by post-copy, with XBZRLE, and it had no downtime that counts.
+func TestHostAttempt(t *testing.T) {
+	for _, c := range []struct {
+		status   string
+		postcopy uint64
+		drained  bool // the mirror has ended
+		outcome  AttemptOutcome
+		at       AttemptPhase
+		posted   bool
+		downtime uint64
+	}{
+		{"active", 0, false, AttemptOutcomeFailed, AttemptPhaseRAM, false, AttemptUnknown},
+		{"active", 0, true, AttemptOutcomeFailed, AttemptPhaseSwitch, false, AttemptUnknown},
+		{"active", 4096, false, AttemptOutcomeFailed, AttemptPhaseRAM, true, AttemptUnknown},
+		{"postcopy-active", 0, false, AttemptOutcomeMoved, AttemptPhaseTarget, true, 71},
+		{"pre-switchover", 0, false, AttemptOutcomeFailed, AttemptPhaseSwitch, false, AttemptUnknown},
+		{"device", 0, false, AttemptOutcomeBack, AttemptPhaseSwitch, false, AttemptUnknown},
+	} {
+		m := newMember(&Host{}, "vm1", 1)
+		m.past.id = "vm1"
+		m.reached(AttemptPhaseRAM)
+		var r RAMReport
+		must(t, json.Unmarshal([]byte(fmt.Sprintf(`{"status": %q, "total-time": 6000, "downtime": 71,
+			"xbzrle-cache": {"cache-size": 65536, "bytes": 40960, "pages": 30, "cache-miss": 1, "cache-miss-rate": 0, "encoding-rate": 0, "overflow": 10},
+			"ram": {"dirty-sync-count": 1, "page-size": 4096, "dirty-pages-rate": 0, "transferred": 9, "total": 9, "duplicate": 0, "postcopy-bytes": %d}}`,
+			c.status, c.postcopy)), &r))
+		must(t, m.ram(0, &r))
+		if c.drained {
+			m.reached(AttemptPhaseSwitch)
+		}
+		a := m.attempt(c.outcome, AttemptWhyNobodyKnows)
+		if a.Phase != c.at || a.PostCopy != c.posted || a.DowntimeMs != c.downtime || a.EncodingPpm != 500000 { // 10 pages' bytes and 10 pages, of 40
+			t.Errorf("%+v: %+v", c, a)
+		}
+	}
+}
+
 func ramReport(t *testing.T, status string, sync, pages, sent uint64) *RAMReport {
 	var r RAMReport
 	must(t, json.Unmarshal([]byte(fmt.Sprintf(`{"status": %q, "total-time": 6000, "cpu-throttle-percentage": 20, "downtime": 71, "ram": {
@@ -501,6 +578,35 @@ func TestHostPlanMemory(t *testing.T) {
 		must(t, m.GiveUp(background))
 		d.waitFor("its line", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.attempts) == 0 })
 	}
+}
+
+// Where nobody says what a migration may have of its link, what the link carried counts. What helps is chosen by it.
+func TestHostPlanMemoryByItsLink(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	measured := NewAttempt().AttemptNumbers
+	measured.SetBytes, measured.DirtyBytesPerS = 400e6, 300e6
+	s.texts["vm1"] = earlier(t, 32, measured)
+	h := d.open()
+	one := newMove(t, "vm1").vm()
+	one.RAMBytes = 4e9
+	m, err := h.Migrate(background, one)
+	must(t, err)
+	if plan, err := m.PlanMemory(Agreement{}, 0); err != nil || plan.Known || plan.Options != DefaultRAMOptions() {
+		t.Errorf("of a link of which nobody knows: %+v %v", plan, err)
+	}
+	d.waitFor("its link", func() bool { // nothing is sent here, so what is known of it stays
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if l := h.links[0]; l != nil {
+			l.speed = 5e9
+		}
+		return h.links[0] != nil
+	})
+	plan, err := m.PlanMemory(Agreement{}, 0)
+	if err != nil || !plan.Known || plan.Action != RAMActionKeep || plan.Options.MultifdChannels != 5 || !plan.Capabilities()["multifd"] {
+		t.Errorf("%+v %v", plan, err)
+	}
+	must(t, m.GiveUp(background))
 }
 
 // Without a store, and without a Host, all of it does nothing.
