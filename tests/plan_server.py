@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: MIT
 """plan_server.py SOCKET HOW: as much of a server as migbuf-plan asks for, on a unix socket, until it is killed.
 
-Its counters grow with the clock, so that a rate is what it is however long somebody watches. HOW: good, cluster; or what a real
+Each reading of its counters is 1 s after the one before, so that their ratios are the same however slow the machine is. HOW: good, cluster; or what a real
 server does not do when it is told to: refuses (the metrics), garbage (in them), broken (a rate of a VM that is no number)."""
 import json
 import os
 import socketserver
 import sys
-import time
+import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
 
 path, how = sys.argv[1:]
 MIB = 1 << 20
-BEGUN = time.monotonic()
+SECONDS = iter(range(1 << 30))
+SECONDS_LOCK = threading.Lock()
 
 
 def vm(name, project, status, root, **more):
@@ -30,22 +31,24 @@ INSTANCES = [
     vm("box", "default", "Running", "root", type="container"),
     vm("web", "p&q", "Running", "root", size="200MiB"),
     vm("quiet", "agentless", "Running", "root", size="100MiB"),
+    vm("db", "other", "Running", "root", size="250MiB"),
     vm("away", "default", "Running", "root", size="100MiB", location="m2"),
     vm("e\x1b[31mvil", "evil", "Running", "root", size="100MiB"),
 ]
-# project, name, device, bytes a second, bytes of one write
-COUNTERS = [("default", "db", "dev-incus_data", 90e6, 4096), ("default", "db", "dev-incus_root", 2e6, 8192),
-            ("default", "idle", "dev-incus_my--root", 0, 4096), ("p&q", "web", "sda1", 1e6, 4096), ("p&q", "web", "sda", 3e6, 16384),
-            ("default", "away", "dev-incus_root", 1e6, 4096)]
+# project, name, device, bytes a second, bytes of one write: whole writes, so that their size is exact
+COUNTERS = [("default", "db", "dev-incus_data", 90112000, 4096), ("default", "db", "dev-incus_root", 2048000, 8192),
+            ("default", "idle", "dev-incus_my--root", 0, 4096), ("p&q", "web", "sda1", 1024000, 4096), ("p&q", "web", "sda", 3276800, 16384),
+            ("p&q", "web", "sda2", 2048000, 4096), ("other", "db", "dev-incus_root", 5120000, 4096), ("default", "away", "dev-incus_root", 1024000, 4096)]
 
 
 def metrics():
-    age = time.monotonic() - BEGUN
+    with SECONDS_LOCK:
+        age_s = next(SECONDS)
     text = ""
-    for counter, of in ("written_bytes", lambda rate, block: rate), ("writes_completed", lambda rate, block: rate / block):
+    for counter, of in ("written_bytes", lambda rate, block: rate), ("writes_completed", lambda rate, block: rate // block):
         text += "# TYPE incus_disk_%s_total counter\n" % counter
         for project, name, device, rate, block in COUNTERS:
-            value = "many" if how == "broken" and name == "db" else "%.0f" % (5e9 + age * of(rate, block))
+            value = "many" if how == "broken" and name == "db" else str(5000000000 + age_s * of(rate, block))
             text += 'incus_disk_%s_total{device="%s",name="%s",project="%s",type="virtual-machine"} %s\n' % (counter, device, name, project, value)
     return text + "# EOF\n"
 

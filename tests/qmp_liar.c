@@ -317,6 +317,12 @@ static void answer(struct peer *p)
     say(p, "{\"return\": {}, \"id\": 2}");
 }
 
+bool liar_floods(const struct lie *lie)
+{
+    return lie->tell == flood || lie->tell == flood_of_values || lie->tell == flood_of_long_events || lie->tell == flood_of_invalid ||
+           lie->tell == flood_of_spaces;
+}
+
 const struct lie lies[] = {
     { "nothing is said", tell_nothing, NULL, TIMEOUT, { 0 }, 0, "another client holds the monitor", 0 },
     { "half a greeting", tell_half_a_greeting, NULL, TIMEOUT, { 0 }, 0, "no greeting", 0 },

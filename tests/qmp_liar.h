@@ -36,6 +36,9 @@ struct lie {
 extern const struct lie lies[];
 extern const size_t lies_count;
 
+/* It answers the first command with talk that never ends. */
+bool liar_floods(const struct lie *lie);
+
 /* Listens at `path` and lies to the first client, until liar_end(). */
 void liar_start(struct peer *p, const struct lie *lie, const char *path);
 void liar_end(struct peer *p);

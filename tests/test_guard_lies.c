@@ -18,12 +18,18 @@
 #define MIB (UINT64_C(1) << 20)
 #define TREE_BYTES (32 * MIB) /* the readers take 16384 values, and one for each 16 bytes of 1 MiB */
 #define NODE "incus_root--disk"
-#define STATS(wr, parent) "[{\"qdev\":\"dev-" NODE "\",\"node-name\":\"o\",\"stats\":{\"wr_bytes\":" wr ",\"wr_operations\":1},\"parent\":" parent \
-    ",\"backing\":{\"node-name\":\"" NODE "\"}}]"
+#define OTHER "incus_data" /* its second disk, of which only the truth is told */
+#define STATS_OF(node, top, wr, parent) "{\"qdev\":\"dev-" node "\",\"node-name\":\"" top "\",\"stats\":{\"wr_bytes\":" wr ",\"wr_operations\":1},\"parent\":" parent \
+    ",\"backing\":{\"node-name\":\"" node "\"}}"
+#define STATS(wr, parent) "[" STATS_OF(NODE, "o", wr, parent) "," STATS_OF(OTHER, "p", "8192", FILE_OF("65544")) "]"
 #define FILE_OF(highest) "{\"node-name\":\"#f\",\"stats\":{\"wr_highest_offset\":" highest "}}"
-#define NODES(size, actual) "[{\"node-name\":\"o\",\"image\":{\"virtual-size\":" size actual "}},{\"node-name\":\"" NODE "\",\"image\":{\"virtual-size\":" size "}}]"
+#define NODES_OF(node, top, size, actual) "{\"node-name\":\"" top "\",\"image\":{\"virtual-size\":" size actual "}},{\"node-name\":\"" node \
+    "\",\"image\":{\"virtual-size\":" size "}}"
+#define NODES(size, actual) "[" NODES_OF(NODE, "o", size, actual) "," NODES_OF(OTHER, "p", GOOD_SIZE, ",\"actual-size\":102400") "]"
 #define GOOD_SIZE "1073741824"
-#define BLOCK(rates) "[{\"qdev\":\"dev-" NODE "\",\"inserted\":{\"node-name\":\"o\"," rates "}}]"
+#define BLOCK_OF(node, top, rates) "{\"qdev\":\"dev-" node "\",\"inserted\":{\"node-name\":\"" top "\"," rates "}}"
+#define BLOCK(rates) "[" BLOCK_OF(NODE, "o", rates) "," BLOCK_OF(OTHER, "p", FREE) "]"
+#define FREE RATES ",\"bps_wr\":0"
 #define RATES "\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0"
 #define ANSWER(text) "{\"return\":" text "}"
 
@@ -90,7 +96,7 @@ static struct {
     uint64_t asked;     /* commands that came */
     uint64_t owed_id;   /* of one that was not answered */
     int fd;
-    uint64_t limits[3]; /* bps_wr, iops_wr, iops_size in force */
+    uint64_t limits[2][3]; /* of each disk: bps_wr, iops_wr, iops_size in force */
 } peer;
 
 static uint64_t number_behind(const char *line, const char *key)
@@ -124,32 +130,38 @@ static void put_much(uint64_t id)
 
 static void take_limits(const char *line)
 {
+    uint64_t *limits = peer.limits[strstr(line, "\"dev-" OTHER "\"") != NULL];
+
     if (!strstr(line, "block_set_io_throttle"))
         return;
-    peer.limits[0] = number_behind(line, "\"bps_wr\":");
-    peer.limits[1] = number_behind(line, "\"iops_wr\":");
-    peer.limits[2] = number_behind(line, "\"iops_size\":");
+    limits[0] = number_behind(line, "\"bps_wr\":");
+    limits[1] = number_behind(line, "\"iops_wr\":");
+    limits[2] = number_behind(line, "\"iops_size\":");
+}
+
+/* Each of the six rates of a disk, as they are. */
+static const char *rates_of(int disk, char text[256])
+{
+    const uint64_t *limits = peer.limits[disk];
+
+    snprintf(text, 256, "\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":%llu,\"bps_wr\":%llu%s,\"iops_size\":%llu",
+             (unsigned long long)limits[1], (unsigned long long)limits[0], limits[0] || limits[1] ? ",\"group\":\"migbuf-guard\"" : "",
+             (unsigned long long)limits[2]);
+    return text;
 }
 
 static void answer_truly(const char *line, uint64_t id)
 {
-    char text[1024] = "{\"return\":{}}";
+    char text[1024] = "{\"return\":{}}", first[256], second[256];
 
-    if (strstr(line, "\"query-block\"")) /* each of the six rates, as they are */
-        snprintf(text, sizeof text, ANSWER(BLOCK(RATES ",\"bps_wr\":%llu%s,\"iops_size\":%llu")), (unsigned long long)peer.limits[0],
-                 peer.limits[0] || peer.limits[1] ? ",\"group\":\"migbuf-guard\"" : "", (unsigned long long)peer.limits[2]);
+    if (strstr(line, "\"query-block\""))
+        snprintf(text, sizeof text, ANSWER("[" BLOCK_OF(NODE, "o", "%s") "," BLOCK_OF(OTHER, "p", "%s") "]"), rates_of(0, first), rates_of(1, second));
     for (size_t k = 0; k < sizeof good / sizeof *good; k++) {
         char name[64];
 
         snprintf(name, sizeof name, "\"%s\"", good[k][0]);
         if (*good[k][0] && strstr(line, name))
             snprintf(text, sizeof text, "{\"return\":%s}", good[k][1]);
-    }
-    if (strstr(line, "\"query-block\"") && peer.limits[1]) { /* as long as it is */
-        char *zero = strstr(text, "\"iops_wr\":0"), rest[1024];
-
-        snprintf(rest, sizeof rest, "%s", zero + 11);
-        snprintf(zero, sizeof text - (size_t)(zero - text), "\"iops_wr\":%llu%s", (unsigned long long)peer.limits[1], rest);
     }
     put_answer(id, text);
 }
@@ -215,19 +227,35 @@ static void lie_from_now(bool lying)
     pthread_mutex_unlock(&peer.mutex);
 }
 
+/* Whether a limit is in force on so many disks. */
+static bool limited(int disks)
+{
+    int n = 0;
+
+    pthread_mutex_lock(&peer.mutex);
+    for (int k = 0; k < 2; k++)
+        n += peer.limits[k][0] || peer.limits[k][1];
+    pthread_mutex_unlock(&peer.mutex);
+    return n == disks;
+}
+
 /* ---- the guard ---- */
 
 static void lies_at_a_tick(struct guarded *g)
 {
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
     uint64_t before;
     int rc;
 
     ck_assert_msg(!guarded_tick(g, 1000), "%s: %s", peer.lie->name, g->error);
-    ck_assert(g->overlay && g->overlay_bytes == 200704 && g->decisions && peer.limits[1]);
+    ck_assert(g->overlay && g->overlay_bytes == 200704 + 102400 && g->decisions && limited(2));
+    ck_assert(!migbuf_buffer_stats(g->buffer, &stats));
+    ck_assert_uint_eq(stats.used_bytes, 200704 + 102400);
+    ck_assert_uint_eq(g->written_last, 4096 + 8192);
     lie_from_now(true);
     rc = guarded_tick(g, 2000);
     ck_assert_msg(rc == peer.lie->rc && strstr(g->error, peer.lie->words), "%s: %d, %s", peer.lie->name, rc, g->error);
-    ck_assert_msg(rc || g->overlay_bytes >= 196616, "%s: an overlay of %llu bytes", peer.lie->name, (unsigned long long)g->overlay_bytes);
+    ck_assert_msg(rc || g->overlay_bytes >= 196616 + 102400, "%s: an overlay of %llu bytes", peer.lie->name, (unsigned long long)g->overlay_bytes);
     if (!*peer.lie->text) { /* nothing more is asked, however often it is its turn, and the rest waits for nobody */
         before = asked();
         for (uint64_t now_ms = 3000; now_ms < 9000; now_ms += 1000)
@@ -241,9 +269,9 @@ static void lies_at_a_tick(struct guarded *g)
     }
     lie_from_now(false);
     ck_assert_msg(!guarded_tick(g, 10000), "%s: %s", peer.lie->name, g->error);
-    ck_assert_msg(peer.limits[1] || peer.limits[0], "%s: the limit is gone", peer.lie->name);
+    ck_assert_msg(limited(2), "%s: the limit is gone", peer.lie->name);
     ck_assert_msg(!guarded_end(g), "%s: %s", peer.lie->name, g->error);
-    ck_assert_msg(!peer.limits[1] && peer.limits[0] == 0, "%s: the host's limits are not back", peer.lie->name);
+    ck_assert_msg(limited(0), "%s: the host's limits are not back", peer.lie->name);
 }
 
 START_TEST(no_lie_is_taken_for_the_truth)
@@ -265,15 +293,17 @@ START_TEST(no_lie_is_taken_for_the_truth)
     ck_assert(!bind(peer.listener, (struct sockaddr *)&address, sizeof address) && !listen(peer.listener, 1));
     ck_assert(!pthread_create(&peer.thread, NULL, serve, NULL));
     ck_assert(!migbuf_lxd_names(MIGBUF_LXD_INCUS, "root-disk", &g.disks[0].names));
-    g.disk_count = 1;
+    ck_assert(!migbuf_lxd_names(MIGBUF_LXD_INCUS, "data", &g.disks[1].names));
+    g.disk_count = 2;
     g.state_bytes = 4096 * MIB;
 
     rc = guarded_start(&g, 1000);
     if (peer.lie->when == START) {
         ck_assert_msg(rc == peer.lie->rc && *g.error && strstr(g.error, peer.lie->words), "%s: %d, %s", peer.lie->name, rc, g.error);
-        ck_assert_msg(!peer.limits[0] && !peer.limits[1], "%s: a limit was set", peer.lie->name);
+        ck_assert_msg(limited(0), "%s: a limit was set", peer.lie->name);
     } else {
         ck_assert_msg(!rc, "%s: %s", peer.lie->name, g.error);
+        ck_assert_msg(!access(g.saved, F_OK) && limited(0), "the host's limits are not saved before the first of ours");
         lies_at_a_tick(&g);
     }
     ck_assert_msg(most_trees_bytes < TREE_BYTES, "%s: a tree of %llu bytes", peer.lie->name, (unsigned long long)most_trees_bytes);

@@ -246,23 +246,38 @@ live() { # HOW OPTIONS...: its list
     "$plan" --link 100MB/s --server "unix:$dir/$at" --watch 1s --seeds 1 --buffer 1GiB "$@"
 }
 
-# Bytes a second are within 2 %: of a clock that two processes read.
-listed() { # EXPECTED HOW OPTIONS...: name, MiB of disk, MiB used, bytes a second, bytes of one write (0: not told, so 4096)
+# EXPECTED: name, MiB of disk, MiB used, bytes a second (=: not measured), bytes of one write (0: not told, so 4096). What is
+# measured has the right ratios, and all of it is within 2 %: the program divides by its own clock, so on a machine that is busy just
+# then this takes another look.
+listed() { # EXPECTED HOW OPTIONS...
     expected=$1
     shift
-    live "$@" --list - >"$dir/listed" && cat "$dir/listed" && python '
-def near(is_, should): return abs(is_ - should) <= 0.02 * should
+    for look in 1 2 3 4 5 6 7 8 9 10; do
+        live "$@" --list - >"$dir/listed" && cat "$dir/listed" && python '
 found = {}
 for line in open(sys.argv[2]):
     name, rest = line.split(None, 1)
     found[name] = {k: float(v) for k, v in (w.split("=") for w in rest.split())}
 expected = [e.split() for e in sys.argv[1].split(";")]
 assert list(found) == [e[0] for e in expected], (list(found), expected)
-for name, *numbers in expected:
-    disk, used, write, block = map(float, numbers)
+measured = {}
+for name, disk, used, write, block in expected:
     f = found[name]
-    assert (f["disk"], f["used"]) == (disk * 2**20, used * 2**20) and near(f["write"], write) and near(f["block"], block), (name, f)
-' "$expected" "$dir/listed"
+    assert (f["disk"], f["used"], f["block"]) == (float(disk) * 2**20, float(used) * 2**20, float(block)), (name, f)
+    if write.startswith("="):
+        assert f["write"] == float(write[1:]), (name, f)
+    else:
+        measured[name] = float(write)
+most = max(measured, key=measured.get, default=None)
+factor = found[most]["write"] / measured[most] if most else 1
+for name, write in measured.items():
+    assert abs(found[name]["write"] - factor * write) <= 1, (name, found[name], factor)
+sys.exit(0 if abs(factor - 1) <= 0.02 else 5)' "$expected" "$dir/listed"
+        status=$?
+        [ $status -eq 5 ] || return $status
+        echo "look $look: too late"
+    done
+    return 1
 }
 
 cannot() { # WORDS HOW OPTIONS...: exit status 1 and one line with these words, no plan
@@ -306,7 +321,7 @@ past_of_a_long_name() { # and of that name alone
 }
 
 past() { # a history says what nobody else does; a line that was broken is nobody's
-    printf '%s\n%s\n' "$history" "$history.broken" >"$dir/history" && listed "agentless/quiet 100 100 28284271 4096" good --project agentless --history "$dir/history" &&
+    printf '%s\n%s\n' "$history" "$history.broken" >"$dir/history" && listed "agentless/quiet 100 100 =28284271 4096" good --project agentless --history "$dir/history" &&
         "$plan" --link 100MB/s --seeds 1 --history "$dir/history" --list - 'agentless/quiet disk=1GiB' | grep -q 'write=28284271' &&
         refuses "guest 1: other: write is needed" --link 1Gbit --history "$dir/history" 'other disk=1GiB' &&
         refuses "--history $dir: " --link 1Gbit --history "$dir" 'other disk=1GiB'
@@ -342,12 +357,13 @@ check "a list, and whether a deadline is kept" list_and_deadline
 check "what a history tells of a long name" past_of_a_long_name
 if [ "${2:-}" = live ]; then
     for how in good cluster refuses garbage broken; do serve $how; done
-    D="db 400 150 2000000 8192;idle 300 300 0 4096;off 500 500 0 4096"
-    check "VMs of a server: one project" listed "$D;away 100 100 1000000 4096" good
-    check "another project, where the guest's agent tells of its disks" listed "p&q/web 200 200 3000000 16384" good --project "p&q"
-    check "two projects, and what is assumed of whom nothing is told" listed "p&q/web 200 200 3000000 16384;agentless/quiet 100 100 7000000 4096" good --project "p&q" --project agentless --assume 7MB/s
+    D="db 400 150 2048000 8192;idle 300 300 0 4096;off 500 500 0 4096"
+    check "VMs of a server: one project" listed "$D;away 100 100 1024000 4096" good
+    check "another project, where the guest's agent tells of its disks" listed "p&q/web 200 200 3276800 16384" good --project "p&q"
+    check "two projects, and what is assumed of whom nothing is told" listed "p&q/web 200 200 3276800 16384;agentless/quiet 100 100 =7000000 4096" good --project "p&q" --project agentless --assume 7MB/s
+    check "two projects that have a VM of one name" listed "db 400 150 2048000 8192;idle 300 300 0 4096;off 500 500 0 4096;other/db 250 150 5120000 4096;away 100 100 1024000 4096" good --project default --project other
     check "a member's own VMs" listed "$D" cluster
-    check "another member's" listed "away 100 100 1000000 4096" cluster --target m2
+    check "another member's" listed "away 100 100 1024000 4096" cluster --target m2
     check "a server's plan, and its list once more" served
     check "what a history tells" past
     check "what nobody tells is no zero" cannot "agentless/quiet: it runs, and the server does not tell" good --project agentless

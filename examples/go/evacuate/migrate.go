@@ -239,7 +239,7 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 		_ = s.Run(back, "migrate-continue", args{"state": "cancelling"}, nil) // QEMU 7.2 may have paused all the same, and waits
 		v.told(waitMigration(back, s, nil, "cancelled"))
 	})
-	if err = waitMigration(ctx, s, m, "pre-switchover"); err != nil {
+	if err = waitMigration(ctx, s, m.RAM, "pre-switchover"); err != nil {
 		return err
 	}
 	if v.giveUp == "memory" {
@@ -257,7 +257,7 @@ func (v *VM) migrate(ctx context.Context, h *migbuf.Host, t tools, volume string
 	if err = s.Run(ctx, "migrate-continue", args{"state": "pre-switchover"}, nil); err != nil {
 		return err
 	}
-	if err = waitMigration(ctx, s, m, "completed"); err != nil {
+	if err = waitMigration(ctx, s, m.RAM, "completed"); err != nil {
 		return err
 	}
 	revert = nil // the guest is at the target: no way back
@@ -423,8 +423,10 @@ func (v *VM) mergeBack(ctx context.Context, m *migbuf.Member) error {
 	})
 }
 
-// waitMigration waits until the memory's migration is so. What QEMU says of it on the way is told to m, which may be nil.
-func waitMigration(ctx context.Context, q *QEMU, m *migbuf.Member, wanted string) error {
+// waitMigration waits until the memory's migration is so. tell hears what QEMU says of it on the way; nil: nobody does. What
+// tell cannot use is missing in the VM's history, and costs the migration nothing.
+func waitMigration(ctx context.Context, q *QEMU, tell func(*migbuf.RAMReport) error, wanted string) error {
+	said := false
 	for {
 		var reply struct {
 			Return migbuf.RAMReport `json:"return"`
@@ -432,8 +434,11 @@ func waitMigration(ctx context.Context, q *QEMU, m *migbuf.Member, wanted string
 		if err := q.Run(ctx, "query-migrate", nil, &reply); err != nil {
 			return err
 		}
-		if err := m.RAM(&reply.Return); err != nil {
-			return err
+		if tell != nil {
+			if err := tell(&reply.Return); err != nil && !said {
+				say("for the history: %v", err)
+				said = true
+			}
 		}
 		switch reply.Return.Status {
 		case wanted:

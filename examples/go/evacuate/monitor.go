@@ -165,12 +165,11 @@ func (m *Monitor) run(ctx context.Context, command string, args any, resp any, f
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}
-	select {
-	case m.turn <- struct{}{}:
-		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return fmt.Errorf("%s: %w", command, ctx.Err())
+	giveBack, err := m.takeTurn(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", command, err)
 	}
+	defer giveBack()
 	id, c, err := m.expect()
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
@@ -190,6 +189,16 @@ func (m *Monitor) run(ctx context.Context, command string, args any, resp any, f
 		return json.Unmarshal(r.line, resp)
 	case <-ctx.Done():
 		return fmt.Errorf("%s: no answer: %w", command, ctx.Err())
+	}
+}
+
+// takeTurn waits until no other command is under way.
+func (m *Monitor) takeTurn(ctx context.Context) (giveBack func(), err error) {
+	select {
+	case m.turn <- struct{}{}:
+		return func() { <-m.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

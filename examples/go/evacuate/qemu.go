@@ -136,15 +136,26 @@ func (q *QEMU) hang(long time.Duration) (goOn func()) {
 	return func() { cancel(); <-done }
 }
 
-// unheard tells it something while it hangs, and waits for no answer: it does so later.
+// unheard tells it something while it hangs, and waits for no answer: it does so later. After an error nothing was sent. Its
+// turn comes first: while it hangs no other command gives the turn back.
 func (q *QEMU) unheard(ctx context.Context, command string) error {
-	if err := q.process.Process.Signal(syscall.SIGSTOP); err != nil {
+	giveBack, err := q.takeTurn(ctx)
+	if err != nil {
 		return err
 	}
-	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-	defer cancel()
-	_ = q.Run(short, command, nil, nil)
-	return q.process.Process.Signal(syscall.SIGCONT)
+	defer giveBack()
+	if err = q.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	id, _, err := q.expect()
+	if err == nil {
+		err = q.send(ctx, id, command, nil, nil)
+		q.expectNoMore(id)
+	}
+	if e := q.process.Process.Signal(syscall.SIGCONT); err == nil {
+		err = e
+	}
+	return err
 }
 
 func (q *QEMU) lives() bool {

@@ -285,3 +285,39 @@ func TestTypedAndRestarted(t *testing.T) {
 		must(t, d.Close())
 	}
 }
+
+// A command that nobody hears the answer of is carried out. Where it was not sent, an error says so.
+func TestUnheard(t *testing.T) {
+	q := emptyQEMU(t)
+	giveBack, err := q.takeTurn(background) // another command is under way
+	must(t, err)
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	if err := q.unheard(ctx, "stop"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	giveBack()
+	if !q.runs(t) {
+		t.Error("it was sent after all")
+	}
+	must(t, q.unheard(background, "stop"))
+	if q.runs(t) {
+		t.Error("it was not sent")
+	}
+}
+
+// An answer that the VM's history cannot use ends no migration.
+func TestWaitMigrationGoesOn(t *testing.T) {
+	m, p := newPeer(t)
+	answers := []string{`"return": {"status": "active"}`, `"return": {"status": "completed"}`}
+	p.serve(func(asked) string {
+		answer := answers[0]
+		answers = answers[1:]
+		return answer
+	})
+	told := 0
+	must(t, waitMigration(background, &QEMU{Monitor: m}, func(*migbuf.RAMReport) error { told++; return migbuf.ErrRange }, "completed"))
+	if told != 2 {
+		t.Error("told", told, "times")
+	}
+}

@@ -20,6 +20,7 @@ type shelf struct {
 	mu    sync.Mutex
 	texts map[string]string
 	fails error // what KeepHistory returns
+	once  bool  // and only once
 	asked int   // how often it was asked to keep one
 }
 
@@ -33,10 +34,14 @@ func (s *shelf) KeepHistory(_ context.Context, name, text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	if s.fails == nil {
+	err := s.fails
+	if err == nil {
 		s.texts[name] = text
 	}
-	return s.fails
+	if s.once {
+		s.fails = nil
+	}
+	return err
 }
 
 func (s *shelf) set(f func()) {
@@ -153,6 +158,15 @@ func TestHostHistoryOfFailures(t *testing.T) {
 		d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
 		cancel()
 	}
+	m, err := h.Migrate(background, newMove(t, "vm1").vm()) // what the daemon knows stands, however its context ended
+	must(t, err)
+	must(t, m.Because(AttemptWhyNoConvergence))
+	ended, end := context.WithCancel(background)
+	end()
+	_ = m.GiveUp(ended)
+	if a := s.newest(d, "vm1", lines+1); a.Outcome != AttemptOutcomeFailed || a.Why != AttemptWhyNoConvergence {
+		t.Errorf("%v, %v", a.Outcome, a.Why)
+	}
 	big := newMove(t, "big").vm()
 	big.Disks[0].Geometry.QueueBytes = 1 << 30
 	if _, err := h.Migrate(background, big); !errors.Is(err, ErrNoSpace) {
@@ -162,13 +176,76 @@ func TestHostHistoryOfFailures(t *testing.T) {
 		t.Errorf("%v in %v, %v", a.Outcome, a.Phase, a.Why)
 	}
 	v := newMove(t, "twice") // that it migrates already says nothing of it
-	m, _ := v.begun(h)
+	m, _ = v.begun(h)
 	if _, err := h.Migrate(background, newMove(t, "twice").vm()); !errors.Is(err, ErrExists) {
 		t.Error(err)
 	}
 	v.q.merge()
 	must(t, m.Finish(background))
 	s.newest(d, "twice", 1)
+}
+
+// A first limit that QEMU refuses until the daemon gives up: it never began, and its line says so. Where nobody knows why
+// it never began there is no line.
+func TestHostHistoryOfFirstLimit(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	refuse := func(yes bool) {
+		for _, command := range []string{"object-add", "qom-set", "block_set_io_throttle"} {
+			v.q.refuse(command, yes)
+		}
+	}
+	refuse(true)
+	ctx, cancel := context.WithCancel(background)
+	came := make(chan error)
+	go func() {
+		_, err := h.Migrate(ctx, v.vm())
+		came <- err
+	}()
+	d.waitFor("a refusal", func() bool { return h.Stats().Refused > 0 })
+	cancel()
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	refuse(false)
+	d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+	must(t, isAsBefore(v.q))
+	if a := s.newest(d, "vm1", 1); a.Phase != AttemptPhaseAdmission || a.Outcome != AttemptOutcomeRefused || a.Why != AttemptWhyCancelled {
+		t.Errorf("%v in %v, %v", a.Outcome, a.Phase, a.Why)
+	}
+
+	v = newMove(t, "vm2")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	h.mu.Lock()
+	m.past.why, m.past.at = whyOf(errNoAnswer), AttemptPhaseAdmission // as Migrate leaves it after such an error
+	h.mu.Unlock()
+	must(t, m.GiveUp(background))
+	must(t, isAsBefore(v.q))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.attempts) != 0 || s.lines("vm2") != 0 {
+		t.Errorf("%v, %q", h.attempts, s.texts["vm2"])
+	}
+}
+
+// What was refused is saved before its caller hears of it: another process keeps its line.
+func TestHostHistoryOfRefusalLater(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	s.fails = errBroken
+	h := d.open()
+	big := newMove(t, "big").vm()
+	big.Disks[0].Geometry.QueueBytes = 1 << 30
+	if _, err := h.Migrate(background, big); !errors.Is(err, ErrNoSpace) {
+		t.Error(err)
+	}
+	d.dies(h)
+	s.set(func() { s.fails = nil })
+	d.open()
+	if a := s.newest(d, "big", 1); a.Outcome != AttemptOutcomeRefused || a.Why != AttemptWhyNoSpace {
+		t.Errorf("%v, %v", a.Outcome, a.Why)
+	}
 }
 
 // A history that cannot be kept at first is kept later, by another process if need be, and once.
@@ -185,13 +262,7 @@ func TestHostHistoryLater(t *testing.T) {
 	s.set(func() { s.fails = nil })
 	h = d.open()
 	s.newest(d, "vm1", 1)
-	saved := func() bool {
-		var s hostState
-		text, err := os.ReadFile(d.config.State)
-		must(t, err)
-		must(t, json.Unmarshal(text, &s))
-		return len(s.Attempts) == 0
-	}
+	saved := func() bool { return len(d.attempts()) == 0 }
 	d.waitFor("that this is saved", saved)
 	must(t, h.Close())
 	must(t, os.WriteFile(d.config.State, text, 0600)) // as if it had died before
@@ -207,6 +278,47 @@ func TestHostHistoryLater(t *testing.T) {
 		return len(h.attempts) == 0
 	})
 	s.newest(d, "vm1", 1)
+}
+
+// attempts are those that the state of a process has: ended, and not kept yet.
+func (d *daemon) attempts() []pendingAttempt {
+	d.t.Helper()
+	var s hostState
+	text, err := os.ReadFile(d.config.State)
+	must(d.t, err)
+	must(d.t, json.Unmarshal(text, &s))
+	return s.Attempts
+}
+
+// Two lines of one VM wait. They are kept in the order in which they ended, also where the first try to keep the first fails; and
+// once, also where the process dies when both are kept and the state does not say so yet.
+func TestHostHistoryInOrder(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	s.fails = errBroken
+	h := d.open()
+	for _, to := range []string{"host2", "host3"} {
+		one := newMove(t, "vm1").vm()
+		one.To = to
+		m, err := h.Migrate(background, one)
+		must(t, err)
+		must(t, m.Finish(background))
+	}
+	text, err := os.ReadFile(d.config.State)
+	must(t, err)
+	if n := len(d.attempts()); n != 2 {
+		t.Fatal(n, "lines wait")
+	}
+	d.dies(h)
+	s.set(func() { s.once = true })
+	for i := 0; i < 2; i++ {
+		must(t, os.WriteFile(d.config.State, text, 0600)) // again as if it had died before
+		h = d.open()
+		d.waitFor("that this is saved", func() bool { return len(d.attempts()) == 0 })
+		if a := s.newest(d, "vm1", 2); a.To != "host3" || a.Number != 2 {
+			t.Errorf("%+v", a)
+		}
+		must(t, h.Close())
+	}
 }
 
 // The next process knows how far it came. Of one whose QEMU is gone nobody knows, and nothing is written down.
@@ -295,10 +407,80 @@ func TestHostWrote(t *testing.T) {
 		return m.past.all.seconds > 1
 	})
 	must(t, m.Mirror(background))
+	must(t, file.Truncate(0)) // what counts is the most, not the last
+	d.ticksOn(h, 3)
 	v.q.merge()
 	must(t, m.Finish(background))
-	if a := s.newest(d, "vm1", 1); a.PeakBytes < 1<<20 || a.PeakBytes > 30<<20 || a.WriteBytesPerS < 1000 || a.WriteBytesPerS > 20<<20 {
+	if a := s.newest(d, "vm1", 1); a.PeakBytes < 1<<20 || a.GrowthPpm == AttemptUnknown || a.GrowthPpm > 2000000 || a.PeakBytes > 30<<20 || a.WriteBytesPerS < 1000 || a.WriteBytesPerS > 20<<20 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// While a limit holds the guest back, or it stands, its writes tell nothing of what it would write.
+func TestHostWroteWhileHeld(t *testing.T) {
+	b, err := NewBuffer(400<<20, nil)
+	must(t, err)
+	defer b.Close()
+	must(t, b.Add(NewMigration(1), vm(gib)))
+	m := newMember(&Host{buffer: b}, "vm1", 1)
+	m.id, m.nodes = 1, []string{"n0"}
+	const force = 100 * 65536
+	now, written := time.Second, uint64(0)
+	second := func(bytes uint64, runs bool) { // after it so many bytes more are written
+		must(t, b.Resync(1, units(100), runs))
+		now, written = now+time.Second, written+bytes
+		m.wrote(now, &look{overlaid: []bool{true}, bytes: []uint64{written}}, 0)
+	}
+	second(0, true)
+	for _, c := range []struct {
+		bytes     uint64
+		runs      bool
+		free, all float64 // seconds that count
+	}{{force / 2, true, 1, 1}, {force * 9 / 10, true, 1, 2}, {0, false, 1, 3}, {force / 4, true, 2, 4}} {
+		second(c.bytes, c.runs)
+		if p := &m.past; p.free.seconds != c.free || p.all.seconds != c.all || p.all.bytes != float64(written) {
+			t.Errorf("%+v: %+v of %+v", c, p.free, p.all)
+		}
+	}
+	if m.past.free.bytes != force*3/4 {
+		t.Errorf("%+v", m.past.free)
+	}
+}
+
+// What reports say of one that fails while nobody runs: by post-copy, with XBZRLE, and it had no downtime that counts.
+func TestHostAttempt(t *testing.T) {
+	for _, c := range []struct {
+		status   string
+		postcopy uint64
+		drained  bool // the mirror has ended
+		outcome  AttemptOutcome
+		at       AttemptPhase
+		posted   bool
+		downtime uint64
+	}{
+		{"active", 0, false, AttemptOutcomeFailed, AttemptPhaseRAM, false, AttemptUnknown},
+		{"active", 0, true, AttemptOutcomeFailed, AttemptPhaseSwitch, false, AttemptUnknown},
+		{"active", 4096, false, AttemptOutcomeFailed, AttemptPhaseRAM, true, AttemptUnknown},
+		{"postcopy-active", 0, false, AttemptOutcomeMoved, AttemptPhaseTarget, true, 71},
+		{"pre-switchover", 0, false, AttemptOutcomeFailed, AttemptPhaseSwitch, false, AttemptUnknown},
+		{"device", 0, false, AttemptOutcomeBack, AttemptPhaseSwitch, false, AttemptUnknown},
+	} {
+		m := newMember(&Host{}, "vm1", 1)
+		m.past.id = "vm1"
+		m.reached(AttemptPhaseRAM)
+		var r RAMReport
+		must(t, json.Unmarshal([]byte(fmt.Sprintf(`{"status": %q, "total-time": 6000, "downtime": 71,
+			"xbzrle-cache": {"cache-size": 65536, "bytes": 40960, "pages": 30, "cache-miss": 1, "cache-miss-rate": 0, "encoding-rate": 0, "overflow": 10},
+			"ram": {"dirty-sync-count": 1, "page-size": 4096, "dirty-pages-rate": 0, "transferred": 9, "total": 9, "duplicate": 0, "postcopy-bytes": %d}}`,
+			c.status, c.postcopy)), &r))
+		must(t, m.ram(0, &r))
+		if c.drained {
+			m.reached(AttemptPhaseSwitch)
+		}
+		a := m.attempt(c.outcome, AttemptWhyNobodyKnows)
+		if a.Phase != c.at || a.PostCopy != c.posted || a.DowntimeMs != c.downtime || a.EncodingPpm != 500000 { // 10 pages' bytes and 10 pages, of 40
+			t.Errorf("%+v: %+v", c, a)
+		}
 	}
 }
 
@@ -398,12 +580,43 @@ func TestHostPlanMemory(t *testing.T) {
 	}
 }
 
+// Where nobody says what a migration may have of its link, what the link carried counts. What helps is chosen by it.
+func TestHostPlanMemoryByItsLink(t *testing.T) {
+	d, s := withShelf(t, 400<<20)
+	measured := NewAttempt().AttemptNumbers
+	measured.SetBytes, measured.DirtyBytesPerS = 400e6, 300e6
+	s.texts["vm1"] = earlier(t, 32, measured)
+	h := d.open()
+	one := newMove(t, "vm1").vm()
+	one.RAMBytes = 4e9
+	m, err := h.Migrate(background, one)
+	must(t, err)
+	if plan, err := m.PlanMemory(Agreement{}, 0); err != nil || plan.Known || plan.Options != DefaultRAMOptions() {
+		t.Errorf("of a link of which nobody knows: %+v %v", plan, err)
+	}
+	d.waitFor("its link", func() bool { // nothing is sent here, so what is known of it stays
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if l := h.links[0]; l != nil {
+			l.speed = 5e9
+		}
+		return h.links[0] != nil
+	})
+	plan, err := m.PlanMemory(Agreement{}, 0)
+	if err != nil || !plan.Known || plan.Action != RAMActionKeep || plan.Options.MultifdChannels != 5 || !plan.Capabilities()["multifd"] {
+		t.Errorf("%+v %v", plan, err)
+	}
+	must(t, m.GiveUp(background))
+}
+
 // Without a store, and without a Host, all of it does nothing.
 func TestHostNoHistory(t *testing.T) {
 	d := newDaemon(t, 400<<20)
 	h := d.open()
 	v := newMove(t, "vm1")
-	m, err := h.Migrate(background, v.vm())
+	one := v.vm()
+	one.RAMBytes = 2 << 30
+	m, err := h.Migrate(background, one)
 	must(t, err)
 	var none *Host
 	for _, h := range []*Host{h, none} {
@@ -412,15 +625,20 @@ func TestHostNoHistory(t *testing.T) {
 		}
 	}
 	var nobody *Member
-	for _, m := range []*Member{m, nobody} {
-		plan, err := m.PlanMemory(Agreement{}, 1<<30)
-		if err != nil || plan.Known || plan.LimitMs != 100 || plan.Action != RAMActionWait || m.Prior() != NewPrior(1<<30) {
-			t.Error(plan, err)
+	for _, c := range []struct {
+		m     *Member
+		prior Prior
+	}{{m, NewPrior(2 << 30)}, {nobody, NewPrior(1 << 30)}} {
+		plan, err := c.m.PlanMemory(Agreement{}, 1<<30)
+		if err != nil || plan.Known || plan.LimitMs != 100 || plan.Action != RAMActionWait || c.m.Prior() != c.prior {
+			t.Error(plan, c.m.Prior(), err)
 		}
-		must(t, m.Because(AttemptWhyPeerGone))
-		must(t, m.RAM(ramReport(t, "active", 1, 1, 1)))
+		must(t, c.m.Because(AttemptWhyPeerGone))
+		must(t, c.m.RAM(ramReport(t, "active", 1, 1, 1)))
 	}
 	must(t, m.GiveUp(background))
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if len(h.attempts) != 0 {
 		t.Error(h.attempts)
 	}

@@ -150,6 +150,44 @@ func TestHostConnectsUnderATick(t *testing.T) {
 	must(t, isAsBefore(v.q))
 }
 
+// A new connection takes the old one's place in turn: not while another may stop the guest, and not once the migration has ended.
+func TestHostConnectsInTurn(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	connect := func(meanwhile func()) error {
+		asked := make(chan struct{})
+		var once sync.Once
+		d.knows("vm1", ctxRunFunc(func(ctx context.Context, command string, args any, resp any) error {
+			once.Do(func() { close(asked) })
+			return v.q.Run(ctx, command, args, resp)
+		}))
+		must(t, m.enter(background, "test"))
+		old, _ := m.hands()
+		came := make(chan error, 1)
+		go func() { came <- m.connect() }()
+		<-asked
+		d.ticksOn(h, 1)
+		if disk, _ := m.hands(); disk != old || len(came) != 0 {
+			t.Error("the guest is another's, and its disk is replaced")
+		}
+		meanwhile()
+		m.leaveGuest()
+		err := <-came
+		if disk, _ := m.hands(); (disk != old) != (err == nil) {
+			t.Error(err, "and its disk is replaced or not")
+		}
+		return err
+	}
+	must(t, connect(func() {}))
+	v.q.merge()
+	if err := connect(func() { must(t, m.Finish(background)) }); !errors.Is(err, ErrUnknown) {
+		t.Error("it has ended, and a connection takes its place:", err)
+	}
+}
+
 // What the daemon says of drains stands: the end of the snapshot's is seen once.
 func TestHostDrained(t *testing.T) {
 	d := newDaemon(t, 400<<20)
@@ -157,6 +195,10 @@ func TestHostDrained(t *testing.T) {
 	v := newMove(t, "vm1")
 	m, _ := v.begun(h)
 	d.waitFor("the end of the snapshot's drain", func() bool { return m.ahead() == 3 })
+	d.ticksOn(h, 5)
+	if n := m.ahead(); n != 3 {
+		t.Error("the snapshot's drain has ended once, and what is ahead is", n)
+	}
 	must(t, m.Drained(background, 4))
 	d.ticksOn(h, 5)
 	if n := m.ahead(); n != 4 {
@@ -170,6 +212,27 @@ func TestHostDrained(t *testing.T) {
 	d.ticksOn(h, 5)
 	if n := m.ahead(); n != 4 {
 		t.Error("the daemon said 4, and in the next process it is", n)
+	}
+	v.q.merge()
+	must(t, m.GiveUp(background))
+}
+
+// A daemon counts by itself before there is an overlay: then the end of the snapshot's drain is its to say.
+func TestHostDrainedBeforeTheOverlay(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, err := h.Migrate(background, v.vm())
+	must(t, err)
+	must(t, m.Drained(background, 4))
+	file, err := v.overlay(m)
+	must(t, err)
+	defer file.Close()
+	must(t, m.Overlay(background, 0, file))
+	must(t, v.q.snapshot("n0_snap", file))
+	d.ticksOn(h, 5)
+	if n := m.ahead(); n != 4 {
+		t.Error("the daemon said 4, and it is", n)
 	}
 	v.q.merge()
 	must(t, m.GiveUp(background))

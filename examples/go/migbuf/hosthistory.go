@@ -382,29 +382,33 @@ type pendingAttempt struct {
 	Attempt Attempt `json:"attempt"`
 }
 
-// note has a line kept, now or later. The Host's mu is held.
-func (h *Host) note(m *Member, outcome AttemptOutcome) {
-	if h.config.History == nil || outcome == 0 {
-		return
-	}
+// note has a line kept, now or later: true where there is one to keep. Of a migration that never began there is none unless it
+// is known why, for nothing else is said of the VM or of its host. The Host's mu is held.
+func (h *Host) note(m *Member, outcome AttemptOutcome) bool {
 	why := m.past.why
 	if why == 0 {
 		why = AttemptWhyNobodyKnows
+	}
+	if h.config.History == nil || outcome == 0 || outcome == AttemptOutcomeRefused && why == AttemptWhyNobodyKnows {
+		return false
 	}
 	if why == AttemptWhyCancelled && outcome == AttemptOutcomeFailed {
 		outcome = AttemptOutcomeBack
 	}
 	h.attempts = append(h.attempts, pendingAttempt{m.name, m.attempt(outcome, why)})
+	return true
 }
 
-// refused has a line kept of a migration that never began, where that says something of the VM or of its host.
+// refused has a line kept of a migration that never began.
 func (h *Host) refused(m *Member, err error) {
 	h.mu.Lock()
-	if m.past.why = whyOf(err); m.past.why != AttemptWhyNobodyKnows {
-		h.note(m, AttemptOutcomeRefused)
-	}
+	m.past.why = whyOf(err)
+	noted := h.note(m, AttemptOutcomeRefused)
 	h.mu.Unlock()
-	h.keepAttempts()
+	if noted {
+		h.complain("The state cannot be saved", h.save())
+		h.keepAttempts()
+	}
 }
 
 // keepAttempts begins to keep what is pending, unless that is under way: the loop begins it again after an error.
@@ -428,8 +432,13 @@ func (h *Host) keepAll() {
 	pending := append([]pendingAttempt(nil), h.attempts...)
 	h.mu.Unlock()
 	kept := 0
+	stuck := map[string]bool{} // a VM's lines are kept in their order: none before those that are not kept yet
 	for _, one := range pending {
+		if stuck[one.Name] {
+			continue
+		}
 		err := h.keepAttempt(one)
+		stuck[one.Name] = err != nil
 		h.complain("A history cannot be kept: "+one.Name, err)
 		h.mu.Lock()
 		if err == nil {
@@ -460,11 +469,7 @@ func (h *Host) keepAttempt(one pendingAttempt) error {
 	defer cancel()
 	text, err := h.config.History.History(ctx, one.Name)
 	if err == nil {
-		last, there, e := HistoryRead(text, 0)
-		a := one.Attempt // but for what HistoryAppend set
-		a.Number, a.EarlierMoved, a.EarlierBack, a.EarlierFailed, a.EarlierLost, a.EarlierRefused = last.Number, last.EarlierMoved,
-			last.EarlierBack, last.EarlierFailed, last.EarlierLost, last.EarlierRefused
-		if e == nil && there && last == a {
+		if isIn(text, one.Attempt) {
 			return nil
 		}
 		if text, err = HistoryAppend(text, one.Attempt); err != nil {
@@ -478,6 +483,22 @@ func (h *Host) keepAttempt(one pendingAttempt) error {
 		return nil
 	}
 	return err
+}
+
+// isIn tells whether a history has that line, whatever lines were added after it.
+func isIn(text string, a Attempt) bool {
+	for i := 0; i < HistoryLines; i++ {
+		old, there, err := HistoryRead(text, i)
+		if err != nil || !there {
+			return false
+		}
+		a.Number, a.EarlierMoved, a.EarlierBack, a.EarlierFailed, a.EarlierLost, a.EarlierRefused = old.Number, old.EarlierMoved,
+			old.EarlierBack, old.EarlierFailed, old.EarlierLost, old.EarlierRefused // HistoryAppend sets them
+		if old == a {
+			return true
+		}
+	}
+	return false
 }
 
 // whyOf is what an error of a migration, or its context's, says.
