@@ -268,6 +268,8 @@ START_TEST(a_guest_that_never_converges_is_given_back_unharmed)
     ck_assert_int_eq(lab.decided[MIGBUF_RAM_ABORT], 1);
     ck_assert_msg(strstr(call(0, "query-status", NULL), "\"running\": true") != NULL, "%s", lab.answer.text);
     runs(0);
+    while (lab.qemu[1].pid > 0) /* a target whose stream ends before its end goes by itself, at a moment of its own */
+        look();
     is_given_back();
     memset(&attempt, 0, sizeof attempt);
     ck_assert_int_eq(migbuf_ram_attempt(lab.ram, &attempt), 0);
