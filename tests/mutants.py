@@ -149,6 +149,8 @@ MUTANTS = [
     ("tables begin no block", "limits.c", "    return g->block_bytes > g->cluster_bytes ? g->block_bytes : 0;", "    return g->block_bytes * 0;", [LIMITS]),
     # Memory
     ("a status nobody knows is none", "ram_answer.c", " ||\n           phase == MIGBUF_RAM_PHASE_OTHER;", ";", [RAM]),
+    ("a target that may run the guest too is not ended", "ram_answer.c", "    return migbuf__ram_there(s) && is_over(s->phase)",
+     "    return 0 && is_over(s->phase)", [RAM_MODEL]),
     ("who loads device state has begun nothing", "ram_answer.c", '        return MIGBUF_RAM_PHASE_DEVICE;\n', '        return MIGBUF_RAM_PHASE_OTHER;\n', [RAM]),
     ("a cancel goes into post-copy", "ram.c", "    if (r->post_seen || r->continued ||", "    if (r->continued ||", [RAM, RAM_MODEL]),
     ("a cancel goes after post-copy was asked for", "ram.c", "phase == MIGBUF_RAM_PHASE_ACTIVE) && !r->post_sent;",

@@ -90,9 +90,9 @@ static void go_home(struct ram_model *m, int32_t phase)
 
     set_phase(m, 0, phase);
     if (!s->running && stood) {
-        strcpy(s->status, "postmigrate");
+        strcpy(s->status, m->is_new && !m->was_running ? "paused" : "postmigrate"); /* 8.1 and later know what it was */
         /* in the pause before post-copy 7.2 forgets it; after the last byte nobody does it */
-        if (m->was_running && !m->post_asked && !m->continued) {
+        if (m->was_running && ((!m->post_asked && !m->continued) || m->waits_for_target)) {
             s->running = 1;
             m->events[0] |= 8;
         }
@@ -100,6 +100,12 @@ static void go_home(struct ram_model *m, int32_t phase)
     if (t->alive && t->phase == MIGBUF_RAM_PHASE_ACTIVE && !t->running) {
         set_phase(m, 1, MIGBUF_RAM_PHASE_FAILED);
         t->alive = 0; /* it exits */
+    }
+    if (m->waits_for_target) { /* the target's guest runs, too, if it is there */
+        m->let_two_run = t->alive;
+        m->waits_for_target = 0;
+        if (t->alive && !t->unaware)
+            set_phase(m, 1, MIGBUF_RAM_PHASE_PAUSED);
     }
 }
 
@@ -181,7 +187,7 @@ static int migrate(struct ram_model *m, json_t *a)
     if (!s->running && !strcmp(s->status, "postmigrate"))
         return refuse(m, "Can't migrate the vm that was paused due to previous migration");
     m->was_running = s->running;
-    m->post_asked = m->continued = m->high = 0;
+    m->post_asked = m->continued = m->high = m->waits_for_target = 0;
     m->throttle_percent = m->downtime_s = 0;
     memory_begin(&m->memory);
     set_phase(m, 0, MIGBUF_RAM_PHASE_SETUP);
@@ -192,7 +198,7 @@ static int cancel(struct ram_model *m)
 {
     struct model_side *s = &m->side[0];
 
-    if (is_post(s->phase)) {
+    if (is_post(s->phase) || m->waits_for_target) {
         if (m->is_new)
             return refuse(m, "Postcopy migration in progress, cannot cancel.");
         m->stuck = 1; /* for ever */
@@ -316,7 +322,8 @@ static void hand_over(struct ram_model *m)
     t->running = m->was_running;
     strcpy(t->status, "paused");
     m->events[1] |= t->running ? 8 : 0;
-    set_phase(m, 0, post ? MIGBUF_RAM_PHASE_POSTCOPY : MIGBUF_RAM_PHASE_COMPLETED);
+    m->waits_for_target = post && m->is_new == 2;
+    set_phase(m, 0, m->waits_for_target ? MIGBUF_RAM_PHASE_DEVICE : post ? MIGBUF_RAM_PHASE_POSTCOPY : MIGBUF_RAM_PHASE_COMPLETED);
     set_phase(m, 1, post ? MIGBUF_RAM_PHASE_POSTCOPY : MIGBUF_RAM_PHASE_COMPLETED);
     if (!post)
         strcpy(s->status, "postmigrate");
@@ -399,8 +406,12 @@ static void step(struct ram_model *m, double dt)
     case MIGBUF_RAM_PHASE_DEVICE:
         if (!connected)
             go_home(m, MIGBUF_RAM_PHASE_FAILED);
-        else
+        else if (!m->waits_for_target)
             hand_over(m);
+        else if ((m->device_s -= dt) < 0) {
+            m->waits_for_target = 0;
+            set_phase(m, 0, MIGBUF_RAM_PHASE_POSTCOPY);
+        }
         break;
     case MIGBUF_RAM_PHASE_CANCELLING:
         if (!m->stuck)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ram_model: what two QEMUs do with a migration of memory, written from QEMU's sources and from what was measured of 7.2 and
- * 10.0, and from nothing of the library but its records. Sources: migration/migration.c (states, cancel, pause, post-copy),
+/* ram_model: what two QEMUs do with a migration of memory, written from QEMU's sources and from what was measured of 7.2,
+ * 10.0 and 11.1, and from nothing of the library but its records. Sources: migration/migration.c (states, cancel, pause, post-copy),
  * ram.c (two bitmaps, rates, auto-converge), options.c (checks).
  *
  * Memory itself is a fluid: examples/simulate/pages.h. */
@@ -26,7 +26,11 @@ struct ram_model {
     struct model_side side[2];
     struct model_memory memory;
     double link_bytes_per_s, throttle_percent;
-    int link_up, is_new;  /* is_new: as QEMU 10, else as 7.2 */
+    int link_up;
+    int is_new;           /* 0: as QEMU 7.2; 1: as 10.0; 2: as 11.1, whose source waits in postcopy-device for the target */
+    double device_s;      /* how long */
+    int waits_for_target; /* it does; the target's guest runs already */
+    int let_two_run;      /* its link broke then, and it let its own guest run again */
     int no_userfaultfd;   /* the target's kernel */
     int hangs, stuck;     /* a cancel waits for migrate-continue; it does */
     int was_running, post_asked, continued, high, load_fails, late_failure;

@@ -74,9 +74,15 @@ static struct migbuf_ram_info info(void)
     return i;
 }
 
+static int runs_twice(void)
+{
+    return life.q.side[0].running && life.q.side[1].running;
+}
+
+/* What QEMU 11.1 does by itself is for the host to end: check_end looks at that. */
 static void watch(void)
 {
-    ck_life(!(life.q.side[0].running && life.q.side[1].running), "the guest runs in two places");
+    ck_life(!runs_twice() || life.q.let_two_run, "the guest runs in two places");
 }
 
 static void run_model(double seconds)
@@ -109,7 +115,7 @@ static void check(const struct migbuf_ram_command *c)
     case MIGBUF_RAM_CANCEL:
         ck_life(s->phase < MIGBUF_RAM_PHASE_POSTCOPY || s->phase > MIGBUF_RAM_PHASE_RECOVER, "cancelled in post-copy");
         ck_life(!life.q.post_asked || s->phase != MIGBUF_RAM_PHASE_ACTIVE, "cancelled after post-copy was asked for");
-        ck_life(!life.q.continued, "cancelled after the last step");
+        ck_life(!life.q.continued && !life.q.waits_for_target, "cancelled after the last step");
         break;
     case MIGBUF_RAM_CONT:
         ck_life(!life.q.side[!c->side].running, "cont while it runs over there");
@@ -295,7 +301,7 @@ static void something_happens(void)
     struct ram_model *q = &life.q;
     int k;
 
-    switch (draw(60)) {
+    switch (q->waits_for_target && draw(3) == 0 ? 0 : draw(60)) { /* that moment is rare */
     case 0:
         if (life.runs_left-- > 0) {
             tell(" the link breaks (%d)\n", q->side[0].phase);
@@ -349,6 +355,7 @@ static void something_happens(void)
 
 static void begin_life(uint64_t seed)
 {
+    static const char *const version[] = { "7.2", "10", "11.1" };
     struct model_memory *m;
     double used;
 
@@ -357,7 +364,8 @@ static void begin_life(uint64_t seed)
     draw_state = seed * 7919;
     model_begin(&life.q);
     life.now_ms = 1000;
-    life.q.is_new = (int)draw(2);
+    life.q.is_new = (int)draw(3);
+    life.q.device_s = draw_between(0, 5);
     life.q.no_userfaultfd = draw(5) == 0;
     life.q.hangs = draw(3) == 0;
     life.q.link_bytes_per_s = 50e6 * exp(draw_between(0, 3));
@@ -401,7 +409,7 @@ static void begin_life(uint64_t seed)
     life.options.xbzrle_cache_bytes = draw(3) ? 0 : 1 << 27;
     life.options.multifd_channels = draw(4) ? 0 : 1 + draw(8);
     tell("%s: link %.0f MB/s, W %.0f MB, r %.0f MB/s, used %.0f MB; most %u ms, throttle %u, postcopy %u, force %u, deadline %llu ms; refuses %d, "
-         "loses %d%s\n", life.q.is_new ? "10" : "7.2", life.q.link_bytes_per_s / 1e6, m->set[0] / 1e6, m->rate[0] / 1e6, used / 1e6,
+         "loses %d%s\n", version[life.q.is_new], life.q.link_bytes_per_s / 1e6, m->set[0] / 1e6, m->rate[0] / 1e6, used / 1e6,
          life.agreed.most_ms, life.agreed.throttle_most_percent, life.agreed.postcopy, life.agreed.force,
          (unsigned long long)life.agreed.deadline_ms, life.refuses, life.loses, life.events ? "" : ", hears nothing");
 }
@@ -482,6 +490,7 @@ static void check_end(void)
 
     tell(" end: %s; source %s %d, target %s %d\n", migbuf_ram_state_text(state), q->side[0].alive ? "there" : "gone", q->side[0].running,
          q->side[1].alive ? "there" : "gone", q->side[1].running);
+    ck_life(!runs_twice(), "two guests are left");
     if (state == MIGBUF_RAM_STATE_MOVED)
         ck_life((q->side[1].running || life.stopped_by_admin || !q->side[1].alive) && !q->side[0].running, "said to be there");
     if (home && q->side[0].alive)
@@ -508,7 +517,7 @@ static void check_end(void)
     }
 }
 
-static int ends[14];
+static int ends[14], two_ran;
 
 static void live(uint64_t seed)
 {
@@ -517,6 +526,7 @@ static void live(uint64_t seed)
     give_back();
     check_end();
     ends[info().state]++;
+    two_ran += life.q.let_two_run;
     migbuf_ram_free(life.ram);
 }
 
@@ -534,9 +544,12 @@ START_TEST(the_guest_is_in_one_place_and_the_settings_come_back)
 
     for (uint64_t seed = first; seed < first + lives; seed++)
         live(seed);
-    if (lives >= 1000) /* every end was come to */
+    if (lives >= 1000) { /* every end was come to */
+        ck_assert_int_gt(two_ran, 0);
         for (int k = MIGBUF_RAM_STATE_MOVED; k <= MIGBUF_RAM_STATE_REFUSED; k++)
             ck_assert_msg(ends[k] > 0, "no life ended as %s", migbuf_ram_state_text(k));
+    }
+    printf("# two ran in %d lives, until one was ended\n", two_ran);
     for (int k = 0; k < 14; k++)
         if (ends[k])
             printf("# %s %d\n", migbuf_ram_state_text(k), ends[k]);
