@@ -11,7 +11,9 @@
 
 #define MS UINT64_C(1000000)
 #define FILLED_MS 2000          /* fill */
-#define INTERFERE_AGAIN_MS 2000 /* wipe-limits and change-limits: more than two ticks */
+#define INTERFERE_MS 500        /* wipe-limits and change-limits: for each call, in which nothing else of the rig goes on */
+#define INTERFERE_AGAIN_MS 2000 /* more than two ticks */
+#define INTERFERE_MAX 5         /* times it is tried */
 
 enum injection {
     INJECT_NOTHING,
@@ -33,8 +35,9 @@ enum injection {
 static struct {
     bool done, dies_reporting;
     uint64_t at_step_ns; /* since when a VM is at the step; 0: none is */
-    const struct migration *interfered; /* whose limits another hand has set, when last */
+    const struct migration *interfered; /* whose limits another hand has set, when last, and how often */
     uint64_t interfered_ns;
+    uint32_t interferences;
     int filling; /* a file that fills the volume, -1: none */
     uint64_t filling_ns;
 } fault = { .filling = -1 };
@@ -85,7 +88,16 @@ void inject_begin(const struct run *r)
     fault.dies_reporting = find_injection(r->options->added[RIG_INJECT], &step) == INJECT_DIE && !strcmp(step, REPORTING);
 }
 
-/* Another program that sets limits: by a monitor of its own, and without a word to us. */
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Another program that sets limits: by a monitor of its own, and without a word to us. The link stands still meanwhile, and
+ * QEMU may wait for the link: hence briefly, and the time until the next attempt begins when this one is over. */
 static void interfere(struct run *r, const struct migration *m, enum injection what)
 {
     const char *rates = what == INJECT_WIPE ? "\"bps_wr\":0,\"iops_wr\":0" : "\"bps_wr\":7000000,\"iops_wr\":900";
@@ -98,14 +110,17 @@ static void interfere(struct run *r, const struct migration *m, enum injection w
     snprintf(path, sizeof path, "%s2", m->place[SOURCE].vm.qmp);
     snprintf(arguments, sizeof arguments, "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,%s}",
              vm_disk_qdev(m->load->device, 0), rates);
-    rc = migbuf_qmp_socket_open(path, NULL, NULL, 5000, &qmp, &e);
+    rc = migbuf_qmp_socket_open(path, NULL, NULL, INTERFERE_MS, &qmp, &e);
     if (!rc) {
-        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, 5000, &answer, &e);
+        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, INTERFERE_MS, &answer, &e);
         migbuf_qmp_socket_free(qmp);
     }
     if (rc)
         snprintf(line, sizeof line, "--inject: the limits could not be set: %s", e.text);
     picture_say(r->picture, rc ? line : "another hand sets limits");
+    fault.interfered = m;
+    fault.interferences++;
+    fault.interfered_ns = clock_ns();
 }
 
 static void fill(struct run *r, uint64_t now)
@@ -156,10 +171,8 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
         inject_end();
     /* A change just before ours is overwritten unseen: QEMU cannot set on condition. Such a one is made again. */
     if (m == fault.interfered && !m->throttle.taken_over && migration_phase(m) < PHASE_RAM &&
-        now - fault.interfered_ns > INTERFERE_AGAIN_MS * MS) {
-        fault.interfered_ns = now;
+        fault.interferences < INTERFERE_MAX && now > fault.interfered_ns + INTERFERE_AGAIN_MS * MS)
         interfere(r, m, what);
-    }
     if (fault.done || !step || strcmp(migration_step_name(m), step))
         return;
     if (what == INJECT_DIE) {
@@ -179,15 +192,12 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     if (what == INJECT_KILL_SOURCE || what == INJECT_KILL_TARGET)
         victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
     fault.done = true;
-    if (what == INJECT_WIPE || what == INJECT_CHANGE) {
-        fault.interfered = m;
-        fault.interfered_ns = now;
+    if (what == INJECT_WIPE || what == INJECT_CHANGE)
         interfere(r, m, what);
-    }
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
-    if (what == INJECT_OVERLAY)
-        migration_take_overlay(&r->vm[m->index], now);
+    if (what == INJECT_OVERLAY) /* one that is not mirrored has no choice to change: another will come to the step */
+        fault.done = migration_take_overlay(&r->vm[m->index], now);
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }
