@@ -110,6 +110,8 @@ static int start_target(struct migration *m, uint64_t now)
     for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
+    for (uint32_t k = 0; k < m->load->disks; k++) /* nothing is set at a new one */
+        memset(&m->disk[k].at_target, 0, sizeof m->disk[k].at_target);
     memset(m->memory.settings[TARGET], 0, sizeof m->memory.settings[TARGET]);
     return start_qemu(m, TARGET, now);
 }
