@@ -318,6 +318,15 @@ run 0 $small --policy hybrid --vms 2 --mirrored 1 --not-mirrored 0 --pattern seq
     grep -q "VM 1 .*its mirror is given up: it is to get an overlay" "$dir/said" && [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ]
 report $? "hybrid: a choice that is changed while the disk is mirrored costs no write"
 
+# What another hand sets its target gets too, be it mirrored and not limited by us, or about to be.
+set_by_another() { # POLICY STEP
+    run 0 $small --policy $1 --vms 1 --disk 8MiB --inject "change-limits@$2" && whole &&
+        [ "$(value moved)$(value vm 0 other_hands)" = 11 ] && [ "$(value vm 0 limits bps_wr)/$(value vm 0 limits iops_wr)" = 7000000/900 ]
+    report $? "$1: limits changed by another hand while $2 are what the guest has at the target"
+}
+set_by_another mirror "sending the overlay"
+set_by_another "hybrid --not-mirrored 0" "waiting for room in the buffer"
+
 # Link K carried its VMs' disks, and the buffer was told how fast it was.
 carried() {
     [ "$(value link "$1" bytes_sent)" -gt "$2" ] && [ "$(value link "$1" measured_bytes_per_s)" -gt 0 ] &&

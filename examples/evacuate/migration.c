@@ -451,6 +451,23 @@ void migration_step(struct migration *m, uint64_t now)
         ;
 }
 
+/* Ours were in force or not: what the disk machine has found to be the host's is what the target gets. */
+static bool follow_host_limits(struct migration *m)
+{
+    bool changed = m->throttle.taken_over != m->taken_over;
+
+    m->taken_over = m->throttle.taken_over;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct migbuf_throttle_config now;
+
+        if (!migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &now) && !same_limits(&now, &m->disk[k].host)) {
+            m->disk[k].host = now;
+            changed = true;
+        }
+    }
+    return changed;
+}
+
 /* What nobody asked for, and everybody should hear. */
 static void notice(struct migration *m, uint64_t now)
 {
@@ -461,12 +478,10 @@ static void notice(struct migration *m, uint64_t now)
     if (errors && !m->io_errors)
         say(m, now, "the guest was told of an I/O error");
     m->io_errors = errors > m->io_errors ? errors : m->io_errors; /* a monitor that is closed forgets nothing */
-    if (m->throttle.taken_over == m->taken_over)
+    if (!follow_host_limits(m))
         return;
-    m->taken_over = m->throttle.taken_over;
+    m->other_hands++;
     say(m, now, "another hand changed the limits: they are the host's from now on");
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
 }
 
 /* The file that QEMU has open under this name, or had before it was unlinked. */

@@ -129,6 +129,7 @@ struct migration {
     uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
     uint64_t overlay_peak_bytes, before_drain_bytes;
     int32_t taken_over;                                /* of the throttle's, already told */
+    uint32_t other_hands;                              /* times another hand changed its host's limits */
     struct migbuf_throttle_config found[VM_DISKS_MAX]; /* the limits of its disks in the end */
     uint32_t io_errors;                                /* already told */
     bool limits_restored;

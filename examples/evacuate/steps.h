@@ -96,6 +96,7 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now);
 int take_over(struct migration *m, uint64_t now);
 int qemu_gone(struct migration *m, enum side side, uint64_t now);
 bool has_overlay(const struct migration *m);
+bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b);
 void drop_mirrors(struct migration *m);
 int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow);
 void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);

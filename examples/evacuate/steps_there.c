@@ -156,7 +156,7 @@ static int target_connected(struct migration *m, const struct call *answer, uint
 
 /* The host's own limits */
 
-static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
 {
     return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
 }
@@ -396,6 +396,13 @@ static int admitted(struct migration *m, const struct call *answer, uint64_t now
     m->again_ns = now + 100 * MS;
     rc = control_add(m->site->control, &m->throttle, now, error);
     return rc < 0 ? failed(m, "%s", error) : rc ? DONE : WAIT;
+}
+
+/* It may have waited long: another hand's limits would be overwritten unseen. */
+static int look_again(struct migration *m, uint64_t now)
+{
+    (void)now;
+    return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
 
 static int first_limit(struct migration *m, const struct call *answer, uint64_t now)
@@ -906,7 +913,7 @@ const struct step steps_there[] = {
                 .flags = FINISH_FIRST },
     [ADMISSION] = { "waiting for room in the buffer", PHASE_WAITING, SOURCE, .begin = ask_for_room,
                     .finished = admitted, .event = "admitted", .flags = LONG },
-    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit,
+    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .begin = look_again, .finished = first_limit,
                       .flags = FINISH_FIRST },
 
     [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,

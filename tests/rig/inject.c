@@ -170,7 +170,7 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     if (what == INJECT_FILL && now - fault.filling_ns > FILLED_MS * MS)
         inject_end();
     /* A change just before ours is overwritten unseen: QEMU cannot set on condition. Such a one is made again. */
-    if (m == fault.interfered && !m->throttle.taken_over && migration_phase(m) < PHASE_RAM &&
+    if (m == fault.interfered && !m->other_hands && migration_phase(m) < PHASE_RAM &&
         fault.interferences < INTERFERE_MAX && now > fault.interfered_ns + INTERFERE_AGAIN_MS * MS)
         interfere(r, m, what);
     if (fault.done || !step || strcmp(migration_step_name(m), step))
