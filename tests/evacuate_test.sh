@@ -545,6 +545,18 @@ wait $pid 2>/dev/null
 run 0 --state "$dir/state" && whole && [ "$(value moved)$(value writes_lost)$(value vm 0 mirrored)$(value restarts)" = 20true1 ]
 report $? "killed while a disk is mirrored: who comes back begins its mirror again"
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1
+begin $small --policy hybrid --vms 1 --mirrored 0 --disk 8MiB --state "$dir/state" --inject "overlay-die@sending the overlay"
+wait $pid 2>/dev/null
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value vm 0 mirrored)$(value restarts)" = 1false1 ] &&
+    grep -q "its mirror is given up: it is to get an overlay" "$dir/said"
+report $? "killed when a mirror was given up: who comes back does not begin it again"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1
+begin $small --policy hybrid --vms 1 --pattern random --qd 4 --pace 400 --buffer 16MiB --link 8MB --state "$dir/state" \
+    --inject "die@waiting for room in the buffer"
+wait $pid 2>/dev/null
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value vm 0 mirrored)$(value restarts)" = 1true1 ]
+report $? "killed when it was seen what its guest writes: who comes back gives the same advice"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1
 begin $small --vms 1 --state "$dir/state" --inject "die@stopping it to check its disk"
 wait $pid 2>/dev/null
 run 0 --state "$dir/state" && [ "$(value vm 0 settings_restored)$(value moved)$(value restarts)" = true11 ]

@@ -182,6 +182,7 @@ static void give_in(struct migration *m, uint64_t now)
 
 static void go_back(struct migration *m)
 {
+    control_hold(&m->throttle, 0); /* nothing is left for which its guest would be held */
     drop_mirrors(m);
     control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
@@ -202,21 +203,22 @@ static void turn_back(struct migration *m, uint64_t now)
     go_back(m);
 }
 
-/* The same way, but the guest does not stay: as after a restart. */
-static void go_back_to_begin_again(struct migration *m)
-{
-    control_hold(&m->throttle, 0);
-    go_back(m);
-}
-
-bool migration_take_overlay(struct migration *m, uint64_t now)
+bool migration_take_overlay(struct migration *m)
 {
     if (!m->throttle.mirrored || m->changes || m->giving_up || m->home != SOURCE || m->at < TARGET_START || m->at > RAM_TURN ||
         m->site->control->policy != POLICY_HYBRID)
         return false;
-    say(m, now, "its mirror is given up: it is to get an overlay");
     m->changes = true;
     return true;
+}
+
+#define CHANGES "its mirror is given up: it is to get an overlay"
+
+/* The same way, but the guest does not stay: as after a restart. */
+static void change_way(struct migration *m, uint64_t now)
+{
+    say(m, now, CHANGES);
+    go_back(m);
 }
 
 /* It runs at the target, and some of its memory is at the source: there is no way but on. Another connection, another time. */
@@ -261,7 +263,7 @@ static int go_on_at(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         copied = copied && m->disk[k].copied;
     if (!m->site->go)
-        return GATE;
+        return OBSERVE;
     if (!m->throttle.disk)
         return LEARN;
     if (!m->throttle.added)
@@ -283,6 +285,8 @@ static int take_stock(struct migration *m, uint64_t now)
     if (!m->known)
         return SOURCE_START;
     say(m, now, m->giving_up ? "after a restart: still going back" : "after a restart: going on");
+    if (m->changes)
+        say(m, now, CHANGES);
     return BACK_RAM;
 }
 
@@ -420,7 +424,7 @@ static bool turn(struct migration *m, uint64_t now)
         if (m->giving_up)
             turn_back(m, now);
         else
-            go_back_to_begin_again(m);
+            change_way(m, now);
         return true;
     }
     if (!m->entered && s->needed && !s->needed(m)) {
@@ -531,8 +535,8 @@ void migration_resume(struct migration *m, uint64_t now)
             monitor_open(&m->place[side].monitor, m->place[side].vm.qmp, now);
     expect_jobs(m);
     m->throttle.hands_off = true; /* it may be at the target */
-    for (uint32_t k = 0; k < m->load->disks && m->throttle.disk; k++)
-        set_geometry(m, k, &m->throttle.geometry[k]);
+    if (m->throttle.disk)
+        know_disks(m);
     for (uint32_t k = 0; k < m->load->disks && m->place[SOURCE].started; k++)
         m->throttle.overlay_fd[k] = open_of_process(m->place[SOURCE].vm.process.pid, m->disk[k].overlay);
     if (m->outcome != OUTCOME_UNDER_WAY) {
@@ -585,7 +589,7 @@ static void drive_mirrors(struct migration *m, uint64_t now)
 
         m->doubted = true;
         if (hybrid_mirrors(m->site->control, t, error) == 0)
-            migration_take_overlay(m, now);
+            migration_take_overlay(m);
     }
 }
 

@@ -116,8 +116,9 @@ struct migration {
     bool changes;   /* its mirror is given up, and it is to begin again with an overlay */
     bool doubted;   /* it has been asked again whether it is better mirrored */
     struct seen {
-        uint64_t ns, bytes, writes; /* counters of all its disks when they were first read; then what they rose by, and in what time */
+        uint64_t ns, bytes, writes; /* counters of all its disks when they were first read */
     } seen;         /* of its guest, before it moves */
+    double seen_bytes_per_s, seen_writes_per_s; /* what that came to; 0: nothing was seen */
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */
     enum outcome outcome;
@@ -186,7 +187,7 @@ void migration_give_up(struct migration *m, const char *why);
  * Not the other way round: an overlay must be merged back before the disk can be mirrored as a whole, and who waits for that
  * has lost what the change was to save.
  */
-bool migration_take_overlay(struct migration *m, uint64_t now);
+bool migration_take_overlay(struct migration *m);
 
 /* Nothing more will happen to it. */
 bool migration_ended(const struct migration *m);

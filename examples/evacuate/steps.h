@@ -99,7 +99,7 @@ bool has_overlay(const struct migration *m);
 bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b);
 void drop_mirrors(struct migration *m);
 int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow);
-void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);
+void know_disks(struct migration *m); /* what the buffer has to know of them, and what earlier attempts told */
 
 /* Memory, there and back (steps_ram.c): the columns of RAM_…, CONTINUE, BACK_RAM…, ASK_RAM, …_CHECK. */
 int kvm_told(struct migration *m, const struct call *answer, uint64_t now);

@@ -287,7 +287,7 @@ static int compare_host_limits(struct migration *m, const struct call *answer, u
 
 static bool is_advised(const struct migration *m)
 {
-    return m->site->control->policy == POLICY_HYBRID && m->way == WAY_ADVISED && !m->throttle.disk;
+    return m->site->control->policy == POLICY_HYBRID && m->way == WAY_ADVISED && !m->throttle.disk && !(m->seen_bytes_per_s > 0);
 }
 
 static int observed(struct migration *m, const struct call *answer, uint64_t now)
@@ -311,7 +311,8 @@ static int observed(struct migration *m, const struct call *answer, uint64_t now
         m->seen = (struct seen){ now, bytes, writes };
         return WAIT;
     }
-    m->seen = (struct seen){ now - m->seen.ns, bytes - m->seen.bytes, writes - m->seen.writes };
+    m->seen_bytes_per_s = (double)(bytes - m->seen.bytes) * 1e9 / (double)(now - m->seen.ns);
+    m->seen_writes_per_s = (double)(writes - m->seen.writes) * 1e9 / (double)(now - m->seen.ns);
     return DONE;
 }
 
@@ -338,10 +339,8 @@ static int learn(struct migration *m, uint64_t now)
                      error))
         return failed(m, "%s", error);
     m->throttle.way = m->way;
-    if (m->seen.ns) {
-        m->throttle.seen_bytes_per_s = (double)m->seen.bytes * 1e9 / (double)m->seen.ns;
-        m->throttle.seen_writes_per_s = (double)m->seen.writes * 1e9 / (double)m->seen.ns;
-    }
+    m->throttle.seen_bytes_per_s = m->seen_bytes_per_s;
+    m->throttle.seen_writes_per_s = m->seen_writes_per_s;
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
 
@@ -355,7 +354,7 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now)
 }
 
 /* What the buffer has to know about the disk: the largest request that the throttle sees, and what a drain pours. */
-void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g)
+static void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g)
 {
     const struct writer_params *w = &m->load->writer;
     uint64_t request = w->sectors * UINT64_C(512),
@@ -376,12 +375,17 @@ void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry 
     migbuf_limits_drain(g, w->depth, request, &g->queue_bytes);
 }
 
-static int ask_for_room(struct migration *m, uint64_t now)
+void know_disks(struct migration *m)
 {
-    (void)now;
     for (uint32_t k = 0; k < m->load->disks; k++)
         set_geometry(m, k, &m->throttle.geometry[k]);
     m->throttle.rate_bytes_per_s = m->load->prior.attempts ? (uint64_t)m->load->prior.write_bytes_per_s : 0;
+}
+
+static int ask_for_room(struct migration *m, uint64_t now)
+{
+    (void)now;
+    know_disks(m);
     return 0;
 }
 

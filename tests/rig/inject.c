@@ -26,6 +26,7 @@ enum injection {
     INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
     INJECT_FILL_FOR_GOOD,
     INJECT_OVERLAY, /* for a mirror: the choice is changed */
+    INJECT_OVERLAY_DIE, /* and SIGKILL to itself on the way back from it */
     INJECT_LOSE
 };
 
@@ -33,7 +34,7 @@ enum injection {
 
 /* What has come of it in this run. */
 static struct {
-    bool done, dies_reporting;
+    bool done, dies_reporting, dies_changing;
     uint64_t at_step_ns; /* since when a VM is at the step; 0: none is */
     const struct migration *interfered; /* whose limits another hand has set, when last, and how often */
     uint64_t interfered_ns;
@@ -52,7 +53,8 @@ static enum injection find_injection(const char *what, const char **step)
                   { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
                   { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
                   { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE },
-                  { "overlay@", INJECT_OVERLAY } };
+                  { "overlay@", INJECT_OVERLAY },
+                  { "overlay-die@", INJECT_OVERLAY_DIE } };
 
     *step = NULL;
     for (size_t k = 0; what && k < sizeof known / sizeof *known; k++)
@@ -173,6 +175,8 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     if (m == fault.interfered && !m->other_hands && migration_phase(m) < PHASE_RAM &&
         fault.interferences < INTERFERE_MAX && now > fault.interfered_ns + INTERFERE_AGAIN_MS * MS)
         interfere(r, m, what);
+    if (fault.dies_changing && !strcmp(migration_step_name(m), "cancelling the mirror"))
+        kill(getpid(), SIGKILL);
     if (fault.done || !step || strcmp(migration_step_name(m), step))
         return;
     if (what == INJECT_DIE) {
@@ -196,8 +200,9 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
         interfere(r, m, what);
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
-    if (what == INJECT_OVERLAY) /* one that is not mirrored has no choice to change: another will come to the step */
-        fault.done = migration_take_overlay(&r->vm[m->index], now);
+    if (what == INJECT_OVERLAY || what == INJECT_OVERLAY_DIE) /* one that is not mirrored has no choice to change: another will come to the step */
+        fault.done = migration_take_overlay(&r->vm[m->index]);
+    fault.dies_changing = fault.done && what == INJECT_OVERLAY_DIE;
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }
