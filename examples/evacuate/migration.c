@@ -568,6 +568,7 @@ static void drive_mirrors(struct migration *m, uint64_t now)
     struct throttle *t = &m->throttle;
     struct monitor *monitor = &m->place[SOURCE].monitor;
     struct migbuf_mirror_load load;
+    bool mirrors = false; /* not on the way back, nor before it is begun */
     double hold = 0;
 
     throttle_count(t);
@@ -579,9 +580,10 @@ static void drive_mirrors(struct migration *m, uint64_t now)
             m->mirroring[k].blocking_told = true;
             say(m, now, "its writes go to both hosts before it is told of them");
         }
+        mirrors |= m->mirroring[k].machine != NULL;
         hold += m->mirroring[k].machine ? m->mirroring[k].info.hold_bytes_per_s : 0;
     }
-    if ((hold > 0) != (t->hold_bytes_per_s > 0))
+    if (mirrors && (hold > 0) != (t->hold_bytes_per_s > 0))
         say(m, now, hold > 0 ? "its mirror cannot catch up: its guest is held" : "its mirror has caught up");
     control_hold(t, hold);
     if (hold > 0 && m->way == WAY_ADVISED && !m->doubted) { /* its choice was made with less knowledge */
