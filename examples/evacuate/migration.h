@@ -102,6 +102,7 @@ struct migration {
 
     bool nowhere;     /* a QEMU died that had what nobody else has */
     bool kvm;         /* QEMU keeps track of what a running guest writes to its memory */
+    bool can_change;  /* QEMU can change a mirror that runs */
     bool held;        /* the guest stood while its memory was sent */
     uint64_t downtime_ms; /* from its stop at the source until it ran at the target; 0: not seen */
     uint64_t begun_acknowledged, begun_uptime_ms[VM_DISKS_MAX]; /* when it began to move: writes, and its disks' clocks */

@@ -136,7 +136,7 @@ static json_t *vm_object(const struct migration *m)
         json_array_append_new(disks, disk_object(m, k));
     return json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
                      "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i, s:b, s:b, "
-                     "s:f, s:f, s:i}",
+                     "s:f, s:f, s:i, s:b}",
                      "step", migration_step_name(m), "home", m->home, "outcome", m->outcome, "known", m->known,
                      "giving_up", m->giving_up, "added", m->throttle.added, "stopped", m->stopped, "limits_restored",
                      m->limits_restored, "error", m->error, "begun_ns", N(m->begun_ns), "ended_ns", N(m->ended_ns),
@@ -153,7 +153,8 @@ static json_t *vm_object(const struct migration *m)
                      "peer_gone", m->peer_gone, "blocked", m->blocked, "mirrored", m->throttle.mirrored, "way", (int)m->way,
                      "changes", m->changes, "doubted", m->doubted, "seen_bytes_per_s",
                      m->throttle.disk ? m->throttle.seen_bytes_per_s : m->seen_bytes_per_s, "seen_writes_per_s",
-                     m->throttle.disk ? m->throttle.seen_writes_per_s : m->seen_writes_per_s, "other_hands", (int)m->other_hands);
+                     m->throttle.disk ? m->throttle.seen_writes_per_s : m->seen_writes_per_s, "other_hands", (int)m->other_hands,
+                     "can_change", m->can_change);
 }
 
 static json_t *run_object(const struct state *s, const struct run *r, uint64_t now)
@@ -268,7 +269,7 @@ static int load_disk(json_t *o, struct migration *m, uint32_t k)
 
 static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAIL_SIZE])
 {
-    int ram_state, kvm, held, settings_restored, turned_at, peer_gone, blocked, mirrored, way, changes, doubted, other_hands;
+    int ram_state, kvm, held, settings_restored, turned_at, peer_gone, blocked, mirrored, way, changes, doubted, other_hands, can_change;
     double seen_bytes_per_s, seen_writes_per_s;
     int home, outcome, known, giving_up, added, stopped, restored, went_on;
     json_int_t begun, ended, overlay, overflow, overflows, peak, stall, pauses, slowest, reserve, leak, back, io_errors;
@@ -280,7 +281,7 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
     if (json_unpack_ex(o, &e, 0,
                        "{s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
                        "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i, s:b, s:b, "
-                       "s:F, s:F, s:i}",
+                       "s:F, s:F, s:i, s:b}",
                        "home", &home, "outcome", &outcome, "known", &known, "giving_up", &giving_up, "added", &added,
                        "stopped", &stopped, "limits_restored", &restored, "error", &why, "begun_ns", &begun, "ended_ns",
                        &ended, "overlay_ns", &overlay, "overflow_ns", &overflow, "overflows", &overflows,
@@ -291,7 +292,7 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
                        &settings_restored, "ram_state", &ram_state, "kvm", &kvm, "held", &held, "results", &results, "turned_at", &turned_at,
                        "peer_gone", &peer_gone, "blocked", &blocked, "mirrored", &mirrored, "way", &way,
                        "changes", &changes, "doubted", &doubted, "seen_bytes_per_s", &seen_bytes_per_s, "seen_writes_per_s",
-                       &seen_writes_per_s, "other_hands", &other_hands))
+                       &seen_writes_per_s, "other_hands", &other_hands, "can_change", &can_change))
         return fail(error, "%s: %s", m->load->name, e.text);
     if (home < SOURCE || home > TARGET || outcome < OUTCOME_UNDER_WAY || outcome > OUTCOME_LOST ||
         way < WAY_ADVISED || way > WAY_OVERLAY || turned_at < 0 || turned_at >= PHASE_COUNT || settings_restored < 0 || settings_restored > 3 ||
@@ -326,6 +327,7 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
     m->throttle.way = m->way = (enum way)way;
     m->changes = changes;
     m->doubted = doubted;
+    m->throttle.can_change = m->can_change = can_change;
     m->throttle.seen_bytes_per_s = m->seen_bytes_per_s = seen_bytes_per_s;
     m->throttle.seen_writes_per_s = m->seen_writes_per_s = seen_writes_per_s;
     m->other_hands = (uint32_t)other_hands;

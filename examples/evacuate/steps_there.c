@@ -139,6 +139,18 @@ static int may_migrate(struct migration *m, const struct call *answer, uint64_t 
     return rc < 0 ? failed(m, "%s", e.text) : rc ? failed(m, "QEMU cannot migrate this VM: %s", why) : DONE;
 }
 
+static bool may_be_mirrored(const struct migration *m)
+{
+    return m->site->control->policy == POLICY_HYBRID || m->site->control->policy == POLICY_MIRROR;
+}
+
+static int commands_told(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    m->can_change = hybrid_can_change(answer->text, answer->text_bytes);
+    return DONE;
+}
+
 static int guest_writes(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)answer, (void)now;
@@ -339,6 +351,7 @@ static int learn(struct migration *m, uint64_t now)
                      error))
         return failed(m, "%s", error);
     m->throttle.way = m->way;
+    m->throttle.can_change = m->can_change;
     m->throttle.seen_bytes_per_s = m->seen_bytes_per_s;
     m->throttle.seen_writes_per_s = m->seen_writes_per_s;
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
@@ -663,7 +676,7 @@ static int begin_mirror(struct migration *m, uint64_t now)
 
     migbuf_mirror_options_init(&options, sizeof options);
     options.setting = m->site->mirror;
-    options.can_change = hybrid_can_change(monitor_of(m, SOURCE));
+    options.can_change = m->can_change;
     snprintf(job_name, sizeof job_name, "%s_snapshot", node(m));
     snprintf(target, sizeof target, "%s_nbd", node(m));
     new_job(m, now);
@@ -901,6 +914,8 @@ const struct step steps_there[] = {
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
                       .finished = may_migrate, .flags = FINISH_FIRST },
     [KVM_ASK] = { "asking for KVM", PHASE_WAITING, SOURCE, "query-kvm", .finished = kvm_told, .flags = FINISH_FIRST },
+    [COMMANDS_ASK] = { "asking which commands it knows", PHASE_WAITING, SOURCE, "query-commands", .needed = may_be_mirrored,
+                       .finished = commands_told, .flags = FINISH_FIRST | TOLERANT },
     [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
                       .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
