@@ -147,6 +147,14 @@ struct monitor *monitor_of(struct migration *m, int32_t side)
     return &m->place[side_of(m, side)].monitor;
 }
 
+/* Where the picture has it. A guest that is mirrored has no base: its target is started for its mirror. */
+static int32_t phase_of(const struct migration *m)
+{
+    int32_t phase = step_at(m->at)->phase;
+
+    return phase == PHASE_BASE && m->throttle.mirrored ? PHASE_MIRROR : phase;
+}
+
 static void go_to(struct migration *m, int step)
 {
     m->at = step;
@@ -173,7 +181,7 @@ static void give_in(struct migration *m, uint64_t now)
 {
     say(m, now, m->known ? "lost" : "it did not start");
     if (m->at > ASK_END && m->at < BACK_RAM)
-        m->turned_at = step_at(m->at)->phase;
+        m->turned_at = phase_of(m);
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -197,7 +205,7 @@ static void turn_back(struct migration *m, uint64_t now)
 {
     if (made_any(m, UINT32_MAX) || m->at > GATE)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
-    m->turned_at = step_at(m->at)->phase;
+    m->turned_at = phase_of(m);
     m->giving_up = true;
     m->changes = false;
     go_back(m);
@@ -816,13 +824,13 @@ int32_t migration_phase(const struct migration *m)
         return PHASE_REVERTED;
     if (is_coming_back(m))
         return m->home == TARGET ? PHASE_TARGET : m->throttle.overlay_fd[0] >= 0 ? PHASE_BASE : PHASE_WAITING;
-    return step_at(m->at)->phase;
+    return phase_of(m);
 }
 
 /* Of all disks together; one that is not being sent has been, or is yet to be. */
 uint32_t migration_progress_permille(const struct migration *m)
 {
-    bool mirror = m->at >= NBD_NODE;
+    bool mirror = m->at >= NBD_NODE || m->throttle.mirrored;
     uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
     if (is_coming_back(m))
@@ -836,11 +844,10 @@ uint32_t migration_progress_permille(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++) {
         int flow = mirror ? m->disk[k].nbd : m->disk[k].copy;
 
-        if (m->throttle.mirrored && mirror) {
+        if (m->throttle.mirrored) {
             sent += m->mirroring[k].info.state ? m->site->disk_bytes - m->mirroring[k].info.remaining_bytes : 0;
             continue;
         }
-
         if (flow >= 0)
             sent += link_flow(link_of(m), flow).sent_bytes;
         else if (!mirror && (k < m->d || m->at > COPY))
