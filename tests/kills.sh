@@ -46,7 +46,7 @@ PHASES = {
     "base": {"copying the base": 1200},
     "mirror": {"starting the target": 150, "starting the NBD server": 2, "exporting the target's disk": 2,
                "connecting to the target's disk": 5, "starting the mirror": 5,
-               "sending the overlay": 1000, "waiting for its turn on the link": 5},
+               "waiting until the mirror is ready": 1000, "waiting for its turn on the link": 5},
     "switch-over": {"asking what is set for memory": 5, "stopping the guest for its memory": 5,
                     "sending the memory": 60, "ending the mirror": 5,
                     "switching over": 8},

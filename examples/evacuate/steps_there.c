@@ -968,7 +968,7 @@ const struct step steps_there[] = {
                  .begin = put_mirror, .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
     [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_write_through, .begin = begin_mirror,
                       .finished = mirror_begun, .makes = MADE_JOB, .flags = FINISH_FIRST | DRAINS | EACH },
-    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
+    [READY] = { "waiting until the mirror is ready", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
     [RAM_TURN] = { "waiting for its turn on the link", PHASE_MIRROR, SOURCE, .finished = ram_turn, .flags = LONG },
