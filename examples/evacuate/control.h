@@ -23,7 +23,7 @@
 
 /* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. hybrid: planner, and
  * the guests that would lose by an overlay are mirrored. lxd and bradford: what an
- * extension does to the guests (extension.h), nothing here. free: nobody begins to move as long as all have to write. */
+ * extension does to the guests (extension.h), nothing here. free: nobody begins to move before --window is over. */
 enum policy {
     POLICY_PAPER,
     POLICY_LITERAL,

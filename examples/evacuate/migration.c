@@ -211,10 +211,15 @@ static void turn_back(struct migration *m, uint64_t now)
     go_back(m);
 }
 
+/* Is there a mirror to give up, or about to be one, and nothing of the memory sent? */
+static bool may_change(const struct migration *m)
+{
+    return m->throttle.mirrored && m->home == SOURCE && m->at >= TARGET_START && m->at <= RAM_TURN;
+}
+
 bool migration_take_overlay(struct migration *m)
 {
-    if (!m->throttle.mirrored || m->changes || m->giving_up || m->home != SOURCE || m->at < TARGET_START || m->at > RAM_TURN ||
-        m->site->control->policy != POLICY_HYBRID)
+    if (!may_change(m) || m->changes || m->giving_up || m->site->control->policy != POLICY_HYBRID)
         return false;
     m->changes = true;
     return true;
@@ -410,7 +415,9 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 
 static bool may_turn_back(const struct migration *m, const struct step *s)
 {
-    return (m->giving_up || (m->changes && m->at <= RAM_TURN && m->at >= TARGET_START)) && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
+    bool wanted = m->giving_up || (m->changes && may_change(m));
+
+    return wanted && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
            m->place[SOURCE].monitor.call[CALL_STEP].state != CALL_WAITING;
 }
 
@@ -644,11 +651,19 @@ void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now)
 
 /* What others want to know */
 
+static enum way way_of(const struct site *site, uint32_t index)
+{
+    uint64_t bit = UINT64_C(1) << index;
+
+    return site->ways[0] & bit ? WAY_MIRROR : site->ways[1] & bit ? WAY_OVERLAY : WAY_ADVISED;
+}
+
 void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site)
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START, .way = site->ways[0] >> index & 1 ? WAY_MIRROR : site->ways[1] >> index & 1 ? WAY_OVERLAY : WAY_ADVISED };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START,
+                             .way = way_of(site, index) };
     for (int side = SOURCE; side <= TARGET; side++)
         m->memory.monitor[side] = &m->place[side].monitor;
     m->tool.pidfd = m->tool_output = -1;

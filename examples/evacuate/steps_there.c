@@ -82,14 +82,14 @@ static int start_source(struct migration *m, uint64_t now)
 }
 
 /* The whole disk is mirrored while the guest writes: no overlay, no copy of a base, no room of the buffer. */
-static bool is_write_through(const struct migration *m)
+static bool is_mirrored(const struct migration *m)
 {
     return m->throttle.mirrored;
 }
 
 bool has_overlay(const struct migration *m)
 {
-    return !is_write_through(m);
+    return !m->throttle.mirrored;
 }
 
 /* What is copied into nothing else makes. */
@@ -107,7 +107,7 @@ static int make_empty_disk(struct migration *m, uint32_t k)
 
 static int start_target(struct migration *m, uint64_t now)
 {
-    for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
+    for (uint32_t k = 0; k < m->load->disks && is_mirrored(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
     for (uint32_t k = 0; k < m->load->disks; k++) /* nothing is set at a new one */
@@ -122,8 +122,8 @@ static int source_connected(struct migration *m, const struct call *answer, uint
     return monitor_ready(&m->place[SOURCE].monitor) ? DONE : WAIT;
 }
 
-/* Better told before anything is begun than by `migrate`, when the disk has been copied. */
-/* Up to QEMU 10 nothing with an NVMe disk migrates; a later one would, but our guest has no driver for such a disk. */
+/* Better told before anything is begun than by `migrate`, when the disk has been copied. Up to QEMU 10 nothing with an NVMe disk
+ * migrates. A later one would, but our guest has no driver for such a disk. */
 static int may_migrate(struct migration *m, const struct call *answer, uint64_t now)
 {
     struct migbuf_error e;
@@ -966,7 +966,7 @@ const struct step steps_there[] = {
                    .makes = MADE_NBD, .flags = EACH },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .needed = has_overlay,
                  .begin = put_mirror, .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
-    [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_write_through, .begin = begin_mirror,
+    [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_mirrored, .begin = begin_mirror,
                       .finished = mirror_begun, .makes = MADE_JOB, .flags = FINISH_FIRST | DRAINS | EACH },
     [READY] = { "waiting until the mirror is ready", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
@@ -975,7 +975,7 @@ const struct step steps_there[] = {
     /* What the host had set is known before anything of ours is. */
     [RAM_LEARN] = { "asking what is set for memory", PHASE_RAM, SOURCE, .begin = ram_learn, .finished = ram_learnt,
                     .flags = FINISH_FIRST },
-    [SETTLE] = { "waiting until both disks are the same", PHASE_RAM, SOURCE, .needed = is_write_through,
+    [SETTLE] = { "waiting until both disks are the same", PHASE_RAM, SOURCE, .needed = is_mirrored,
                  .begin = mirror_settle, .finished = mirror_settled, .flags = EACH | LONG },
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = must_hold, .begin = take_over,
                .finished = held, .flags = DRAINS },
@@ -983,7 +983,7 @@ const struct step steps_there[] = {
                    .event = "stopped for the switch-over", .flags = LONG },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"), .needed = has_overlay,
                      .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
-    [MIRROR_END] = { "ending the disk's mirror", PHASE_RAM, SOURCE, .needed = is_write_through, .begin = mirror_complete,
+    [MIRROR_END] = { "ending the disk's mirror", PHASE_RAM, SOURCE, .needed = is_mirrored, .begin = mirror_complete,
                      .finished = mirror_over_there, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },
