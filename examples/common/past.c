@@ -229,7 +229,8 @@ int past_begin(struct past *p, const char *path, char error[FAIL_SIZE])
     rc = open_fresh(p) ? fail(error, "--history %s: %s", p->path, errno == EWOULDBLOCK ? "another program changes it" : strerror(errno)) : 0;
     if (!rc)
         rc = read_file(p, &s, error);
-    if (!rc && ((fchown(p->fresh, s.st_uid, s.st_gid) && errno != EPERM) || fchmod(p->fresh, s.st_mode & 07777)))
+    /* EINVAL: an owner whom a user namespace does not know */
+    if (!rc && ((fchown(p->fresh, s.st_uid, s.st_gid) && errno != EPERM && errno != EINVAL) || fchmod(p->fresh, s.st_mode & 07777)))
         rc = wrong(p, error);
     if (rc)
         past_free(p);
