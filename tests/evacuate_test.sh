@@ -125,7 +125,7 @@ target_dies() { # STEP
     # Whether its mirror has seen the death before it is cancelled is the machine's affair: in one of five runs it has.
     for try in 1 2 3 4 5; do
         run 1 $small --inject "kill-target@$1" && whole && [ "$(value moved)" = 2 ] || break
-        [ "$1" != "sending the overlay" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said" || continue
+        [ "$1" != "waiting until the mirror is ready" ] || grep -q "its mirror had stopped and was cancelled" "$dir/said" || continue
         status=0
         break
     done
@@ -183,11 +183,11 @@ if [ "$part" = basics ]; then
     run 0 $small --disks 2 --disk 12MiB --device virtio-scsi && whole
     report $? "VMs with two disks each move, on virtio-scsi"
 
-    for step in "copying the base" "sending the overlay" "sending the memory"; do
+    for step in "copying the base" "waiting until the mirror is ready" "sending the memory"; do
         interrupt_before "$step"
     done
     interrupt_after "switching over"
-    target_dies "sending the overlay"
+    target_dies "waiting until the mirror is ready"
 
     # Options.
     for help in -h --help; do
@@ -257,14 +257,14 @@ if [ "$part" = newer ]; then
     run 0 $small --disks 2 --disk 8MiB --device virtio-scsi && whole && [ "$(value moved)" = 3 ] &&
         "${MIGBUF_QEMU:?}" --version | grep -q "version $(value vm 0 qemu) "
     report $? "another QEMU moves VMs with two disks each: $(value vm 0 qemu)"
-    for step in "copying the base" "sending the overlay" "sending the memory" "ending the mirror"; do
+    for step in "copying the base" "waiting until the mirror is ready" "sending the memory" "ending the mirror"; do
         run 1 $small --inject "interrupt@$step" && whole && [ "$(value interrupted)" = true ] && [ "$(value moved)" -lt 3 ]
         report $? "Ctrl-C while $step"
     done
     # On QEMU 11 a mirror whose target dies before it has begun to copy ends, whatever on-target-error says.
-    run 1 $small --inject "kill-target@sending the overlay" --inject-after 400 && whole && [ "$(value moved)" = 2 ] &&
+    run 1 $small --inject "kill-target@waiting until the mirror is ready" --inject-after 400 && whole && [ "$(value moved)" = 2 ] &&
         grep -qE "its mirror had stopped and was cancelled|the job lxd_root_snapshot ended: Input/output error" "$dir/said"
-    report $? "a target dies while sending the overlay: its guest goes on at the source"
+    report $? "a target dies while waiting until the mirror is ready: its guest goes on at the source"
     run 0 $small --policy hybrid --vms 2 --mirrored all && whole && [ "$(value moved)$(value vm 1 mirrored)" = 2true ] &&
         [ "$(grep -c "its writes go to both hosts" "$dir/said")" = 2 ]
     report $? "mirrored in the background, and write-blocking before the memory is sent"
@@ -298,10 +298,10 @@ for v in d["vm"]: # the pace varies by a fifth
 END
 report $? "write-through: all moved without overlays; who has moved writes on until the window ends"
 
-run 1 $small --policy mirror --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+run 1 $small --policy mirror --inject "interrupt@waiting until the mirror is ready" && whole && [ "$(value moved)" -lt 3 ]
 report $? "write-through: Ctrl-C takes the guests back"
 
-run 1 $small --policy hybrid --vms 2 --mirrored 0 --not-mirrored 1 --inject "kill-target@sending the overlay" && whole &&
+run 1 $small --policy hybrid --vms 2 --mirrored 0 --not-mirrored 1 --inject "kill-target@waiting until the mirror is ready" && whole &&
     [ "$(value moved)$(value vm 0 runs_at)" = 1source ]
 report $? "a target that dies while a disk is mirrored: its guest goes on at the source"
 
@@ -309,12 +309,24 @@ report $? "a target that dies while a disk is mirrored: its guest goes on at the
 mixed="--policy hybrid --vms 2 --mirrored 0 --not-mirrored 1 --pattern sequential"
 run 0 $small $mixed && whole && [ "$(value moved)$(value policy)" = 2hybrid ] &&
     [ "$(value vm 0 mirrored)$(value vm 1 mirrored)" = truefalse ] && [ "$(value vm 0 buffer_peak_bytes)" = 0 ] &&
-    [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ] && [ "$(value vm 0 delivered_bytes)" -gt "$(value vm 1 delivered_bytes)" ]
+    [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ] && [ "$(value vm 0 delivered_bytes)" -gt "$(value vm 1 delivered_bytes)" ] &&
+    ! grep -q "A base copy\|VM 0 .*: phase base copy" "$dir/said"
 report $? "hybrid: a guest that is mirrored beside one with an overlay, and it gets more of its writes"
 
-run 0 $small $mixed --inject "overlay@sending the overlay" && whole && [ "$(value moved)$(value vm 0 mirrored)" = 2false ] &&
-    grep -q "its mirror is given up: it is to get an overlay" "$dir/said" && [ "$(value vm 0 buffer_peak_bytes)" -gt 0 ]
+# The first one that comes to the step has an overlay already. The other one's host has limits, which its second target gets too.
+run 0 $small --policy hybrid --vms 2 --mirrored 1 --not-mirrored 0 --pattern sequential --admission fifo --disk 8MiB \
+    --inject "overlay@waiting until the mirror is ready" && whole && [ "$(value moved)$(value vm 1 mirrored)$(value vm 1 limits bps_rd)" = 2false50000000 ] &&
+    grep -q "VM 1 .*its mirror is given up: it is to get an overlay" "$dir/said" && [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ]
 report $? "hybrid: a choice that is changed while the disk is mirrored costs no write"
+
+# What another hand sets its target gets too, be it mirrored and not limited by us, or about to be.
+set_by_another() { # POLICY STEP
+    run 0 $small --policy $1 --vms 1 --disk 8MiB --inject "change-limits@$2" && whole &&
+        [ "$(value moved)$(value vm 0 other_hands)" = 11 ] && [ "$(value vm 0 limits bps_wr)/$(value vm 0 limits iops_wr)" = 7000000/900 ]
+    report $? "$1: limits changed by another hand while $2 are what the guest has at the target"
+}
+set_by_another mirror "waiting until the mirror is ready"
+set_by_another "hybrid --not-mirrored 0" "waiting for room in the buffer"
 
 # Link K carried its VMs' disks, and the buffer was told how fast it was.
 carried() {
@@ -382,10 +394,10 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
     run 1 $small --disks 2 --disk 8MiB --inject lose && [ "$(value writes_lost)" -ge 1 ] && grep -q lxd_data "$dir/said"
     report $? "a damaged sector of a second disk is found"
 
-    run 1 $small --disks 2 --disk 8MiB --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+    run 1 $small --disks 2 --disk 8MiB --inject "interrupt@waiting until the mirror is ready" && whole && [ "$(value moved)" -lt 3 ]
     report $? "Ctrl-C while the overlays of two disks are sent"
 
-    run 1 $small --disks 2 --disk 8MiB --method typed --inject "interrupt@sending the overlay" && whole && [ "$(value moved)" -lt 3 ]
+    run 1 $small --disks 2 --disk 8MiB --method typed --inject "interrupt@waiting until the mirror is ready" && whole && [ "$(value moved)" -lt 3 ]
     report $? "limits by typed calls alone; Ctrl-C restores the host's"
 
     run 0 $small --inject "wipe-limits@copying the base" --inject-after 600 && whole && vm=$(hand) && [ -n "$vm" ] &&
@@ -421,7 +433,7 @@ if [ -z "${EVACUATE_SHORT:-}" ]; then
         grep -q "something else fills the volume" "$dir/said"
     report $? "an overlay is not begun on a full volume"
 
-    run 1 $small --inject "fill-for-good@sending the overlay" && [ "$(value overflows)" -ge 1 ] &&
+    run 1 $small --inject "fill-for-good@waiting until the mirror is ready" && [ "$(value overflows)" -ge 1 ] &&
         [ "$(value moved)" = 3 ] && [ "$(value writes_lost)$(value guest_errors)$(value io_errors)" = 000 ]
     report $? "a guest that a full volume stopped goes on at the target"
 fi
@@ -529,10 +541,22 @@ run 0 $small --state "$dir/state" --overlay name --svg "$dir/svg" && cmp -s "$di
 report $? "the same command again tells of it with the same exit status and begins nothing"
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1 && [ ! -e "$dir/state" ]
 report $? "--end removes it"
-begin $small --policy hybrid --vms 2 --mirrored 0 --not-mirrored 1 --state "$dir/state" --inject "die@sending the overlay"
+begin $small --policy hybrid --vms 2 --mirrored 0 --not-mirrored 1 --state "$dir/state" --inject "die@waiting until the mirror is ready"
 wait $pid 2>/dev/null
 run 0 --state "$dir/state" && whole && [ "$(value moved)$(value writes_lost)$(value vm 0 mirrored)$(value restarts)" = 20true1 ]
 report $? "killed while a disk is mirrored: who comes back begins its mirror again"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1
+begin $small --policy hybrid --vms 1 --mirrored 0 --disk 8MiB --state "$dir/state" --inject "overlay-die@waiting until the mirror is ready"
+wait $pid 2>/dev/null
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value vm 0 mirrored)$(value restarts)" = 1false1 ] &&
+    grep -q "its mirror is given up: it is to get an overlay" "$dir/said"
+report $? "killed when a mirror was given up: who comes back does not begin it again"
+"$evacuate" --end "$dir/state" >"$dir/said" 2>&1
+begin $small --policy hybrid --vms 1 --pattern random --qd 4 --pace 400 --buffer 16MiB --link 8MB --state "$dir/state" \
+    --inject "die@waiting for room in the buffer"
+wait $pid 2>/dev/null
+run 0 --state "$dir/state" && whole && [ "$(value moved)$(value vm 0 mirrored)$(value restarts)" = 1true1 ]
+report $? "killed when it was seen what its guest writes: who comes back gives the same advice"
 "$evacuate" --end "$dir/state" >"$dir/said" 2>&1
 begin $small --vms 1 --state "$dir/state" --inject "die@stopping it to check its disk"
 wait $pid 2>/dev/null
@@ -568,7 +592,7 @@ refused "something else" --state "$dir/other" && refused "something else" --end 
 report $? "no directory is taken for a run that is none"
 
 # QEMUs that die.
-for step in "copying the base" "sending the overlay"; do
+for step in "copying the base" "waiting until the mirror is ready"; do
     run 1 $small --inject "kill-source@$step" && [ "$(value moved)" = 2 ] && [ "$(value writes_lost)" = 0 ]
     report $? "a source dies while $step: the others move"
 done

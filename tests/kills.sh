@@ -46,7 +46,7 @@ PHASES = {
     "base": {"copying the base": 1200},
     "mirror": {"starting the target": 150, "starting the NBD server": 2, "exporting the target's disk": 2,
                "connecting to the target's disk": 5, "starting the mirror": 5,
-               "sending the overlay": 1000, "waiting for its turn on the link": 5},
+               "waiting until the mirror is ready": 1000, "waiting for its turn on the link": 5},
     "switch-over": {"asking what is set for memory": 5, "stopping the guest for its memory": 5,
                     "sending the memory": 60, "ending the mirror": 5,
                     "switching over": 8},
@@ -60,7 +60,7 @@ PHASES = {
                  "closing the overlay": 2, "leaving the buffer": 2, "restoring the host's limits": 3},
 }
 WHERE = {step: phase for phase, steps in PHASES.items() for step in steps}
-WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up", "asking for KVM": "set-up", "sending the rest of its memory": "switch-over",
+WHERE.update({"handing over the overlay": "set-up", "asking whether it may migrate": "set-up", "asking for KVM": "set-up", "asking which commands it knows": "set-up", "sending the rest of its memory": "switch-over",
               "waiting for its guest to write": "set-up", "setting the host's new limits at the target": "switch-over", "reading the host's own limits": "set-up",
               "checking capabilities": "target", "checking parameters": "target",
               "setting the host's limits at the target": "mirror",

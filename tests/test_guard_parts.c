@@ -11,8 +11,10 @@
 #include "unit.h"
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,6 +225,96 @@ START_TEST(long_names_stay_two_vms)
     /* Between two characters of UTF-8, which an id is */
     past_id("", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xb6 and much more than would ever fit there", first);
     ck_assert(!strncmp(first, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa~", 47) && strlen(first) == 63);
+}
+END_TEST
+
+static struct migbuf_attempt attempt(const char *id, uint64_t at_s)
+{
+    struct migbuf_attempt a;
+
+    migbuf_attempt_init(&a);
+    strcpy(a.id, id);
+    a.outcome = MIGBUF_ATTEMPT_MOVED;
+    a.why = MIGBUF_ATTEMPT_DONE;
+    a.phase = MIGBUF_ATTEMPT_TARGET;
+    a.at_s = at_s;
+    return a;
+}
+
+static size_t lines_in(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    size_t n = 0;
+
+    ck_assert(file);
+    for (int c; (c = fgetc(file)) != EOF;)
+        n += c == '\n';
+    fclose(file);
+    return n;
+}
+
+/* It is still the file that an administrator made, where a link leads to it; what is no such file, or too large, stays as it is. */
+START_TEST(a_history_stays_the_file_it_was)
+{
+    char directory[] = "/tmp/migbuf-past-XXXXXX", path[64], link_path[64], fresh[80], error[FAIL_SIZE] = "";
+    struct migbuf_attempt a = attempt("vm1", 1), nobody = attempt("", 1);
+    struct stat s;
+    double rate;
+
+    ck_assert(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/history", directory);
+    snprintf(link_path, sizeof link_path, "%s/link", directory);
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    ck_assert_int_eq(symlink("history", link_path), 0);
+    ck_assert_int_eq(past_append(link_path, &a, error), -1); /* it leads nowhere */
+    ck_assert_msg(strstr(error, "No such file"), "%s", error);
+    ck_assert_int_eq(past_append(path, &a, error), 0);
+    ck_assert(!stat(path, &s) && (s.st_mode & 07777) == 0600);
+    ck_assert_int_eq(chmod(path, 0644), 0);
+    a.at_s = 2;
+    ck_assert_int_eq(past_append(link_path, &a, error), 0);
+    ck_assert(!lstat(link_path, &s) && S_ISLNK(s.st_mode));
+    ck_assert(!stat(path, &s) && (s.st_mode & 07777) == 0644);
+    ck_assert_uint_eq(lines_in(path), 2);
+    ck_assert_int_eq(past_append(path, &nobody, error), -1);
+    ck_assert(access(fresh, F_OK) && lines_in(path) == 2);
+
+    ck_assert_int_eq(truncate(path, (32 << 20) + 1), 0);
+    ck_assert_int_eq(past_append(path, &a, error), -1);
+    ck_assert_msg(strstr(error, "more than 32 MiB"), "%s", error);
+    ck_assert_int_eq(past_write_rate(path, "vm1", &rate, error), -1);
+    ck_assert(!stat(path, &s) && s.st_size == (32 << 20) + 1 && access(fresh, F_OK));
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(past_append(path, &a, error), -1);
+    ck_assert_msg(strstr(error, "not a regular file"), "%s", error);
+    ck_assert(!lstat(path, &s) && S_ISFIFO(s.st_mode) && access(fresh, F_OK));
+    ck_assert(!unlink(path) && !unlink(link_path) && !rmdir(directory));
+}
+END_TEST
+
+/* Each replaces the whole file: no line of the other is lost. */
+START_TEST(two_programs_write_one_history)
+{
+    char directory[] = "/tmp/migbuf-past-XXXXXX", path[64], error[FAIL_SIZE];
+    int status;
+
+    ck_assert(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/history", directory);
+    for (int k = 0; k < 2; k++)
+        if (!fork()) {
+            for (uint64_t at_s = 1; at_s <= 20; at_s++) {
+                struct migbuf_attempt a = attempt(k ? "vm2" : "vm1", at_s);
+
+                if (past_append(path, &a, error))
+                    _exit(1);
+            }
+            _exit(0);
+        }
+    for (int k = 0; k < 2; k++)
+        ck_assert(wait(&status) > 0 && WIFEXITED(status) && !WEXITSTATUS(status));
+    ck_assert_uint_eq(lines_in(path), 40);
+    ck_assert(!unlink(path) && !rmdir(directory));
 }
 END_TEST
 
@@ -669,6 +761,8 @@ int main(int argc, char **argv)
                                    a_drain_is_more_than_one_request,
                                    counters_are_told_with_the_overlay,
                                    long_names_stay_two_vms,
+                                   a_history_stays_the_file_it_was,
+                                   two_programs_write_one_history,
                                    what_was_written_is_never_less_than_nothing,
                                    a_stop_that_is_refused,
                                    limits_that_were_left_cover_every_disk,

@@ -1,39 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The history of attempts in a file: read, told, and a line added for each VM. */
+/* The history of attempts, kept in a file by past.h: read, told, and a line added for each VM. */
 #include "attempts.h"
-#include <errno.h>
+#include "past.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
-
-struct text {
-    char *bytes;
-    size_t length;
-};
-
-/* The whole file; one that is not there is empty. */
-static int read_file(const char *path, struct text *t, char error[FAIL_SIZE])
-{
-    FILE *file = fopen(path, "r");
-    char *more;
-    size_t n;
-
-    *t = (struct text){ .length = 0 };
-    if (!file)
-        return errno == ENOENT ? 0 : fail(error, "--history %s: %s", path, strerror(errno));
-    do {
-        more = realloc(t->bytes, t->length + 4096);
-        n = more ? fread(more + t->length, 1, 4096, file) : 0;
-        t->bytes = more ? more : t->bytes;
-        t->length += n;
-    } while (n);
-    n = !more || ferror(file);
-    fclose(file);
-    return n ? fail(error, "--history %s: it cannot be read", path) : 0;
-}
 
 static const char *name_of(uint32_t index, char name[16])
 {
@@ -41,64 +14,41 @@ static const char *name_of(uint32_t index, char name[16])
     return name;
 }
 
-/* The lines of one VM; what is damaged is nobody's. */
-static size_t lines_of(const struct text *all, uint32_t index, char *out)
-{
-    struct migbuf_attempt a;
-    char name[16];
-    size_t length = 0;
-
-    name_of(index, name);
-    for (size_t at = 0, end; at < all->length; at = end) {
-        const char *newline = memchr(all->bytes + at, '\n', all->length - at);
-
-        end = newline ? (size_t)(newline - all->bytes) + 1 : all->length;
-        if (migbuf_history_read(all->bytes + at, end - at, 0, &a) != 1 || strcmp(a.id, name))
-            continue;
-        memcpy(out + length, all->bytes + at, end - at);
-        length += end - at;
-    }
-    return length;
-}
-
 int attempts_tell(const char *path, uint32_t vms, struct picture *picture, char error[FAIL_SIZE])
 {
-    struct text all;
     char name[16], line[256], *lines;
+    struct past past;
     size_t length;
 
-    if (read_file(path, &all, error))
-        return free(all.bytes), -1;
-    lines = malloc(all.length + 1);
-    for (uint32_t i = 0; i < vms && lines; i++) {
-        size_t n = lines_of(&all, i, lines);
-        int known = migbuf_history_describe(lines, n, name_of(i, name), line, sizeof line, &length);
-
-        if (known > 0)
+    if (past_read(&past, path, error))
+        return -1;
+    for (uint32_t i = 0; i < vms && (lines = past_own(&past, name_of(i, name), &length)); i++) {
+        if (migbuf_history_describe(lines, length, name, line, sizeof line, &length) > 0)
             picture_say(picture, line);
+        free(lines);
     }
-    free(lines);
-    free(all.bytes);
+    past_free(&past);
     return 0;
 }
 
 int attempts_believe(const char *path, uint32_t index, uint64_t ram_bytes, struct migbuf_prior *prior, char error[FAIL_SIZE])
 {
     struct migbuf_prior usual;
-    struct text all = { .length = 0 };
-    char *lines;
+    struct past past;
+    char name[16], *lines;
+    size_t length;
 
     migbuf_prior_init(&usual, sizeof usual, ram_bytes);
     *prior = usual;
     if (!path)
         return 0;
-    if (read_file(path, &all, error))
-        return free(all.bytes), -1;
-    lines = malloc(all.length + 1);
+    if (past_read(&past, path, error))
+        return -1;
+    lines = past_own(&past, name_of(index, name), &length);
+    past_free(&past);
     if (lines)
-        migbuf_history_prior(lines, lines_of(&all, index, lines), (uint64_t)time(NULL), &usual, prior);
+        migbuf_history_prior(lines, length, (uint64_t)time(NULL), &usual, prior);
     free(lines);
-    free(all.bytes);
     return lines ? 0 : fail(error, "out of memory");
 }
 
@@ -152,58 +102,34 @@ static struct migbuf_attempt attempt_of(const struct run *r, uint32_t i)
     return a;
 }
 
-/* What another VM's lines are stays; the VM's own are those before, and one more. */
-static int write_all(FILE *out, const struct text *all, const struct run *r)
+/* By a program that was killed then: 1, 0, or -1. */
+static int is_told(const struct past *past, const char *id, uint64_t at_s, char error[FAIL_SIZE])
 {
-    char name[16], grown[MIGBUF_HISTORY_BYTES + 1], *lines = malloc(all->length + 1);
     struct migbuf_attempt a;
-    int rc = lines ? 0 : -1;
     size_t length;
+    char *lines = past_own(past, id, &length);
+    int told = lines && migbuf_history_read(lines, length, 0, &a) == 1 && a.at_s == at_s;
 
-    for (size_t at = 0, end; at < all->length && !rc; at = end) {
-        const char *newline = memchr(all->bytes + at, '\n', all->length - at);
-        bool ours = false;
-
-        end = newline ? (size_t)(newline - all->bytes) + 1 : all->length;
-        if (migbuf_history_read(all->bytes + at, end - at, 0, &a) == 1)
-            for (uint32_t i = 0; i < r->vms && !ours; i++)
-                ours = !strcmp(a.id, name_of(i, name));
-        if (!ours && (fwrite(all->bytes + at, 1, end - at, out) != end - at || (!newline && fputc('\n', out) == EOF)))
-            rc = -1; /* a line that was cut may not swallow the next */
-    }
-    for (uint32_t i = 0; i < r->vms && !rc; i++) {
-        size_t n = lines_of(all, i, lines);
-        bool told;
-
-        told = migbuf_history_read(lines, n, 0, &a) == 1 && a.at_s == r->ended_at_s; /* by a program that was killed then */
-        a = attempt_of(r, i);
-        if (told || (!r->vm[i].begun_ns && !r->vm[i].blocked)) { /* or it was no attempt */
-            rc = fwrite(lines, 1, n, out) == n ? 0 : -1;
-            continue;
-        }
-        rc = migbuf_history_append(lines, n, &a, grown, sizeof grown, &length);
-        rc = rc >= 0 && fwrite(grown, 1, length, out) == length ? 0 : -1;
-    }
     free(lines);
-    return rc;
+    return lines ? told : fail(error, "out of memory");
 }
 
 int attempts_append(const char *path, const struct run *r, char error[FAIL_SIZE])
 {
-    char fresh[400];
-    struct text all;
-    FILE *out;
-    int rc;
+    struct past past;
+    int rc = past_begin(&past, path, error);
 
-    if (read_file(path, &all, error))
-        return free(all.bytes), -1;
-    snprintf(fresh, sizeof fresh, "%s.new", path);
-    out = strlen(path) + 5 < sizeof fresh ? fopen(fresh, "w") : NULL;
-    rc = out ? write_all(out, &all, r) : -1;
-    if (out && (fclose(out) || rc || rename(fresh, path)))
-        rc = -1;
-    if (rc && out)
-        unlink(fresh);
-    free(all.bytes);
-    return rc ? fail(error, "--history %s: it cannot be written", path) : 0;
+    if (rc)
+        return -1;
+    for (uint32_t i = 0; i < r->vms && rc >= 0; i++) {
+        struct migbuf_attempt a = attempt_of(r, i);
+
+        rc = is_told(&past, a.id, r->ended_at_s, error);
+        if (!rc && (r->vm[i].begun_ns || r->vm[i].blocked)) /* else it was no attempt */
+            rc = past_add(&past, &a, error);
+    }
+    if (rc >= 0)
+        return past_write(&past, error);
+    past_free(&past);
+    return -1;
 }

@@ -223,12 +223,12 @@ static int measure_files(struct control *c, uint64_t now, char error[FAIL_SIZE])
     return rc ? fail(error, "migbuf_buffer_sample: %s", migbuf_strerror(rc)) : 0;
 }
 
+/* Also of those whom we do not limit: what another hand sets is what they get at the target. */
 void control_look(struct control *c)
 {
     for (size_t i = 0; i < c->members; i++) {
         watch_ask(&c->member[i]->watch);
-        if (policy_throttles(c->policy) && !c->member[i]->mirrored)
-            migbuf_disk_learn(c->member[i]->disk);
+        migbuf_disk_learn(c->member[i]->disk);
     }
 }
 

@@ -23,7 +23,7 @@
 
 /* mirror: no overlay and no buffer, each write goes to both hosts before the guest is told of it. hybrid: planner, and
  * the guests that would lose by an overlay are mirrored. lxd and bradford: what an
- * extension does to the guests (extension.h), nothing here. free: nobody begins to move as long as all have to write. */
+ * extension does to the guests (extension.h), nothing here. free: nobody begins to move before --window is over. */
 enum policy {
     POLICY_PAPER,
     POLICY_LITERAL,
@@ -66,6 +66,7 @@ struct throttle {
     bool added;                   /* in the buffer */
     enum way way;
     bool mirrored;                /* it has no overlay and takes no room; else it is throttled as decided */
+    bool can_change;              /* its QEMU can change a mirror that runs */
     double seen_bytes_per_s, seen_writes_per_s; /* of its guest, all disks; 0: not seen */
     uint64_t counted_ns, counted_bytes, counted_writes; /* what was told when these were last reckoned */
     double hold_bytes_per_s;      /* a mirror catches up: its guest is held to this; 0: it is not */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* How it would be mirrored says the room mirror; what that would deliver, and what a plan would, says outlook. */
 #include "hybrid.h"
-#include <stdio.h>
+#include <jansson.h>
+#include <string.h>
 
 size_t hybrid_flows(const struct control *c, uint32_t route)
 {
@@ -21,11 +22,19 @@ struct migbuf_mirror_load hybrid_load(const struct control *c, const struct thro
     };
 }
 
-bool hybrid_can_change(const struct monitor *monitor)
+bool hybrid_can_change(const char *text, size_t text_bytes)
 {
-    int major, minor;
+    json_t *commands = text ? json_loadb(text, text_bytes, 0, NULL) : NULL, *command;
+    bool can = false;
+    size_t k;
 
-    return sscanf(monitor->facts.version, "%d.%d", &major, &minor) == 2 && (major > 8 || (major == 8 && minor >= 2));
+    json_array_foreach(commands, k, command) {
+        const char *name = json_string_value(json_object_get(command, "name"));
+
+        can |= name && !strcmp(name, "block-job-change");
+    }
+    json_decref(commands);
+    return can;
 }
 
 /* Nobody runs yet, and all that wait begin at once: each must reckon with the others. One for which there is no room takes
@@ -61,7 +70,7 @@ static int mirror_of(const struct control *c, const struct throttle *t, struct m
 {
     const struct migbuf_mirror_load load = hybrid_load(c, t, 1);
     struct migbuf_mirror_setting setting;
-    int rc = migbuf_mirror_choose(&load, hybrid_can_change(t->monitor), 0, &setting);
+    int rc = migbuf_mirror_choose(&load, t->can_change, 0, &setting);
 
     if (!rc)
         *mirror = (struct migbuf_outlook_mirror){

@@ -14,8 +14,8 @@ struct migbuf_mirror_load hybrid_load(const struct control *c, const struct thro
 /* So many of the migrations under control leave over this link. */
 size_t hybrid_flows(const struct control *c, uint32_t route);
 
-/* Does QEMU know block-job-change? By the version it greeted with, for no answer of it says so in short. */
-bool hybrid_can_change(const struct monitor *monitor);
+/* Does QEMU know block-job-change? `text`: what it answered to query-commands; what cannot be read is no. */
+bool hybrid_can_change(const char *text, size_t text_bytes);
 
 /* Is it better mirrored, if it starts now? 1: yes, 0: no, -1: failed. */
 int hybrid_mirrors(const struct control *c, const struct throttle *t, char error[FAIL_SIZE]);

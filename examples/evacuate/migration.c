@@ -147,6 +147,14 @@ struct monitor *monitor_of(struct migration *m, int32_t side)
     return &m->place[side_of(m, side)].monitor;
 }
 
+/* Where the picture has it. A guest that is mirrored has no base: its target is started for its mirror. */
+static int32_t phase_of(const struct migration *m)
+{
+    int32_t phase = step_at(m->at)->phase;
+
+    return phase == PHASE_BASE && m->throttle.mirrored ? PHASE_MIRROR : phase;
+}
+
 static void go_to(struct migration *m, int step)
 {
     m->at = step;
@@ -173,7 +181,7 @@ static void give_in(struct migration *m, uint64_t now)
 {
     say(m, now, m->known ? "lost" : "it did not start");
     if (m->at > ASK_END && m->at < BACK_RAM)
-        m->turned_at = step_at(m->at)->phase;
+        m->turned_at = phase_of(m);
     m->outcome = OUTCOME_LOST;
     m->ended_ns = now;
     migration_release(m);
@@ -182,6 +190,7 @@ static void give_in(struct migration *m, uint64_t now)
 
 static void go_back(struct migration *m)
 {
+    control_hold(&m->throttle, 0); /* nothing is left for which its guest would be held */
     drop_mirrors(m);
     control_ram_over(&m->throttle);
     for (uint32_t k = 0; k < m->load->disks; k++)
@@ -196,27 +205,33 @@ static void turn_back(struct migration *m, uint64_t now)
 {
     if (made_any(m, UINT32_MAX) || m->at > GATE)
         say(m, now, m->giving_up ? "going back to the source" : "failed: going back to the source");
-    m->turned_at = step_at(m->at)->phase;
+    m->turned_at = phase_of(m);
     m->giving_up = true;
     m->changes = false;
     go_back(m);
 }
 
-/* The same way, but the guest does not stay: as after a restart. */
-static void go_back_to_begin_again(struct migration *m)
+/* Is there a mirror to give up, or about to be one, and nothing of the memory sent? */
+static bool may_change(const struct migration *m)
 {
-    control_hold(&m->throttle, 0);
-    go_back(m);
+    return m->throttle.mirrored && m->home == SOURCE && m->at >= TARGET_START && m->at <= RAM_TURN;
 }
 
-bool migration_take_overlay(struct migration *m, uint64_t now)
+bool migration_take_overlay(struct migration *m)
 {
-    if (!m->throttle.mirrored || m->changes || m->giving_up || m->home != SOURCE || m->at < TARGET_START || m->at > RAM_TURN ||
-        m->site->control->policy != POLICY_HYBRID)
+    if (!may_change(m) || m->changes || m->giving_up || m->site->control->policy != POLICY_HYBRID)
         return false;
-    say(m, now, "its mirror is given up: it is to get an overlay");
     m->changes = true;
     return true;
+}
+
+#define CHANGES "its mirror is given up: it is to get an overlay"
+
+/* The same way, but the guest does not stay: as after a restart. */
+static void change_way(struct migration *m, uint64_t now)
+{
+    say(m, now, CHANGES);
+    go_back(m);
 }
 
 /* It runs at the target, and some of its memory is at the source: there is no way but on. Another connection, another time. */
@@ -261,7 +276,7 @@ static int go_on_at(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         copied = copied && m->disk[k].copied;
     if (!m->site->go)
-        return GATE;
+        return OBSERVE;
     if (!m->throttle.disk)
         return LEARN;
     if (!m->throttle.added)
@@ -283,6 +298,8 @@ static int take_stock(struct migration *m, uint64_t now)
     if (!m->known)
         return SOURCE_START;
     say(m, now, m->giving_up ? "after a restart: still going back" : "after a restart: going on");
+    if (m->changes)
+        say(m, now, CHANGES);
     return BACK_RAM;
 }
 
@@ -398,7 +415,9 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
 
 static bool may_turn_back(const struct migration *m, const struct step *s)
 {
-    return (m->giving_up || (m->changes && m->at <= RAM_TURN && m->at >= TARGET_START)) && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
+    bool wanted = m->giving_up || (m->changes && may_change(m));
+
+    return wanted && m->home == SOURCE && m->at < FORWARD_END && !(s->flags & (NO_RETURN | FINISH_FIRST)) &&
            m->place[SOURCE].monitor.call[CALL_STEP].state != CALL_WAITING;
 }
 
@@ -420,7 +439,7 @@ static bool turn(struct migration *m, uint64_t now)
         if (m->giving_up)
             turn_back(m, now);
         else
-            go_back_to_begin_again(m);
+            change_way(m, now);
         return true;
     }
     if (!m->entered && s->needed && !s->needed(m)) {
@@ -451,6 +470,23 @@ void migration_step(struct migration *m, uint64_t now)
         ;
 }
 
+/* Ours were in force or not: what the disk machine has found to be the host's is what the target gets. */
+static bool follow_host_limits(struct migration *m)
+{
+    bool changed = m->throttle.taken_over != m->taken_over;
+
+    m->taken_over = m->throttle.taken_over;
+    for (uint32_t k = 0; k < m->load->disks; k++) {
+        struct migbuf_throttle_config now;
+
+        if (!migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &now) && !same_limits(&now, &m->disk[k].host)) {
+            m->disk[k].host = now;
+            changed = true;
+        }
+    }
+    return changed;
+}
+
 /* What nobody asked for, and everybody should hear. */
 static void notice(struct migration *m, uint64_t now)
 {
@@ -461,12 +497,10 @@ static void notice(struct migration *m, uint64_t now)
     if (errors && !m->io_errors)
         say(m, now, "the guest was told of an I/O error");
     m->io_errors = errors > m->io_errors ? errors : m->io_errors; /* a monitor that is closed forgets nothing */
-    if (m->throttle.taken_over == m->taken_over)
+    if (!follow_host_limits(m))
         return;
-    m->taken_over = m->throttle.taken_over;
+    m->other_hands++;
     say(m, now, "another hand changed the limits: they are the host's from now on");
-    for (uint32_t k = 0; k < m->load->disks; k++)
-        migbuf_disk_host_limits(m->throttle.disk, vm_disk_node(k), &m->disk[k].host);
 }
 
 /* The file that QEMU has open under this name, or had before it was unlinked. */
@@ -516,8 +550,8 @@ void migration_resume(struct migration *m, uint64_t now)
             monitor_open(&m->place[side].monitor, m->place[side].vm.qmp, now);
     expect_jobs(m);
     m->throttle.hands_off = true; /* it may be at the target */
-    for (uint32_t k = 0; k < m->load->disks && m->throttle.disk; k++)
-        set_geometry(m, k, &m->throttle.geometry[k]);
+    if (m->throttle.disk)
+        know_disks(m);
     for (uint32_t k = 0; k < m->load->disks && m->place[SOURCE].started; k++)
         m->throttle.overlay_fd[k] = open_of_process(m->place[SOURCE].vm.process.pid, m->disk[k].overlay);
     if (m->outcome != OUTCOME_UNDER_WAY) {
@@ -549,6 +583,7 @@ static void drive_mirrors(struct migration *m, uint64_t now)
     struct throttle *t = &m->throttle;
     struct monitor *monitor = &m->place[SOURCE].monitor;
     struct migbuf_mirror_load load;
+    bool mirrors = false; /* not on the way back, nor before it is begun */
     double hold = 0;
 
     throttle_count(t);
@@ -560,9 +595,10 @@ static void drive_mirrors(struct migration *m, uint64_t now)
             m->mirroring[k].blocking_told = true;
             say(m, now, "its writes go to both hosts before it is told of them");
         }
+        mirrors |= m->mirroring[k].machine != NULL;
         hold += m->mirroring[k].machine ? m->mirroring[k].info.hold_bytes_per_s : 0;
     }
-    if ((hold > 0) != (t->hold_bytes_per_s > 0))
+    if (mirrors && (hold > 0) != (t->hold_bytes_per_s > 0))
         say(m, now, hold > 0 ? "its mirror cannot catch up: its guest is held" : "its mirror has caught up");
     control_hold(t, hold);
     if (hold > 0 && m->way == WAY_ADVISED && !m->doubted) { /* its choice was made with less knowledge */
@@ -570,7 +606,7 @@ static void drive_mirrors(struct migration *m, uint64_t now)
 
         m->doubted = true;
         if (hybrid_mirrors(m->site->control, t, error) == 0)
-            migration_take_overlay(m, now);
+            migration_take_overlay(m);
     }
 }
 
@@ -615,11 +651,19 @@ void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now)
 
 /* What others want to know */
 
+static enum way way_of(const struct site *site, uint32_t index)
+{
+    uint64_t bit = UINT64_C(1) << index;
+
+    return site->ways[0] & bit ? WAY_MIRROR : site->ways[1] & bit ? WAY_OVERLAY : WAY_ADVISED;
+}
+
 void migration_init(struct migration *m, uint32_t index, const struct load *load, struct site *site)
 {
     static const char *const name[] = { "source", "target" };
 
-    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START, .way = site->ways[0] >> index & 1 ? WAY_MIRROR : site->ways[1] >> index & 1 ? WAY_OVERLAY : WAY_ADVISED };
+    *m = (struct migration){ .index = index, .load = load, .site = site, .ram = -1, .ram_requests = -1, .at = SOURCE_START,
+                             .way = way_of(site, index) };
     for (int side = SOURCE; side <= TARGET; side++)
         m->memory.monitor[side] = &m->place[side].monitor;
     m->tool.pidfd = m->tool_output = -1;
@@ -795,13 +839,13 @@ int32_t migration_phase(const struct migration *m)
         return PHASE_REVERTED;
     if (is_coming_back(m))
         return m->home == TARGET ? PHASE_TARGET : m->throttle.overlay_fd[0] >= 0 ? PHASE_BASE : PHASE_WAITING;
-    return step_at(m->at)->phase;
+    return phase_of(m);
 }
 
 /* Of all disks together; one that is not being sent has been, or is yet to be. */
 uint32_t migration_progress_permille(const struct migration *m)
 {
-    bool mirror = m->at >= NBD_NODE;
+    bool mirror = m->at >= NBD_NODE || m->throttle.mirrored;
     uint64_t all = mirror && has_overlay(m) ? m->throttle.file_bytes : m->load->disks * m->site->disk_bytes, sent = 0;
 
     if (is_coming_back(m))
@@ -815,11 +859,10 @@ uint32_t migration_progress_permille(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++) {
         int flow = mirror ? m->disk[k].nbd : m->disk[k].copy;
 
-        if (m->throttle.mirrored && mirror) {
+        if (m->throttle.mirrored) {
             sent += m->mirroring[k].info.state ? m->site->disk_bytes - m->mirroring[k].info.remaining_bytes : 0;
             continue;
         }
-
         if (flow >= 0)
             sent += link_flow(link_of(m), flow).sent_bytes;
         else if (!mirror && (k < m->d || m->at > COPY))

@@ -102,6 +102,7 @@ struct migration {
 
     bool nowhere;     /* a QEMU died that had what nobody else has */
     bool kvm;         /* QEMU keeps track of what a running guest writes to its memory */
+    bool can_change;  /* QEMU can change a mirror that runs */
     bool held;        /* the guest stood while its memory was sent */
     uint64_t downtime_ms; /* from its stop at the source until it ran at the target; 0: not seen */
     uint64_t begun_acknowledged, begun_uptime_ms[VM_DISKS_MAX]; /* when it began to move: writes, and its disks' clocks */
@@ -116,8 +117,9 @@ struct migration {
     bool changes;   /* its mirror is given up, and it is to begin again with an overlay */
     bool doubted;   /* it has been asked again whether it is better mirrored */
     struct seen {
-        uint64_t ns, bytes, writes; /* counters of all its disks when they were first read; then what they rose by, and in what time */
+        uint64_t ns, bytes, writes; /* counters of all its disks when they were first read */
     } seen;         /* of its guest, before it moves */
+    double seen_bytes_per_s, seen_writes_per_s; /* what that came to; 0: nothing was seen */
     bool giving_up; /* wanted: back to the source */
     enum side home; /* where the guest is */
     enum outcome outcome;
@@ -129,6 +131,7 @@ struct migration {
     uint64_t overlay_ns, overflow_ns; /* first overlay in use; first time without room; 0: never */
     uint64_t overlay_peak_bytes, before_drain_bytes;
     int32_t taken_over;                                /* of the throttle's, already told */
+    uint32_t other_hands;                              /* times another hand changed its host's limits */
     struct migbuf_throttle_config found[VM_DISKS_MAX]; /* the limits of its disks in the end */
     uint32_t io_errors;                                /* already told */
     bool limits_restored;
@@ -185,7 +188,7 @@ void migration_give_up(struct migration *m, const char *why);
  * Not the other way round: an overlay must be merged back before the disk can be mirrored as a whole, and who waits for that
  * has lost what the change was to save.
  */
-bool migration_take_overlay(struct migration *m, uint64_t now);
+bool migration_take_overlay(struct migration *m);
 
 /* Nothing more will happen to it. */
 bool migration_ended(const struct migration *m);

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define VERSION 4
+#define VERSION 5
 
 /* Records of plain numbers, as arrays. */
 #define LIMITS (offsetof(struct migbuf_throttle_config, group) / sizeof(uint64_t))
@@ -135,7 +135,8 @@ static json_t *vm_object(const struct migration *m)
     for (uint32_t k = 0; k < m->load->disks; k++)
         json_array_append_new(disks, disk_object(m, k));
     return json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                     "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i}",
+                     "s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i, s:b, s:b, "
+                     "s:f, s:f, s:i, s:b}",
                      "step", migration_step_name(m), "home", m->home, "outcome", m->outcome, "known", m->known,
                      "giving_up", m->giving_up, "added", m->throttle.added, "stopped", m->stopped, "limits_restored",
                      m->limits_restored, "error", m->error, "begun_ns", N(m->begun_ns), "ended_ns", N(m->ended_ns),
@@ -149,7 +150,11 @@ static json_t *vm_object(const struct migration *m)
                      N(m->memory.settings[1][0]), N(m->memory.settings[1][1]),
                      "settings_restored", (int)m->settings_restored, "ram_state", m->ram_result.state,
                      "kvm", m->kvm, "held", m->held, "results", results_array(m), "turned_at", (int)m->turned_at,
-                     "peer_gone", m->peer_gone, "blocked", m->blocked, "mirrored", m->throttle.mirrored, "way", (int)m->way);
+                     "peer_gone", m->peer_gone, "blocked", m->blocked, "mirrored", m->throttle.mirrored, "way", (int)m->way,
+                     "changes", m->changes, "doubted", m->doubted, "seen_bytes_per_s",
+                     m->throttle.disk ? m->throttle.seen_bytes_per_s : m->seen_bytes_per_s, "seen_writes_per_s",
+                     m->throttle.disk ? m->throttle.seen_writes_per_s : m->seen_writes_per_s, "other_hands", (int)m->other_hands,
+                     "can_change", m->can_change);
 }
 
 static json_t *run_object(const struct state *s, const struct run *r, uint64_t now)
@@ -264,7 +269,8 @@ static int load_disk(json_t *o, struct migration *m, uint32_t k)
 
 static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAIL_SIZE])
 {
-    int ram_state, kvm, held, settings_restored, turned_at, peer_gone, blocked, mirrored, way;
+    int ram_state, kvm, held, settings_restored, turned_at, peer_gone, blocked, mirrored, way, changes, doubted, other_hands, can_change;
+    double seen_bytes_per_s, seen_writes_per_s;
     int home, outcome, known, giving_up, added, stopped, restored, went_on;
     json_int_t begun, ended, overlay, overflow, overflows, peak, stall, pauses, slowest, reserve, leak, back, io_errors;
     json_int_t settings[4];
@@ -274,7 +280,8 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
 
     if (json_unpack_ex(o, &e, 0,
                        "{s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                       "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i}",
+                       "s:I, s:I, s:b, s:o, s:o, s:o, s:[IIII], s:i, s:i, s:b, s:b, s:o, s:i, s:b, s:b, s:b, s:i, s:b, s:b, "
+                       "s:F, s:F, s:i, s:b}",
                        "home", &home, "outcome", &outcome, "known", &known, "giving_up", &giving_up, "added", &added,
                        "stopped", &stopped, "limits_restored", &restored, "error", &why, "begun_ns", &begun, "ended_ns",
                        &ended, "overlay_ns", &overlay, "overflow_ns", &overflow, "overflows", &overflows,
@@ -283,10 +290,13 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
                        "io_errors", &io_errors, "went_on", &went_on, "throttle", &throttle, "disks", &disks, "ram", &ram,
                        "settings", settings, settings + 1, settings + 2, settings + 3, "settings_restored",
                        &settings_restored, "ram_state", &ram_state, "kvm", &kvm, "held", &held, "results", &results, "turned_at", &turned_at,
-                       "peer_gone", &peer_gone, "blocked", &blocked, "mirrored", &mirrored, "way", &way))
+                       "peer_gone", &peer_gone, "blocked", &blocked, "mirrored", &mirrored, "way", &way,
+                       "changes", &changes, "doubted", &doubted, "seen_bytes_per_s", &seen_bytes_per_s, "seen_writes_per_s",
+                       &seen_writes_per_s, "other_hands", &other_hands, "can_change", &can_change))
         return fail(error, "%s: %s", m->load->name, e.text);
     if (home < SOURCE || home > TARGET || outcome < OUTCOME_UNDER_WAY || outcome > OUTCOME_LOST ||
         way < WAY_ADVISED || way > WAY_OVERLAY || turned_at < 0 || turned_at >= PHASE_COUNT || settings_restored < 0 || settings_restored > 3 ||
+        seen_bytes_per_s < 0 || seen_writes_per_s < 0 || other_hands < 0 ||
         json_array_size(disks) != m->load->disks)
         return fail(error, "%s: numbers out of range", m->load->name);
     for (uint32_t k = 0; k < m->load->disks; k++)
@@ -315,6 +325,12 @@ static int load_vm(json_t *o, struct run *r, struct migration *m, char error[FAI
         control_join(&r->control, &m->throttle);
     m->throttle.mirrored = mirrored;
     m->throttle.way = m->way = (enum way)way;
+    m->changes = changes;
+    m->doubted = doubted;
+    m->throttle.can_change = m->can_change = can_change;
+    m->throttle.seen_bytes_per_s = m->seen_bytes_per_s = seen_bytes_per_s;
+    m->throttle.seen_writes_per_s = m->seen_writes_per_s = seen_writes_per_s;
+    m->other_hands = (uint32_t)other_hands;
     m->throttle.pauses = (uint32_t)pauses;
     m->throttle.slowest_ns = (uint64_t)slowest;
     m->throttle.reserve_bytes = (uint64_t)reserve;

@@ -56,7 +56,7 @@ enum { HOME = 2 };
 /* clang-format off */
 enum {
     ASK_READY, ASK_STATUS, ASK_JOBS, ASK_BLOCK, ASK_NODES, ASK_RAM, ASK_LIMITS, ASK_END,
-    SOURCE_START, MAY_MIGRATE, KVM_ASK, GUEST_START, HOST_LIMITS, HOST_READ, OBSERVE, GATE,
+    SOURCE_START, MAY_MIGRATE, KVM_ASK, COMMANDS_ASK, GUEST_START, HOST_LIMITS, HOST_READ, OBSERVE, GATE,
     LEARN, ADMISSION, FIRST_LIMIT,
     OVERLAY_ROOM, OVERLAY_CREATE, OVERLAY_PASS, OVERLAY_ADD, SNAPSHOT, COPY,
     TARGET_START, TARGET_LIMITS, NBD_SERVER, NBD_EXPORT,
@@ -96,9 +96,10 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now);
 int take_over(struct migration *m, uint64_t now);
 int qemu_gone(struct migration *m, enum side side, uint64_t now);
 bool has_overlay(const struct migration *m);
+bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b);
 void drop_mirrors(struct migration *m);
 int add_proxy(struct migration *m, const char *near_name, const char *far_name, int *flow);
-void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g);
+void know_disks(struct migration *m); /* what the buffer has to know of them, and what earlier attempts told */
 
 /* Memory, there and back (steps_ram.c): the columns of RAM_…, CONTINUE, BACK_RAM…, ASK_RAM, …_CHECK. */
 int kvm_told(struct migration *m, const struct call *answer, uint64_t now);

@@ -134,6 +134,8 @@ int ram_learn(struct migration *m, uint64_t now)
     char error[FAIL_SIZE];
 
     (void)now;
+    m->changes = false; /* it is too late for that */
+    migbuf_disk_learn(m->throttle.disk); /* what another hand has set since the last tick the target is to get as well */
     return memory_new(&m->memory, &m->site->agreement, m->site->host_decides, error) ? failed(m, "%s", error) : 0;
 }
 

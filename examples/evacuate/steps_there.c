@@ -82,14 +82,14 @@ static int start_source(struct migration *m, uint64_t now)
 }
 
 /* The whole disk is mirrored while the guest writes: no overlay, no copy of a base, no room of the buffer. */
-static bool is_write_through(const struct migration *m)
+static bool is_mirrored(const struct migration *m)
 {
     return m->throttle.mirrored;
 }
 
 bool has_overlay(const struct migration *m)
 {
-    return !is_write_through(m);
+    return !m->throttle.mirrored;
 }
 
 /* What is copied into nothing else makes. */
@@ -107,9 +107,11 @@ static int make_empty_disk(struct migration *m, uint32_t k)
 
 static int start_target(struct migration *m, uint64_t now)
 {
-    for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
+    for (uint32_t k = 0; k < m->load->disks && is_mirrored(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
+    for (uint32_t k = 0; k < m->load->disks; k++) /* nothing is set at a new one */
+        memset(&m->disk[k].at_target, 0, sizeof m->disk[k].at_target);
     memset(m->memory.settings[TARGET], 0, sizeof m->memory.settings[TARGET]);
     return start_qemu(m, TARGET, now);
 }
@@ -120,8 +122,8 @@ static int source_connected(struct migration *m, const struct call *answer, uint
     return monitor_ready(&m->place[SOURCE].monitor) ? DONE : WAIT;
 }
 
-/* Better told before anything is begun than by `migrate`, when the disk has been copied. */
-/* Up to QEMU 10 nothing with an NVMe disk migrates; a later one would, but our guest has no driver for such a disk. */
+/* Better told before anything is begun than by `migrate`, when the disk has been copied. Up to QEMU 10 nothing with an NVMe disk
+ * migrates. A later one would, but our guest has no driver for such a disk. */
 static int may_migrate(struct migration *m, const struct call *answer, uint64_t now)
 {
     struct migbuf_error e;
@@ -135,6 +137,18 @@ static int may_migrate(struct migration *m, const struct call *answer, uint64_t 
     }
     m->blocked = m->limits_restored = rc == 1; /* untouched */
     return rc < 0 ? failed(m, "%s", e.text) : rc ? failed(m, "QEMU cannot migrate this VM: %s", why) : DONE;
+}
+
+static bool may_be_mirrored(const struct migration *m)
+{
+    return m->site->control->policy == POLICY_HYBRID || m->site->control->policy == POLICY_MIRROR;
+}
+
+static int commands_told(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    m->can_change = hybrid_can_change(answer->text, answer->text_bytes);
+    return DONE;
 }
 
 static int guest_writes(struct migration *m, const struct call *answer, uint64_t now)
@@ -154,7 +168,7 @@ static int target_connected(struct migration *m, const struct call *answer, uint
 
 /* The host's own limits */
 
-static bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
+bool same_limits(const struct migbuf_throttle_config *a, const struct migbuf_throttle_config *b)
 {
     return !memcmp(a, b, offsetof(struct migbuf_throttle_config, group)) && !strcmp(a->group, b->group);
 }
@@ -285,7 +299,7 @@ static int compare_host_limits(struct migration *m, const struct call *answer, u
 
 static bool is_advised(const struct migration *m)
 {
-    return m->site->control->policy == POLICY_HYBRID && m->way == WAY_ADVISED && !m->throttle.disk;
+    return m->site->control->policy == POLICY_HYBRID && m->way == WAY_ADVISED && !m->throttle.disk && !(m->seen_bytes_per_s > 0);
 }
 
 static int observed(struct migration *m, const struct call *answer, uint64_t now)
@@ -309,7 +323,8 @@ static int observed(struct migration *m, const struct call *answer, uint64_t now
         m->seen = (struct seen){ now, bytes, writes };
         return WAIT;
     }
-    m->seen = (struct seen){ now - m->seen.ns, bytes - m->seen.bytes, writes - m->seen.writes };
+    m->seen_bytes_per_s = (double)(bytes - m->seen.bytes) * 1e9 / (double)(now - m->seen.ns);
+    m->seen_writes_per_s = (double)(writes - m->seen.writes) * 1e9 / (double)(now - m->seen.ns);
     return DONE;
 }
 
@@ -336,10 +351,9 @@ static int learn(struct migration *m, uint64_t now)
                      error))
         return failed(m, "%s", error);
     m->throttle.way = m->way;
-    if (m->seen.ns) {
-        m->throttle.seen_bytes_per_s = (double)m->seen.bytes * 1e9 / (double)m->seen.ns;
-        m->throttle.seen_writes_per_s = (double)m->seen.writes * 1e9 / (double)m->seen.ns;
-    }
+    m->throttle.can_change = m->can_change;
+    m->throttle.seen_bytes_per_s = m->seen_bytes_per_s;
+    m->throttle.seen_writes_per_s = m->seen_writes_per_s;
     return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
 
@@ -353,7 +367,7 @@ int pumped(struct migration *m, const struct call *answer, uint64_t now)
 }
 
 /* What the buffer has to know about the disk: the largest request that the throttle sees, and what a drain pours. */
-void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g)
+static void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry *g)
 {
     const struct writer_params *w = &m->load->writer;
     uint64_t request = w->sectors * UINT64_C(512),
@@ -374,12 +388,17 @@ void set_geometry(const struct migration *m, uint32_t k, struct migbuf_geometry 
     migbuf_limits_drain(g, w->depth, request, &g->queue_bytes);
 }
 
-static int ask_for_room(struct migration *m, uint64_t now)
+void know_disks(struct migration *m)
 {
-    (void)now;
     for (uint32_t k = 0; k < m->load->disks; k++)
         set_geometry(m, k, &m->throttle.geometry[k]);
     m->throttle.rate_bytes_per_s = m->load->prior.attempts ? (uint64_t)m->load->prior.write_bytes_per_s : 0;
+}
+
+static int ask_for_room(struct migration *m, uint64_t now)
+{
+    (void)now;
+    know_disks(m);
     return 0;
 }
 
@@ -394,6 +413,13 @@ static int admitted(struct migration *m, const struct call *answer, uint64_t now
     m->again_ns = now + 100 * MS;
     rc = control_add(m->site->control, &m->throttle, now, error);
     return rc < 0 ? failed(m, "%s", error) : rc ? DONE : WAIT;
+}
+
+/* It may have waited long: another hand's limits would be overwritten unseen. */
+static int look_again(struct migration *m, uint64_t now)
+{
+    (void)now;
+    return migbuf_disk_learn(m->throttle.disk) ? failed(m, "the disk machine cannot") : 0;
 }
 
 static int first_limit(struct migration *m, const struct call *answer, uint64_t now)
@@ -650,7 +676,7 @@ static int begin_mirror(struct migration *m, uint64_t now)
 
     migbuf_mirror_options_init(&options, sizeof options);
     options.setting = m->site->mirror;
-    options.can_change = hybrid_can_change(monitor_of(m, SOURCE));
+    options.can_change = m->can_change;
     snprintf(job_name, sizeof job_name, "%s_snapshot", node(m));
     snprintf(target, sizeof target, "%s_nbd", node(m));
     new_job(m, now);
@@ -888,6 +914,8 @@ const struct step steps_there[] = {
     [MAY_MIGRATE] = { "asking whether it may migrate", PHASE_WAITING, SOURCE, "query-migrate",
                       .finished = may_migrate, .flags = FINISH_FIRST },
     [KVM_ASK] = { "asking for KVM", PHASE_WAITING, SOURCE, "query-kvm", .finished = kvm_told, .flags = FINISH_FIRST },
+    [COMMANDS_ASK] = { "asking which commands it knows", PHASE_WAITING, SOURCE, "query-commands", .needed = may_be_mirrored,
+                       .finished = commands_told, .flags = FINISH_FIRST | TOLERANT },
     [GUEST_START] = { "waiting for its guest to write", PHASE_WAITING, SOURCE, .finished = guest_writes,
                       .flags = FINISH_FIRST },
     [HOST_LIMITS] = { "setting the host's own limits", PHASE_WAITING, SOURCE, "block_set_io_throttle",
@@ -904,7 +932,7 @@ const struct step steps_there[] = {
                 .flags = FINISH_FIRST },
     [ADMISSION] = { "waiting for room in the buffer", PHASE_WAITING, SOURCE, .begin = ask_for_room,
                     .finished = admitted, .event = "admitted", .flags = LONG },
-    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .finished = first_limit,
+    [FIRST_LIMIT] = { "setting the first limit", PHASE_WAITING, SOURCE, .begin = look_again, .finished = first_limit,
                       .flags = FINISH_FIRST },
 
     [OVERLAY_ROOM] = { "waiting for room on the volume", PHASE_WAITING, SOURCE, .needed = has_overlay,
@@ -938,16 +966,16 @@ const struct step steps_there[] = {
                    .makes = MADE_NBD, .flags = EACH },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .needed = has_overlay,
                  .begin = put_mirror, .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
-    [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_write_through, .begin = begin_mirror,
+    [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_mirrored, .begin = begin_mirror,
                       .finished = mirror_begun, .makes = MADE_JOB, .flags = FINISH_FIRST | DRAINS | EACH },
-    [READY] = { "sending the overlay", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
+    [READY] = { "waiting until the mirror is ready", PHASE_MIRROR, SOURCE, .finished = mirror_ready, .flags = EACH | LONG,
                 .event = "mirror ready" },
 
     [RAM_TURN] = { "waiting for its turn on the link", PHASE_MIRROR, SOURCE, .finished = ram_turn, .flags = LONG },
     /* What the host had set is known before anything of ours is. */
     [RAM_LEARN] = { "asking what is set for memory", PHASE_RAM, SOURCE, .begin = ram_learn, .finished = ram_learnt,
                     .flags = FINISH_FIRST },
-    [SETTLE] = { "waiting until both disks are the same", PHASE_RAM, SOURCE, .needed = is_write_through,
+    [SETTLE] = { "waiting until both disks are the same", PHASE_RAM, SOURCE, .needed = is_mirrored,
                  .begin = mirror_settle, .finished = mirror_settled, .flags = EACH | LONG },
     [HOLD] = { "stopping the guest for its memory", PHASE_RAM, SOURCE, "stop", .needed = must_hold, .begin = take_over,
                .finished = held, .flags = DRAINS },
@@ -955,7 +983,7 @@ const struct step steps_there[] = {
                    .event = "stopped for the switch-over", .flags = LONG },
     [JOB_CANCEL] = { "ending the mirror", PHASE_RAM, SOURCE, "block-job-cancel", DEVICE("$O"), .needed = has_overlay,
                      .finished = mirror_completed, .flags = DRAINS | EACH | LONG },
-    [MIRROR_END] = { "ending the disk's mirror", PHASE_RAM, SOURCE, .needed = is_write_through, .begin = mirror_complete,
+    [MIRROR_END] = { "ending the disk's mirror", PHASE_RAM, SOURCE, .needed = is_mirrored, .begin = mirror_complete,
                      .finished = mirror_over_there, .flags = DRAINS | EACH | LONG },
     [LIMITS_AGAIN] = { "setting the host's new limits at the target", PHASE_RAM, TARGET, "block_set_io_throttle",
                        .needed = target_limits, .begin = put_target_limits, .flags = EACH },

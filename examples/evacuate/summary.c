@@ -124,9 +124,9 @@ static void warn_of_vm(json_t *list, const struct migration *m)
     if (m->io_errors)
         warn(list, "%s: THE GUEST WAS TOLD OF %u I/O ERRORS (%s); what it did not write again is lost to it", name,
              m->io_errors, first_io_error(m));
-    if (m->throttle.taken_over)
-        warn(list, "%s: another hand changed its limits %d times; ours were back %llu ticks later at the most", name,
-             m->throttle.taken_over, (unsigned long long)m->throttle.slowest_back_ticks);
+    if (m->other_hands)
+        warn(list, "%s: another hand changed its limits %u times; ours were back %llu ticks later at the most", name,
+             m->other_hands, (unsigned long long)m->throttle.slowest_back_ticks);
     if (m->throttle.watch.error[0])
         warn(list, "%s: no early warning: %s", name, m->throttle.watch.error);
 }
@@ -164,7 +164,7 @@ static void add_throttle(json_t *o, const struct migration *m)
     json_object_set_new(o, "largest_leak_bytes", json_integer(n(t->leak_bytes)));
     json_object_set_new(o, "io_errors", json_integer(m->io_errors));
     json_object_set_new(o, "went_on_after_full", json_boolean(t->went_on));
-    json_object_set_new(o, "other_hands", json_integer(t->taken_over));
+    json_object_set_new(o, "other_hands", json_integer(m->other_hands));
     json_object_set_new(o, "slowest_back_ticks", json_integer(n(t->slowest_back_ticks)));
 }
 

@@ -180,6 +180,8 @@ MIGBUF_API int migbuf_disk_six_rates(struct migbuf_disk *d);
  * Asks QEMU what is in force: the first time to learn devices and host limits, later to verify.
  *
  * - Another hand's change is seen then. What was found becomes what restore brings back, and ours is set again.
+ * - Whoever has waited since, for room say, asks again before the first limit: to set it overwrites unseen what another hand
+ *   has set meanwhile.
  * - QEMU leaves a disk in our group when limits are set without naming one. Such a disk goes back to the group it had
  *   before, or to one of its device's name, which is what QEMU would have made.
  * - Where a guest is to stand, its status is asked for too.

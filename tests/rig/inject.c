@@ -11,7 +11,9 @@
 
 #define MS UINT64_C(1000000)
 #define FILLED_MS 2000          /* fill */
-#define INTERFERE_AGAIN_MS 2000 /* wipe-limits and change-limits: more than two ticks */
+#define INTERFERE_MS 500        /* wipe-limits and change-limits: for each call, in which nothing else of the rig goes on */
+#define INTERFERE_AGAIN_MS 2000 /* more than two ticks */
+#define INTERFERE_MAX 5         /* times it is tried */
 
 enum injection {
     INJECT_NOTHING,
@@ -24,6 +26,7 @@ enum injection {
     INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
     INJECT_FILL_FOR_GOOD,
     INJECT_OVERLAY, /* for a mirror: the choice is changed */
+    INJECT_OVERLAY_DIE, /* and SIGKILL to itself on the way back from it */
     INJECT_LOSE
 };
 
@@ -31,10 +34,11 @@ enum injection {
 
 /* What has come of it in this run. */
 static struct {
-    bool done, dies_reporting;
+    bool done, dies_reporting, dies_changing;
     uint64_t at_step_ns; /* since when a VM is at the step; 0: none is */
-    const struct migration *interfered; /* whose limits another hand has set, when last */
+    const struct migration *interfered; /* whose limits another hand has set, when last, and how often */
     uint64_t interfered_ns;
+    uint32_t interferences;
     int filling; /* a file that fills the volume, -1: none */
     uint64_t filling_ns;
 } fault = { .filling = -1 };
@@ -49,7 +53,8 @@ static enum injection find_injection(const char *what, const char **step)
                   { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
                   { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
                   { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE },
-                  { "overlay@", INJECT_OVERLAY } };
+                  { "overlay@", INJECT_OVERLAY },
+                  { "overlay-die@", INJECT_OVERLAY_DIE } };
 
     *step = NULL;
     for (size_t k = 0; what && k < sizeof known / sizeof *known; k++)
@@ -85,7 +90,16 @@ void inject_begin(const struct run *r)
     fault.dies_reporting = find_injection(r->options->added[RIG_INJECT], &step) == INJECT_DIE && !strcmp(step, REPORTING);
 }
 
-/* Another program that sets limits: by a monitor of its own, and without a word to us. */
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Another program that sets limits: by a monitor of its own, and without a word to us. The link stands still meanwhile, and
+ * QEMU may wait for the link: hence briefly, and the time until the next attempt begins when this one is over. */
 static void interfere(struct run *r, const struct migration *m, enum injection what)
 {
     const char *rates = what == INJECT_WIPE ? "\"bps_wr\":0,\"iops_wr\":0" : "\"bps_wr\":7000000,\"iops_wr\":900";
@@ -98,14 +112,17 @@ static void interfere(struct run *r, const struct migration *m, enum injection w
     snprintf(path, sizeof path, "%s2", m->place[SOURCE].vm.qmp);
     snprintf(arguments, sizeof arguments, "{\"id\":\"%s\",\"bps\":0,\"bps_rd\":0,\"iops\":0,\"iops_rd\":0,%s}",
              vm_disk_qdev(m->load->device, 0), rates);
-    rc = migbuf_qmp_socket_open(path, NULL, NULL, 5000, &qmp, &e);
+    rc = migbuf_qmp_socket_open(path, NULL, NULL, INTERFERE_MS, &qmp, &e);
     if (!rc) {
-        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, 5000, &answer, &e);
+        rc = migbuf_qmp_socket_call(qmp, "block_set_io_throttle", arguments, INTERFERE_MS, &answer, &e);
         migbuf_qmp_socket_free(qmp);
     }
     if (rc)
         snprintf(line, sizeof line, "--inject: the limits could not be set: %s", e.text);
     picture_say(r->picture, rc ? line : "another hand sets limits");
+    fault.interfered = m;
+    fault.interferences++;
+    fault.interfered_ns = clock_ns();
 }
 
 static void fill(struct run *r, uint64_t now)
@@ -155,11 +172,11 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     if (what == INJECT_FILL && now - fault.filling_ns > FILLED_MS * MS)
         inject_end();
     /* A change just before ours is overwritten unseen: QEMU cannot set on condition. Such a one is made again. */
-    if (m == fault.interfered && !m->throttle.taken_over && migration_phase(m) < PHASE_RAM &&
-        now - fault.interfered_ns > INTERFERE_AGAIN_MS * MS) {
-        fault.interfered_ns = now;
+    if (m == fault.interfered && !m->other_hands && migration_phase(m) < PHASE_RAM &&
+        fault.interferences < INTERFERE_MAX && now > fault.interfered_ns + INTERFERE_AGAIN_MS * MS)
         interfere(r, m, what);
-    }
+    if (fault.dies_changing && !strcmp(migration_step_name(m), "cancelling the mirror"))
+        kill(getpid(), SIGKILL);
     if (fault.done || !step || strcmp(migration_step_name(m), step))
         return;
     if (what == INJECT_DIE) {
@@ -179,15 +196,13 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     if (what == INJECT_KILL_SOURCE || what == INJECT_KILL_TARGET)
         victim = m->place[what == INJECT_KILL_SOURCE ? SOURCE : TARGET].vm.process.pid;
     fault.done = true;
-    if (what == INJECT_WIPE || what == INJECT_CHANGE) {
-        fault.interfered = m;
-        fault.interfered_ns = now;
+    if (what == INJECT_WIPE || what == INJECT_CHANGE)
         interfere(r, m, what);
-    }
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
-    if (what == INJECT_OVERLAY)
-        migration_take_overlay(&r->vm[m->index], now);
+    if (what == INJECT_OVERLAY || what == INJECT_OVERLAY_DIE) /* one that is not mirrored has no choice to change: another will come to the step */
+        fault.done = migration_take_overlay(&r->vm[m->index]);
+    fault.dies_changing = fault.done && what == INJECT_OVERLAY_DIE;
     if (victim)
         kill(victim, what == INJECT_INTERRUPT ? SIGINT : SIGKILL);
 }

@@ -916,6 +916,32 @@ func TestHostAnotherHand(t *testing.T) {
 	}
 }
 
+// The same while it waits for room, and nothing of ours is in force: that must not be overwritten unseen.
+func TestHostAnotherHandWhileItWaits(t *testing.T) {
+	d := newDaemon(t, 40<<20)
+	h := d.open()
+	first, second := newMove(t, "first"), newMove(t, "second")
+	second.link = 1 // the link is not what it waits for
+	m, _ := first.begun(h)
+	came := make(chan *Member)
+	go func() {
+		m, err := h.Migrate(background, second.vm())
+		if err != nil {
+			t.Error(err)
+		}
+		came <- m
+	}()
+	d.waitFor("the queue", func() bool { return h.Stats().Waiting == 1 })
+	must(t, second.q.carryOut("block_set_io_throttle", map[string]any{"id": "dev-n0", "bps_rd": 9, "iops_wr": 55}, nil))
+	first.q.merge()
+	must(t, m.Finish(background))
+	m = <-came
+	must(t, m.GiveUp(background))
+	if c := second.q.inForce(); c.IopsWr != 55 || c.BpsRd != 9 {
+		t.Errorf("%+v", c)
+	}
+}
+
 func (m *Member) info() DiskInfo {
 	disk, _ := m.hands()
 	info, _ := disk.Info()

@@ -124,6 +124,11 @@ func (m *Member) apply(ctx context.Context, d Decision) (took bool, err error) {
 	case handsOff && !d.Action.Stops(): // the migration alone lets it run
 		return true, disk.Set(ctx, monitor, d.Limits)
 	}
+	if m.looked.IsZero() { // it may have waited long for its turn: another hand's limits would be overwritten unseen
+		if err = disk.Learn(ctx, monitor); err != nil {
+			return false, err
+		}
+	}
 	m.looked = time.Now()
 	if err = disk.Apply(ctx, monitor, d); err == nil && d.Action.Stops() {
 		m.host.mu.Lock()
