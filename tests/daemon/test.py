@@ -406,10 +406,31 @@ def quota_with_guard(lab, guard):
     finish(lab, guard, vm, lab.b, "guard, btrfs with a quota of %d MiB beside the disk, size.state 16 MiB" % daemons.QUOTA_MIB)
 
 
+def cluster_move(lab, guard):
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm)
+    print("# " + json.dumps(lab.a.ask("/1.0/operations?recursion=1&all-projects=true")["running"]), flush=True)
+    lab.shape(FAST)
+    seen = None
+    while vm.is_moving():
+        for server in lab.a, lab.b:
+            now = ((o["id"][:4], o["location"], o["description"]) for o in server.ask("/1.0/operations?recursion=1&all-projects=true").get("running", []))
+            inst = server.ask("/1.0/instances/vm1")
+            now = server.name, inst["location"], inst["status"], *now
+            if now != seen: print("#", time.monotonic(), *now)
+            seen = now
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    print("# " + guard.said().replace("\n", "\n# "), flush=True)
+    finish(lab, guard, vm, lab.b, "cluster; guard, plenty of room")
+    print("# " + guard.said().replace("\n", "\n# "), flush=True)
+    print("# " + urllib.parse.unquote(open(guard.history).read()))
+
+
 CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
          guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed,
          two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard,
          plan_and_move]
+CLUSTER_CASES = [cluster_move]
 
 
 def run(lab, number, case):
@@ -439,11 +460,13 @@ def main():
             print("1..0 # SKIP " + why)
             return 0
         return daemons.enter([*map(os.path.abspath, sys.argv[:5]), *sys.argv[5:]])
-    known = {case.__name__: case for case in CASES}
+    known = {case.__name__: case for case in CASES + CLUSTER_CASES}
     cases = [known[name] for name in sys.argv[5:]]
+    clustered = [case in CLUSTER_CASES for case in cases]
+    demand(all(clustered) or not any(clustered), "cases of a cluster and of two servers are for two runs")
     print("1..%d" % len(cases), flush=True)
     lab = daemons.Lab(*sys.argv[1:5])
-    lab.start()
+    lab.start(all(clustered))
     print("# | move | release | room (MiB) | peak (MiB) | longest time without a write (s) | longest write (s) | acknowledged | lost "
           "| limits back |", flush=True)
     for number, case in enumerate(cases, 1):
