@@ -30,7 +30,9 @@ const char *migbuf__lxd_target(const struct migbuf_lxd *lxd)
     const struct migbuf__json *e = migbuf__json_member(migbuf__json_member(lxd->root, "metadata"), "environment");
 
     migbuf__json_boolean(migbuf__json_member(e, "server_clustered"), &clustered);
-    return clustered ? lxd->target : "";
+    if (!clustered)
+        return "";
+    return lxd->target[0] ? lxd->target : migbuf__lxd_text(e, "server_name");
 }
 
 /* The reply is an array: how many there are, and whether they fit. Go writes an empty one as null at times. */

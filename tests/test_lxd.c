@@ -1097,6 +1097,26 @@ START_TEST(a_cluster_and_its_target)
 }
 END_TEST
 
+/* A server that is not told whom would look for a volume on all members. */
+START_TEST(a_cluster_without_a_target)
+{
+    const struct answer script[] = {
+        HELLO(CLUSTER),
+        { "GET /1.0/storage-pools/zz/volumes/custom/v?target=m1 HTTP", 404, WHOLE, "{\"type\":\"error\",\"error\":\"not found\",\"error_code\":404}" },
+        { "DELETE /1.0/storage-pools/zz/volumes/custom/v?target=m1 HTTP", 404, WHOLE, "{\"type\":\"error\",\"error\":\"not found\",\"error_code\":404}" },
+        ENDS
+    };
+    struct migbuf_lxd_volume v;
+    struct migbuf_lxd *lxd;
+    struct server s;
+
+    lxd = open_with(&s, script, NULL);
+    ck_assert_int_eq(migbuf_lxd_volume(lxd, "zz", "v", PATIENCE_MS, &v, &e), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_lxd_volume_delete(lxd, "zz", "v", PATIENCE_MS, &e), MIGBUF_E_NOTFOUND);
+    end(&s, lxd);
+}
+END_TEST
+
 START_TEST(memory_cpus_and_limits_as_they_are_written)
 {
 #define VM(name, config, devices)                                                                                      \
@@ -1306,6 +1326,7 @@ int main(void)
                                    an_operation_that_does_not_end,
                                    progress_in_both_forms,
                                    a_cluster_and_its_target,
+                                   a_cluster_without_a_target,
                                    memory_cpus_and_limits_as_they_are_written,
                                    what_vms_have_written,
                                    a_request_as_it_stands,

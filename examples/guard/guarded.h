@@ -53,7 +53,7 @@ struct guarded {
     bool elsewhere;             /* another member of the cluster runs it */
     char operations[GUARDED_OPERATIONS][MIGBUF_LXD_NAME]; /* the server's ids of the migration, as it listed them last */
     uint32_t operation_count;
-    bool carried_out;           /* an operation has ended, and well; or the server does not know it any more */
+    bool carried_out;           /* one of them has ended, and well */
     uint64_t told_ms, ask_ms;   /* when the server told whether it was carried out; when it is asked next what became of it */
     bool ended, given_back;     /* by guarded_end */
     /* What was done so far. */

@@ -331,8 +331,8 @@ static bool is_answered(struct program *p, int rc, uint64_t began_ms)
     return false;
 }
 
-/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then. One
- * that has forgotten it, as by a restart, may have. False: there was no answer. */
+/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then, and
+ * end a VM's QEMU before they do. So one that has forgotten it has not, while that lives. False: there was no answer. */
 static bool ask_carried_out(struct program *p, struct guarded *g)
 {
     for (uint32_t k = 0; k < g->operation_count && !g->carried_out; k++) {
@@ -349,7 +349,7 @@ static bool ask_carried_out(struct program *p, struct guarded *g)
         if (!is_answered(p, rc, began_ms))
             return false;
         operation = rc ? NULL : json_loads(text, 0, NULL);
-        g->carried_out = rc || json_integer_value(json_object_get(operation, "status_code")) == 200;
+        g->carried_out = json_integer_value(json_object_get(operation, "status_code")) == 200;
         json_decref(operation);
     }
     g->told_ms = now_ms();

@@ -63,15 +63,6 @@ static bool is_meant(const struct reading *d, const struct migbuf_lxd_vm *vm)
     return named && vm->root[0] && (!d->facts.clustered || !strcmp(vm->location, member));
 }
 
-/* A part of a path, escaped. */
-static void put_escaped(char path[PATH_MOST], const char *name)
-{
-    size_t n = strlen(path);
-
-    for (; *name && n + 4 < PATH_MOST; name++)
-        n += (size_t)snprintf(path + n, PATH_MOST - n, "%%%02X", (unsigned char)*name);
-}
-
 /* What a GET returned, or NULL. */
 static json_t *ask(struct reading *d, const char *path)
 {
@@ -91,7 +82,7 @@ static uint64_t default_size(struct reading *d, const char *pool)
     uint64_t bytes = 0;
     json_t *root;
 
-    put_escaped(path, pool);
+    server_put_escaped(path, sizeof path, pool);
     root = ask(d, path);
     text = json_string_value(json_object_get(json_object_get(root, "config"), "volume.size"));
     if (!text || migbuf_lxd_processed(text, strlen(text), &bytes) || !bytes)
@@ -107,9 +98,9 @@ static uint64_t used_bytes(struct reading *d, const struct migbuf_lxd_vm *vm, ui
     json_int_t usage;
     json_t *state;
 
-    put_escaped(path, vm->name);
+    server_put_escaped(path, sizeof path, vm->name);
     strcat(path, "/state?project=");
-    put_escaped(path, vm->project);
+    server_put_escaped(path, sizeof path, vm->project);
     state = ask(d, path);
     usage = json_integer_value(json_object_get(json_object_get(json_object_get(state, "disk"), vm->root), "usage"));
     json_decref(state);

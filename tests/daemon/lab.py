@@ -445,7 +445,8 @@ class Lab:
         """On a, started; its guest writes as soon as it runs. The second disk is of the kind that moves along."""
         vm = Vm(self, name, pace, disk_mib, pool, disks, project)
         logs = self.path("host/logs/" + vm.full_name)
-        vm.do(self.a, "init", name, "--empty", "--vm", *(["-s", pool] if root == "root" else ["-p", "other"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+        vm.do(self.a, "init", name, "--empty", "--vm", *(["--target", self.a.name] if self.clustered else []),
+                  *(["-s", pool] if root == "root" else ["-p", "other"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
                   "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
                   "-d", root + ",size=%dMiB" % disk_mib, "-d", root + ",size.state=%dMiB" % state_mib, "-d", root + ",limits.write=800MB",
                   "-c", "raw.qemu.conf=" + QEMU_CONF,
@@ -518,9 +519,11 @@ class Vm:
     def writes(self, server):
         return root_disk(self.ask(server, "query-blockstats"))["stats"]["wr_operations"]
 
-    def begin_move(self):
+    def begin_move(self, *words):
+        """By that command, or by `incus move`."""
         where = ["--target", self.lab.b.name] if self.lab.clustered else ["b:", "--target-project", self.project]
-        self.moving = subprocess.Popen(["incus", "--project", self.project, "move", self.name, *where], env=self.lab.a.client(),
+        words = words or ("--project", self.project, "move", self.name, *where)
+        self.moving = subprocess.Popen(["incus", *words], env=self.lab.a.client(),
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def is_moving(self):

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -84,12 +85,12 @@ class Guard:
         return self.process.wait(PATIENCE_S)
 
 
-def begin(lab, guard, vm, overlay_mib=8):
-    """A move with a guard, to the point where the guest is held and its overlay grows."""
+def begin(lab, guard, vm, *words, overlay_mib=8):
+    """A move with a guard, by that command, to the point where the guest is held and its overlay grows."""
     guard.start()
     guard.wait_for("waiting for migrations")
     lab.slow(max(MOVE_S, 6 * (lab.filled_s or 0)))
-    vm.begin_move()
+    vm.begin_move(*words)
     vm.wait_for(lambda: guard.has_said(vm.shown + ": guarded"), "guard has seen it")
     vm.wait_for(lambda: guard.has_said("of growth"), "a limit")
     vm.wait_for(lambda: vm.watch.overlay_bytes > overlay_mib * MIB, "an overlay of %d MiB" % overlay_mib)
@@ -386,8 +387,87 @@ def plan_and_move(lab, guard):
         finish(lab, guard, vm, lab.b, "guard, as planned: " + vm.name)
 
 
+def need_cluster(lab, wanted=True):
+    if lab.clustered != wanted:
+        raise Skipped("only with the word cluster" if wanted else "not in a cluster")
+
+
+def evacuated(lab, guard):
+    """The member is to be empty: its VMs leave it while they run."""
+    need_cluster(lab)
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm, "cluster", "evacuate", lab.a.name, "--force", "--action", "live-migrate")
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard, its member is evacuated")
+    lab.a.do("cluster", "restore", lab.a.name, "--force")
+
+
+def volume(server, *words):
+    """migbuf-volume beside that member: its exit status and what it said."""
+    process = server.beside(os.environ["MIGBUF_VOLUME"], *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return process.wait(PATIENCE_S), process.stdout.read()
+
+
+def volumes(lab, guard):
+    """Each member has its own, and the keys are for all."""
+    need_cluster(lab)
+    small, target = ("--auto", "--size", "32MiB"), ("--target", lab.b.name)
+    used = lab.path("pools/small-b/custom/default_migration-cow-buffer/an-overlay")
+
+    def fill():
+        with open(used, "wb") as file:
+            file.write(bytes(12 * MIB))
+
+    steps = [
+        (lab.b, ["show"], 1, "there is no migration buffer"),
+        (lab.a, ["init", *small, "--pool", "small"], 0, "volume     small/migration-cow-buffer on a\nsize       32 MiB"),
+        (lab.b, ["show"], 1, "there is no migration buffer in the pool small"),
+        (lab.b, ["remove"], 1, "member a has one"),
+        (lab.b, ["init", *small, "--pool", "default"], 1, "member a has the migration buffer as small/migration-cow-buffer"),
+        (lab.a, [*target, "init", "--auto", "--size", "48MiB"], 0, "volume     small/migration-cow-buffer on b\nsize       48 MiB"),
+        (lab.a, ["show"], 0, "on a\nsize       32 MiB\nin use     0 B"),
+        (lab.b, ["show"], 0, "on b\nsize       48 MiB\nin use     0 B"),
+        (lab.b, ["show"], 0, "says 32 MiB: that of the smallest"),
+        (lab.a, ["resize", "64MiB"], 0, "says 48 MiB: that of the smallest"),
+        (lab.b, [fill, "show"], 0, "in use     12 MiB"),
+        (lab.a, ["show"], 0, "in use     0 B"),
+        (lab.a, [*target, "show"], 0, "in use     not known"),
+        (lab.a, [*target, "remove"], 1, "it is on member b"),
+        (lab.b, ["remove"], 1, "12 MiB are in use"),
+        (lab.b, [lambda: os.unlink(used), "remove"], 0, "Removed small/migration-cow-buffer"),
+        (lab.a, ["show"], 0, "on a\nsize       64 MiB"),
+    ]
+    for server, words, status, says in steps:
+        for do in filter(callable, words):
+            do()
+        got = volume(server, *(w for w in words if not callable(w)))
+        demand(got[0] == status and says in got[1], "migbuf-volume %s on %s: %d, and not \"%s\" but:\n%s" % (words, server.name, got[0], says, got[1]))
+    keys = [lab.a.do("config", "get", "user.migbuf.buffer." + key).strip() for key in ("volume", "size")]
+    demand(keys == ["small/migration-cow-buffer", str(64 * MIB)], "the keys are %s" % keys)
+    demand(volume(lab.a, "remove")[0] == 0 and not lab.a.do("config", "get", "user.migbuf.buffer.volume").strip(), "it is not removed")
+
+
+def planned(lab, guard):
+    """Who is asked for one member's VMs may be another member."""
+    need_cluster(lab)
+    vm = lab.make_vm("vm1", memory_mib=32, pace=SMALL_PACE)
+    plan = [os.environ["MIGBUF_PLAN"], "--link", "4MB/s", "--server", lab.b.directory + "/unix.socket", "--watch", "30s", "--list", "-"]
+    try:
+        daemons.command(*plan)
+    except daemons.Failed as e:
+        demand("no VM here" in str(e), "refused for another reason: %s" % e)
+    else:
+        demand(False, "b has no VM, and is planned for")
+    said = daemons.command(*plan, "--target", lab.a.name)
+    rate = re.search(r"^vm1 .*write=(\d+)", said, re.M)
+    demand(rate and int(rate[1]) > 0, "what vm1 writes is not known: " + said)
+    vm.delete(lab.a)
+
+
 def quota_without_guard(lab, guard):
     """btrfs with quotas: full is EDQUOT, and that is an I/O error in the guest. The move fails, and cannot be taken back either."""
+    need_cluster(lab, False)
     lab.make_quota_pools()
     vm = lab.make_vm("vm1", state_mib=16, pool="quota", pace=SMALL_PACE)
     lab.slow(3 * MOVE_S)
@@ -404,6 +484,7 @@ def quota_without_guard(lab, guard):
 
 def quota_with_guard(lab, guard):
     """The merge at the end copies on write, and needs as much as the overlay once more."""
+    need_cluster(lab, False)
     lab.make_quota_pools()
     vm = lab.make_vm("vm1", state_mib=16, pool="quota", pace=SMALL_PACE)
     begin(lab, guard, vm, overlay_mib=2)
@@ -417,7 +498,7 @@ def quota_with_guard(lab, guard):
 CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
          guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed,
          two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard,
-         plan_and_move]
+         plan_and_move, evacuated, volumes, planned]
 
 
 def run(lab, number, case):
