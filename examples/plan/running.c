@@ -52,15 +52,20 @@ int running_option(struct running *r, int option, const char *value, char error[
 
 /* ---- what the server has ---- */
 
+/* In a cluster: whose VMs are meant. */
+static const char *member_of(const struct reading *d)
+{
+    return d->options->server.target ? d->options->server.target : d->facts.name;
+}
+
 static bool is_meant(const struct reading *d, const struct migbuf_lxd_vm *vm)
 {
     const struct running *r = d->options;
-    const char *member = r->server.target ? r->server.target : d->facts.name;
     bool named = r->all_projects || (!r->project_count && !strcmp(vm->project, "default"));
 
     for (size_t k = 0; k < r->project_count; k++)
         named |= !strcmp(vm->project, r->projects[k]);
-    return named && vm->root[0] && (!d->facts.clustered || !strcmp(vm->location, member));
+    return named && vm->root[0] && (!d->facts.clustered || !strcmp(vm->location, member_of(d)));
 }
 
 /* What a GET returned, or NULL. */
@@ -323,7 +328,10 @@ static int find_vms(struct reading *d, bool *any_runs, char error[FAIL_SIZE])
         *any_runs |= (d->vms[k].flags & MIGBUF_LXD_VM_RUNNING) != 0;
         d->vms[d->vm_count++] = d->vms[k];
     }
-    return d->vm_count ? 0 : fail(error, "the server has no VM here%s", d->options->all_projects ? "" : ": --project names others' projects");
+    if (d->vm_count)
+        return 0;
+    return fail(error, "%s%s has no VM here%s", d->facts.clustered ? "member " : "the server", d->facts.clustered ? member_of(d) : "",
+                d->options->all_projects ? "" : ": --project names others' projects");
 }
 
 static int read_open(struct reading *d, struct list *list, char error[FAIL_SIZE])

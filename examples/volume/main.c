@@ -57,8 +57,8 @@ static void help(FILE *out)
             "  remove           deletes it, when nothing is in it but an empty file system\n"
             "\n"
             "  --auto           init without questions: %u GiB on the default pool\n"
-            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only\n"
-            "                   one)\n"
+            "  --pool NAME      the pool (that of the server's keys, else of the default profile, else the one called\n"
+            "                   default, else the only one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
             "  --json           what is there afterwards as one JSON object; asks nothing\n",
@@ -71,6 +71,8 @@ static void help(FILE *out)
             "\n"
             "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
             KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
+            "In a cluster each member has a volume of its own, in one pool and of one name: the keys are for all.\n"
+            "The size there is that of the smallest.\n"
             "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n");
 }
 

@@ -238,7 +238,8 @@ MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_
 struct migbuf_lxd_volume {
     char pool[MIGBUF_LXD_NAME]; /**< the storage pool's */
     char name[MIGBUF_LXD_NAME]; /**< its name */
-    char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster */
+    char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster; in a cluster each member may have
+                                         one of the same pool and name */
     char content[32];               /**< "filesystem" or "block" */
     uint64_t size_bytes;            /**< as configured; 0: none, it may fill the pool */
     uint64_t used_bytes;            /**< 0 when has_usage is 0 */

@@ -284,10 +284,15 @@ class Server:
     def ask(self, path):
         return json.loads(self.do("query", path))
 
-    def forget(self, name):
-        """What a move that failed may have left here."""
-        if any(path.endswith("/" + name) for path in self.ask("/1.0/instances")):
-            self.do("delete", "--force", name)
+    def forget(self, vm):
+        """What a move that failed may have left here. A cluster has one record of the VM, and that is the other member's. The volume
+        stays here, and the next move of that name would be refused for it."""
+        if self.lab.clustered:
+            shutil.rmtree(os.path.dirname(vm.disk(self)), ignore_errors=True)
+            self.do("admin", "sql", "global", "DELETE FROM storage_volumes WHERE name = '%s' AND node_id = "
+                    "(SELECT id FROM nodes WHERE name = '%s')" % (vm.name, self.name))
+        elif any(path.endswith("/" + vm.name) for path in self.ask("/1.0/instances")):
+            self.do("delete", "--force", vm.name)
 
     def end(self):
         self.process.kill()

@@ -190,7 +190,7 @@ def kill_target(lab, vm):
 def finish_on_source(lab, guard, vm, what):
     finish(lab, guard, vm, lab.a, what)
     lab.b.start()
-    lab.b.forget(vm.name)
+    lab.b.forget(vm)
 
 
 def target_killed(lab, guard):
@@ -456,7 +456,7 @@ def planned(lab, guard):
     try:
         daemons.command(*plan)
     except daemons.Failed as e:
-        demand("no VM here" in str(e), "refused for another reason: %s" % e)
+        demand("member b has no VM here" in str(e), "refused for another reason: %s" % e)
     else:
         demand(False, "b has no VM, and is planned for")
     said = daemons.command(*plan, "--target", lab.a.name)
@@ -479,7 +479,7 @@ def quota_without_guard(lab, guard):
         daemons.QUOTA_MIB, vm.watch.peak_bytes / MIB, vm.watch.errors, "succeeded" if moved else "failed: " + vm.said.strip()))
     vm.delete(lab.b if moved else lab.a)
     if not moved:
-        lab.b.forget(vm.name)
+        lab.b.forget(vm)
 
 
 def quota_with_guard(lab, guard):
