@@ -57,8 +57,8 @@ static void help(FILE *out)
             "  remove           deletes it, when nothing is in it but an empty file system\n"
             "\n"
             "  --auto           init without questions: %u GiB on the default pool\n"
-            "  --pool NAME      the pool (that of the server's keys, else of the default profile, else the one called\n"
-            "                   default, else the only one)\n"
+            "  --pool NAME      the pool (that of the server's keys, else that of the default profile, else the\n"
+            "                   one called default, else the only one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
             "  --json           what is there afterwards as one JSON object; asks nothing\n",
