@@ -34,6 +34,10 @@ void migbuf__lxd_path(struct migbuf__lxd_path *p, const char *path);
 void migbuf__lxd_path_name(struct migbuf__lxd_path *p, const char *name);
 void migbuf__lxd_path_query(struct migbuf__lxd_path *p, const char *key, const char *value);
 
+/* Whom to ask for what lies on one member of a cluster, "" where there is none. Never nobody there: a server that is not told
+ * whom looks for the volume on all members, and refuses one that several have. */
+const char *migbuf__lxd_target(const struct migbuf_lxd *lxd);
+
 /* Begins a call of `timeout_ms`. Every typed call does this first. */
 int migbuf__lxd_begin(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_error *error);
 

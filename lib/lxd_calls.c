@@ -24,14 +24,15 @@ static const char *project_of(const struct migbuf_lxd *lxd, const char *project)
     return project ? project : lxd->project;
 }
 
-/* For what lies on one member of a cluster. */
-static const char *target_of(const struct migbuf_lxd *lxd)
+const char *migbuf__lxd_target(const struct migbuf_lxd *lxd)
 {
     bool clustered = false;
     const struct migbuf__json *e = migbuf__json_member(migbuf__json_member(lxd->root, "metadata"), "environment");
 
     migbuf__json_boolean(migbuf__json_member(e, "server_clustered"), &clustered);
-    return clustered ? lxd->target : "";
+    if (!clustered)
+        return "";
+    return lxd->target[0] ? lxd->target : migbuf__lxd_text(e, "server_name");
 }
 
 /* The reply is an array: how many there are, and whether they fit. Go writes an empty one as null at times. */
@@ -130,7 +131,7 @@ static int ask_pool(struct migbuf_lxd *lxd, const char *name, struct migbuf_lxd_
     migbuf__lxd_path(&path, "/storage-pools");
     migbuf__lxd_path_name(&path, name);
     migbuf__write(&path.w, "/resources");
-    migbuf__lxd_path_query(&path, "target", target_of(lxd));
+    migbuf__lxd_path_query(&path, "target", migbuf__lxd_target(lxd));
     if ((rc = migbuf__lxd_ask(lxd, "GET", &path, NULL, error)) < 0)
         return rc;
     space = migbuf__json_member(lxd->metadata, "space");
@@ -167,7 +168,7 @@ static void volume_path(const struct migbuf_lxd *lxd, struct migbuf__lxd_path *p
         migbuf__lxd_path_name(path, name);
     migbuf__write(&path->w, "%s", more);
     migbuf__lxd_path_query(path, "project", lxd->project);
-    migbuf__lxd_path_query(path, "target", target_of(lxd));
+    migbuf__lxd_path_query(path, "target", migbuf__lxd_target(lxd));
 }
 
 static int begin_volume(struct migbuf_lxd *lxd, const char *pool, const char *name, uint32_t timeout_ms,

@@ -196,6 +196,7 @@ int migbuf_lxd_written(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbu
                             "not supported: this server does not tell what VMs write (API extension metrics)");
     migbuf__lxd_path(&path, "/metrics");
     migbuf__lxd_path_query(&path, "project", lxd->project);
+    migbuf__lxd_path_query(&path, "target", migbuf__lxd_target(lxd)); /* each member tells of its own VMs */
     if ((rc = migbuf__lxd_begin(lxd, timeout_ms, error)) < 0 ||
         (rc = migbuf__lxd_ask_text(lxd, &path, &text, &length, error)) < 0)
         return rc;

@@ -41,13 +41,15 @@ COUNTERS = [("default", "db", "dev-incus_data", 90112000, 4096), ("default", "db
             ("p&q", "web", "sda2", 2048000, 4096), ("other", "db", "dev-incus_root", 5120000, 4096), ("default", "away", "dev-incus_root", 1024000, 4096)]
 
 
-def metrics():
+def metrics(member):
     with SECONDS_LOCK:
         age_s = next(SECONDS)
     text = ""
     for counter, of in ("written_bytes", lambda rate, block: rate), ("writes_completed", lambda rate, block: rate // block):
         text += "# TYPE incus_disk_%s_total counter\n" % counter
         for project, name, device, rate, block in COUNTERS:
+            if how == "cluster" and (name == "away") != (member == "m2"):
+                continue
             value = "many" if how == "broken" and name == "db" else str(5000000000 + age_s * of(rate, block))
             text += 'incus_disk_%s_total{device="%s",name="%s",project="%s",type="virtual-machine"} %s\n' % (counter, device, name, project, value)
     return text + "# EOF\n"
@@ -63,7 +65,7 @@ def answer(url):
     if parts == ["1.0", "metrics"]:
         if how == "refuses":
             return 403, None
-        return 200, "incus_disk_written_bytes_total{" if how == "garbage" else metrics()
+        return 200, "incus_disk_written_bytes_total{" if how == "garbage" else metrics(query.get("target", [None])[0])
     if parts[:2] == ["1.0", "storage-pools"]:
         return 200, {"config": {"volume.size": "500MiB"}}
     if parts[:2] == ["1.0", "instances"] and len(parts) == 2:

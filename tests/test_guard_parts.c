@@ -9,10 +9,13 @@
 #include "server.h"
 #include "tell.h"
 #include "unit.h"
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -751,6 +754,261 @@ START_TEST(neither_a_reader_nor_a_terminal_that_goes_leaves_limits)
 }
 END_TEST
 
+/* ---- a server that changes while the guard looks ---- */
+
+#define STAGES 4
+#define NOTHING "\"metadata\":{}"
+#define OPERATION(id, vm, location) \
+    "{\"id\":\"" id "\",\"description\":\"Migrating instance\",\"location\":\"" location "\",\"resources\":{\"instances\":[\"/1.0/instances/" vm "\"]}}"
+#define RUNNING(list) "\"metadata\":{\"running\":[" list "]}"
+#define IT_IS(name, clustered) \
+    "\"metadata\":{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\"],\"environment\":{\"server\":\"incus\",\"server_version\":\"6.0\",\"server_name\":\"" \
+    name "\",\"server_clustered\":" clustered "}}"
+#define VM_AT(location) \
+    "\"metadata\":{\"name\":\"vm1\",\"type\":\"virtual-machine\",\"status\":\"Running\",\"location\":\"" location "\",\"expanded_config\":{\"raw.qemu\":\"-qmp " \
+    "unix:%s,server=on\"},\"expanded_devices\":{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"p\",\"size.state\":\"4GiB\"}}}"
+#define SUCCEEDED "\"metadata\":{\"status_code\":200}"
+#define NO_MORE "" /* 404 */
+
+/* How it answers at each stage; NULL: it hangs up. `other`: every second time instead, NULL where it is the same. */
+struct changing {
+    const char *path; /* how it begins; the first that fits */
+    const char *answers[STAGES], *others[STAGES];
+};
+
+/* Of the server's process and ours: where it is, and how often each row was asked. */
+struct stage {
+    volatile int now;
+    volatile int asked[8];
+};
+
+static void answer_at(int fd, const struct changing *rows, struct stage *stage, const char *path, const char *monitor)
+{
+    char text[4096], body[4000];
+    const char *format;
+    size_t k = 0;
+    int n;
+
+    while (strncmp(path, rows[k].path, strlen(rows[k].path)))
+        k++;
+    n = stage->now;
+    format = stage->asked[k]++ % 2 && rows[k].others[n] ? rows[k].others[n] : rows[k].answers[n];
+    if (!format) {
+        shutdown(fd, SHUT_RDWR);
+        return;
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(body, sizeof body, format, monitor);
+#pragma GCC diagnostic pop
+    snprintf(text, sizeof text, "{\"type\":\"%s\",%s}", *format ? "sync" : "error", *format ? body : "\"error\":\"not found\"");
+    dprintf(fd, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s", *format ? 200 : 404, strlen(text), text);
+}
+
+/* The guard beside such a server and a QEMU whose overlay goes with the first limit. */
+struct beside {
+    char directory[32], socket[64], monitor[64], history[64], said[16384];
+    struct stage *stage;
+    pid_t server, qemu, guard;
+    int out, log;
+    size_t length;
+};
+
+static void serve_changing(struct beside *b, const struct changing *rows)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+    char request[4096];
+    ssize_t n;
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", b->socket);
+    ck_assert(!bind(listener, (struct sockaddr *)&a, sizeof a) && !listen(listener, 16));
+    b->server = fork();
+    ck_assert_int_ge(b->server, 0);
+    while (!b->server && (fd = accept(listener, NULL, NULL)) >= 0) {
+        while ((n = recv(fd, request, sizeof request - 1, 0)) > 0) {
+            request[n] = 0;
+            answer_at(fd, rows, b->stage, request + strcspn(request, "/"), b->monitor);
+        }
+        close(fd);
+    }
+    close(listener);
+}
+
+static void begin_server(struct beside *b, const struct changing *rows)
+{
+    *b = (struct beside){ .directory = "/tmp/migbuf-parts-XXXXXX", .log = open("/dev/null", O_WRONLY | O_CLOEXEC) };
+    ck_assert_ptr_nonnull(mkdtemp(b->directory));
+    snprintf(b->socket, sizeof b->socket, "%s/socket", b->directory);
+    snprintf(b->monitor, sizeof b->monitor, "%s/qmp", b->directory);
+    snprintf(b->history, sizeof b->history, "%s/history", b->directory);
+    b->stage = mmap(NULL, sizeof *b->stage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(b->stage != MAP_FAILED);
+    serve_changing(b, rows);
+}
+
+static void begin_beside(struct beside *b, const struct changing *rows)
+{
+    char state[64];
+    int out[2];
+
+    begin_server(b, rows);
+    snprintf(state, sizeof state, "%s/state", b->directory);
+    b->qemu = serve_qmp(unplugged, b->monitor, b->log);
+    ck_assert_int_eq(pipe(out), 0);
+    b->guard = fork();
+    ck_assert_int_ge(b->guard, 0);
+    if (!b->guard) {
+        dup2(out[1], 1);
+        dup2(out[1], 2);
+        execl(guard, guard, "--state-dir", state, "--history", b->history, "--interval", "100", "--server", b->socket, (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    b->out = out[0];
+}
+
+static void read_said(struct beside *b)
+{
+    ssize_t n = read(b->out, b->said + b->length, sizeof b->said - 1 - b->length);
+
+    ck_assert_msg(n > 0, "it has ended, or says too much:\n%s", b->said);
+    b->length += (size_t)n;
+}
+
+static void wait_said(struct beside *b, const char *words)
+{
+    while (!strstr(b->said, words))
+        read_said(b);
+}
+
+/* Until a row was asked so many times more, and the guard has not let the VM go before. */
+static void wait_asked(struct beside *b, int row, int times)
+{
+    int until = b->stage->asked[row] + times;
+
+    while (b->stage->asked[row] < until) {
+        struct pollfd p = { .fd = b->out, .events = POLLIN };
+
+        if (poll(&p, 1, 1) == 1)
+            read_said(b);
+        ck_assert_msg(!strstr(b->said, "under guard,"), "%s", b->said);
+    }
+}
+
+static void end_one(pid_t pid, int number)
+{
+    kill(pid, number);
+    waitpid(pid, NULL, 0);
+}
+
+static void end_server(struct beside *b)
+{
+    end_one(b->server, SIGKILL);
+    close(b->log);
+    munmap(b->stage, sizeof *b->stage);
+    unlink(b->socket);
+    ck_assert_int_eq(rmdir(b->directory), 0);
+}
+
+static void end_beside(struct beside *b, const char *line)
+{
+    char state[64], text[2048] = "";
+    FILE *f;
+
+    end_one(b->guard, SIGTERM);
+    f = fopen(b->history, "r");
+    if (f) {
+        text[fread(text, 1, sizeof text - 1, f)] = 0;
+        fclose(f);
+    }
+    ck_assert_msg(strstr(text, line) && strstr(text, "\n") == strrchr(text, '\n'), "history is not one line with \"%s\":\n%sIt said\n%s", line, text, b->said);
+    end_one(b->qemu, SIGKILL);
+    close(b->out);
+    unlink(b->monitor);
+    unlink(b->history);
+    snprintf(state, sizeof state, "%s/state", b->directory);
+    rmdir(state);
+    end_server(b);
+}
+
+/* A server that is restarted answers for a while neither what became of an operation nor where a VM is. */
+START_TEST(what_became_of_it_is_asked_until_there_is_an_answer)
+{
+    enum { LIST, ITS_OPERATION, ITS_VM };
+    static const struct changing rows[] = {
+        { "/1.0/operations?", { RUNNING(OPERATION("op1", "vm1", "none")), NOTHING, NOTHING, NOTHING }, { NULL } },
+        { "/1.0/operations/op1", { SUCCEEDED, NULL, SUCCEEDED, SUCCEEDED }, { NULL } },
+        { "/1.0/instances/vm1", { VM_AT("none"), VM_AT("none"), NULL, NO_MORE }, { NULL } },
+        { "/1.0", { IT_IS("h", "false"), IT_IS("h", "false"), IT_IS("h", "false"), IT_IS("h", "false") }, { NULL } },
+    };
+    struct beside b;
+
+    if (!guard)
+        return;
+    begin_beside(&b, rows);
+    wait_said(&b, "of growth");
+    b.stage->now = 1;
+    wait_asked(&b, ITS_OPERATION, 6);
+    b.stage->now = 2;
+    wait_asked(&b, ITS_VM, 3);
+    b.stage->now = 3;
+    wait_said(&b, "it has moved");
+    end_beside(&b, " out=moved ");
+}
+END_TEST
+
+/* A server that enters a cluster. A move between its members is two operations, listed in any order, and the second ends when the
+ * VM's QEMU has long ended here. */
+START_TEST(a_move_between_members_is_one_migration)
+{
+    enum { LIST };
+#define SENDS OPERATION("op1", "vm1", "m1")
+#define WAITS OPERATION("op2", "vm1", "m1")
+#define FOREIGN OPERATION("op3", "vm9", "m2")
+    static const struct changing rows[] = {
+        { "/1.0/operations?", { NOTHING, RUNNING(SENDS "," FOREIGN "," WAITS), RUNNING(FOREIGN "," WAITS), RUNNING(FOREIGN) },
+          { NULL, RUNNING(WAITS "," SENDS "," FOREIGN), NULL, NULL } },
+        { "/1.0/operations/op2", { SUCCEEDED, SUCCEEDED, SUCCEEDED, SUCCEEDED }, { NULL } },
+        { "/1.0/instances/vm1", { VM_AT("m1"), VM_AT("m1"), VM_AT("m1"), VM_AT("m2") }, { NULL } },
+        { "/1.0", { IT_IS("m1", "false"), IT_IS("m1", "true"), IT_IS("m1", "true"), IT_IS("m1", "true") }, { NULL } },
+    };
+    struct beside b;
+
+    if (!guard)
+        return;
+    begin_beside(&b, rows);
+    wait_said(&b, "waiting for migrations");
+    b.stage->now = 1;
+    wait_said(&b, "of growth");
+    end_one(b.qemu, SIGKILL);
+    wait_asked(&b, LIST, 6);
+    b.stage->now = 2;
+    wait_asked(&b, LIST, 6);
+    b.stage->now = 3;
+    wait_said(&b, "it has moved");
+    ck_assert_msg(!strstr(b.said, "not guarded"), "%s", b.said);
+
+    end_beside(&b, " out=moved phase=target why=done from=m1 to=m2 ");
+}
+END_TEST
+
+START_TEST(a_guard_is_for_its_own_member)
+{
+    static const struct changing rows[] = { { "/1.0", { IT_IS("m1", "true") }, { NULL } } };
+    char command[512], said[4096] = "";
+    struct beside b;
+
+    if (!guard)
+        return;
+    begin_server(&b, rows);
+    snprintf(command, sizeof command, "%s --once --dry-run --target m2 --server %s 2>&1", guard, b.socket);
+    run(command, said, sizeof said);
+    ck_assert_msg(strstr(said, "this is member m1"), "%s", said);
+    end_server(&b);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     const TTest *const tests[] = { limits_are_kept_in_a_file_of_their_own,
@@ -769,6 +1027,9 @@ int main(int argc, char **argv)
                                    a_disk_that_was_detached_holds_no_limits,
                                    a_servers_words_move_no_cursor,
                                    neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
+                                   what_became_of_it_is_asked_until_there_is_an_answer,
+                                   a_move_between_members_is_one_migration,
+                                   a_guard_is_for_its_own_member,
                                    NULL };
 
     if (argc == 3)

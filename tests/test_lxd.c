@@ -1064,16 +1064,20 @@ END_TEST
 START_TEST(a_cluster_and_its_target)
 {
     const struct answer script[] = {
-        HELLO(CLUSTER),
+        { "GET /1.0 HTTP", 200, WHOLE,
+          SYNC("{\"auth\":\"trusted\",\"api_extensions\":[\"migration_vm_live\",\"metrics\"]," CLUSTER "}") },
         { "GET /1.0/storage-pools/zz HTTP", 200, WHOLE,
           SYNC("{\"name\":\"zz\",\"driver\":\"zfs\",\"config\":{\"volume.zfs.block_mode\":\"true\"},\"status\":\"Created\"}") },
         { "GET /1.0/storage-pools/zz/resources?target=m%202 HTTP", 200, WHOLE, SYNC("{\"space\":{\"used\":300,\"total\":100}}") },
         { "GET /1.0/storage-pools/zz/volumes/custom/v?target=m%202 HTTP", 200, WHOLE,
           SYNC("{\"config\":{\"size\":\"1GB\"},\"location\":\"m 2\",\"content_type\":\"filesystem\",\"used_by\":[\"/1.0/instances/a\"]}") },
         { "GET /1.0/storage-pools/zz/volumes/custom/v/state?target=m%202 HTTP", 200, WHOLE, SYNC("{\"usage\":{\"total\":5}}") },
+        { "GET /1.0/metrics?target=m%202 HTTP", 200, WHOLE,
+          "incus_disk_written_bytes_total{device=\"dev-incus_root\",name=\"a\",project=\"default\",type=\"virtual-machine\"} 7\n# EOF\n" },
         ENDS
     };
     struct migbuf_lxd_options o;
+    struct migbuf_lxd_written written;
     struct migbuf_lxd_pool pool;
     struct migbuf_lxd_volume v;
     struct migbuf_lxd *lxd;
@@ -1087,6 +1091,28 @@ START_TEST(a_cluster_and_its_target)
     ck_assert(pool.limit == MIGBUF_LXD_LIMIT_ENOSPC && !pool.remote && pool.total_bytes == 100 && !pool.free_bytes);
     ck_assert_int_eq(migbuf_lxd_volume(lxd, "zz", "v", PATIENCE_MS, &v, &e), 0);
     ck_assert(v.size_bytes == 1000000000 && v.users == 1 && v.has_usage && !v.used_bytes && !strcmp(v.location, "m 2"));
+    ck_assert_int_eq(migbuf_lxd_written(lxd, PATIENCE_MS, &written, 1, &e), 1);
+    ck_assert(written.bytes == 7 && !strcmp(written.instance, "a"));
+    end(&s, lxd);
+}
+END_TEST
+
+/* A server that is not told whom would look for a volume on all members. */
+START_TEST(a_cluster_without_a_target)
+{
+    const struct answer script[] = {
+        HELLO(CLUSTER),
+        { "GET /1.0/storage-pools/zz/volumes/custom/v?target=m1 HTTP", 404, WHOLE, "{\"type\":\"error\",\"error\":\"not found\",\"error_code\":404}" },
+        { "DELETE /1.0/storage-pools/zz/volumes/custom/v?target=m1 HTTP", 404, WHOLE, "{\"type\":\"error\",\"error\":\"not found\",\"error_code\":404}" },
+        ENDS
+    };
+    struct migbuf_lxd_volume v;
+    struct migbuf_lxd *lxd;
+    struct server s;
+
+    lxd = open_with(&s, script, NULL);
+    ck_assert_int_eq(migbuf_lxd_volume(lxd, "zz", "v", PATIENCE_MS, &v, &e), MIGBUF_E_NOTFOUND);
+    ck_assert_int_eq(migbuf_lxd_volume_delete(lxd, "zz", "v", PATIENCE_MS, &e), MIGBUF_E_NOTFOUND);
     end(&s, lxd);
 }
 END_TEST
@@ -1300,6 +1326,7 @@ int main(void)
                                    an_operation_that_does_not_end,
                                    progress_in_both_forms,
                                    a_cluster_and_its_target,
+                                   a_cluster_without_a_target,
                                    memory_cpus_and_limits_as_they_are_written,
                                    what_vms_have_written,
                                    a_request_as_it_stands,

@@ -364,6 +364,7 @@ if [ "${2:-}" = live ]; then
     check "two projects that have a VM of one name" listed "db 400 150 2048000 8192;idle 300 300 0 4096;off 500 500 0 4096;other/db 250 150 5120000 4096;away 100 100 1024000 4096" good --project default --project other
     check "a member's own VMs" listed "$D" cluster
     check "another member's" listed "away 100 100 1024000 4096" cluster --target m2
+    check "a member that is empty or is not there" cannot "member m9 has no VM here" cluster --target m9
     check "a server's plan, and its list once more" served
     check "what a history tells" past
     check "what nobody tells is no zero" cannot "agentless/quiet: it runs, and the server does not tell" good --project agentless

@@ -116,6 +116,14 @@ int server_open(const struct server_options *o, struct migbuf_lxd **lxd, char er
     return 0;
 }
 
+void server_put_escaped(char *path, size_t path_bytes, const char *name)
+{
+    size_t n = strlen(path);
+
+    for (; *name && n + 4 < path_bytes; name++)
+        n += (size_t)snprintf(path + n, path_bytes - n, "%%%02X", (unsigned char)*name);
+}
+
 bool server_is_file_name(const char *name)
 {
     return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");

@@ -54,6 +54,9 @@ int server_fail(char error[FAIL_SIZE], const struct migbuf_lxd *lxd, const char 
 /* Is this one part of a path? Names are the server's word, and what is counted with them lies on this machine. */
 bool server_is_file_name(const char *name);
 
+/* Adds a name to a path of the REST interface, escaped; as much of it as there is room for. */
+void server_put_escaped(char *path, size_t path_bytes, const char *name);
+
 /* The daemon's own directory, where volumes are mounted: /var/lib/lxd. -1 where it is not on this machine. */
 int server_directory(const char *where, char directory[256]);
 #endif

@@ -22,6 +22,9 @@
 /* What the servers move with a VM: its root disk, and with Incus what is called dependent. */
 #define GUARDED_DISKS 16
 
+/* As many of the server's operations belong to one migration; a move between members of a cluster has two. */
+#define GUARDED_OPERATIONS 4
+
 struct guarded_disk {
     struct migbuf_lxd_names names; /* by the server's rule; device "": by its node alone */
     char base[64], qdev[512];      /* its node without an overlay, and its device, as QEMU has them; qdev "": not there */
@@ -47,9 +50,11 @@ struct guarded {
     bool gone;                  /* QEMU has ended, or the VM runs elsewhere */
     bool silent;                /* an answer did not come in time, and has not come since */
     bool seen;                  /* the server still lists the migration */
-    char operation[MIGBUF_LXD_NAME]; /* the server's id of the migration */
-    bool carried_out;           /* the server's operation has ended, and well */
-    uint64_t over_ms, ask_ms;   /* since when it is over; when the server is asked next what became of it */
+    bool elsewhere;             /* another member of the cluster runs it */
+    char operations[GUARDED_OPERATIONS][MIGBUF_LXD_NAME]; /* the server's ids of the migration, as it listed them last */
+    uint32_t operation_count;
+    bool carried_out;           /* one of them has ended, and well */
+    uint64_t told_ms, ask_ms;   /* when the server told whether it was carried out; when it is asked next what became of it */
     bool ended, given_back;     /* by guarded_end */
     /* What was done so far. */
     uint64_t decisions, pauses, paused_ms, watched_ms, peak_bytes;

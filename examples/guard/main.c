@@ -55,6 +55,7 @@ struct program {
     int listener;
     struct guarded *vms[MAX_VMS];
     size_t count;
+    uint64_t ask_ms; /* before that nobody is asked what became of a VM: the last question was not answered */
     struct {
         char id[MIGBUF_LXD_NAME];
         uint64_t again_ms; /* when it is tried again */
@@ -88,7 +89,7 @@ static void help(FILE *out)
             "    lxc config set NAME raw.qemu=\"-qmp unix:$DIR/NAME/guard.qmp,server=on,wait=off\"\n"
             "\n"
             "(Or `incus config set`. Other directories are closed to QEMU by AppArmor.) VMs without it are named\n"
-            "and left alone. Run one on every host, as root.\n"
+            "and left alone. Run one on every host, as root; in a cluster on every member.\n"
             "\n"
             "  --dry-run        look and decide, change nothing\n"
             "  --once           one look at every migration, then end\n"
@@ -117,8 +118,9 @@ static void help(FILE *out)
             "A VM is free until the first look after its migration has begun: its state volume must also hold\n"
             "what it writes in one --interval.\n"
             "\n"
-            "Tested are whole migrations between two Incus 6.0.4, and between two 7.0.2, without hardware\n"
-            "virtualisation, and other servers' operations and VMs. Not tested: a whole migration inside LXD.\n"
+            "Tested are whole migrations between two Incus 6.0.4, also as members of a cluster, and between two\n"
+            "7.0.2, without hardware virtualisation, and other servers' operations and VMs. Not tested: a whole\n"
+            "migration inside LXD.\n"
             "Throttled are the root disk and what Incus calls dependent disks, together: no other moves.\n"
             "Exit status: 0 ended on request; 1 it cannot work here, or limits could not be given back; 2 wrong\n"
             "options.\n");
@@ -162,7 +164,13 @@ static uint64_t count_other(const struct program *p, const struct guarded *g)
 
 /* ---- migrations ---- */
 
-/* Where a migration that cannot be guarded is noted; MAX_VMS: nowhere. */
+/* What the server lists of one VM: its migration. */
+struct listed {
+    const struct migbuf_lxd_migration *operations[GUARDED_OPERATIONS];
+    uint32_t count;
+};
+
+/* Where an operation that cannot be guarded is noted; MAX_VMS: nowhere. */
 static size_t find_told(const struct program *p, const char *id)
 {
     for (size_t k = 0; k < p->told_count && k < MAX_VMS; k++)
@@ -171,19 +179,38 @@ static size_t find_told(const struct program *p, const char *id)
     return MAX_VMS;
 }
 
-/* Says once why a migration cannot be guarded; when it is tried again hangs on how long that took. */
-static void note_unguarded(struct program *p, const struct migbuf_lxd_migration *m, uint64_t began_ms)
+/* Is it known that this one cannot be guarded, and is it too early to try again? */
+static bool is_left_alone(const struct program *p, const struct listed *m, uint64_t now)
 {
-    size_t k = find_told(p, m->id);
+    for (uint32_t j = 0; j < m->count; j++) {
+        size_t k = find_told(p, m->operations[j]->id);
+
+        if (k < MAX_VMS && now < p->told[k].again_ms)
+            return true;
+    }
+    return false;
+}
+
+/* Says once why a migration cannot be guarded; when it is tried again hangs on how long that took. */
+static void note_unguarded(struct program *p, const struct listed *m, uint64_t began_ms)
+{
+    uint64_t now = now_ms();
+    bool said = false;
     char name[300];
 
-    if (k == MAX_VMS) {
-        past_name(m->project, m->instance, name);
-        say(p, NULL, "unguarded", "%s: not guarded: %s", name, p->error);
-        k = p->told_count++ % MAX_VMS; /* the oldest one makes room */
-        memcpy(p->told[k].id, m->id, sizeof m->id);
+    for (uint32_t j = 0; j < m->count; j++) {
+        const char *id = m->operations[j]->id;
+        size_t k = find_told(p, id);
+
+        said |= k < MAX_VMS;
+        if (k == MAX_VMS)
+            k = p->told_count++ % MAX_VMS; /* the oldest one makes room */
+        memcpy(p->told[k].id, id, sizeof p->told[k].id);
+        p->told[k].again_ms = now + REST * (now - began_ms);
     }
-    p->told[k].again_ms = now_ms() + REST * (now_ms() - began_ms);
+    past_name(m->operations[0]->project, m->operations[0]->instance, name);
+    if (!said)
+        say(p, NULL, "unguarded", "%s: not guarded: %s", name, p->error);
 }
 
 static struct guarded *find(const struct program *p, const char *project, const char *name)
@@ -219,6 +246,12 @@ static int look_up_disks(struct program *p, const struct migbuf_lxd_vm *vm, stru
     return 0;
 }
 
+/* In a cluster the server tells of all members' VMs and operations. */
+static bool is_elsewhere(const struct program *p, const char *location)
+{
+    return p->facts.clustered && *location && strcmp(location, p->facts.name) && strcmp(location, "none");
+}
+
 /* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
 static struct guarded *look_up(struct program *p, const char *project, const char *name)
 {
@@ -247,21 +280,24 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     saved_name(project, name, file);
     snprintf(g->saved, sizeof g->saved, "%.200s/%s", p->state_dir, file);
     g->dry = p->dry;
+    g->elsewhere = is_elsewhere(p, vm.location);
     g->state_bytes = vm.state_bytes;
     g->other_bytes = count_other(p, g);
     return g;
 }
 
-/* Puts a VM under guard; false with p->error. */
-static bool guard(struct program *p, const char *project, const char *name)
+/* Puts a VM under guard; false with p->error, and whether there is nothing here to guard any more: another member runs it. */
+static bool guard(struct program *p, const char *project, const char *name, bool *has_left)
 {
     struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name) : NULL;
     char a[HUMAN_SIZE], b[HUMAN_SIZE];
 
+    *has_left = false;
     if (!g)
         return false;
     if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
+        *has_left = g->gone && g->elsewhere;
         if (g->gone && !g->dry) /* its QEMU has ended, and with it every limit */
             unlink(g->saved);
         free(g);
@@ -279,48 +315,69 @@ static bool guard(struct program *p, const char *project, const char *name)
 
 struct ending {
     enum fate fate;
-    bool there; /* the server still has it, and it does not run */
+    bool there;    /* the server still has it, and it does not run */
+    bool answered; /* false: the server did not, ask again */
     char to[MIGBUF_LXD_NAME];
 };
 
-/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then. */
-static bool is_carried_out(struct program *p, const struct guarded *g)
+/* After a question what became of a VM: was there an answer, be it a refusal? Where there was none nobody is asked for a while:
+ * all others wait for each such question. */
+static bool is_answered(struct program *p, int rc, uint64_t began_ms)
 {
-    char path[sizeof g->operation + 32];
-    const char *text;
-    json_t *operation;
-    bool done;
+    uint64_t now = now_ms();
 
-    if (!*g->operation || !server_is_file_name(g->operation))
-        return false;
-    snprintf(path, sizeof path, "/1.0/operations/%s", g->operation);
-    if (migbuf_lxd_call(p->lxd, "GET", path, NULL, p->server.timeout_ms, &text, NULL, NULL))
-        return false;
-    operation = json_loads(text, 0, NULL);
-    done = json_integer_value(json_object_get(operation, "status_code")) == 200;
-    json_decref(operation);
-    return done;
+    if (rc != MIGBUF_E_SYSTEM && rc != MIGBUF_E_TIMEOUT && rc != MIGBUF_E_CLOSED)
+        return true;
+    p->ask_ms = now + REST * (now - began_ms);
+    return false;
+}
+
+/* Did the server carry the migration out? Asked when it is listed no more; the servers tell of it for some seconds then, and
+ * end a VM's QEMU before they do. So one that has forgotten it has not, while that lives. False: there was no answer. */
+static bool ask_carried_out(struct program *p, struct guarded *g)
+{
+    for (uint32_t k = 0; k < g->operation_count && !g->carried_out; k++) {
+        char path[sizeof *g->operations + 32];
+        uint64_t began_ms = now_ms();
+        json_t *operation;
+        const char *text;
+        int rc;
+
+        if (!server_is_file_name(g->operations[k]))
+            continue;
+        snprintf(path, sizeof path, "/1.0/operations/%s", g->operations[k]);
+        rc = migbuf_lxd_call(p->lxd, "GET", path, NULL, p->server.timeout_ms, &text, NULL, NULL);
+        if (!is_answered(p, rc, began_ms))
+            return false;
+        operation = rc ? NULL : json_loads(text, 0, NULL);
+        g->carried_out = json_integer_value(json_object_get(operation, "status_code")) == 200;
+        json_decref(operation);
+    }
+    g->told_ms = now_ms();
+    return true;
 }
 
 /* Who is asked is the server: a VM that has moved it has no more, or has elsewhere. One that it has and that does not run may
  * have moved and wait to be deleted, or its owner has powered it off. */
 static struct ending ask_ending(struct program *p, const struct guarded *g)
 {
-    struct ending end = { .fate = FATE_UNKNOWN };
+    struct ending end = { .fate = FATE_UNKNOWN, .answered = true };
+    uint64_t began_ms = now_ms();
     struct migbuf_lxd_vm vm;
     struct migbuf_error e;
     int rc;
 
-    if (!g->gone && !g->carried_out) {
+    if (!g->gone && !g->carried_out && (g->seen || g->told_ms)) {
         end.fate = g->seen ? FATE_UNKNOWN : FATE_STAYED;
         return end;
     }
     rc = migbuf_lxd_vm(p->lxd, g->project, g->name, p->server.timeout_ms, &vm, &e);
+    end.answered = is_answered(p, rc, began_ms);
     if (rc == MIGBUF_E_NOTFOUND) {
         end.fate = FATE_MOVED;
     } else if (rc || g->seen) {
         return end;
-    } else if (p->facts.clustered && strcmp(vm.location, p->facts.name)) {
+    } else if (is_elsewhere(p, vm.location)) {
         end.fate = FATE_MOVED;
         snprintf(end.to, sizeof end.to, "%s", vm.location);
     } else {
@@ -331,22 +388,18 @@ static struct ending ask_ending(struct program *p, const struct guarded *g)
 }
 
 /* Of one whose migration is over. True: that is its end. Where its QEMU has ended, or the server has carried the migration out,
- * only that it has moved is final at once. */
+ * only that it has moved is final at once. A server that does not answer is asked again, for as long as it takes. */
 static bool is_settled(struct program *p, struct guarded *g, struct ending *end)
 {
     uint64_t now = now_ms(), took_ms;
 
-    if (!g->over_ms) {
-        g->over_ms = now;
-        g->carried_out = is_carried_out(p, g);
-        guarded_end(g); /* its limits are its own, whatever became of it */
-    }
-    if (now < g->ask_ms)
+    guarded_end(g); /* its limits are its own, whatever became of it */
+    if (!p->server_up || now < g->ask_ms || now < p->ask_ms || (!g->told_ms && !ask_carried_out(p, g)))
         return false;
     *end = ask_ending(p, g);
     took_ms = now_ms() - now;
     g->ask_ms = now + took_ms + (REST * took_ms > ASK_MS ? REST * took_ms : ASK_MS);
-    return (!g->gone && !g->carried_out) || end->fate == FATE_MOVED || now - g->over_ms >= ASK_FOR_MS;
+    return end->answered && ((!g->gone && !g->carried_out) || end->fate == FATE_MOVED || now_ms() - g->told_ms >= ASK_FOR_MS);
 }
 
 static void write_history(struct program *p, const struct guarded *g, const struct ending *end)
@@ -384,36 +437,97 @@ static bool let_go(struct program *p, struct guarded *g, const struct ending *en
     return good;
 }
 
-/* One that the server lists: known, put under guard, or named once. */
-static void take_migration(struct program *p, const struct migbuf_lxd_migration *m)
+static bool is_of_one_vm(const struct migbuf_lxd_migration *a, const struct migbuf_lxd_migration *b)
 {
-    struct guarded *g = find(p, m->project, m->instance);
-    size_t told = find_told(p, m->id);
+    return !strcmp(a->instance, b->instance) && !strcmp(a->project, b->project);
+}
+
+/* Is one of them an operation that the VM under guard had when the server was asked last? */
+static bool is_known(const struct guarded *g, const struct listed *m)
+{
+    for (uint32_t j = 0; j < m->count; j++)
+        for (uint32_t k = 0; k < g->operation_count; k++)
+            if (!strcmp(m->operations[j]->id, g->operations[k]))
+                return true;
+    return false;
+}
+
+static void note_listed(struct guarded *g, const struct listed *m)
+{
+    const struct migbuf_lxd_migration *most = NULL;
+
+    g->seen = true;
+    for (uint32_t j = 0; j < m->count; j++) {
+        const struct migbuf_lxd_migration *o = m->operations[j];
+
+        memcpy(g->operations[j], o->id, sizeof o->id);
+        if (o->flags & MIGBUF_LXD_HAS_PROCESSED && (!most || o->processed_bytes > most->processed_bytes))
+            most = o;
+    }
+    g->operation_count = m->count;
+    if (most)
+        guarded_sent(g, now_ms(), most->processed_bytes);
+}
+
+/* One that the server lists: known, put under guard, or named once. */
+static void take_migration(struct program *p, const struct listed *m)
+{
+    const char *project = m->operations[0]->project, *name = m->operations[0]->instance;
+    struct guarded *g = find(p, project, name);
     uint64_t began_ms = now_ms();
     struct ending end;
+    bool has_left;
 
-    if (p->facts.clustered && strcmp(m->location, p->facts.name) && strcmp(m->location, "none"))
-        return; /* another host's guard */
-    if (g && (g->gone || g->ended) && strcmp(g->operation, m->id)) { /* that was an earlier one */
+    if (g && (g->gone || g->ended) && !is_known(g, m)) { /* that was an earlier one */
         end = ask_ending(p, g);
         let_go(p, g, &end);
         g = NULL;
     }
-    if (!g && told < MAX_VMS && began_ms < p->told[told].again_ms) {
+    if (!g && is_left_alone(p, m, began_ms)) {
         p->unguarded++;
         return;
     }
-    if (!g && guard(p, m->project, m->instance))
-        g = find(p, m->project, m->instance);
+    if (!g && guard(p, project, name, &has_left))
+        g = find(p, project, name);
+    else if (!g && has_left) /* the server has yet to end what it has listed */
+        return;
     if (!g) {
         p->unguarded++;
         note_unguarded(p, m, began_ms);
         return;
     }
-    g->seen = true;
-    memcpy(g->operation, m->id, sizeof g->operation);
-    if (m->flags & MIGBUF_LXD_HAS_PROCESSED)
-        guarded_sent(g, now_ms(), m->processed_bytes);
+    note_listed(g, m);
+}
+
+/* It may have entered a cluster, which lists other members' operations too, since it was asked what it is. */
+static void learn_cluster(struct program *p, const struct migbuf_lxd_migration *list, int n)
+{
+    struct migbuf_error e;
+
+    for (int k = 0; k < n && !p->facts.clustered; k++)
+        if (*list[k].location && strcmp(list[k].location, "none")) {
+            migbuf_lxd_server(p->lxd, p->server.timeout_ms, &p->facts, &e);
+            return;
+        }
+}
+
+/* Each VM's migration once, and not those of other members: their guards are for them. */
+static void take_migrations(struct program *p, const struct migbuf_lxd_migration *list, int n)
+{
+    for (int k = 0; k < n; k++) {
+        struct listed m = { .count = 0 };
+        bool before = false;
+
+        for (int j = 0; j < n; j++) {
+            if (is_elsewhere(p, list[j].location) || !is_of_one_vm(&list[j], &list[k]))
+                continue;
+            before |= j < k;
+            if (m.count < GUARDED_OPERATIONS)
+                m.operations[m.count++] = &list[j];
+        }
+        if (m.count && !before && !is_elsewhere(p, list[k].location))
+            take_migration(p, &m);
+    }
 }
 
 static void ask_server(struct program *p)
@@ -435,8 +549,8 @@ static void ask_server(struct program *p)
     p->unguarded = 0;
     for (size_t k = 0; k < p->count; k++)
         p->vms[k]->seen = false;
-    for (int k = 0; k < n; k++)
-        take_migration(p, &list[k]);
+    learn_cluster(p, list, n);
+    take_migrations(p, list, n);
 }
 
 /* ---- VMs ---- */
@@ -469,8 +583,9 @@ static void take_up(struct program *p)
 
     while (d && (entry = readdir(d))) {
         char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
+        bool has_left;
 
-        if (saved_whose(entry->d_name, project, name) && !guard(p, project, name))
+        if (saved_whose(entry->d_name, project, name) && !guard(p, project, name, &has_left) && !has_left)
             say(p, NULL, "left", "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
     }
     if (d)
@@ -520,8 +635,10 @@ static int run(struct program *p)
     for (size_t k = 0; k < p->count; k++)
         guarded_end(p->vms[k]); /* before the server is asked anything */
     while (p->count) {
-        struct ending end = ask_ending(p, p->vms[p->count - 1]);
+        struct ending end = { .fate = FATE_UNKNOWN };
 
+        if (p->server_up && now_ms() >= p->ask_ms)
+            end = ask_ending(p, p->vms[p->count - 1]);
         rc |= !let_go(p, p->vms[p->count - 1], &end);
     }
     return rc;
@@ -554,6 +671,9 @@ static int prepare(struct program *p)
     if (migbuf_lxd_server(p->lxd, p->server.timeout_ms, &p->facts, &e) ||
         migbuf_lxd_need(p->lxd, MIGBUF_LXD_LIVE_MIGRATION, &e))
         return server_fail(p->error, p->lxd, "the server", &e);
+    if (p->server.target && p->facts.clustered && strcmp(p->server.target, p->facts.name))
+        return fail(p->error, "--target %s: this is member %s. A guard is for the VMs of its own member: run one on each", p->server.target,
+                    p->facts.name);
     if (!p->dry && mkdir(p->state_dir, 0700) && errno != EEXIST)
         return fail(p->error, "--state-dir %s: %s", p->state_dir, strerror(errno));
     if (p->metrics_port && (p->listener = metrics_listen(p->metrics_port, p->error)) < 0)

@@ -52,24 +52,20 @@ int running_option(struct running *r, int option, const char *value, char error[
 
 /* ---- what the server has ---- */
 
+/* In a cluster: whose VMs are meant. */
+static const char *member_of(const struct reading *d)
+{
+    return d->options->server.target ? d->options->server.target : d->facts.name;
+}
+
 static bool is_meant(const struct reading *d, const struct migbuf_lxd_vm *vm)
 {
     const struct running *r = d->options;
-    const char *member = r->server.target ? r->server.target : d->facts.name;
     bool named = r->all_projects || (!r->project_count && !strcmp(vm->project, "default"));
 
     for (size_t k = 0; k < r->project_count; k++)
         named |= !strcmp(vm->project, r->projects[k]);
-    return named && vm->root[0] && (!d->facts.clustered || !strcmp(vm->location, member));
-}
-
-/* A part of a path, escaped. */
-static void put_escaped(char path[PATH_MOST], const char *name)
-{
-    size_t n = strlen(path);
-
-    for (; *name && n + 4 < PATH_MOST; name++)
-        n += (size_t)snprintf(path + n, PATH_MOST - n, "%%%02X", (unsigned char)*name);
+    return named && vm->root[0] && (!d->facts.clustered || !strcmp(vm->location, member_of(d)));
 }
 
 /* What a GET returned, or NULL. */
@@ -91,7 +87,7 @@ static uint64_t default_size(struct reading *d, const char *pool)
     uint64_t bytes = 0;
     json_t *root;
 
-    put_escaped(path, pool);
+    server_put_escaped(path, sizeof path, pool);
     root = ask(d, path);
     text = json_string_value(json_object_get(json_object_get(root, "config"), "volume.size"));
     if (!text || migbuf_lxd_processed(text, strlen(text), &bytes) || !bytes)
@@ -107,9 +103,9 @@ static uint64_t used_bytes(struct reading *d, const struct migbuf_lxd_vm *vm, ui
     json_int_t usage;
     json_t *state;
 
-    put_escaped(path, vm->name);
+    server_put_escaped(path, sizeof path, vm->name);
     strcat(path, "/state?project=");
-    put_escaped(path, vm->project);
+    server_put_escaped(path, sizeof path, vm->project);
     state = ask(d, path);
     usage = json_integer_value(json_object_get(json_object_get(json_object_get(state, "disk"), vm->root), "usage"));
     json_decref(state);
@@ -332,7 +328,10 @@ static int find_vms(struct reading *d, bool *any_runs, char error[FAIL_SIZE])
         *any_runs |= (d->vms[k].flags & MIGBUF_LXD_VM_RUNNING) != 0;
         d->vms[d->vm_count++] = d->vms[k];
     }
-    return d->vm_count ? 0 : fail(error, "the server has no VM here%s", d->options->all_projects ? "" : ": --project names others' projects");
+    if (d->vm_count)
+        return 0;
+    return fail(error, "%s%s has no VM here%s", d->facts.clustered ? "member " : "the server", d->facts.clustered ? member_of(d) : "",
+                d->options->all_projects ? "" : ": --project names others' projects");
 }
 
 static int read_open(struct reading *d, struct list *list, char error[FAIL_SIZE])

@@ -33,6 +33,7 @@ enum { OPTION_AUTO = SERVER_OPTIONS_END, OPTION_POOL, OPTION_SIZE, OPTION_NAME, 
 struct program {
     struct server_options server;
     struct migbuf_lxd *lxd;
+    struct migbuf_lxd_server facts;
     const char *command, *pool, *name, *size_text;
     uint64_t size; /* 0: not given */
     bool automatic, json;
@@ -56,8 +57,8 @@ static void help(FILE *out)
             "  remove           deletes it, when nothing is in it but an empty file system\n"
             "\n"
             "  --auto           init without questions: %u GiB on the default pool\n"
-            "  --pool NAME      the pool (that of the default profile, else the one called default, else the only\n"
-            "                   one)\n"
+            "  --pool NAME      the pool (that of the server's keys, else that of the default profile, else the\n"
+            "                   one called default, else the only one)\n"
             "  --size SIZE      with init: its size, 16 MiB at least\n"
             "  --name NAME      the volume's name (" DEFAULT_NAME ")\n"
             "  --json           what is there afterwards as one JSON object; asks nothing\n",
@@ -70,6 +71,8 @@ static void help(FILE *out)
             "\n"
             "SIZE takes K, M, G, T (also KiB, MB, ...). Place and size are kept as server keys\n"
             KEY_VOLUME " and " KEY_SIZE ", where programs that migrate find them.\n"
+            "In a cluster each member has a volume of its own, in one pool and of one name: the keys are for all.\n"
+            "The size there is that of the smallest.\n"
             "Exit status: 0 done, or it was done before; 1 it could not be done; 2 wrong options.\n");
 }
 
@@ -80,6 +83,9 @@ static int read_keys(struct program *p)
     struct migbuf_error e;
     char size[64];
 
+    p->facts.size = sizeof p->facts;
+    if (migbuf_lxd_server(p->lxd, p->server.timeout_ms, &p->facts, &e))
+        return server_fail(p->error, p->lxd, "the server", &e);
     if (migbuf_lxd_key(p->lxd, KEY_VOLUME, p->server.timeout_ms, p->key_volume, sizeof p->key_volume, &e) ||
         migbuf_lxd_key(p->lxd, KEY_SIZE, p->server.timeout_ms, size, sizeof size, &e))
         return server_fail(p->error, p->lxd, "reading the server's keys", &e);
@@ -88,11 +94,57 @@ static int read_keys(struct program *p)
     return 0;
 }
 
+/* Of a cluster: the volumes of that name that its other members have. The keys are for all of them. */
+struct others {
+    uint64_t least_bytes; /* of the smallest; UINT64_MAX: there is none */
+    char member[MIGBUF_LXD_NAME]; /* one that has it */
+};
+
+static int find_others(struct program *p, const char *pool, const char *name, struct others *others)
+{
+    const char *member = p->server.target ? p->server.target : p->facts.name, *text;
+    char path[1024] = "/1.0/storage-pools/";
+    struct migbuf_error e;
+    json_t *list, *v;
+    size_t k;
+
+    *others = (struct others){ .least_bytes = UINT64_MAX };
+    if (!p->facts.clustered || !*pool)
+        return 0;
+    server_put_escaped(path, sizeof path, pool);
+    strcat(path, "/volumes/custom?recursion=1&project=");
+    server_put_escaped(path, sizeof path, p->server.project ? p->server.project : "default");
+    if (migbuf_lxd_call(p->lxd, "GET", path, NULL, p->server.timeout_ms, &text, NULL, &e))
+        return e.code == MIGBUF_E_NOTFOUND ? 0 : server_fail(p->error, p->lxd, "the other members' volumes", &e);
+    list = json_loads(text, 0, NULL);
+    json_array_foreach (list, k, v) {
+        const char *its = json_string_value(json_object_get(v, "name"));
+        const char *at = json_string_value(json_object_get(v, "location"));
+        const char *size = json_string_value(json_object_get(json_object_get(v, "config"), "size"));
+        uint64_t bytes;
+
+        if (!its || strcmp(its, name) || !at || !*at || !strcmp(at, member))
+            continue;
+        snprintf(others->member, sizeof others->member, "%s", at);
+        if (!size || migbuf_lxd_processed(size, strlen(size), &bytes))
+            bytes = UINT64_MAX - 1; /* without a size it may fill its pool: it is not the smallest */
+        others->least_bytes = bytes < others->least_bytes ? bytes : others->least_bytes;
+    }
+    json_decref(list);
+    return 0;
+}
+
+/* In a cluster the size is that of its smallest: who reads the key may rely on it on every member. */
 static int write_keys(struct program *p, const char *pool, const char *name, uint64_t size)
 {
     char place[2 * MIGBUF_LXD_NAME] = "", bytes[32] = "";
     struct migbuf_error e;
+    struct others others;
 
+    if (find_others(p, pool, name, &others))
+        return -1;
+    if (*others.member && (!size || others.least_bytes < size))
+        size = others.least_bytes < UINT64_MAX - 1 ? others.least_bytes : p->key_size;
     if (size) {
         snprintf(place, sizeof place, "%s/%s", pool, name);
         snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)size);
@@ -121,10 +173,11 @@ static int list_pools(struct program *p, struct migbuf_lxd_pool *pools)
     return n ? n : fail(p->error, "The server has no storage pool.");
 }
 
-/* The pool of the default profile's root disk, else the one called default, else the only one; -1: no such. */
+/* The one that the server's keys name, else that of the default profile's root disk, else the one called default, else the only
+ * one; -1: no such. */
 static int default_pool(struct program *p, const struct migbuf_lxd_pool *pools, int count)
 {
-    const char *text, *name = "default";
+    const char *text, *name = "default", *slash = strchr(p->key_volume, '/');
     json_t *profile = NULL, *device;
     const char *key;
     int found = count == 1 ? 0 : -1;
@@ -140,6 +193,9 @@ static int default_pool(struct program *p, const struct migbuf_lxd_pool *pools, 
     }
     for (int k = 0; k < count; k++)
         if (!strcmp(pools[k].name, name))
+            found = k;
+    for (int k = 0; k < count; k++)
+        if (slash && strlen(pools[k].name) == (size_t)(slash - p->key_volume) && !strncmp(pools[k].name, p->key_volume, strlen(pools[k].name)))
             found = k;
     json_decref(profile);
     return found;
@@ -239,13 +295,19 @@ static int count_file(const char *path, const struct stat *s, int kind, struct F
     return 0;
 }
 
+/* Does it lie on the member that answers, whose directory is seen from here? */
+static bool is_here(const struct program *p, const struct migbuf_lxd_volume *v)
+{
+    return !p->facts.clustered || !strcmp(v->location, p->facts.name);
+}
+
 /* Where the pool cannot tell what is in use: counted, when the volume lies on this machine. */
 static void count_usage(struct program *p, struct migbuf_lxd_volume *v)
 {
     const char *project = p->server.project ? p->server.project : "default";
     char where[256], directory[256], path[1024];
 
-    if (v->has_usage || server_find(&p->server, where, path) || server_directory(where, directory))
+    if (v->has_usage || !is_here(p, v) || server_find(&p->server, where, path) || server_directory(where, directory))
         return;
     if (!server_is_file_name(v->pool) || !server_is_file_name(v->name) || !server_is_file_name(project))
         return;
@@ -363,7 +425,8 @@ static int print(struct program *p, const struct migbuf_lxd_volume *v, const cha
          human_binary(pool.total_bytes, b));
     tell(stdout, "when full  %s", when_full(pool.limit));
     if (p->key_size != v->size_bytes)
-        tell(stdout, "note       the server key " KEY_SIZE " says %s", p->key_size ? human_binary(p->key_size, a) : "nothing");
+        tell(stdout, "note       the server key " KEY_SIZE " says %s%s", p->key_size ? human_binary(p->key_size, a) : "nothing",
+             p->facts.clustered ? ": that of the smallest among the cluster's members" : "");
     return 0;
 }
 
@@ -407,6 +470,24 @@ static int make(struct program *p, const struct migbuf_lxd_pool *pool, const cha
     return 0;
 }
 
+/* The members of a cluster have one key for all their volumes. */
+static int refuse_other_place(struct program *p, const char *pool, const char *name)
+{
+    char place[2 * MIGBUF_LXD_NAME], old_pool[MIGBUF_LXD_NAME] = "";
+    const char *slash = strchr(p->key_volume, '/');
+    struct others others;
+
+    snprintf(place, sizeof place, "%s/%s", pool, name);
+    if (!slash || !strcmp(place, p->key_volume))
+        return 0;
+    snprintf(old_pool, sizeof old_pool, "%.*s", (int)(slash - p->key_volume), p->key_volume);
+    if (find_others(p, old_pool, slash + 1, &others))
+        return -1;
+    return !*others.member ? 0
+                           : fail(p->error, "member %s has the migration buffer as %s, and the server's keys are for all members: without "
+                                            "--pool and --name it is made there", others.member, p->key_volume);
+}
+
 static int init(struct program *p)
 {
     char place[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
@@ -425,6 +506,8 @@ static int init(struct program *p)
     }
     if (there)
         return say_there_already(p, &v) || print(p, &v, "there already");
+    if (refuse_other_place(p, pool.name, name))
+        return -1;
     if (choose_size(p, &size) || make(p, &pool, name, size) || write_keys(p, pool.name, name, size))
         return -1;
     if (migbuf_lxd_volume(p->lxd, pool.name, name, p->server.timeout_ms, &v, &e))
@@ -500,20 +583,26 @@ static int remove_it(struct program *p)
     struct migbuf_lxd_volume v;
     struct migbuf_error e;
     int there = find_volume(p, pool, name, &v);
+    struct others others;
 
-    if (there < 0)
+    if (there < 0 || find_others(p, pool, name, &others))
         return -1;
+    if (!there && *others.member)
+        return fail(p->error, "this member has no migration buffer; member %s has one", others.member);
     if (!there && !*p->key_volume)
         return fail(p->error, "there is no migration buffer");
     if (there) {
         count_usage(p, &v);
-        if (v.has_usage && v.used_bytes > UINT64_C(8) << 20) /* an empty file system is less */
+        if (!v.has_usage)
+            return fail(p->error, "what is in use cannot be told from here%s%s: migrations may be under way. Run this on its host. Nothing was removed",
+                        is_here(p, &v) ? "" : ", it is on member ", is_here(p, &v) ? "" : v.location);
+        if (v.used_bytes > UINT64_C(8) << 20) /* an empty file system is less */
             return fail(p->error, "%s are in use: migrations may be under way. Nothing was removed",
                         human_binary(v.used_bytes, a));
         if (migbuf_lxd_volume_delete(p->lxd, pool, name, p->server.timeout_ms, &e))
             return server_fail(p->error, p->lxd, "removing the volume", &e);
     }
-    if (write_keys(p, "", "", 0))
+    if (write_keys(p, pool, name, 0))
         return -1;
     if (p->json)
         return print_object(json_pack("{s:s, s:s, s:s}", "result", "removed", "pool", pool, "name", name));

@@ -94,8 +94,8 @@ struct migbuf_lxd_options {
     uint64_t size;            /**< sizeof, set by _init */
     uint64_t max_reply_bytes; /**< 1024 … 2^30, default 16 MiB. 1000 VMs are about 4 MiB */
     const char *project;      /**< for every call that names none; NULL: the server's default */
-    const char *target;       /**< in a cluster, the member whose pools and volumes are meant; NULL: who answers.
-                                   Ignored by a server that is no cluster */
+    const char *target;       /**< in a cluster, the member whose pools, volumes and counters (metrics) are meant;
+                                   NULL: who answers. Ignored by a server that is no cluster */
     const char *certificate;  /**< file with the client's certificate (PEM), for https only */
     const char *key;          /**< file with its private key (PEM) */
     const char *server_certificate; /**< file with the server's certificate (PEM): this one and no other is believed,
@@ -238,7 +238,8 @@ MIGBUF_API int migbuf_lxd_pool(struct migbuf_lxd *lxd, const char *name, uint32_
 struct migbuf_lxd_volume {
     char pool[MIGBUF_LXD_NAME]; /**< the storage pool's */
     char name[MIGBUF_LXD_NAME]; /**< its name */
-    char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster */
+    char location[MIGBUF_LXD_NAME]; /**< the cluster's member, "none" without a cluster; in a cluster each member may have
+                                         one of the same pool and name */
     char content[32];               /**< "filesystem" or "block" */
     uint64_t size_bytes;            /**< as configured; 0: none, it may fill the pool */
     uint64_t used_bytes;            /**< 0 when has_usage is 0 */
@@ -378,6 +379,7 @@ struct migbuf_lxd_written {
  * handle's). Returns how many. Two readings give a rate.
  *
  * - The server keeps its metrics for some seconds (8 in both): a reading may be as old as that.
+ * - In a cluster each member counts for its own VMs: these are the target's, or who answers'.
  * - A VM that the server cannot ask is not listed. Without an agent in the guest both servers ask its QEMU.
  * - `device` is QEMU's id of the device where QEMU was asked ("dev-incus_root"), and the guest's own name for the disk
  *   where its agent was ("sda"). The agent lists mapped devices beside the disks below them: their bytes count twice.
@@ -455,7 +457,12 @@ struct migbuf_lxd_migration {
 };
 
 /**
- * The migrations under way, in all projects. Returns how many. Errors: the shared ones; MIGBUF_E_UNSUPPORTED on a
+ * The migrations under way, in all projects. Returns how many.
+ *
+ * A move between members of a cluster is two operations of its instance on the member that sends it: the one that sends, which
+ * may be cancelled, and the one that waits for it and ends later (a member that is evacuated has only the first). Both are
+ * listed, in any order. Every member lists those of all; `location` says whose they are.
+ * Errors: the shared ones; MIGBUF_E_UNSUPPORTED on a
  * server that cannot move running VMs, because what it has under way are copies of stopped ones.
  * Test: test_lxd, progress_in_both_forms; test_lxd_daemon, migrations_are_listed_and_cancelled
  */

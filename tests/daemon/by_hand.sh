@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# by_hand.sh RELEASE CASE...: cases of test.py with Incus 6.0 (QEMU 10.0) or 7.0 (QEMU 11.1), from build/plain. Root.
+# by_hand.sh RELEASE [cluster] CASE...: cases of test.py with Incus 6.0 (QEMU 10.0) or 7.0 (QEMU 11.1), from build/plain. Root.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 case ${1:-} in
@@ -12,5 +12,6 @@ release=$1
 shift
 programs=build/plain/examples
 export MIGBUF_PLAN=$PWD/$programs/migbuf-plan
+export MIGBUF_VOLUME=$PWD/$programs/migbuf-volume
 exec tests/newer_qemu.sh $qemu build/qemu-$qemu tests/incus.sh "$release" $incus tests/daemon/test.py build/plain/tests/cage \
     $programs/evacuate/guest.elf $programs/evacuate/writer $programs/migbuf-guard "$@"

@@ -238,15 +238,35 @@ class Server:
                 env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.do("admin", "waitready", "--timeout", str(PATIENCE_S))
 
+    def address(self):
+        return "127.0.0.1:%d" % self.port
+
+    def source(self, pool):
+        return "source=" + self.lab.path("pools/%s-%s" % (pool, self.name))
+
     def prepare(self):
+        """As a server of its own."""
         self.start()
-        self.do("config", "set", "core.https_address", "127.0.0.1:%d" % self.port)
+        self.do("config", "set", "core.https_address", self.address())
         for pool in "default", "small":
-            self.do("storage", "create", pool, "dir", "source=" + self.lab.path("pools/%s-%s" % (pool, self.name)))
+            self.do("storage", "create", pool, "dir", self.source(pool))
+        self.make_profiles()
+
+    def make_profiles(self):
         self.do("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
         self.do("profile", "create", "other")
         self.do("profile", "device", "add", "other", OTHER_ROOT, "disk", "path=/", "pool=default")
         self.do("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=false")
+
+    def enter_cluster(self, token=None):
+        """As the first member of one, or with a member's token for us."""
+        self.start()
+        preseed = {"cluster": {"enabled": True, "server_name": self.name, "server_address": self.address()}}
+        if token:
+            preseed["cluster"]["cluster_token"] = token
+        else:
+            preseed["config"] = {"core.https_address": self.address()}
+        self.do("admin", "init", "--preseed", input=json.dumps(preseed))  # which is YAML, too
 
     def beside(self, *words, **options):
         """A program that sees what this server sees, its storage pools too."""
@@ -257,17 +277,22 @@ class Server:
         return {**self.lab.environment, "INCUS_DIR": self.directory, "INCUS_CONF": self.lab.path("conf-" + self.name),
                 "HOME": self.lab.directory}
 
-    def do(self, *words):
+    def do(self, *words, input=""):
         demand(self.process.poll() is None, "server %s has ended: %s" % (self.name, tail(self.log)))
-        return command("incus", *words, env=self.client(), stdin=subprocess.DEVNULL)
+        return command("incus", *words, env=self.client(), input=input)
 
     def ask(self, path):
         return json.loads(self.do("query", path))
 
-    def forget(self, name):
-        """What a move that failed may have left here."""
-        if any(path.endswith("/" + name) for path in self.ask("/1.0/instances")):
-            self.do("delete", "--force", name)
+    def forget(self, vm):
+        """What a move that failed may have left here. A cluster has one record of the VM, and that is the other member's. The volume
+        stays here, and the next move of that name would be refused for it."""
+        if self.lab.clustered:
+            shutil.rmtree(os.path.dirname(vm.disk(self)), ignore_errors=True)
+            self.do("admin", "sql", "global", "DELETE FROM storage_volumes WHERE name = '%s' AND node_id = "
+                    "(SELECT id FROM nodes WHERE name = '%s')" % (vm.name, self.name))
+        elif any(path.endswith("/" + vm.name) for path in self.ask("/1.0/instances")):
+            self.do("delete", "--force", vm.name)
 
     def end(self):
         self.process.kill()
@@ -337,7 +362,26 @@ class Lab:
         """So that the disk of a VM needs longer than that."""
         self.shape("%dkbit" % (1.2 * 128 * MIB * 8 / 1000 / least_s))
 
-    def start(self):
+    def start(self, clustered=False):
+        """Two servers, or the two members of a cluster: a has its database."""
+        self.clustered = clustered
+        if clustered:
+            self.make_cluster()
+        else:
+            self.make_servers()
+        self.release = self.a.ask("/1.0")["environment"]["server_version"]
+        self.mounts = mounts()
+
+    def make_cluster(self):
+        self.a.enter_cluster()
+        self.b.enter_cluster(self.a.do("cluster", "add", "--quiet", self.b.name).split()[-1])
+        for pool in "default", "small":
+            for server in self.a, self.b:
+                self.a.do("storage", "create", pool, "dir", server.source(pool), "--target", server.name)
+            self.a.do("storage", "create", pool, "dir")
+        self.a.make_profiles()
+
+    def make_servers(self):
         for server in self.a, self.b:
             server.prepare()
         # The client of a knows b; between themselves the servers use a secret of the move.
@@ -345,8 +389,6 @@ class Lab:
         with open(self.path("conf-a/config.yml"), "w") as file:
             file.write("default-remote: local\nremotes:\n  local:\n    addr: unix://\n    public: false\n"
                        "  b:\n    addr: unix://%s/unix.socket\n    protocol: incus\n    public: false\n" % self.b.directory)
-        self.release = self.a.ask("/1.0")["environment"]["server_version"]
-        self.mounts = mounts()
 
     def make_file_system(self, name, mib, *make):
         """ext4, or another, in a sparse file: tmpfs itself has no direct I/O on every kernel."""
@@ -408,7 +450,8 @@ class Lab:
         """On a, started; its guest writes as soon as it runs. The second disk is of the kind that moves along."""
         vm = Vm(self, name, pace, disk_mib, pool, disks, project)
         logs = self.path("host/logs/" + vm.full_name)
-        vm.do(self.a, "init", name, "--empty", "--vm", *(["-s", pool] if root == "root" else ["-p", "other"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
+        vm.do(self.a, "init", name, "--empty", "--vm", *(["--target", self.a.name] if self.clustered else []),
+                  *(["-s", pool] if root == "root" else ["-p", "other"]), "-c", "limits.memory=%dMiB" % memory_mib, "-c", "limits.cpu=1",
                   "-c", "migration.stateful=true", "-c", "security.secureboot=false", "-c", "security.csm=true",
                   "-d", root + ",size=%dMiB" % disk_mib, "-d", root + ",size.state=%dMiB" % state_mib, "-d", root + ",limits.write=800MB",
                   "-c", "raw.qemu.conf=" + QEMU_CONF,
@@ -481,9 +524,12 @@ class Vm:
     def writes(self, server):
         return root_disk(self.ask(server, "query-blockstats"))["stats"]["wr_operations"]
 
-    def begin_move(self):
-        self.moving = subprocess.Popen(["incus", "--project", self.project, "move", self.name, "b:", "--target-project", self.project], env=self.lab.a.client(), stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def begin_move(self, *words):
+        """By that command, or by `incus move`."""
+        where = ["--target", self.lab.b.name] if self.lab.clustered else ["b:", "--target-project", self.project]
+        words = words or ("--project", self.project, "move", self.name, *where)
+        self.moving = subprocess.Popen(["incus", *words], env=self.lab.a.client(),
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def is_moving(self):
         return self.moving.poll() is None

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""test.py CAGE GUEST WRITER GUARD CASE...: whole live migrations between two Incus servers, with and without migbuf-guard.
+"""test.py CAGE GUEST WRITER GUARD [cluster] CASE...: whole live migrations between two Incus servers, with and without migbuf-guard.
+
+The word `cluster`: the servers are the two members of one, and a guard is beside each.
 
 Run by tests/incus.sh and tests/newer_qemu.sh, which set MIGBUF_INCUS and MIGBUF_QEMU. Prints TAP, and of each move what was measured.
 """
+import contextlib
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -27,13 +31,13 @@ SMALL_PACE = 150
 
 
 class Guard:
-    """migbuf-guard beside server a."""
+    """migbuf-guard beside a server."""
 
-    def __init__(self, lab):
-        self.lab = lab
-        self.state = lab.path("guard-state")
-        self.log = lab.path("guard.log")
-        self.history = lab.path("guard-history")
+    def __init__(self, lab, server):
+        self.server = server
+        self.state = lab.path("guard-state-" + server.name)
+        self.log = lab.path("guard-%s.log" % server.name)
+        self.history = lab.path("guard-history-" + server.name)
         for path in self.log, self.history:
             with open(path, "w"):
                 pass
@@ -41,7 +45,7 @@ class Guard:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = self.lab.a.beside(self.lab.guard, "--interval", "200", "--state-dir", self.state, "--timeout", "120",
+            self.process = self.server.beside(self.server.lab.guard, "--interval", "200", "--state-dir", self.state, "--timeout", "120",
                                              "--history", self.history, stdout=log, stderr=log)
 
     def said(self):
@@ -59,10 +63,23 @@ class Guard:
         """What it holds overlays to, of the last VM that it has taken; it says that in three digits."""
         return float(re.findall(r"guarded: .*, ([0-9.]+) MiB of it for writes", self.said())[-1]) * MIB
 
+    def keeps(self, number):
+        """Is that among the limits of the VM's own that it has written down?"""
+        text = ""
+        for name in os.listdir(self.state):
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.state, name)) as file:  # a new one takes its place
+                text += file.read()
+        return re.search(r"\b%d\b" % number, text)
+
     def outcomes(self, vm):
-        """What it has written down of a VM's moves."""
+        """What it has written down of a VM's moves, and to whom where it knows."""
+        found = []
         with open(self.history) as file:
-            return re.findall(r" id=%s n=.* out=(\S+)" % re.escape(vm.shown), urllib.parse.unquote(file.read()))
+            for line in file:
+                fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+                if urllib.parse.unquote(fields["id"]) == vm.shown:
+                    found.append((fields["out"], fields.get("to", "")))
+        return found
 
     def kill(self):
         self.process.kill()
@@ -77,12 +94,12 @@ class Guard:
         return self.process.wait(PATIENCE_S)
 
 
-def begin(lab, guard, vm, overlay_mib=8):
-    """A move with a guard, to the point where the guest is held and its overlay grows."""
+def begin(lab, guard, vm, *words, overlay_mib=8):
+    """A move with a guard, by that command, to the point where the guest is held and its overlay grows."""
     guard.start()
     guard.wait_for("waiting for migrations")
     lab.slow(max(MOVE_S, 6 * (lab.filled_s or 0)))
-    vm.begin_move()
+    vm.begin_move(*words)
     vm.wait_for(lambda: guard.has_said(vm.shown + ": guarded"), "guard has seen it")
     vm.wait_for(lambda: guard.has_said("of growth"), "a limit")
     vm.wait_for(lambda: vm.watch.overlay_bytes > overlay_mib * MIB, "an overlay of %d MiB" % overlay_mib)
@@ -95,9 +112,10 @@ def finish(lab, guard, vm, server, what, with_errors=False):
         wait_until(lambda: guard.has_said(vm.shown + ": over, its own") or guard.has_said(vm.shown + ": its QEMU has ended"),
                    "guard lets it go")
         demand("NOT in force" not in guard.said(), "limits are left")
-        outcome = "moved" if server is lab.b else "failed"
+        outcome = ("failed", "") if server is lab.a else ("moved", lab.b.name if lab.clustered else "")
         wait_until(lambda: guard.outcomes(vm), "guard writes down what became of it")
         demand(guard.outcomes(vm) == [outcome], "guard takes it for %s, and it is %s" % (guard.outcomes(vm), outcome))
+        demand("not guarded" not in guard.said(), "guard has seen a move that it could not guard")
         demand(vm.without_room or vm.watch.peak_bytes <= guard.room_bytes() + 0.05 * MIB,
                "the overlay became %d bytes" % vm.watch.peak_bytes)
     demand(not vm.watch.error, "the VM cannot be watched: %s" % vm.watch.error)
@@ -181,7 +199,7 @@ def kill_target(lab, vm):
 def finish_on_source(lab, guard, vm, what):
     finish(lab, guard, vm, lab.a, what)
     lab.b.start()
-    lab.b.forget(vm.name)
+    lab.b.forget(vm)
 
 
 def target_killed(lab, guard):
@@ -197,7 +215,7 @@ def cancelled(lab, guard):
     vm = lab.make_vm("vm1", state_mib=256)
     begin(lab, guard, vm)
     vm.moving.kill()
-    operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if o["description"] == "Migrating instance")
+    operation = next(o for o in lab.a.ask("/1.0/operations?recursion=1")["running"] if o["description"] == "Migrating instance" and o["may_cancel"])
     lab.a.do("operation", "delete", operation["id"])
     lab.shape(FAST)
     for server in lab.a, lab.b:
@@ -257,10 +275,14 @@ def limit_changed(lab, guard):
     """By another program in the middle (Incus itself refuses to): ours is in force again, and in the end the new one is."""
     vm = lab.make_vm("vm1", state_mib=256)
     begin(lab, guard, vm)
-    vm.set_write_limit(lab.a, 500000000)
-    vm.wait_for(lambda: vm.limits(lab.a)["group"] == "migbuf-guard", "our limit is in force again")
+    new = 500000000
+    while True:
+        vm.set_write_limit(lab.a, new)
+        vm.wait_for(lambda: vm.limits(lab.a)["group"] == "migbuf-guard", "our limit is in force again")
+        if guard.keeps(new):
+            break  # else it came between the guard's look and its own next limit, which took its place unseen
     kill_target(lab, vm)
-    vm.own_limits["bps_wr"] = 500000000
+    vm.own_limits["bps_wr"] = new
     finish_on_source(lab, guard, vm, "guard, the disk's limit changed by QMP, then target's daemon killed")
 
 
@@ -378,8 +400,87 @@ def plan_and_move(lab, guard):
         finish(lab, guard, vm, lab.b, "guard, as planned: " + vm.name)
 
 
+def need_cluster(lab, wanted=True):
+    if lab.clustered != wanted:
+        raise Skipped("only with the word cluster" if wanted else "not in a cluster")
+
+
+def evacuated(lab, guard):
+    """The member is to be empty: its VMs leave it while they run."""
+    need_cluster(lab)
+    vm = lab.make_vm("vm1", state_mib=256)
+    begin(lab, guard, vm, "cluster", "evacuate", lab.a.name, "--force", "--action", "live-migrate")
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish(lab, guard, vm, lab.b, "guard, its member is evacuated")
+    lab.a.do("cluster", "restore", lab.a.name, "--force")
+
+
+def volume(server, *words):
+    """migbuf-volume beside that member: its exit status and what it said."""
+    process = server.beside(os.environ["MIGBUF_VOLUME"], *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return process.wait(PATIENCE_S), process.stdout.read()
+
+
+def volumes(lab, guard):
+    """Each member has its own, and the keys are for all."""
+    need_cluster(lab)
+    small, target = ("--auto", "--size", "32MiB"), ("--target", lab.b.name)
+    used = lab.path("pools/small-b/custom/default_migration-cow-buffer/an-overlay")
+
+    def fill():
+        with open(used, "wb") as file:
+            file.write(bytes(12 * MIB))
+
+    steps = [
+        (lab.b, ["show"], 1, "there is no migration buffer"),
+        (lab.a, ["init", *small, "--pool", "small"], 0, "volume     small/migration-cow-buffer on a\nsize       32 MiB"),
+        (lab.b, ["show"], 1, "there is no migration buffer in the pool small"),
+        (lab.b, ["remove"], 1, "member a has one"),
+        (lab.b, ["init", *small, "--pool", "default"], 1, "member a has the migration buffer as small/migration-cow-buffer"),
+        (lab.a, [*target, "init", "--auto", "--size", "48MiB"], 0, "volume     small/migration-cow-buffer on b\nsize       48 MiB"),
+        (lab.a, ["show"], 0, "on a\nsize       32 MiB\nin use     0 B"),
+        (lab.b, ["show"], 0, "on b\nsize       48 MiB\nin use     0 B"),
+        (lab.b, ["show"], 0, "says 32 MiB: that of the smallest"),
+        (lab.a, ["resize", "64MiB"], 0, "says 48 MiB: that of the smallest"),
+        (lab.b, [fill, "show"], 0, "in use     12 MiB"),
+        (lab.a, ["show"], 0, "in use     0 B"),
+        (lab.a, [*target, "show"], 0, "in use     not known"),
+        (lab.a, [*target, "remove"], 1, "it is on member b"),
+        (lab.b, ["remove"], 1, "12 MiB are in use"),
+        (lab.b, [lambda: os.unlink(used), "remove"], 0, "Removed small/migration-cow-buffer"),
+        (lab.a, ["show"], 0, "on a\nsize       64 MiB"),
+    ]
+    for server, words, status, says in steps:
+        for do in filter(callable, words):
+            do()
+        got = volume(server, *(w for w in words if not callable(w)))
+        demand(got[0] == status and says in got[1], "migbuf-volume %s on %s: %d, and not \"%s\" but:\n%s" % (words, server.name, got[0], says, got[1]))
+    keys = [lab.a.do("config", "get", "user.migbuf.buffer." + key).strip() for key in ("volume", "size")]
+    demand(keys == ["small/migration-cow-buffer", str(64 * MIB)], "the keys are %s" % keys)
+    demand(volume(lab.a, "remove")[0] == 0 and not lab.a.do("config", "get", "user.migbuf.buffer.volume").strip(), "it is not removed")
+
+
+def planned(lab, guard):
+    """Who is asked for one member's VMs may be another member."""
+    need_cluster(lab)
+    vm = lab.make_vm("vm1", memory_mib=32, pace=SMALL_PACE)
+    plan = [os.environ["MIGBUF_PLAN"], "--link", "4MB/s", "--server", lab.b.directory + "/unix.socket", "--watch", "30s", "--list", "-"]
+    try:
+        daemons.command(*plan)
+    except daemons.Failed as e:
+        demand("member b has no VM here" in str(e), "refused for another reason: %s" % e)
+    else:
+        demand(False, "b has no VM, and is planned for")
+    said = daemons.command(*plan, "--target", lab.a.name)
+    rate = re.search(r"^vm1 .*write=(\d+)", said, re.M)
+    demand(rate and int(rate[1]) > 0, "what vm1 writes is not known: " + said)
+    vm.delete(lab.a)
+
+
 def quota_without_guard(lab, guard):
     """btrfs with quotas: full is EDQUOT, and that is an I/O error in the guest. The move fails, and cannot be taken back either."""
+    need_cluster(lab, False)
     lab.make_quota_pools()
     vm = lab.make_vm("vm1", state_mib=16, pool="quota", pace=SMALL_PACE)
     lab.slow(3 * MOVE_S)
@@ -391,11 +492,12 @@ def quota_without_guard(lab, guard):
         daemons.QUOTA_MIB, vm.watch.peak_bytes / MIB, vm.watch.errors, "succeeded" if moved else "failed: " + vm.said.strip()))
     vm.delete(lab.b if moved else lab.a)
     if not moved:
-        lab.b.forget(vm.name)
+        lab.b.forget(vm)
 
 
 def quota_with_guard(lab, guard):
     """The merge at the end copies on write, and needs as much as the overlay once more."""
+    need_cluster(lab, False)
     lab.make_quota_pools()
     vm = lab.make_vm("vm1", state_mib=16, pool="quota", pace=SMALL_PACE)
     begin(lab, guard, vm, overlay_mib=2)
@@ -409,14 +511,18 @@ def quota_with_guard(lab, guard):
 CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
          guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed,
          two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard,
-         plan_and_move]
+         plan_and_move, evacuated, volumes, planned]
 
 
 def run(lab, number, case):
-    guard = Guard(lab)
+    guard, idle = Guard(lab, lab.a), Guard(lab, lab.b)
     try:
+        if lab.clustered:
+            idle.start()
+            idle.wait_for("waiting for migrations")
         case(lab, guard)
         demand(guard.end() == 0, "guard could not give everything back")
+        demand(idle.end() == 0 and "guarded" not in idle.said(), "the guard of the other member guarded: " + idle.said())
         demand(not guard.process or os.listdir(guard.state) == [], "limits are left on record")
         wait_until(lambda: not lab.left(), "nothing is left")
         print("ok %d - %s" % (number, case.__name__), flush=True)
@@ -426,6 +532,7 @@ def run(lab, number, case):
         return True
     except Exception:
         said = traceback.format_exc().splitlines() + ["there is:", *lab.left(), "guard said:"] + daemons.tail(guard.log, 30)
+        said += ["guard of b said:"] + daemons.tail(idle.log)
         for server in lab.a, lab.b:
             said += ["server %s said:" % server.name] + daemons.tail(server.log)
         print("not ok %d - %s" % (number, case.__name__), *said, sep="\n# ", flush=True)
@@ -440,10 +547,11 @@ def main():
             return 0
         return daemons.enter([*map(os.path.abspath, sys.argv[:5]), *sys.argv[5:]])
     known = {case.__name__: case for case in CASES}
-    cases = [known[name] for name in sys.argv[5:]]
+    clustered = sys.argv[5:6] == ["cluster"]
+    cases = [known[name] for name in sys.argv[6 if clustered else 5:]]
     print("1..%d" % len(cases), flush=True)
     lab = daemons.Lab(*sys.argv[1:5])
-    lab.start()
+    lab.start(clustered)
     print("# | move | release | room (MiB) | peak (MiB) | longest time without a write (s) | longest write (s) | acknowledged | lost "
           "| limits back |", flush=True)
     for number, case in enumerate(cases, 1):

@@ -334,8 +334,9 @@ func (h *Host) TellHostLimits(ctx context.Context, name, node string, limits Thr
 // force. Only then may its overlays be made. Until then nothing is lost by ending ctx: what was set is given back.
 //
 // Errors: ErrExists when that VM migrates already, ErrNoSpace when there would be no room for it if it were alone,
-// ErrTimeout when ctx ends or the Host is closed, those of [NewDisk], [Disk.Learn] and [Buffer.Add], and what saving the
-// state returned. After an error there is no migration.
+// ErrTimeout when ctx ends or the Host is closed, those of [NewDisk], [Disk.Learn] and [Buffer.Add]. Where its first limit
+// was refused for as long as LagMs: what QEMU said, or ErrState when the state cannot be saved. A QEMU that does not answer
+// is waited for until ctx ends. After an error there is no migration.
 func (h *Host) Migrate(ctx context.Context, vm HostVM) (*Member, error) {
 	if h == nil {
 		return nil, nil
@@ -363,6 +364,9 @@ func (h *Host) Migrate(ctx context.Context, vm HostVM) (*Member, error) {
 			}
 		}
 		if err == nil {
+			err = h.refusedForLong(m)
+		}
+		if err == nil {
 			err = h.pause(ctx, "host_migrate")
 		}
 		if err != nil {
@@ -373,6 +377,16 @@ func (h *Host) Migrate(ctx context.Context, vm HostVM) (*Member, error) {
 			return nil, err
 		}
 	}
+}
+
+// refusedForLong is what refused each try to set its limit, once that has lasted as long as a limit may take to be in force.
+func (h *Host) refusedForLong(m *Member) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m.refusedSince.IsZero() || time.Since(m.refusedSince) < h.lag {
+		return nil
+	}
+	return m.refusal
 }
 
 // enqueue has it wait for its turn.

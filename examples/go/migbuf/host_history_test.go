@@ -189,6 +189,7 @@ func TestHostHistoryOfFailures(t *testing.T) {
 // it never began there is no line.
 func TestHostHistoryOfFirstLimit(t *testing.T) {
 	d, s := withShelf(t, 400<<20)
+	d.config.Options.LagMs = 60000 // so long it is tried
 	h := d.open()
 	v := newMove(t, "vm1")
 	refuse := func(yes bool) {

@@ -782,6 +782,7 @@ func TestHostRestartLate(t *testing.T) {
 // A state that cannot be saved sets no limit, and one that is damaged is left as it is.
 func TestHostState(t *testing.T) {
 	d := newDaemon(t, 400<<20)
+	d.config.Options.LagMs = 60000 // so long it is tried
 	h := d.open()
 	v := newMove(t, "vm1")
 	must(t, os.Mkdir(d.config.State+".new", 0700)) // where the new text would be written
@@ -808,12 +809,13 @@ func TestHostState(t *testing.T) {
 	state := d.config.State
 	for what, bad := range map[string]string{
 		"empty": "", "cut": string(text[:len(text)/2]), "longer": string(text) + "{}", "not its own": `{"name": "x"}`,
-		"a version":       strings.Replace(string(text), `"migbuf-host":1`, `"migbuf-host":2`, 1),
+		"a newer version": strings.Replace(string(text), `"migbuf-host":2`, `"more":{},"migbuf-host":3`, 1),
+		"no version":      strings.Replace(string(text), `"migbuf-host":2,`, "", 1),
 		"the buffer":      strings.Replace(string(text), `"buffer":"migbuf`, `"buffer":"migbug`, 1),
 		"a disk":          strings.Replace(string(text), `"disk":"migbuf`, `"disk":"migbug`, 1),
 		"no member":       strings.Replace(string(text), `"in_buffer":true`, `"in_buffer":false`, 1),
 		"another member":  strings.Replace(string(text), `"id":1`, `"id":7`, 1),
-		"a longer lag":    strings.Replace(string(text), `"lag_ms":400`, `"lag_ms":0`, 1),
+		"a longer lag":    strings.Replace(string(text), `"lag_ms":60000`, `"lag_ms":0`, 1),
 		"a member's disk": strings.Replace(string(text), `"nodes":["n0"]`, `"nodes":[]`, 1),
 	} {
 		if bad == string(text) {
@@ -824,10 +826,29 @@ func TestHostState(t *testing.T) {
 		if h != nil || !errors.Is(err, ErrProtocol) {
 			t.Error(what, h, err)
 		}
+		if newer := "it is of version 3, and this process knows 2 at most"; what == "a newer version" && !strings.Contains(err.Error(), newer) {
+			t.Error(err)
+		}
 		if after, _ := os.ReadFile(state); string(after) != bad {
 			t.Error(what, "is overwritten")
 		}
 	}
+	// A version that knew no histories.
+	old := strings.Replace(string(text), `"migbuf-host":2`, `"migbuf-host":1`, 1)
+	for _, more := range []string{`,"snapshot_ahead":true`, `,"vm":"vm1"`} {
+		if !strings.Contains(old, more) {
+			t.Error(old, "has no", more)
+		}
+		old = strings.Replace(old, more, "", 1)
+	}
+	must(t, os.WriteFile(state, []byte(old), 0600))
+	d.knows("vm1", v.q)
+	h, err = OpenHost(background, d.config)
+	must(t, err)
+	if h.Member("vm1") == nil {
+		t.Error("the older process's migration is not taken on")
+	}
+	must(t, h.Close())
 	must(t, os.WriteFile(state, text, 0600))
 	d.config.Monitor = nil
 	if h, err := OpenHost(background, d.config); h != nil || !errors.Is(err, ErrInvalid) {
@@ -1038,6 +1059,33 @@ func TestHostMemory(t *testing.T) {
 		t.Error("it stands, and the buffer takes it for running")
 	}
 	v.q.merge()
+}
+
+// A first limit that is refused for ever, by QEMU or because the state cannot be saved: it is told by whom, and nothing is left.
+func TestHostFirstLimitRefused(t *testing.T) {
+	for _, by := range []string{"QEMU", "the state"} {
+		d := newDaemon(t, 400<<20)
+		h := d.open()
+		v := newMove(t, "vm1")
+		expected := ErrPeer
+		if by == "QEMU" {
+			for _, command := range []string{"object-add", "qom-set", "block_set_io_throttle"} {
+				v.q.refuse(command, true)
+			}
+		} else {
+			expected = ErrState
+			must(t, os.Mkdir(d.config.State+".new", 0700))
+		}
+		if m, err := h.Migrate(background, v.vm()); m != nil || !errors.Is(err, expected) || OutcomeOf(err) != OutcomeRefused {
+			t.Error(by, m, err, OutcomeOf(err))
+		}
+		for _, command := range []string{"object-add", "qom-set", "block_set_io_throttle"} {
+			v.q.refuse(command, false)
+		}
+		_ = os.Remove(d.config.State + ".new")
+		d.waitFor("the end", func() bool { return h.Member("vm1") == nil })
+		must(t, isAsBefore(v.q))
+	}
 }
 
 // The guest cannot be let run after its commit, or its context ends there: the ticks let it run. And limits that QEMU does not take back at

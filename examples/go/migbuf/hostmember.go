@@ -61,6 +61,8 @@ type Member struct {
 	mute          bool          // the monitor refuses query-blockstats
 	leaving       *departure    // nil: not
 	over          bool
+	refusal       error     // of the last decision; nil: it was not refused
+	refusedSince  time.Time // each since then was
 }
 
 // departure is one attempt to end a migration here.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sort"
@@ -17,7 +18,9 @@ import (
 
 // What a process that starts anew has to know of a Host: one file, so that nothing in it contradicts itself.
 
-const hostStateVersion = 1
+// A member more makes another version: an older process does not leave out what it does not know, but says why it cannot
+// go on. Version 1 knew no snapshot_ahead, no histories and no attempts; it may have them all the same.
+const hostStateVersion = 2
 
 type hostState struct {
 	Version    int           `json:"migbuf-host"`
@@ -106,13 +109,18 @@ func (h *Host) load() error {
 		return &Error{Op: "host_load", Code: ErrSystem, Text: "the state cannot be read", Cause: err}
 	}
 	var s hostState
+	if err := json.Unmarshal(text, &struct {
+		Version *int `json:"migbuf-host"`
+	}{&s.Version}); err == nil && s.Version > hostStateVersion {
+		return damaged(fmt.Sprintf("it is of version %d, and this process knows %d at most: a newer one has left it", s.Version, hostStateVersion), nil)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&s); err != nil {
 		return damaged("it is cut, or edited", err)
 	}
-	if decoder.More() || s.Version != hostStateVersion || s.IntervalMs < 1 || s.LagMs < 1 || s.IntervalMs > 60000 || s.LagMs > 60000 {
-		return damaged("it is of another version, or edited", nil)
+	if decoder.More() || s.Version < 1 || s.IntervalMs < 1 || s.LagMs < 1 || s.IntervalMs > 60000 || s.LagMs > 60000 {
+		return damaged("it is edited", nil)
 	}
 	h.last, h.attempts = s.Last, s.Attempts
 	if h.config.History == nil {

@@ -85,11 +85,18 @@ func (h *Host) carryOut(ctx context.Context, m *Member, d Decision) (tickNow boo
 	if d.Action.Stops() {
 		h.stats.Pauses++
 	}
+	m.refusal = nil
 	switch { // where a question got no answer nothing was sent: the buffer hears that it was refused, but QEMU refused nothing
 	case outcome == OutcomeUnknown || errors.Is(err, ErrUnknown) || errors.Is(err, ErrTimeout):
 		h.stats.Unknown++
 	case outcome == OutcomeRefused:
 		h.stats.Refused++
+		m.refusal = err
+	}
+	if m.refusal == nil {
+		m.refusedSince = time.Time{}
+	} else if m.refusedSince.IsZero() {
+		m.refusedSince = time.Now()
 	}
 	h.mu.Unlock()
 	tickNow, err = h.buffer.Outcome(m.id, outcome)
