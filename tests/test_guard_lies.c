@@ -82,6 +82,7 @@ static const struct lie {
     { "jobs that are a number", TICK, "query-block-jobs", ANSWER("7"), 0, "" },
     { "limits that cannot be read", TICK, "query-block", ANSWER("{\"qdev\":7}"), -1, "" },
     { "neither answer nor refusal of a limit", TICK, "query-block", "{}", -1, "not a QMP message" },
+    { "an overlay larger than its volume", TICK, "query-named-block-nodes", ANSWER(NODES(GOOD_SIZE, ",\"actual-size\":5368709120")), 0, "" },
     { "silence", TICK, "query-blockstats", "", -1, "no answer" },
 };
 
@@ -256,6 +257,11 @@ static void lies_at_a_tick(struct guarded *g)
     rc = guarded_tick(g, 2000);
     ck_assert_msg(rc == peer.lie->rc && strstr(g->error, peer.lie->words), "%s: %d, %s", peer.lie->name, rc, g->error);
     ck_assert_msg(rc || g->overlay_bytes >= 196616 + 102400, "%s: an overlay of %llu bytes", peer.lie->name, (unsigned long long)g->overlay_bytes);
+    if (g->action == MIGBUF_ACTION_CANNOT_FIT) { /* the buffer says so at each tick; for people it is one decision */
+        before = g->decisions;
+        ck_assert_msg(!guarded_tick(g, 3000) && g->action == MIGBUF_ACTION_CANNOT_FIT, "%s: %s", peer.lie->name, g->error);
+        ck_assert_uint_eq(g->decisions, before);
+    }
     if (!*peer.lie->text) { /* nothing more is asked, however often it is its turn, and the rest waits for nobody */
         before = asked();
         for (uint64_t now_ms = 3000; now_ms < 9000; now_ms += 1000)

@@ -508,13 +508,14 @@ static int bar(struct guarded *g)
 static int apply(struct guarded *g, const struct migbuf_decision *d)
 {
     bool stop = d->action == MIGBUF_ACTION_PAUSE || d->action == MIGBUF_ACTION_CANNOT_FIT;
+    bool again = d->action == MIGBUF_ACTION_CANNOT_FIT && g->action == d->action; /* said at each tick, for as long as it is so */
     int rc;
 
     g->reason = d->reason;
     g->action = d->action;
     if (d->action == MIGBUF_ACTION_KEEP || d->action == MIGBUF_ACTION_WAIT)
         return 0;
-    g->decisions++;
+    g->decisions += !again;
     g->pauses += stop && g->limit_bytes_per_s != 0;
     g->limit_bytes_per_s = stop ? 0 : d->growth_bytes_per_s;
     if (g->dry)
