@@ -958,6 +958,39 @@ START_TEST(what_became_of_it_is_asked_until_there_is_an_answer)
 }
 END_TEST
 
+/* A QEMU that says nothing for a moment, just when its migration is over: nothing is given back then, and is later. */
+START_TEST(limits_are_given_back_when_qemu_answers_again)
+{
+    enum { LIST };
+    static const struct changing rows[] = {
+        { "/1.0/operations?", { RUNNING(OPERATION("op1", "vm1", "none")), NOTHING }, { NULL } },
+        { "/1.0/operations/op1", { SUCCEEDED, SUCCEEDED }, { NULL } },
+        { "/1.0/instances/vm1", { VM_AT("none"), VM_AT("none") }, { NULL } },
+        { "/1.0", { IT_IS("h", "false"), IT_IS("h", "false") }, { NULL } },
+    };
+    struct reply merged[sizeof unplugged / sizeof *unplugged];
+    struct beside b;
+
+    if (!guard)
+        return;
+    for (size_t k = 0; k < sizeof unplugged / sizeof *unplugged; k++) {
+        merged[k] = unplugged[k];
+        merged[k].answer = merged[k].later ? merged[k].later : merged[k].answer;
+    }
+    begin_beside(&b, rows);
+    wait_said(&b, "of growth");
+    wait_asked(&b, LIST, 3); /* it has seen that the overlay is gone */
+    kill(b.qemu, SIGSTOP);
+    b.stage->now = 1;
+    wait_said(&b, "NOT in force");
+    end_one(b.qemu, SIGKILL); /* it serves one connection: the next one is another */
+    unlink(b.monitor);
+    b.qemu = serve_qmp(merged, b.monitor, b.log);
+    wait_said(&b, "its own limits are in force");
+    end_beside(&b, " out=failed ");
+}
+END_TEST
+
 /* A server that enters a cluster. A move between its members is two operations, listed in any order, and the second ends when the
  * VM's QEMU has long ended here. */
 START_TEST(a_move_between_members_is_one_migration)
@@ -1028,6 +1061,7 @@ int main(int argc, char **argv)
                                    a_servers_words_move_no_cursor,
                                    neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    what_became_of_it_is_asked_until_there_is_an_answer,
+                                   limits_are_given_back_when_qemu_answers_again,
                                    a_move_between_members_is_one_migration,
                                    a_guard_is_for_its_own_member,
                                    NULL };

@@ -55,6 +55,7 @@ struct program {
     int listener;
     struct guarded *vms[MAX_VMS];
     size_t count;
+    uint64_t take_up_ms; /* limits were left that could not be given back: when that is tried again; 0: none */
     uint64_t ask_ms; /* before that nobody is asked what became of a VM: the last question was not answered */
     struct {
         char id[MIGBUF_LXD_NAME];
@@ -423,6 +424,9 @@ static bool let_go(struct program *p, struct guarded *g, const struct ending *en
     bool good = !guarded_end(g);
     size_t k = 0;
 
+    if (!good)
+        p->take_up_ms = now_ms() + ASK_MS;
+
     told_end(p->json, g, end->fate, end->there, good);
     p->totals.ended[end->fate]++;
     p->totals.pauses += g->pauses;
@@ -575,21 +579,29 @@ static void look_at_vms(struct program *p)
     }
 }
 
-/* What a guard that was killed has left: taken up, and given back by the next look unless it migrates still. */
+/* What a guard that was killed has left, or one whose QEMU did not answer in the end: taken up, and given back by the next look unless
+ * it migrates still. What cannot be, now, is tried again. */
 static void take_up(struct program *p)
 {
     DIR *d = opendir(p->state_dir);
+    uint64_t began_ms = now_ms(), rest_ms;
+    bool again = p->take_up_ms, some_left = false;
     struct dirent *entry;
 
     while (d && (entry = readdir(d))) {
         char project[MIGBUF_LXD_NAME], name[MIGBUF_LXD_NAME];
         bool has_left;
 
-        if (saved_whose(entry->d_name, project, name) && !guard(p, project, name, &has_left) && !has_left)
-            say(p, NULL, "left", "%s: limits left in %s/%s cannot be given back: %s", name, p->state_dir, entry->d_name, p->error);
+        if (!saved_whose(entry->d_name, project, name) || find(p, project, name) || guard(p, project, name, &has_left) || has_left)
+            continue;
+        some_left = true;
+        if (!again)
+            say(p, NULL, "left", "%s: limits left in %s/%s cannot be given back yet: %s", name, p->state_dir, entry->d_name, p->error);
     }
     if (d)
         closedir(d);
+    rest_ms = REST * (now_ms() - began_ms); /* all others wait meanwhile */
+    p->take_up_ms = some_left ? now_ms() + (rest_ms > ASK_MS ? rest_ms : ASK_MS) : 0;
 }
 
 /* ---- the program ---- */
@@ -618,13 +630,15 @@ static void take_signals(void)
 
 static int run(struct program *p)
 {
-    int rc = 0;
+    int rc;
 
     p->server_up = true;
     if (!p->dry)
         take_up(p);
     for (uint64_t next = now_ms(); !end_wanted; next += p->interval_ms) {
         ask_server(p);
+        if (p->take_up_ms && p->server_up && now_ms() >= p->take_up_ms)
+            take_up(p);
         look_at_vms(p);
         if (p->once)
             break;
@@ -632,6 +646,7 @@ static int run(struct program *p)
             next = now_ms() - p->interval_ms;
         wait_for_tick(p, next + p->interval_ms);
     }
+    rc = p->take_up_ms != 0;
     for (size_t k = 0; k < p->count; k++)
         guarded_end(p->vms[k]); /* before the server is asked anything */
     while (p->count) {
