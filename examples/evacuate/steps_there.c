@@ -105,8 +105,11 @@ static int make_empty_disk(struct migration *m, uint32_t k)
     return rc;
 }
 
+/* Nothing is set at it yet, whatever was at one before it. */
 static int start_target(struct migration *m, uint64_t now)
 {
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->disk[k].at_target = (struct migbuf_throttle_config){ .bps = 0 };
     for (uint32_t k = 0; k < m->load->disks && is_write_through(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
