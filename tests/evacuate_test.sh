@@ -318,6 +318,9 @@ run 0 $small --policy hybrid --vms 2 --mirrored 1 --not-mirrored 0 --pattern seq
     grep -q "its mirror is given up: it is to get an overlay" "$dir/said" && [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ]
 report $? "hybrid: a choice that is changed while the disk is mirrored costs no write, and no limit of the host"
 
+run 0 $small --vms 1 --inject "cut@connecting to the target's disk" && whole && grep -q "is cut" "$dir/said" && [ "$(value moved)" = 1 ]
+report $? "a connection to the target's disk that breaks before it stands is made again"
+
 # Link K carried its VMs' disks, and the buffer was told how fast it was.
 carried() {
     [ "$(value link "$1" bytes_sent)" -gt "$2" ] && [ "$(value link "$1" measured_bytes_per_s)" -gt 0 ] &&

@@ -451,6 +451,18 @@ void migration_step(struct migration *m, uint64_t now)
         ;
 }
 
+void migration_slept(struct migration *m, uint64_t ns)
+{
+    m->deadline_ns += ns;
+    m->throttle.ram_until_ns += m->throttle.ram_until_ns ? ns : 0;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->mirroring[k].slept_ns += ns;
+    for (int side = SOURCE; side <= TARGET; side++) {
+        monitor_slept(&m->place[side].monitor, ns);
+        process_slept(&m->place[side].vm.process, ns);
+    }
+}
+
 /* What nobody asked for, and everybody should hear. */
 static void notice(struct migration *m, uint64_t now)
 {

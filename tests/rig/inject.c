@@ -24,6 +24,7 @@ enum injection {
     INJECT_FILL,   /* the volume, by something that is no overlay, for two seconds */
     INJECT_FILL_FOR_GOOD,
     INJECT_OVERLAY, /* for a mirror: the choice is changed */
+    INJECT_CUT,     /* the connection to the target's disk */
     INJECT_LOSE
 };
 
@@ -49,7 +50,8 @@ static enum injection find_injection(const char *what, const char **step)
                   { "kill-target@", INJECT_KILL_TARGET },     { "wipe-limits@", INJECT_WIPE },
                   { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
                   { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE },
-                  { "overlay@", INJECT_OVERLAY } };
+                  { "overlay@", INJECT_OVERLAY },
+                  { "cut@", INJECT_CUT } };
 
     *step = NULL;
     for (size_t k = 0; what && k < sizeof known / sizeof *known; k++)
@@ -186,6 +188,11 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
     }
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
+    if (what == INJECT_CUT && m->disk[m->d].nbd >= 0) {
+        link_remove(r->site.link[m->index % r->site.links], m->disk[m->d].nbd);
+        r->vm[m->index].disk[m->d].nbd = -1;
+        picture_say(r->picture, "--inject: the connection to its disk is cut");
+    }
     if (what == INJECT_OVERLAY)
         migration_take_overlay(&r->vm[m->index], now);
     if (victim)
