@@ -94,7 +94,7 @@ START_TEST(the_law_of_one_queue)
     l = load(36e6, 65536, 4);
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_near(r.guest_bytes_per_s, U * 262144 / (262144 + 1048576.));
-    l = (struct migbuf_mirror_load){ 54, 1e18, 1e12, 1e9, 0 }; /* its share is the whole link, and what is rounded is no more */
+    l = (struct migbuf_mirror_load){ 54, 1e18, 1e18, 1e18, 0 }; /* its share is the whole link, and what is rounded is no more */
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_assert(r.guest_bytes_per_s == 54 && r.copy_bytes_per_s == 0);
     l = load(36e6, 65536, 4);
