@@ -384,7 +384,9 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
         bool expected = s->flags & HANGS_UP && side_of(m, s->side) == side;
-        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_RAM);
+        /* One whose memory is cancelled ends by itself, often before its source has said why. */
+        bool cancelled = m->at == RAM_SEND && m->memory.info.state == MIGBUF_RAM_STATE_ENDING;
+        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_RAM && !cancelled);
         char why[FAIL_SIZE];
 
         if (!p->started || expected || !needed || !is_dead(p, now, why))
