@@ -261,13 +261,14 @@ static void end_as(struct migbuf_mirror *m, int32_t state)
     memset(&m->seen, 0, sizeof m->seen);
 }
 
-/* One that was to be completed cannot be. */
+/* One that was to be completed cannot be. It does not catch up any more, so nobody is held for it. */
 static void stop(struct migbuf_mirror *m)
 {
     if (m->given_up)
         return;
     m->state = MIGBUF_MIRROR_STATE_STOPPED;
     m->end = 0;
+    m->held = false;
 }
 
 int migbuf_mirror_event(struct migbuf_mirror *m, int32_t event)
@@ -327,7 +328,7 @@ int migbuf_mirror_cancel(struct migbuf_mirror *m)
         end_as(m, MIGBUF_MIRROR_STATE_CANCELLED);
         return 0;
     }
-    m->starting = false;
+    m->starting = m->held = false;
     m->given_up = true;
     want_end(m, MIGBUF_MIRROR_CANCEL);
     return 0;

@@ -96,7 +96,7 @@ int migbuf_mirror_rates(const struct migbuf_mirror_load *load, const struct migb
     queue = migbuf__most(load->depth, 1) * request(load);
     buffer = s->buf_bytes ? (double)s->buf_bytes : OWN_BUFFER_BYTES;
     buffer = migbuf__most(buffer, (double)s->granularity_bytes);
-    out->guest_bytes_per_s = migbuf__least(w, migbuf__most(u - speed, u * queue / (queue + buffer)));
+    out->guest_bytes_per_s = migbuf__least(w, migbuf__most(u - speed, u * (queue / (queue + buffer)))); /* never beyond u: rounded, too */
     out->copy_bytes_per_s = migbuf__least(speed, u - out->guest_bytes_per_s);
     out->write_s = (queue + buffer) / u;
     return 0;

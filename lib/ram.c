@@ -471,12 +471,18 @@ static int both_know(const struct migbuf_ram *r, uint32_t cap)
     return !(r->cannot & cap);
 }
 
+/* The host has it on, and QEMU does not let us switch it off: what does not go with it is not to be had. */
+static int stays(const struct migbuf_ram *r, uint32_t cap)
+{
+    return (r->side[0].host | r->side[1].host) & r->cannot & cap ? 1 : 0;
+}
+
 void migbuf__ram_arm(struct migbuf_ram *r)
 {
     struct side *s = &r->side[MIGBUF_RAM_SOURCE], *t = &r->side[MIGBUF_RAM_TARGET];
     const struct migbuf_ram_options *o = &r->options;
-    int postcopy = r->agreement.postcopy && !o->one_way && both_know(r, CAP(POSTCOPY));
-    int multifd = o->multifd_channels && !o->one_way && !postcopy && both_know(r, CAP(MULTIFD));
+    int postcopy = r->agreement.postcopy && !o->one_way && both_know(r, CAP(POSTCOPY)) && !stays(r, CAP(MULTIFD));
+    int multifd = o->multifd_channels && !o->one_way && !postcopy && both_know(r, CAP(MULTIFD)) && !stays(r, CAP(XBZRLE) | CAP(POSTCOPY));
     int xbzrle = o->xbzrle_cache_bytes && !multifd && both_know(r, CAP(XBZRLE));
     uint32_t both = CAP(EVENTS) | (postcopy ? CAP(POSTCOPY) : 0) | (multifd ? CAP(MULTIFD) : 0) | (xbzrle ? CAP(XBZRLE) : 0);
     /* Before 9.2 a request waits behind what is queued, on its own channel too: no gain (ram.c, postcopy_preempt_…). */

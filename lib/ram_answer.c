@@ -501,6 +501,8 @@ static int capabilities_refused(struct migbuf_ram *r, struct side *s)
     /* The one nothing goes without; and what would slow the guest although nobody has agreed to it. */
     if (r->sending & CAP(PAUSE) || off & CAP(CONVERGE) || off & CAP(DIRTY_LIMIT))
         return give_up(r);
+    if (r->cannot & r->sending) /* it was to stay as the host has it, and does not: nothing is left to be tried */
+        return give_up(r);
     r->cannot |= r->sending;
     migbuf__ram_arm(r);
     return 0;

@@ -319,6 +319,9 @@ run 0 $small --policy hybrid --vms 2 --mirrored 1 --not-mirrored 0 --pattern seq
     grep -q "VM 1 .*its mirror is given up: it is to get an overlay" "$dir/said" && [ "$(value vm 1 buffer_peak_bytes)" -gt 0 ]
 report $? "hybrid: a choice that is changed while the disk is mirrored costs no write"
 
+run 0 $small --vms 1 --inject "cut@connecting to the target's disk" && whole && grep -q "is cut" "$dir/said" && [ "$(value moved)" = 1 ]
+report $? "a connection to the target's disk that breaks before it stands is made again"
+
 # What another hand sets its target gets too, be it mirrored and not limited by us, or about to be.
 set_by_another() { # POLICY STEP
     run 0 $small --policy $1 --vms 1 --disk 8MiB --inject "change-limits@$2" && whole &&

@@ -127,7 +127,7 @@ def evacuation(kind, number, parent):
         return moment, ["no summary"], {}
     vms, wrong = result.get("vm", []), []
     # Given up after a minute without an answer, or never begun for want of a place to save it: then that must be said.
-    excused = (kind == "silent" and seconds >= 60) or kind in ("full", "asleep")
+    excused = (kind == "silent" and seconds >= 60) or kind == "full"
     if result.get("moved") != 3 and not (excused and status == 1):
         wrong.append("moved %s of 3" % result.get("moved"))
     if status == 1 and not (result.get("warnings") or any(vm.get("error") for vm in vms)):

@@ -3,9 +3,14 @@
  * mirrored. */
 #include "control.h"
 #include "hybrid.h"
+#include "monitor.h"
+#include "process.h"
 #include "unit.h"
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -262,13 +267,54 @@ START_TEST(what_a_guest_writes_is_counted)
 }
 END_TEST
 
+/* Nobody looked for half an hour: a peer that says nothing has its minute all the same, and no more than that. */
+START_TEST(no_deadline_passes_while_nobody_looks)
+{
+    const uint64_t minute = MONITOR_ANSWER_MS * UINT64_C(1000000), slept = 30 * minute;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    char directory[] = "/tmp/control-XXXXXX";
+    struct process process = { .pidfd = -1 };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/qmp", directory);
+    ck_assert(!bind(listener, (struct sockaddr *)&address, sizeof address) && !listen(listener, 1));
+    for (int call = 0; call < 2; call++) {
+        struct monitor m;
+
+        monitor_open(&m, address.sun_path, 0);
+        monitor_step(&m, 0);
+        ck_assert_ptr_nonnull(m.socket);
+        if (call) {
+            m.connect_by_ns = 0;
+            m.call[CALL_STEP] = (struct call){ .state = CALL_WAITING, .deadline_ns = minute };
+        }
+        monitor_slept(&m, slept);
+        monitor_step(&m, slept + minute - 1);
+        ck_assert_msg(!m.lost, "%s", m.error);
+        monitor_step(&m, slept + minute);
+        ck_assert(m.lost);
+        monitor_close(&m);
+    }
+    close(listener);
+    unlink(address.sun_path);
+    rmdir(directory);
+
+    process_slept(&process, slept); /* nobody wants it to end */
+    ck_assert_uint_eq(process.kill_at_ns, 0);
+    process.kill_at_ns = 1000;
+    process_slept(&process, slept);
+    ck_assert_uint_eq(process.kill_at_ns, slept + 1000);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = { who_ran_before_a_restart_is_in_the_way,
                                    who_is_at_the_target_is_in_the_way_until_it_is_removed, an_error_names_who_made_it,
                                    memory_goes_one_at_a_time, who_would_not_fit_is_mirrored,
                                    who_begins_with_others_reckons_with_them, a_mirrored_one_takes_no_room,
-                                   which_qemu_can_change_a_mirror, what_a_guest_writes_is_counted, NULL };
+                                   which_qemu_can_change_a_mirror, what_a_guest_writes_is_counted, no_deadline_passes_while_nobody_looks, NULL };
 
     return unit_run("evacuate's control", tests, 60);
 }

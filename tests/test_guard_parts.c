@@ -768,6 +768,7 @@ END_TEST
     "\"metadata\":{\"name\":\"vm1\",\"type\":\"virtual-machine\",\"status\":\"Running\",\"location\":\"" location "\",\"expanded_config\":{\"raw.qemu\":\"-qmp " \
     "unix:%s,server=on\"},\"expanded_devices\":{\"root\":{\"type\":\"disk\",\"path\":\"/\",\"pool\":\"p\",\"size.state\":\"4GiB\"}}}"
 #define SUCCEEDED "\"metadata\":{\"status_code\":200}"
+#define FAILED "\"metadata\":{\"status_code\":400}"
 #define NO_MORE "" /* 404 */
 
 /* How it answers at each stage; NULL: it hangs up. `other`: every second time instead, NULL where it is the same. */
@@ -964,7 +965,7 @@ START_TEST(limits_are_given_back_when_qemu_answers_again)
     enum { LIST };
     static const struct changing rows[] = {
         { "/1.0/operations?", { RUNNING(OPERATION("op1", "vm1", "none")), NOTHING }, { NULL } },
-        { "/1.0/operations/op1", { SUCCEEDED, SUCCEEDED }, { NULL } },
+        { "/1.0/operations/op1", { FAILED, FAILED }, { NULL } },
         { "/1.0/instances/vm1", { VM_AT("none"), VM_AT("none") }, { NULL } },
         { "/1.0", { IT_IS("h", "false"), IT_IS("h", "false") }, { NULL } },
     };

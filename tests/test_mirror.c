@@ -94,6 +94,10 @@ START_TEST(the_law_of_one_queue)
     l = load(36e6, 65536, 4);
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_near(r.guest_bytes_per_s, U * 262144 / (262144 + 1048576.));
+    l = (struct migbuf_mirror_load){ 54, 1e18, 1e18, 1e18, 0 }; /* its share is the whole link, and what is rounded is no more */
+    ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
+    ck_assert(r.guest_bytes_per_s == 54 && r.copy_bytes_per_s == 0);
+    l = load(36e6, 65536, 4);
     s = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 0);
     ck_assert_int_eq(migbuf_mirror_rates(&l, &s, &r), 0);
     ck_near(r.guest_bytes_per_s, 36e6);
@@ -539,6 +543,18 @@ START_TEST(where_qemu_cannot_change_it_the_guest_is_held)
     ck_assert_int_eq(info().can_change, 0);
     ck_assert_int_eq(info().write_blocking, 0);
     ck_near(info().hold_bytes_per_s, 12e6);
+
+    ck_assert_int_eq(migbuf_mirror_event(mirror, MIGBUF_MIRROR_EVENT_STOPPED), 0); /* it catches up no more: at once, without a look */
+    ck_near(info().hold_bytes_per_s, 0);
+    o = options(0);
+    o.setting = setting(MIGBUF_MIRROR_BACKGROUND, 65536, 0, 0);
+    make(&o, 2.4e6, 4096);
+    start(START_BACKGROUND);
+    for (int k = 0; k < 11; k++)
+        looks(job(28000000));
+    ck_near(info().hold_bytes_per_s, 750000);
+    ck_assert_int_eq(migbuf_mirror_cancel(mirror), 0);
+    ck_near(info().hold_bytes_per_s, 0);
 }
 END_TEST
 

@@ -79,12 +79,23 @@ static void set_on(struct peer *p, const char *name, int on)
         strcpy(p->on[p->on_count++], name);
 }
 
-/* {"capability":"x","state":true}, …: all of them or none */
+static int will_be_on(const struct peer *p, const char *text, const char *name)
+{
+    char key[64];
+    const char *at;
+
+    snprintf(key, sizeof key, "\"%s\",\"state\":", name);
+    at = strstr(text, key);
+    return at ? at[strlen(key)] == 't' : is_on(p, name);
+}
+
+/* {"capability":"x","state":true}, …: all of them or none. Multifd goes with few others, QEMU 8.2 to 10.0. */
 static int set_capabilities(struct peer *p, const char *text)
 {
     char name[64];
 
-    if (p->refuses && strstr(text, p->refuses))
+    if ((p->refuses && strstr(text, p->refuses)) ||
+        (will_be_on(p, text, "multifd") && (will_be_on(p, text, "xbzrle") || will_be_on(p, text, "postcopy-ram"))))
         return MIGBUF_OUTCOME_REFUSED;
     for (const char *at = text; (at = strstr(at, "\"capability\":\"")) != NULL;) {
         size_t n = strcspn(at += 14, "\"");
@@ -302,6 +313,34 @@ START_TEST(one_by_one_where_qemu_refuses_one)
     ck_assert_int_eq(migbuf_ram_restore(ram), 0);
     ck_assert_int_eq(pump(), 0);
     ck_assert(info().restored && !is_on(&peer[0], "events") && !is_on(&peer[1], "events") && is_on(&peer[0], "auto-converge"));
+}
+END_TEST
+
+/* What the host has on, and QEMU does not let go, stays; what does not go with it is not used. And nothing is tried for ever. */
+START_TEST(what_cannot_be_switched_off_stays)
+{
+    static const struct {
+        const char *stays, *not_used;
+        int postcopy;
+    } row[] = { { "xbzrle", "multifd", 0 }, { "multifd", "postcopy-ram", 1 }, { "postcopy-ram", "multifd", 0 } };
+    struct migbuf_agreement a = agreed();
+    struct migbuf_ram_options o;
+
+    ck_assert_int_eq(migbuf_ram_options_init(&o, sizeof o), 0);
+    o.multifd_channels = 5;
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        reset();
+        set_on(&peer[0], row[k].stays, 1);
+        set_on(&peer[1], row[k].stays, 1);
+        peer[0].refuses = row[k].stays;
+        a.postcopy = (uint32_t)row[k].postcopy;
+        learn(&a, &o);
+        ck_assert_int_eq(migbuf_ram_start(ram, "unix:/s", "unix:/t"), 0);
+        ck_assert_int_eq(pump(), 0);
+        for (int side = 0; side < 2; side++)
+            ck_assert_msg(is_on(&peer[side], row[k].stays) && !is_on(&peer[side], row[k].not_used), "%s, side %d", row[k].stays, side);
+        ck_assert_ptr_nonnull(strstr(sent, "unix:/s"));
+    }
 }
 END_TEST
 
@@ -1562,7 +1601,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         everything_that_was_agreed_is_armed_before_migrate, what_was_not_agreed_is_not_armed, one_by_one_where_qemu_refuses_one,
-        nothing_starts_without_a_pause_before_the_switch, xbzrle_and_multifd_where_they_were_chosen,
+        what_cannot_be_switched_off_stays, nothing_starts_without_a_pause_before_the_switch, xbzrle_and_multifd_where_they_were_chosen,
         options_are_chosen_by_what_is_known, bad_options_make_no_machine, it_moves_and_everything_is_as_it_was,
         a_mirror_that_has_ended_early_is_not_waited_for, a_throttle_is_one_command, the_last_means_are_those_that_were_agreed,
         a_host_may_decide_within_what_was_agreed, a_migrate_that_may_have_been_carried_out_is_asked_for,

@@ -18,6 +18,7 @@
 #define MS UINT64_C(1000000)
 #define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
 #define AFTER_OVERFLOW_MS 1000
+#define SLEPT_MS 1000      /* a turn that took longer than this was none: we were stopped, or the host slept */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define RAM_RATE_MS 200    /* the least time over which it is told how fast memory is sent */
@@ -513,11 +514,22 @@ static void wait_for_something(struct run *r, struct pollfd *fds, size_t room, u
     poll(fds, n, timeout);
 }
 
+/* While we could not look no time has passed for a deadline: QEMU may have been stopped as long, and was not heard. How late a
+ * tick is, is told as it was. */
+static void slept(struct run *r, uint64_t ns)
+{
+    r->since_ns += ns;
+    r->give_up_ns += r->give_up_ns ? ns : 0;
+    r->ask_until_ns += r->ask_until_ns ? ns : 0;
+    for (uint32_t i = 0; i < r->vms; i++)
+        migration_slept(&r->vm[i], ns);
+}
+
 void run_loop(struct run *r)
 {
     size_t room = 1 + r->vms * (2 + 2 * (2 + VM_DISKS_MAX)); /* monitors, and flows with two ends each */
     struct pollfd *fds = calloc(room, sizeof *fds);
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), before;
 
     if (!fds) {
         fail(r->error, "out of memory");
@@ -525,7 +537,9 @@ void run_loop(struct run *r)
     }
     while (!is_over(r, now)) {
         wait_for_something(r, fds, room, now);
-        now = now_ns();
+        before = now, now = now_ns();
+        if (now - before > SLEPT_MS * MS)
+            slept(r, now - before);
         take_signals(r, now);
         for (uint32_t k = 0; k < r->site.links; k++)
             link_run(r->site.link[k], now);

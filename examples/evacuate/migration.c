@@ -401,7 +401,9 @@ static bool is_cut_off(struct migration *m, const struct step *s, uint64_t now)
     for (int side = SOURCE; side <= TARGET; side++) {
         struct place *p = &m->place[side];
         bool expected = s->flags & HANGS_UP && side_of(m, s->side) == side;
-        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_RAM);
+        /* One whose memory is cancelled ends by itself, often before its source has said why. */
+        bool cancelled = m->at == RAM_SEND && m->memory.info.state == MIGBUF_RAM_STATE_ENDING;
+        bool needed = m->home == (enum side)side || (side == TARGET && m->at > ASK_END && m->at < BACK_RAM && !cancelled);
         char why[FAIL_SIZE];
 
         if (!p->started || expected || !needed || !is_dead(p, now, why))
@@ -485,6 +487,18 @@ static bool follow_host_limits(struct migration *m)
         }
     }
     return changed;
+}
+
+void migration_slept(struct migration *m, uint64_t ns)
+{
+    m->deadline_ns += ns;
+    m->throttle.ram_until_ns += m->throttle.ram_until_ns ? ns : 0;
+    for (uint32_t k = 0; k < m->load->disks; k++)
+        m->mirroring[k].slept_ns += ns;
+    for (int side = SOURCE; side <= TARGET; side++) {
+        monitor_slept(&m->place[side].monitor, ns);
+        process_slept(&m->place[side].vm.process, ns);
+    }
 }
 
 /* What nobody asked for, and everybody should hear. */

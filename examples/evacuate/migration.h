@@ -64,6 +64,7 @@ struct disk {
     uint32_t made;                           /* what would have to be undone, MADE_… */
     int copy, nbd;                           /* flows over the link, -1: none */
     bool copied;                             /* the target has all of the base */
+    uint32_t connects;                       /* how often QEMU could not connect to this target's disk */
     struct migbuf_throttle_config host;      /* the host's limits: as found before, or as another hand set them since */
     struct migbuf_throttle_config at_target; /* those set there */
     struct guest_status status;              /* of its writer as last read; exact in the end */
@@ -166,6 +167,9 @@ void migration_step(struct migration *m, uint64_t now);
 
 /* Carries on with limits, stops and continues as decided; `free_bytes` is what is free in the buffer volume. */
 void migration_throttle(struct migration *m, uint64_t free_bytes, uint64_t now);
+
+/* Nobody looked for so long: its deadlines are so much later. */
+void migration_slept(struct migration *m, uint64_t ns);
 
 /* Of all disks: writes acknowledged, now and when it arrived, and writes it saw refused. */
 uint64_t migration_acknowledged(const struct migration *m);

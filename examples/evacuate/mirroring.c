@@ -84,7 +84,7 @@ bool mirroring_drive(struct mirroring *x, struct monitor *monitor, const struct 
     if (now >= x->looked_ns + LOOK_MS * MS) {
         x->looked_ns = now;
         migbuf_mirror_tell(x->machine, load);
-        migbuf_mirror_look(x->machine, now / MS);
+        migbuf_mirror_look(x->machine, (now - x->slept_ns) / MS);
     }
     if (migbuf_mirror_next(x->machine, &command) != 1) {
         read_info(x);

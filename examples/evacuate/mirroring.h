@@ -13,6 +13,7 @@ struct mirroring {
     char name[64];                 /* the job's */
     int32_t kind;                  /* of the command under way; 0: none */
     uint64_t looked_ns;
+    uint64_t slept_ns; /* in which nobody looked: it is no time for the machine, to which the copy would seem stuck */
     bool ready_told, stopped_told, blocking_told;
     struct migbuf_mirror_info info; /* stays when the machine is gone */
     char refusal[200];              /* what QEMU said last when it refused something */

@@ -195,6 +195,14 @@ static void take_message(struct monitor *m, const struct migbuf_qmp_message *mes
             take_answer(m, &m->call[who], message);
 }
 
+void monitor_slept(struct monitor *m, uint64_t ns)
+{
+    m->connect_by_ns += m->connect_by_ns ? ns : 0;
+    m->lost_ns += m->lost ? ns : 0;
+    for (int who = 0; who < CALL_COUNT; who++)
+        m->call[who].deadline_ns += ns;
+}
+
 void monitor_step(struct monitor *m, uint64_t now)
 {
     struct migbuf_qmp_message message;

@@ -83,6 +83,9 @@ bool monitor_ready(const struct monitor *m);
 /* What to poll for; 0: nothing now. */
 short monitor_poll(const struct monitor *m, int *fd);
 
+/* Nobody looked for so long: deadlines are so much later. */
+void monitor_slept(struct monitor *m, uint64_t ns);
+
 /* Moves what can be moved and looks at the deadlines; sets `lost`. Call it after every poll. */
 void monitor_step(struct monitor *m, uint64_t now);
 

@@ -231,6 +231,11 @@ void process_end_begin(struct process *process, uint64_t now, uint32_t grace_ms)
     process->kill_at_ns = now + grace_ms * UINT64_C(1000000);
 }
 
+void process_slept(struct process *process, uint64_t ns)
+{
+    process->kill_at_ns += process->kill_at_ns ? ns : 0;
+}
+
 bool process_step(struct process *process, uint64_t now)
 {
     if (!process_runs(process))

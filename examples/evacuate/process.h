@@ -45,6 +45,9 @@ bool process_runs(struct process *process);
 void process_end_begin(struct process *process, uint64_t now, uint32_t grace_ms);
 bool process_step(struct process *process, uint64_t now);
 
+/* Nobody looked for so long, and it may have been stopped as long: SIGKILL comes so much later. */
+void process_slept(struct process *process, uint64_t ns);
+
 /* The same, waiting: at most grace_ms, then until the kernel has let the killed process go. Fine when it is gone. */
 void process_end(struct process *process, uint32_t grace_ms);
 

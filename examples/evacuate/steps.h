@@ -27,7 +27,7 @@ enum {
 enum {
     FINISH_FIRST = 1, /* giving up waits until it is done */
     NO_RETURN = 2,    /* from here on the guest can only end at the target */
-    TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already */
+    TOLERANT = 4,     /* a refusal is no failure: what it asks for may have happened already, or `finished` looks at it */
     HANGS_UP = 8,     /* QEMU ends in this step */
     EACH = 16,        /* once for each disk, one after the other */
     LONG = 32,        /* takes as long as the link does, or as others do */

@@ -105,13 +105,16 @@ static int make_empty_disk(struct migration *m, uint32_t k)
     return rc;
 }
 
+/* Nothing is set at it yet, whatever was at one before it. */
 static int start_target(struct migration *m, uint64_t now)
 {
     for (uint32_t k = 0; k < m->load->disks && is_mirrored(m); k++)
         if (make_empty_disk(m, k))
             return FAILED;
-    for (uint32_t k = 0; k < m->load->disks; k++) /* nothing is set at a new one */
+    for (uint32_t k = 0; k < m->load->disks; k++) {
         memset(&m->disk[k].at_target, 0, sizeof m->disk[k].at_target);
+        m->disk[k].connects = 0;
+    }
     memset(m->memory.settings[TARGET], 0, sizeof m->memory.settings[TARGET]);
     return start_qemu(m, TARGET, now);
 }
@@ -619,17 +622,37 @@ int add_proxy(struct migration *m, const char *near_name, const char *far_name, 
     return *flow < 0 ? failed(m, "%s", error) : 0;
 }
 
-static int put_nbd_node(struct migration *m, uint64_t now)
+static int connect_nbd(struct migration *m)
 {
     char near[16];
 
-    (void)now;
     snprintf(near, sizeof near, "nbd%u", m->d);
+    return add_proxy(m, near, "nbd", &disk(m)->nbd);
+}
+
+static int put_nbd_node(struct migration *m, uint64_t now)
+{
+    (void)now;
     put(m,
         "{\"node-name\":\"%s_nbd\",\"driver\":\"raw\",\"file\":{\"driver\":\"nbd\",\"export\":\"%s\","
-        "\"server\":{\"type\":\"unix\",\"path\":\"%s/%s\"}}}",
-        node(m), node(m), m->place[SOURCE].directory, near);
-    return add_proxy(m, near, "nbd", &disk(m)->nbd);
+        "\"server\":{\"type\":\"unix\",\"path\":\"%s/nbd%u\"}}}",
+        node(m), node(m), m->place[SOURCE].directory, m->d);
+    return connect_nbd(m);
+}
+
+#define CONNECT_AGAIN_MAX 3
+
+/* QEMU's server hangs up on who has not greeted it within 10 s (7.2, 10.0, 11.1), also when both slept meanwhile. Nothing has
+ * been done then. */
+static int nbd_connected(struct migration *m, const struct call *answer, uint64_t now)
+{
+    (void)now;
+    if (answer->state != CALL_REFUSED)
+        return DONE;
+    if (disk(m)->connects++ == CONNECT_AGAIN_MAX)
+        return failed(m, "QEMU said: %s", answer->text);
+    drop_flow(m, &disk(m)->nbd);
+    return connect_nbd(m) ? FAILED : AGAIN;
 }
 
 int new_job(struct migration *m, uint64_t now)
@@ -963,7 +986,7 @@ const struct step steps_there[] = {
                      .flags = EACH },
 
     [NBD_NODE] = { "connecting to the target's disk", PHASE_MIRROR, SOURCE, "blockdev-add", .begin = put_nbd_node,
-                   .makes = MADE_NBD, .flags = EACH },
+                   .finished = nbd_connected, .makes = MADE_NBD, .flags = EACH | TOLERANT },
     [MIRROR] = { "starting the mirror", PHASE_MIRROR, SOURCE, "blockdev-mirror", .needed = has_overlay,
                  .begin = put_mirror, .finished = mirror_started, .makes = MADE_JOB, .flags = DRAINS | EACH },
     [MIRROR_DISK] = { "starting the disk's mirror", PHASE_MIRROR, SOURCE, .needed = is_mirrored, .begin = begin_mirror,

@@ -27,6 +27,7 @@ enum injection {
     INJECT_FILL_FOR_GOOD,
     INJECT_OVERLAY, /* for a mirror: the choice is changed */
     INJECT_OVERLAY_DIE, /* and SIGKILL to itself on the way back from it */
+    INJECT_CUT,     /* the connection to the target's disk */
     INJECT_LOSE
 };
 
@@ -54,7 +55,8 @@ static enum injection find_injection(const char *what, const char **step)
                   { "change-limits@", INJECT_CHANGE },        { "fill@", INJECT_FILL },
                   { "fill-for-good@", INJECT_FILL_FOR_GOOD }, { "die@", INJECT_DIE },
                   { "overlay@", INJECT_OVERLAY },
-                  { "overlay-die@", INJECT_OVERLAY_DIE } };
+                  { "overlay-die@", INJECT_OVERLAY_DIE },
+                  { "cut@", INJECT_CUT } };
 
     *step = NULL;
     for (size_t k = 0; what && k < sizeof known / sizeof *known; k++)
@@ -200,6 +202,11 @@ void inject_turn(struct run *r, const struct migration *m, uint64_t now)
         interfere(r, m, what);
     if (what == INJECT_FILL || what == INJECT_FILL_FOR_GOOD)
         fill(r, now);
+    if (what == INJECT_CUT && m->disk[m->d].nbd >= 0) {
+        link_remove(r->site.link[m->index % r->site.links], m->disk[m->d].nbd);
+        r->vm[m->index].disk[m->d].nbd = -1;
+        picture_say(r->picture, "--inject: the connection to its disk is cut");
+    }
     if (what == INJECT_OVERLAY || what == INJECT_OVERLAY_DIE) /* one that is not mirrored has no choice to change: another will come to the step */
         fault.done = migration_take_overlay(&r->vm[m->index]);
     fault.dies_changing = fault.done && what == INJECT_OVERLAY_DIE;

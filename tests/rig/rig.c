@@ -81,7 +81,8 @@ const struct extension extension = {
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
         "                   damages the first VM's last disk; overlay@STEP: one that is mirrored changes over\n"
-        "                   to an overlay; overlay-die@STEP: and SIGKILL on the way back from its mirror;\n"
+        "                   to an overlay; overlay-die@STEP: and SIGKILL on the way back from its mirror; cut@STEP: the connection to\n"
+        "                   the target's disk is cut;\n"
         "                   die@reporting, when the history is written\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
@@ -152,7 +153,7 @@ int extension_read(struct options *o, int option, const char *value, char error[
         if (!inject_known(value))
             return fail(error,
                         "--inject %s: lose, or interrupt@STEP, kill-source@STEP, kill-target@STEP, die@STEP, "
-                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP, overlay@STEP, overlay-die@STEP with a step as messages "
+                        "wipe-limits@STEP, change-limits@STEP, fill@STEP, fill-for-good@STEP, overlay@STEP, overlay-die@STEP, cut@STEP with a step as messages "
                         "name it",
                         value);
         break;
