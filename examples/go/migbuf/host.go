@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -47,7 +48,7 @@ type HostConfig struct {
 	History HistoryStore
 	Name    string // this host's, in histories; "": not told
 
-	CapacityBytes uint64         // of the volume, for overlays; 0: what is free in it while nobody migrates. Where migrations are taken on it is as it was
+	CapacityBytes uint64         // of the volume, for overlays; 0, or more than that: what is free in it while nobody migrates. Where migrations are taken on it is as it was
 	Options       *BufferOptions // nil: the library's, with LagMs 1000, as a daemon's monitors have their time-outs
 	Order         Order          // in which those that wait start; 0: OrderShortest
 	Log           Logger         // nil: nothing is logged
@@ -174,7 +175,7 @@ func OpenHost(ctx context.Context, config HostConfig) (*Host, error) {
 	h := &Host{config: config, kick: make(chan struct{}, 1), ticked: make(chan struct{}), members: map[uint64]*Member{},
 		links: map[uint64]*hostLink{}, trouble: map[string]string{}}
 	var err error
-	if h.root, err = os.Open(config.Volume); err != nil {
+	if h.root, err = os.OpenFile(config.Volume, syscall.O_DIRECTORY, 0); err != nil {
 		return nil, &Error{Op: op, Code: ErrSystem, Text: "the volume cannot be opened", Cause: err}
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -219,8 +220,10 @@ func (h *Host) begin() error {
 	if err != nil {
 		return err
 	}
-	if h.config.CapacityBytes != 0 {
-		v.FreeBytes = h.config.CapacityBytes
+	if own := h.config.CapacityBytes; own > v.FreeBytes { // a bound that the volume does not have is none
+		h.config.Log.Warn("CapacityBytes is more than is free in the volume, which counts", "bytes", own, "free_bytes", v.FreeBytes)
+	} else if own != 0 {
+		v.FreeBytes = own
 	}
 	options := DefaultBufferOptions()
 	options.LagMs = 1000
@@ -400,7 +403,13 @@ func (h *Host) enqueue(m *Member) error {
 		return err
 	}
 	if need := uint64(math.Ceil(waiting.NeedBytes)); need > stats.CapacityBytes {
-		return &Error{Op: "host_migrate", Code: ErrNoSpace, Text: "there would be no room for it if it were alone", Need: need, Have: stats.CapacityBytes}
+		text := "there would be no room for it if it were alone"
+		for _, g := range m.geometries {
+			if g.QueueBytes == 0 {
+				text = "there would be no room for it if it were alone, as QueueBytes is not known and counts at its worst: see Geometry.Drain"
+			}
+		}
+		return &Error{Op: "host_migrate", Code: ErrNoSpace, Text: text, Need: need, Have: stats.CapacityBytes}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

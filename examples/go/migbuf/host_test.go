@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -281,7 +283,7 @@ func TestHostNil(t *testing.T) {
 	if told, err := h.TellHostLimits(background, "vm1", "n0", ThrottleConfig{}); told || err != nil {
 		t.Error(told, err)
 	}
-	if err := m.Merge(background, func(context.Context) error { return errBroken }, nil); err != errBroken {
+	if err := m.Merge(background, func(context.Context) error { return errBroken }, nothing); err != errBroken {
 		t.Error(err)
 	}
 	must(t, h.Close())
@@ -858,12 +860,15 @@ func TestHostState(t *testing.T) {
 
 func TestHostRefused(t *testing.T) {
 	d := newDaemon(t, 400<<20)
+	notADirectory := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(notADirectory, nil, 0600))
 	for what, change := range map[string]func(*HostConfig){
 		"no volume":   func(c *HostConfig) { c.Volume = "/nonexistent" },
 		"no state":    func(c *HostConfig) { c.State = "" },
 		"its options": func(c *HostConfig) { c.Options = &BufferOptions{IntervalMs: 1} },
 		"no lag":      func(c *HostConfig) { o := DefaultBufferOptions(); o.LagMs = 0; c.Options = &o },
 		"a directory": func(c *HostConfig) { c.State = filepath.Dir(c.State) },
+		"a file":      func(c *HostConfig) { c.Volume = notADirectory },
 	} {
 		config := d.config
 		change(&config)
@@ -886,8 +891,28 @@ func TestHostRefused(t *testing.T) {
 			t.Error(what, m, err)
 		}
 	}
+	for _, node := range []string{"", "n9"} { // the error says which
+		bad := v.vm()
+		bad.Disks[0].Node = node
+		if _, err := h.Migrate(background, bad); err == nil || !strings.Contains(err.Error(), strconv.Quote(node)) {
+			t.Error(node, err)
+		}
+	}
+	for what, monitor := range map[string]Monitor{"runner": FromRunner(nil, nil), "LXD's": FromLXD(nil, nil)} {
+		bad := v.vm()
+		bad.Monitor = monitor
+		if _, err := h.Migrate(background, bad); !errors.Is(err, ErrInvalid) {
+			t.Error(what, err)
+		}
+	}
 	must(t, isAsBefore(v.q))
 	m, file := v.begun(h)
+	if err := m.Merge(background, nothing, nil); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	if err := (*Member)(nil).Merge(background, nil, nothing); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
 	gone, err := os.Open(t.TempDir())
 	must(t, err)
 	gone.Close()
@@ -919,6 +944,49 @@ func TestHostRefused(t *testing.T) {
 	must(t, h.Close())
 	if _, err := h.Migrate(background, v.vm()); err == nil {
 		t.Error("it is closed")
+	}
+}
+
+// What is not in the volume would be measured, and the volume would be none the fuller for it.
+func TestHostOverlayElsewhere(t *testing.T) {
+	d := newDaemon(t, 400<<20)
+	h := d.open()
+	v := newMove(t, "vm1")
+	m, _ := v.begun(h)
+	elsewhere, err := os.CreateTemp("/dev/shm", "migbuf")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer elsewhere.Close()
+	must(t, os.Remove(elsewhere.Name()))
+	root, err := os.Stat(d.config.Volume)
+	must(t, err)
+	other, err := elsewhere.Stat()
+	must(t, err)
+	if root.Sys().(*syscall.Stat_t).Dev == other.Sys().(*syscall.Stat_t).Dev {
+		t.Skip("all is in one file system")
+	}
+	before := m.files[0]
+	if err := m.Overlay(background, 0, elsewhere); !errors.Is(err, ErrInvalid) || m.files[0] != before {
+		t.Error(err)
+	}
+	v.q.merge()
+	must(t, m.GiveUp(background))
+}
+
+// A capacity that the volume does not have would be no bound.
+func TestHostCapacity(t *testing.T) {
+	d := newDaemon(t, 1<<60)
+	h := d.open()
+	stats, err := h.Buffer().Stats()
+	must(t, err)
+	root, err := os.Open(d.config.Volume)
+	must(t, err)
+	defer root.Close()
+	v, err := CowVolume(root)
+	must(t, err)
+	if stats.CapacityBytes > v.SizeBytes {
+		t.Error(stats.CapacityBytes, v)
 	}
 }
 

@@ -7,6 +7,7 @@ package migbuf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,17 @@ import (
 	"syscall"
 	"time"
 )
+
+// naming says of which disks an error is.
+func naming(err error, nodes ...string) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	named := *e
+	named.Text = fmt.Sprintf("a HostDisk's Node, one of %q: %v", nodes, e.Code)
+	return &named
+}
 
 // Member is one migration of a [Host]: what its daemon's migration function says on the way. All methods of nil do nothing
 // and return nil. An error changes nothing, and each method may be called again after one. Once it has ended, by Finish or
@@ -106,7 +118,7 @@ func (h *Host) newMember(ctx context.Context, vm HostVM) (*Member, error) {
 			err = d.Geometry.Check()
 		}
 		if err == nil {
-			err = m.disk.Watch(d.Node)
+			err = naming(m.disk.Watch(d.Node), d.Node)
 		}
 		m.nodes, m.geometries = append(m.nodes, d.Node), append(m.geometries, d.Geometry)
 		m.diskBytes += d.Geometry.VirtualBytes
@@ -116,6 +128,9 @@ func (h *Host) newMember(ctx context.Context, vm HostVM) (*Member, error) {
 	}
 	if err == nil {
 		err = m.disk.Learn(ctx, vm.Monitor)
+		if errors.Is(err, ErrNotFound) {
+			err = naming(err, m.nodes...)
+		}
 	}
 	for i := range m.nodes {
 		var own ThrottleConfig
@@ -206,7 +221,7 @@ func (m *Member) Path(otherwise string) string {
 // Overlay gives the file of a disk's overlay, by its index in HostVM.Disks, as soon as it is open: before its snapshot,
 // and before the file loses its name. The Host keeps a descriptor of its own, and measures by it. Which node is on top,
 // and so when the snapshot's drain is over, it asks QEMU. Errors: ErrRange for no such disk, ErrInvalid for a file that is
-// closed, ErrUnsupported for what is no file.
+// closed or in another file system than the Host's volume, ErrUnsupported for what is no file.
 func (m *Member) Overlay(ctx context.Context, disk int, file *os.File) error {
 	const op = "host_overlay"
 	if m == nil {
@@ -216,13 +231,16 @@ func (m *Member) Overlay(ctx context.Context, disk int, file *os.File) error {
 		return err
 	}
 	if disk < 0 || disk >= len(m.nodes) {
-		return &Error{Op: op, Code: ErrRange, Text: "there is no such disk", Need: uint64(disk), Have: uint64(len(m.nodes))}
+		return &Error{Op: op, Code: ErrRange, Text: fmt.Sprintf("there is no disk %d: of %d the first is 0", disk, len(m.nodes))}
 	}
 	if file == nil {
 		return &Error{Op: op, Code: ErrInvalid, Text: "there is no file"}
 	}
 	if _, err := CowFileBytes(file); err != nil {
 		return err
+	}
+	if apart, err := inAnother(file, m.host.root); err != nil || apart {
+		return &Error{Op: op, Code: ErrInvalid, Text: "the file is not in the Host's volume: make it at Path", Cause: err}
 	}
 	own, err := duplicate(op, file)
 	if err != nil {
@@ -239,6 +257,29 @@ func (m *Member) Overlay(ctx context.Context, disk int, file *os.File) error {
 	}
 	m.files[disk] = own
 	return nil
+}
+
+// inAnother tells whether a file lies in another file system than a directory. Either name of a file system will do: where
+// several are stacked, as overlayfs does it, files and directories may show different devices.
+func inAnother(file, directory *os.File) (bool, error) {
+	var device [2]uint64
+	var system [2]syscall.Statfs_t
+	for i, f := range []*os.File{file, directory} {
+		var err error
+		var s syscall.Stat_t
+		if e := control("host_overlay", f, func(fd uintptr) {
+			if err = syscall.Fstat(int(fd), &s); err == nil {
+				err = syscall.Fstatfs(int(fd), &system[i])
+			}
+		}); e != nil {
+			return false, e
+		}
+		if err != nil {
+			return false, err
+		}
+		device[i] = uint64(s.Dev)
+	}
+	return device[0] != device[1] && (system[0].Type != system[1].Type || system[0].Fsid != system[1].Fsid), nil
 }
 
 func duplicate(op string, file *os.File) (*os.File, error) {
@@ -420,6 +461,9 @@ func (m *Member) Finish(ctx context.Context) error {
 // ctx ends, ErrPeer, ErrUnknown. After an error the guest is left to the buffer's decisions and the limits stay.
 func (m *Member) Merge(ctx context.Context, begin, complete func(context.Context) error) error {
 	const op = "host_merge"
+	if begin == nil || complete == nil {
+		return &Error{Op: op, Code: ErrInvalid, Text: "the commit has two parts, begin and complete"}
+	}
 	if m == nil {
 		if err := begin(ctx); err != nil {
 			return err

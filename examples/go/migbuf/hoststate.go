@@ -237,6 +237,9 @@ func (m *Member) connect() error {
 	ctx, cancel := context.WithTimeout(m.host.ctx, patienceOfOne)
 	defer cancel()
 	monitor, err := m.host.config.Monitor(ctx, m.name)
+	if err == nil && monitor == nil {
+		err = &Error{Op: "host_open", Code: ErrInvalid, Text: "HostConfig.Monitor gave neither a monitor nor an error"}
+	}
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ type LXDDisk struct {
 // one calls [Disk.TellHostLimits]; and so does, after LoadDisk and Pump, who cannot rule out that the configuration was changed
 // before. Where LXD exports its run method instead, pass that to FromRunner.
 func FromLXD(m LXDMonitor, refused func(error) bool, disks ...LXDDisk) Monitor {
+	if m == nil {
+		return nil
+	}
 	a := &fromLXD{monitor: m, refused: refused}
 	for _, d := range disks {
 		a.disks = append(a.disks, lxdDisk{LXDDisk: d})

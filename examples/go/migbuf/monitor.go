@@ -50,7 +50,8 @@ func (r *refusal) Error() string        { return r.said.Error() }
 func (r *refusal) Is(target error) bool { return target == ErrPeer }
 func (r *refusal) Unwrap() error        { return r.said }
 
-// Runner is a monitor that knows no contexts, with one error for all that can go wrong: Incus' *qmp.Monitor is one.
+// Runner is a monitor that knows no contexts, with one error for all that can go wrong: Incus' *qmp.Monitor is one. As with
+// [Monitor] resp gets the whole reply, {"return": …}, and not what is in it.
 type Runner interface {
 	Run(command string, args any, resp any) error
 }
@@ -66,8 +67,13 @@ type Runner interface {
 //		return errors.As(err, &e)
 //	}
 //
-// Where their source is to stay as it is, [RefusedByText] does it by the text.
-func FromRunner(r Runner, refused func(error) bool) Monitor { return &fromRunner{r, refused} }
+// Where their source is to stay as it is, [RefusedByText] does it by the text. A nil Runner makes a nil Monitor.
+func FromRunner(r Runner, refused func(error) bool) Monitor {
+	if r == nil {
+		return nil
+	}
+	return &fromRunner{r, refused}
+}
 
 type fromRunner struct {
 	Runner
