@@ -425,6 +425,21 @@ class Lab:
             server.do("storage", "create", "quota", "btrfs", "source=" + mount)
         self.mounts = mounts()
 
+    def use_buffer(self, mib):
+        """Server a anew, with a volume of its own for a Host inside it; how much is free there."""
+        volume = self.path("buffer-%d" % mib)
+        if not os.path.exists(volume):
+            self.make_file_system("buffer-%d" % mib, mib)
+            self.mounts = mounts()
+        self.environment["INCUS_MIGBUF_VOLUME"] = volume
+        self.a.end()
+        self.a.start()
+        return self.free_in_buffer()
+
+    def free_in_buffer(self):
+        room = os.statvfs(self.environment["INCUS_MIGBUF_VOLUME"])
+        return room.f_bavail * room.f_frsize
+
     def leave_room(self, mib):
         """Until `mib` are free in a's small pool."""
         room = os.statvfs(self.path("pools/small-a"))

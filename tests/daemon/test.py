@@ -24,6 +24,7 @@ from lab import MIB, PATIENCE_S, demand, wait_until
 FAST = "1gbit"  # the link when what is awaited has come
 # Until then a disk needs so long over it: longer than that comes on a slow machine.
 MOVE_S = 60
+BUFFER_MIB = 56  # of a Host's file system
 SMALL_MIB = 38  # what is free in the small pool; the guest's working set is 64
 # Writes a second there, each a new cluster of 64 KiB. What is written before the guard's first look is for nobody to hold: it is
 # to be little on a slow machine too.
@@ -508,10 +509,66 @@ def quota_with_guard(lab, guard):
     finish(lab, guard, vm, lab.b, "guard, btrfs with a quota of %d MiB beside the disk, size.state 16 MiB" % daemons.QUOTA_MIB)
 
 
+def begin_with_host(lab, vm, overlay_mib=8):
+    """A move without a guard, by a server that holds the guest itself, to the point where its overlay grows."""
+    lab.slow(MOVE_S)
+    vm.begin_move()
+    vm.wait_for(lambda: vm.watch.overlay_bytes > overlay_mib * MIB, "an overlay of %d MiB" % overlay_mib)
+    vm.wait_for(lambda: vm.limits(lab.a) != vm.own_limits, "a limit")
+
+
+def finish_with_host(lab, guard, vm, server, what, free):
+    demand(vm.watch.peak_bytes <= free, "the overlay became %d bytes, %d were free" % (vm.watch.peak_bytes, free))
+    finish(lab, guard, vm, server, what)
+    wait_until(lambda: lab.free_in_buffer() == free, "the buffer is empty")
+
+
+def need_host(lab):
+    if not os.path.exists(lab.incus + "/gopath"):
+        raise Skipped("there is no Host in this server: inside.sh makes one")
+
+
+def host_moves(lab, guard):
+    """A migbuf.Host inside the daemon: in Incus' own function, with Incus' own monitor."""
+    need_host(lab)
+    free = lab.use_buffer(256)
+    vm = lab.make_vm("vm1")
+    begin_with_host(lab, vm)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish_with_host(lab, guard, vm, lab.b, "Host inside, plenty of room", free)
+
+
+def host_in_a_small_buffer(lab, guard):
+    """The guest's working set does not fit, and it writes as fast as it can."""
+    need_host(lab)
+    free = lab.use_buffer(BUFFER_MIB)
+    vm = lab.make_vm("vm1")
+    begin_with_host(lab, vm, overlay_mib=4)
+    demand(vm.end_move(), "the move failed: " + vm.said)
+    finish_with_host(lab, guard, vm, lab.b, "Host inside, %.0f MiB free" % (free / MIB), free)
+
+
+def host_target_killed(lab, guard):
+    """The way back: the overlay is merged, the limits come back, and the next move goes."""
+    need_host(lab)
+    free = lab.use_buffer(256)
+    vm = lab.make_vm("vm1")
+    begin_with_host(lab, vm)
+    kill_target(lab, vm)
+    wait_until(lambda: vm.limits(lab.a) == vm.own_limits, "its own limits")
+    lab.b.start()
+    lab.b.forget(vm)
+    begin_with_host(lab, vm)
+    lab.shape(FAST)
+    demand(vm.end_move(), "the second move failed: " + vm.said)
+    finish_with_host(lab, guard, vm, lab.b, "Host inside; target's daemon killed, and moved again", free)
+
+
 CASES = [plenty_of_room, no_room_without_guard, no_room_with_guard, target_killed, cancelled, guard_killed, guard_killed_then_target,
          guard_late, guard_late_then_target_killed, limit_changed, two_at_once, stopped, stopped_then_target_killed,
          two_disks, two_disks_then_target_killed, other_names, quota_without_guard, quota_with_guard,
-         plan_and_move, evacuated, volumes, planned]
+         plan_and_move, evacuated, volumes, planned, host_moves, host_in_a_small_buffer, host_target_killed]
 
 
 def run(lab, number, case):
