@@ -81,9 +81,9 @@ const struct extension extension = {
         "                   wipe-limits@STEP or change-limits@STEP by another monitor; fill@STEP or\n"
         "                   fill-for-good@STEP: something else fills the volume, for 2 s or to the end; lose:\n"
         "                   damages the first VM's last disk; overlay@STEP: one that is mirrored changes over\n"
-        "                   to an overlay; overlay-die@STEP: and SIGKILL on the way back from its mirror; cut@STEP: the connection to\n"
-        "                   the target's disk is cut;\n"
-        "                   die@reporting, when the history is written\n"
+        "                   to an overlay; overlay-die@STEP: and SIGKILL on the way back from its mirror;\n"
+        "                   cut@STEP: the connection to the target's disk is cut; die@reporting, when the\n"
+        "                   history is written\n"
         "  --inject-after MS\n"
         "                   so long after the step has begun (0)\n"
         "\n",
