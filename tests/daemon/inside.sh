@@ -49,7 +49,7 @@ packages() {
 }
 
 library() {
-    [ -f lib/build.ninja ] || meson setup lib ../.. --prefix=/usr/local --libdir=lib --buildtype=release -Ddefault_library=static \
+    [ -f lib/build.ninja ] || meson setup lib ../.. --prefix=/usr --libdir=lib/x86_64-linux-gnu --buildtype=release \
         -Dqmp=disabled -Dlxd=disabled -Dexamples=disabled -Dtests=disabled >>log 2>&1 || return
     DESTDIR=$dir/root meson install -C lib >>log 2>&1
 }
@@ -61,7 +61,7 @@ build() {
     # shellcheck disable=SC2016
     unshare --mount sh -c 'mount --make-rprivate / && mount -t proc none root/proc && mount --rbind /dev root/dev &&
         exec chroot root /usr/bin/env -i PATH="$(cd root && echo /usr/lib/go-1.*/bin):/usr/bin" HOME=/tmp GOPATH=/gopath:/usr/share/gocode \
-            GO111MODULE=off GOFLAGS=-p=2 GOCACHE=/tmp/cache CC=gcc CGO_LDFLAGS_ALLOW=-Wl,-z,now PKG_CONFIG_PATH=/usr/local/lib/pkgconfig \
+            GO111MODULE=off GOFLAGS=-p=2 GOCACHE=/tmp/cache CC=gcc CGO_LDFLAGS_ALLOW=-Wl,-z,now \
             /bin/sh -c "cd /gopath/src/github.com/lxc/incus && go build -o /usr/libexec/incus/incusd ./cmd/incusd"' >>log 2>&1
 }
 
