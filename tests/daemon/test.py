@@ -518,6 +518,7 @@ def begin_with_host(lab, vm, overlay_mib=8):
 
 
 def finish_with_host(lab, guard, vm, server, what, free):
+    print("# %.1f MiB were free in the buffer" % (free / MIB))
     demand(vm.watch.peak_bytes <= free, "the overlay became %d bytes, %d were free" % (vm.watch.peak_bytes, free))
     finish(lab, guard, vm, server, what)
     wait_until(lambda: lab.free_in_buffer() == free, "the buffer is empty")
