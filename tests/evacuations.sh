@@ -7,7 +7,11 @@
 # one that went wrong.
 cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
-import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
+import json, os, random, shutil, signal, subprocess, sys, tempfile, time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, "tests")
+from left import left_over
 
 args = sys.argv[1:]
 if not args:
@@ -36,28 +40,6 @@ def end(*_):
 
 
 signal.signal(signal.SIGTERM, end)
-
-
-def left_over(directory):
-    left = []
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            with open(path, "rb") as file:
-                if directory.encode() in file.read():
-                    left.append("process " + path.split("/")[2])
-        except OSError:
-            pass
-    with open("/proc/mounts") as file:
-        if directory in file.read():
-            left.append("a mount")
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-        try:
-            with open(path) as file:
-                if directory in file.read():
-                    left.append("a loop device")
-        except OSError:
-            pass
-    return left
 
 
 def drawn(number):

@@ -10,7 +10,11 @@
 # Environment: EVACUATE, the path of evacuate-rig; HOSTS_KEEP keeps the files of one that went wrong.
 cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
-import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
+import json, os, random, shutil, signal, subprocess, sys, tempfile, time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, "tests")
+from left import processes
 
 args, seconds = sys.argv[1:], 20.0
 if args and args[0] == "--seconds":
@@ -54,20 +58,6 @@ time_t time(time_t *t)
     return now.tv_sec;
 }
 """
-
-
-def processes(directory, program=""):
-    """Of ours, those with the directory on their command line: its name is unique."""
-    found = []
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            with open(path, "rb") as file:
-                words = file.read()
-            if directory.encode() in words and program.encode() in words.split(b"\0")[0]:
-                found.append(int(path.split("/")[2]))
-        except OSError:
-            pass
-    return sorted(found)
 
 
 def tell(pids, what):

@@ -11,6 +11,10 @@ cd "$(dirname "$0")/.." || exit 1
 exec python3 - "$@" <<'PYTHON'
 import glob, json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, "tests")
+from left import left_over, processes
+
 late, memory = 0.0, False
 args = sys.argv[1:]
 if args and args[0] == "--memory":
@@ -78,36 +82,6 @@ def read(path):
             return json.load(file)
     except (OSError, ValueError):
         return None
-
-
-def processes(directory):
-    """Of ours, those with the directory on their command line: its name is unique."""
-    found = []
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            with open(path, "rb") as file:
-                if directory.encode() in file.read():
-                    found.append(int(path.split("/")[2]))
-        except OSError:
-            pass
-    return found
-
-
-def left_over(directory):
-    left = []
-    if processes(directory):
-        left.append("processes")
-    with open("/proc/mounts") as file:
-        if directory in file.read():
-            left.append("a mount")
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-        try:
-            with open(path) as file:
-                if directory in file.read():
-                    left.append("a loop device")
-        except OSError:
-            pass
-    return left
 
 
 def run(arguments, log, interrupt_after=0.0):
