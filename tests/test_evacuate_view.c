@@ -1032,6 +1032,14 @@ START_TEST(memory_on_its_way_is_seen)
               strstr(text, ">Longest stop that is allowed<"));
     keep("memory.svg", text);
     free(text);
+
+    /* All of it within one look: four panels would be empty. */
+    for (size_t i = 0; i < m.record->frame_count; i++)
+        if (i != 32)
+            m.record->frames[i].vm[1].ram = 0;
+    text = timeline_of(m.record, NULL);
+    ck_assert(!strstr(text, "Memory still to be sent"));
+    free(text);
     for (size_t i = 0; i < m.record->frame_count; i++)
         m.record->frames[i].vm[1].ram = FRAME_RAM_NONE;
     text = timeline_of(m.record, NULL); /* nothing of it where there is none */

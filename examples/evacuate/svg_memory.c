@@ -37,9 +37,9 @@ static double highest_ram_value(const struct record *record, int panel)
 
 bool any_ram(const struct record *record)
 {
-    for (size_t i = 0; i < record->frame_count; i++)
+    for (size_t i = 1; i < record->frame_count; i++)
         for (uint32_t k = 0; k < record->vm_count; k++)
-            if (record->frames[i].vm[k].ram)
+            if (record->frames[i - 1].vm[k].ram && record->frames[i].vm[k].ram)
                 return true;
     return false;
 }

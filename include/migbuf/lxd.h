@@ -462,8 +462,9 @@ struct migbuf_lxd_migration {
  * A move between members of a cluster is two operations of its instance on the member that sends it: the one that sends, which
  * may be cancelled, and the one that waits for it and ends later (a member that is evacuated has only the first). Both are
  * listed, in any order. Every member lists those of all; `location` says whose they are.
- * Errors: the shared ones; MIGBUF_E_UNSUPPORTED on a
- * server that cannot move running VMs, because what it has under way are copies of stopped ones.
+ *
+ * Errors: the shared ones; MIGBUF_E_UNSUPPORTED on a server that cannot move running VMs, because what it has under way are
+ * copies of stopped ones.
  * Test: test_lxd, progress_in_both_forms; test_lxd_daemon, migrations_are_listed_and_cancelled
  */
 MIGBUF_API int migbuf_lxd_migrations(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lxd_migration *list,
