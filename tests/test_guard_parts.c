@@ -959,36 +959,63 @@ START_TEST(what_became_of_it_is_asked_until_there_is_an_answer)
 }
 END_TEST
 
-/* A QEMU that says nothing for a moment, just when its migration is over: nothing is given back then, and is later. */
+/* A QEMU that says nothing for a moment, just when its migration is over: its limits come back as soon as it answers, be the
+ * server silent. It is one migration all the same. */
 START_TEST(limits_are_given_back_when_qemu_answers_again)
 {
     enum { LIST };
     static const struct changing rows[] = {
-        { "/1.0/operations?", { RUNNING(OPERATION("op1", "vm1", "none")), NOTHING }, { NULL } },
-        { "/1.0/operations/op1", { FAILED, FAILED }, { NULL } },
-        { "/1.0/instances/vm1", { VM_AT("none"), VM_AT("none") }, { NULL } },
-        { "/1.0", { IT_IS("h", "false"), IT_IS("h", "false") }, { NULL } },
+        { "/1.0/operations?", { RUNNING(OPERATION("op1", "vm1", "none")), NOTHING, NOTHING }, { NULL } },
+        { "/1.0/operations/op1", { FAILED, NULL, FAILED }, { NULL } },
+        { "/1.0/instances/vm1", { VM_AT("none"), NULL, VM_AT("none") }, { NULL } },
+        { "/1.0", { IT_IS("h", "false"), IT_IS("h", "false"), IT_IS("h", "false") }, { NULL } },
     };
-    struct reply merged[sizeof unplugged / sizeof *unplugged];
+    struct beside b;
+    char saved[128];
+
+    if (!guard)
+        return;
+    begin_beside(&b, rows);
+    snprintf(saved, sizeof saved, "%s/state/default:vm1.limits", b.directory);
+    wait_said(&b, "of growth");
+    wait_asked(&b, LIST, 3); /* it has seen that the overlay is gone */
+    ck_assert_int_eq(access(saved, F_OK), 0);
+    kill(b.qemu, SIGSTOP);
+    b.stage->now = 1;
+    wait_said(&b, "not in force yet");
+    kill(b.qemu, SIGCONT);
+    while (!access(saved, F_OK))
+        usleep(1000);
+    b.stage->now = 2;
+    wait_said(&b, "its own limits are in force");
+    ck_assert_msg(!strstr(strstr(b.said, "of growth") + 1, "of growth"), "it got another limit first:\n%s", b.said);
+    end_beside(&b, " out=failed ");
+}
+END_TEST
+
+/* A VM that has left while no guard was there: nobody's limits are kept. */
+START_TEST(what_is_left_of_a_vm_that_is_gone)
+{
+    static const struct changing rows[] = {
+        { "/1.0/operations?", { NOTHING }, { NULL } },
+        { "/1.0/instances/vm1", { NO_MORE }, { NULL } },
+        { "/1.0", { IT_IS("h", "false") }, { NULL } },
+    };
+    char saved[128], state[64], command[512], said[4096] = "";
     struct beside b;
 
     if (!guard)
         return;
-    for (size_t k = 0; k < sizeof unplugged / sizeof *unplugged; k++) {
-        merged[k] = unplugged[k];
-        merged[k].answer = merged[k].later ? merged[k].later : merged[k].answer;
-    }
-    begin_beside(&b, rows);
-    wait_said(&b, "of growth");
-    wait_asked(&b, LIST, 3); /* it has seen that the overlay is gone */
-    kill(b.qemu, SIGSTOP);
-    b.stage->now = 1;
-    wait_said(&b, "NOT in force");
-    end_one(b.qemu, SIGKILL); /* it serves one connection: the next one is another */
-    unlink(b.monitor);
-    b.qemu = serve_qmp(merged, b.monitor, b.log);
-    wait_said(&b, "its own limits are in force");
-    end_beside(&b, " out=failed ");
+    begin_server(&b, rows);
+    snprintf(state, sizeof state, "%s/state", b.directory);
+    snprintf(saved, sizeof saved, "%s/default:vm1.limits", state);
+    ck_assert_int_eq(mkdir(state, 0700), 0);
+    leave_limits(saved);
+    snprintf(command, sizeof command, "%s --once --state-dir %s --server %s 2>&1 && echo good", guard, state, b.socket);
+    run(command, said, sizeof said);
+    ck_assert_msg(strstr(said, "good") && access(saved, F_OK), "%s", said);
+    rmdir(state);
+    end_server(&b);
 }
 END_TEST
 
@@ -1063,6 +1090,7 @@ int main(int argc, char **argv)
                                    neither_a_reader_nor_a_terminal_that_goes_leaves_limits,
                                    what_became_of_it_is_asked_until_there_is_an_answer,
                                    limits_are_given_back_when_qemu_answers_again,
+                                   what_is_left_of_a_vm_that_is_gone,
                                    a_move_between_members_is_one_migration,
                                    a_guard_is_for_its_own_member,
                                    NULL };

@@ -301,7 +301,7 @@ static int make_buffer(struct guarded *g, uint32_t interval_ms)
     return rc ? fail(g->error, "%s", e.text) : 0;
 }
 
-static void close_all(struct guarded *g)
+void guarded_close(struct guarded *g)
 {
     migbuf_qmp_socket_free(g->socket);
     migbuf_disk_free(g->disk);
@@ -379,7 +379,7 @@ int guarded_start(struct guarded *g, uint32_t interval_ms)
     migbuf_link_flow_init(&g->flow);
     if (!start(g, interval_ms))
         return 0;
-    close_all(g);
+    guarded_close(g);
     return -1;
 }
 
@@ -555,6 +555,8 @@ int guarded_tick(struct guarded *g, uint64_t now_ms)
         return fail(g->error, "its QEMU still owes an answer");
     if (g->gone || measure(g, now_ms))
         return -1;
+    if (!g->seen && !g->overlay) /* its migration is over: what is left to do is to give back */
+        return 0;
     if (!g->dry && g->limited && verify(g))
         return -1;
     n = migbuf_buffer_tick(g->buffer, now_ms, &d, 1);
@@ -582,18 +584,24 @@ int guarded_end(struct guarded *g)
 {
     int rc = 0;
 
-    if (g->ended)
-        return g->given_back ? 0 : -1;
+    if (!g->ended)
+        g->silent = false; /* asked once more */
     g->ended = true;
-    g->silent = false; /* asked once more */
-    if (g->socket && !g->gone && !g->dry) {
-        rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
-    }
-    if (!g->dry && (!rc || g->gone))
-        unlink(g->saved);
-    close_all(g);
-    g->given_back = !rc || g->gone;
     if (g->given_back)
-        g->limit_bytes_per_s = UINT64_MAX, g->stopped = false;
-    return g->given_back ? 0 : -1;
+        return 0;
+    if (g->socket && !g->gone && !g->dry) {
+        if (is_silent(g))
+            rc = fail(g->error, "its QEMU still owes an answer");
+        else if (!g->gone)
+            rc = migbuf_disk_restore(g->disk) ? fail(g->error, "its own limits cannot be given back now") : pump(g);
+    }
+    if (rc && !g->gone)
+        return -1;
+    if (!g->dry)
+        unlink(g->saved);
+    guarded_close(g);
+    g->given_back = true;
+    g->limit_bytes_per_s = UINT64_MAX;
+    g->stopped = false;
+    return 0;
 }

@@ -107,7 +107,10 @@ void guarded_attempt(const struct guarded *g, struct migbuf_attempt *a);
 /* It has ended: the overlay is gone (moved, or committed back), as of the last tick; or its QEMU is, and the server is done with it. */
 bool guarded_is_over(const struct guarded *g);
 
-/* Gives the host's limits back, lets the guest run, and closes; done once, and its outcome told again. -1: they could not be given
- * back; `saved` stays. */
+/* Gives the host's limits back, lets the guest run, and closes. -1: they could not be given back now, and `saved` stays; to be
+ * called again until they are. */
 int guarded_end(struct guarded *g);
+
+/* Of one that is given up, whether its limits came back or not: another connection to its monitor may be made then. */
+void guarded_close(struct guarded *g);
 #endif

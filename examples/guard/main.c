@@ -253,15 +253,25 @@ static bool is_elsewhere(const struct program *p, const char *location)
     return p->facts.clustered && *location && strcmp(location, p->facts.name) && strcmp(location, "none");
 }
 
-/* The VM's facts into a new record. NULL with p->error: it cannot be guarded. */
-static struct guarded *look_up(struct program *p, const char *project, const char *name)
+static void save_where(const struct program *p, const char *project, const char *name, char *path, size_t size)
 {
-    char raw[4096], file[SAVED_NAME];
+    char file[SAVED_NAME];
+
+    saved_name(project, name, file);
+    snprintf(path, size, "%.200s/%s", p->state_dir, file);
+}
+
+/* The VM's facts into a new record. NULL with p->error: it cannot be guarded; *is_none: the server has no such VM. */
+static struct guarded *look_up(struct program *p, const char *project, const char *name, bool *is_none)
+{
     struct migbuf_lxd_vm vm;
+    char raw[4096];
     struct migbuf_error e;
     struct guarded *g;
+    int rc = migbuf_lxd_vm(p->lxd, project, name, p->server.timeout_ms, &vm, &e);
 
-    if (migbuf_lxd_vm(p->lxd, project, name, p->server.timeout_ms, &vm, &e) ||
+    *is_none = rc == MIGBUF_E_NOTFOUND;
+    if (rc ||
         migbuf_lxd_vm_key(p->lxd, project, name, "raw.qemu", p->server.timeout_ms, raw, sizeof raw, &e)) {
         server_fail(p->error, p->lxd, name, &e);
         return NULL;
@@ -278,8 +288,7 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     }
     snprintf(g->project, sizeof g->project, "%s", project);
     snprintf(g->name, sizeof g->name, "%s", name);
-    saved_name(project, name, file);
-    snprintf(g->saved, sizeof g->saved, "%.200s/%s", p->state_dir, file);
+    save_where(p, project, name, g->saved, sizeof g->saved);
     g->dry = p->dry;
     g->elsewhere = is_elsewhere(p, vm.location);
     g->state_bytes = vm.state_bytes;
@@ -287,15 +296,25 @@ static struct guarded *look_up(struct program *p, const char *project, const cha
     return g;
 }
 
-/* Puts a VM under guard; false with p->error, and whether there is nothing here to guard any more: another member runs it. */
+/* Puts a VM under guard; false with p->error, and whether there is nothing here to guard any more: another member runs it, or it
+ * is gone, and with it every limit. */
 static bool guard(struct program *p, const char *project, const char *name, bool *has_left)
 {
-    struct guarded *g = p->count < MAX_VMS ? look_up(p, project, name) : NULL;
-    char a[HUMAN_SIZE], b[HUMAN_SIZE];
+    char a[HUMAN_SIZE], b[HUMAN_SIZE], path[256 + SAVED_NAME];
+    struct guarded *g;
 
     *has_left = false;
-    if (!g)
+    if (p->count == MAX_VMS) {
+        fail(p->error, "no more than %d VMs at once", MAX_VMS);
         return false;
+    }
+    g = look_up(p, project, name, has_left);
+    if (!g) {
+        save_where(p, project, name, path, sizeof path);
+        if (*has_left && !p->dry)
+            unlink(path);
+        return false;
+    }
     if (guarded_start(g, p->interval_ms)) {
         fail(p->error, "%s", g->error);
         *has_left = g->gone && g->elsewhere;
@@ -393,8 +412,14 @@ static struct ending ask_ending(struct program *p, const struct guarded *g)
 static bool is_settled(struct program *p, struct guarded *g, struct ending *end)
 {
     uint64_t now = now_ms(), took_ms;
+    char was[FAIL_SIZE];
 
-    guarded_end(g); /* its limits are its own, whatever became of it */
+    snprintf(was, sizeof was, "%s", g->error);
+    if (guarded_end(g)) { /* first of all, whatever became of it and whoever answers: tried at each look */
+        if (strcmp(was, g->error))
+            say(p, g, "failing", "its own limits are not in force yet: %s", g->error);
+        return false;
+    }
     if (!p->server_up || now < g->ask_ms || now < p->ask_ms || (!g->told_ms && !ask_carried_out(p, g)))
         return false;
     *end = ask_ending(p, g);
@@ -434,6 +459,7 @@ static bool let_go(struct program *p, struct guarded *g, const struct ending *en
     p->totals.not_given_back += !good;
     if (p->history && !p->dry && g->had_overlay && end->fate != FATE_UNKNOWN)
         write_history(p, g, end);
+    guarded_close(g);
     while (p->vms[k] != g)
         k++;
     memmove(p->vms + k, p->vms + k + 1, (--p->count - k) * sizeof *p->vms);
@@ -579,8 +605,8 @@ static void look_at_vms(struct program *p)
     }
 }
 
-/* What a guard that was killed has left, or one whose QEMU did not answer in the end: taken up, and given back by the next look unless
- * it migrates still. What cannot be, now, is tried again. */
+/* What a guard that was killed has left: taken up, and given back by the next look unless it migrates still. What cannot be taken up
+ * now is tried again. */
 static void take_up(struct program *p)
 {
     DIR *d = opendir(p->state_dir);

@@ -134,7 +134,7 @@ void told_end(bool json, const struct guarded *g, enum fate fate, bool there, bo
                          : "over, its own limits are in force",
              span, (unsigned long long)g->decisions, stood, human_binary(g->peak_bytes, peak), human_binary(g->omega_bytes, room));
     if (!given_back)
-        told(json, g, "left", "its own limits are NOT in force: %s. They are kept in %s", g->error, g->saved);
+        told(json, g, "left", "its own limits are NOT in force: %s. They are kept in %s for the next guard", g->error, g->saved);
     if (!json) {
         told(false, g, "", "%s", text);
         if (g->gone || g->carried_out)
