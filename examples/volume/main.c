@@ -426,7 +426,7 @@ static int print(struct program *p, const struct migbuf_lxd_volume *v, const cha
     tell(stdout, "when full  %s", when_full(pool.limit));
     if (p->key_size != v->size_bytes)
         tell(stdout, "note       the server key " KEY_SIZE " says %s%s", p->key_size ? human_binary(p->key_size, a) : "nothing",
-             p->facts.clustered ? ": that of the smallest among the cluster's members" : "");
+             p->facts.clustered && p->key_size ? ": that of the smallest among the cluster's members" : "");
     return 0;
 }
 

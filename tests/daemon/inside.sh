@@ -67,16 +67,16 @@ build() {
 
 mkdir -p "$dir" && cd "$dir" || exit 1
 : >>log
-if [ ! -x root/usr/bin/incus ]; then
+if [ ! -f driver_qemu.go ]; then # made last
     echo "Incus 6.0.4: source and what it is built with"
     rm -rf root incus* debian
     sources
     packages
-    cp $tree/internal/server/instance/drivers/driver_qemu.go .
+    cp $tree/internal/server/instance/drivers/driver_qemu.go . || die "this is not Incus"
 fi
 echo "Incus 6.0.4 with a migbuf.Host"
 library || die "the library does not build"
-cp driver_qemu.go $tree/internal/server/instance/drivers/
+cp driver_qemu.go $tree/internal/server/instance/drivers/ || die "its source is gone"
 python3 ../../tests/daemon/inside.py $tree/internal/server/instance/drivers || exit 1
 build || die "Incus does not build"
 cd ../..
