@@ -480,14 +480,14 @@ int migbuf_lxd_has(const struct migbuf_lxd *lxd, const char *extension)
     return 0;
 }
 
-static const struct migbuf__json *environment(const struct migbuf_lxd *lxd)
+const struct migbuf__json *migbuf__lxd_environment(const struct migbuf_lxd *lxd)
 {
     return migbuf__json_member(migbuf__json_member(lxd->root, "metadata"), "environment");
 }
 
 static int32_t kind(const struct migbuf_lxd *lxd)
 {
-    return strcmp(migbuf__lxd_text(environment(lxd), "server"), "incus") ? MIGBUF_LXD_LXD : MIGBUF_LXD_INCUS;
+    return strcmp(migbuf__lxd_text(migbuf__lxd_environment(lxd), "server"), "incus") ? MIGBUF_LXD_LXD : MIGBUF_LXD_INCUS;
 }
 
 static uint32_t features(const struct migbuf_lxd *lxd)
@@ -532,7 +532,7 @@ int migbuf_lxd_server(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf
         rc = learn(lxd, error);
     if (rc < 0)
         return rc;
-    e = environment(lxd);
+    e = migbuf__lxd_environment(lxd);
     migbuf__json_boolean(migbuf__json_member(e, "server_clustered"), &clustered);
     s.kind = kind(lxd);
     s.features = features(lxd);

@@ -32,6 +32,9 @@ struct migbuf__lxd_path {
  * or "": nothing is added). */
 void migbuf__lxd_path(struct migbuf__lxd_path *p, const char *path);
 void migbuf__lxd_path_name(struct migbuf__lxd_path *p, const char *name);
+/* What the server said of itself: metadata.environment of /1.0. */
+const struct migbuf__json *migbuf__lxd_environment(const struct migbuf_lxd *lxd);
+
 void migbuf__lxd_path_query(struct migbuf__lxd_path *p, const char *key, const char *value);
 
 /* Whom to ask for what lies on one member of a cluster, "" where there is none. Never nobody there: a server that is not told

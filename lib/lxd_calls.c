@@ -27,7 +27,7 @@ static const char *project_of(const struct migbuf_lxd *lxd, const char *project)
 const char *migbuf__lxd_target(const struct migbuf_lxd *lxd)
 {
     bool clustered = false;
-    const struct migbuf__json *e = migbuf__json_member(migbuf__json_member(lxd->root, "metadata"), "environment");
+    const struct migbuf__json *e = migbuf__lxd_environment(lxd);
 
     migbuf__json_boolean(migbuf__json_member(e, "server_clustered"), &clustered);
     if (!clustered)
@@ -363,10 +363,7 @@ static void read_vm_sizes(const struct migbuf_lxd *lxd, const struct migbuf__jso
         vm->memory_bytes = *memory ? migbuf__lxd_size(memory) : DEFAULT_MEMORY;
     vm->state_bytes = migbuf__lxd_size(state);
     if (!*state) {
-        bool incus = !strcmp(migbuf__lxd_text(migbuf__json_member(migbuf__json_member(lxd->root, "metadata"),
-                                                                  "environment"),
-                                              "server"),
-                             "incus");
+        bool incus = !strcmp(migbuf__lxd_text(migbuf__lxd_environment(lxd), "server"), "incus");
 
         vm->flags |= MIGBUF_LXD_VM_STATE_DEFAULT;
         vm->state_bytes = incus ? DEFAULT_STATE_INCUS : DEFAULT_STATE_LXD;

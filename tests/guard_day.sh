@@ -65,7 +65,7 @@ def complain(text):
 
 faults, story = [], []
 done = {"moved": 0, "failed": 0, "QEMU died": 0, "server restarted": 0, "guard killed": 0, "guard ended and started": 0,
-        "not looked at in time": 0}
+        "not looked at in time": 0, "never looked at": 0}
 
 
 class VM:
@@ -76,7 +76,7 @@ class VM:
         self.listener, self.connections = None, []
         self.overlay, self.operation, self.present = None, None, False
         self.result = {}
-        self.peak, self.looked, self.gap = 0, 0, 0
+        self.peak, self.looked, self.gap, self.looks = 0, 0, 0, 0
         self.come_up()
 
     def come_up(self):
@@ -167,6 +167,7 @@ class VM:
 
     def answer(self, name, arguments):
         if name == "query-blockstats":
+            self.looks += 1
             self.gap, self.looked = max(self.gap, now() - self.looked), now()
             return [{"qdev": "dev-incus_root", "node-name": self.top(), "stats": {"wr_bytes": self.written, "wr_operations": self.operations},
                      "parent": {"node-name": "#f", "stats": {"wr_highest_offset": self.overlay or 0}}, "backing": {"node-name": "incus_root"}}]
@@ -267,7 +268,7 @@ def live(vm, chance, end):
         wait(chance.uniform(1, 6))
         with vm.lock:
             vm.go_on()
-            vm.overlay, vm.gap = 0, 0
+            vm.overlay, vm.gap, vm.looks = 0, 0, 0
             vm.looked = max(vm.looked, now() - 1)
         wait(chance.uniform(10, 500))
         becomes = chance.choice(["moved", "moved", "failed", "QEMU died"])
@@ -275,13 +276,16 @@ def live(vm, chance, end):
             vm.go_on()
             if becomes != "failed":
                 vm.running = False
+            vm.gap = max(vm.gap, now() - vm.looked)
             vm.overlay = None # it is merged, or what was in it is over there
             vm.result = {operation: 200 if becomes == "moved" else 400}
         if becomes != "failed":
             vm.go()
         vm.operation = None
         done[becomes] += 1
-        if vm.gap > LATE_S: # the guard was away, or the server, or this machine was busy
+        if not vm.looks:
+            done["never looked at"] += 1
+        elif vm.gap > LATE_S: # the guard was away, or the server, or this machine was busy
             done["not looked at in time"] += 1
         elif vm.peak > STATE_BYTES - OTHER_BYTES:
             complain("%s's overlay of %d MiB did not fit, and it was looked at every %.1f s" % (vm.name, vm.peak / MIB, vm.gap))
@@ -317,7 +321,7 @@ server, process = serve(), start_guard()
 print("# seed %d, %g h at %g times the speed: %.0f minutes" % (seed, hours, speed, hours * 60 / speed), flush=True)
 print("# %5s %6s %5s %5s %10s  %s" % ("h", "kiB", "fds", "files", "log bytes", "migrations, what else"), flush=True)
 end = hours * 3600
-lives = [threading.Thread(target=live, args=(v, random.Random("%d-%s" % (seed, v.name)), end)) for v in vms]
+lives = [threading.Thread(target=live, args=(v, random.Random("%d-%s" % (seed, v.name)), end), daemon=True) for v in vms]
 for t in lives:
     t.start()
 rows, hour, next_server, next_guard = [], 0, chance.uniform(1000, 4000), chance.uniform(2000, 6000)
@@ -353,12 +357,16 @@ try:
             print("# %5.1f %6d %5d %5d %10d  %d, %s" % (now() / 3600, kib, fds, len(os.listdir(directory + "/state")), log.seek(0, 2),
                   sum(done[k] for k in ("moved", "failed", "QEMU died")), ", ".join("%s %d" % i for i in done.items())), flush=True)
             hour += 1
-    wait(200)
+    else: # the day is over
+        wait(200)
+    if done["never looked at"] * 10 > sum(done[k] for k in ("moved", "failed", "QEMU died")): # the server or the guard was away
+        complain("%d migrations were never looked at" % done["never looked at"])
     if os.listdir(directory + "/state"):
         complain("left in its directory: %s" % os.listdir(directory + "/state"))
-    process.terminate()
-    if process.wait(60):
-        complain("asked to end, the guard said %d" % process.returncode)
+    if process.poll() is None:
+        process.terminate()
+        if process.wait(60):
+            complain("asked to end, the guard said %d" % process.returncode)
 finally:
     if process.poll() is None:
         process.kill()

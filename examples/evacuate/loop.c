@@ -18,7 +18,7 @@
 #define MS UINT64_C(1000000)
 #define LOOK_MS 10 /* how often status blocks and deadlines are looked at when nothing happens */
 #define AFTER_OVERFLOW_MS 1000
-#define SLEPT_MS 1000      /* a turn that took longer than this was none: we were stopped, or the host slept */
+#define SLEPT_MS 1000      /* a turn that took longer than this was none: we were stopped (the clock of a host that sleeps stands) */
 #define ANSWER_MS 50       /* how long a tick waits for QEMUs that do not answer */
 #define ASK_MS 2000        /* after a restart: no QEMU that does not answer delays the others' first tick longer */
 #define RAM_RATE_MS 200    /* the least time over which it is told how fast memory is sent */

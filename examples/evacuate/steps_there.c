@@ -642,8 +642,8 @@ static int put_nbd_node(struct migration *m, uint64_t now)
 
 #define CONNECT_AGAIN_MAX 3
 
-/* QEMU's server hangs up on who has not greeted it within 10 s (7.2, 10.0, 11.1), also when both slept meanwhile. Nothing has
- * been done then. */
+/* QEMU's server hangs up on who has not greeted it within 10 s (7.2, 10.0, 11.1), also when both were stopped meanwhile. QEMU names
+ * no class for that, and has done nothing when it refuses: every refusal is tried again. */
 static int nbd_connected(struct migration *m, const struct call *answer, uint64_t now)
 {
     (void)now;

@@ -120,13 +120,15 @@ static void warn(json_t *list, const char *format, ...)
 static void warn_of_vm(json_t *list, const struct migration *m)
 {
     const char *name = m->load->name;
+    char back[64] = "";
 
+    if (m->throttle.taken_over) /* from ours */
+        snprintf(back, sizeof back, "; ours were back %llu ticks later at the most", (unsigned long long)m->throttle.slowest_back_ticks);
     if (m->io_errors)
         warn(list, "%s: THE GUEST WAS TOLD OF %u I/O ERRORS (%s); what it did not write again is lost to it", name,
              m->io_errors, first_io_error(m));
     if (m->other_hands)
-        warn(list, "%s: another hand changed its limits %u times; ours were back %llu ticks later at the most", name,
-             m->other_hands, (unsigned long long)m->throttle.slowest_back_ticks);
+        warn(list, "%s: another hand changed its limits %u times%s", name, m->other_hands, back);
     if (m->throttle.watch.error[0])
         warn(list, "%s: no early warning: %s", name, m->throttle.watch.error);
 }

@@ -128,7 +128,7 @@ static void contrast_panel(FILE *out, const struct plot *p, const struct record 
     free(c.first);
 }
 
-struct picture {
+struct timeline {
     const struct record *record, *other; /* other: NULL, or the run without throttle */
     struct columns columns;              /* of `record` */
     uint64_t duration_ms;
@@ -136,15 +136,15 @@ struct picture {
 
 struct panel {
     double height, below; /* and the gap to the next */
-    void (*draw)(FILE *out, const struct plot *p, const struct picture *a);
+    void (*draw)(FILE *out, const struct plot *p, const struct timeline *a);
 };
 
-static void draw_contrast(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_contrast(FILE *out, const struct plot *p, const struct timeline *a)
 {
     contrast_panel(out, p, a->other, a->duration_ms);
 }
 
-static void draw_overlays(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_overlays(FILE *out, const struct plot *p, const struct timeline *a)
 {
     char text[160];
 
@@ -156,27 +156,27 @@ static void draw_overlays(FILE *out, const struct plot *p, const struct picture 
     peak_mark(out, p, a->record);
 }
 
-static void draw_phases(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_phases(FILE *out, const struct plot *p, const struct timeline *a)
 {
     panel_title(out, p, "Phases", INK_SOFT, "");
     phase_key(out, a->record, LEFT, p->y - 9);
     band_panel(out, p, &a->columns);
 }
 
-static void draw_limits(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_limits(FILE *out, const struct plot *p, const struct timeline *a)
 {
     panel_title(out, p, "Growth limit of each guest", INK_SOFT,
                 "file bytes per second, logarithmic; none while a guest is paused");
     limit_panel(out, p, &a->columns);
 }
 
-static void draw_pauses(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_pauses(FILE *out, const struct plot *p, const struct timeline *a)
 {
     if (p->height > 0)
         pause_panel(out, p, &a->columns);
 }
 
-static void draw_rates(FILE *out, const struct plot *p, const struct picture *a)
+static void draw_rates(FILE *out, const struct plot *p, const struct timeline *a)
 {
     panel_title(out, p, "What the guests wrote", INK_SOFT, "");
     rate_panel(out, p, &a->columns, !any_ram(a->record));
@@ -192,7 +192,7 @@ static int timeline(const struct record *record, const struct record *other, FIL
         { pause_height(record), 34, draw_pauses },
         { 80, 28, draw_rates },
     };
-    struct picture a = { .record = record, .other = other, .duration_ms = record_last(record)->t_ms };
+    struct timeline a = { .record = record, .other = other, .duration_ms = record_last(record)->t_ms };
     struct plot p = { .x = LEFT, .y = 88, .width = RIGHT - LEFT, .y_max = (double)record->omega_bytes * 1.04 + 1 };
     const size_t first = other ? 0 : 1, count = sizeof panels / sizeof *panels;
     double total = p.y;

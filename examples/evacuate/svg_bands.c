@@ -109,7 +109,7 @@ static void band_phases(FILE *out, const struct plot *p, const struct record *re
     }
 }
 
-void pauses(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm, double y)
+void pause_strokes(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm, double y)
 {
     double gap = p->width / (double)c->count, start = -1, end = -1;
 
@@ -187,7 +187,7 @@ void band_panel(FILE *out, const struct plot *p, const struct columns *c)
         svg_group(out, i, "");
         band_phases(out, p, record, i, y);
         fputs("</g>\n<path class=\"k\" stroke=\"#1f2328\" stroke-width=\"3\" d=\"M0 0", out);
-        pauses(out, p, c, i, y + band_height(record->vm_count) - 1.5);
+        pause_strokes(out, p, c, i, y + band_height(record->vm_count) - 1.5);
         fputs("\"/>\n", out);
     }
     band_events(out, p, record, p->y);

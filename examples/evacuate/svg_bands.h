@@ -10,5 +10,5 @@ void band_panel(FILE *out, const struct plot *p, const struct columns *c);
 /* What every run has, and what went otherwise where it did. */
 void phase_key(FILE *out, const struct record *record, double x, double y);
 /* One VM's pauses: strokes at height y, to go on with in a path. Gaps that nobody could see are closed. */
-void pauses(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm, double y);
+void pause_strokes(FILE *out, const struct plot *p, const struct columns *c, uint32_t vm, double y);
 #endif

@@ -191,7 +191,7 @@ void pause_panel(FILE *out, const struct plot *p, const struct columns *c)
         fputs("<path stroke-width=\"", out);
         markup_number(out, row - 0.6);
         fputs("\" d=\"M0 0", out);
-        pauses(out, p, c, i, p->y + row * (i + 0.5));
+        pause_strokes(out, p, c, i, p->y + row * (i + 0.5));
         fputs("\"/></g>\n", out);
     }
 }

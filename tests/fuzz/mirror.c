@@ -114,7 +114,7 @@ struct host {
     double u_most, speed_most; /* told, reported */
     uint64_t now_ms;
     bool started, completed, cancelled, settled;           /* asked for */
-    bool told_completed, told_cancelled, told_failed;      /* events */
+    bool told_completed;                                   /* an event */
     bool silent;                                           /* after an unknown outcome, until the next look */
 };
 
@@ -213,8 +213,6 @@ static void event(struct host *h, int32_t e)
     if (migbuf_mirror_event(h->m, e))
         return;
     h->told_completed |= e == MIGBUF_MIRROR_EVENT_COMPLETED;
-    h->told_cancelled |= e == MIGBUF_MIRROR_EVENT_CANCELLED;
-    h->told_failed |= e == MIGBUF_MIRROR_EVENT_FAILED;
 }
 
 static int answer(struct host *h, int32_t outcome)

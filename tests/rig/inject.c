@@ -92,14 +92,6 @@ void inject_begin(const struct run *r)
     fault.dies_reporting = find_injection(r->options->added[RIG_INJECT], &step) == INJECT_DIE && !strcmp(step, REPORTING);
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 /* Another program that sets limits: by a monitor of its own, and without a word to us. The link stands still meanwhile, and
  * QEMU may wait for the link: hence briefly, and the time until the next attempt begins when this one is over. */
 static void interfere(struct run *r, const struct migration *m, enum injection what)
@@ -124,7 +116,7 @@ static void interfere(struct run *r, const struct migration *m, enum injection w
     picture_say(r->picture, rc ? line : "another hand sets limits");
     fault.interfered = m;
     fault.interferences++;
-    fault.interfered_ns = clock_ns();
+    fault.interfered_ns = now_ns();
 }
 
 static void fill(struct run *r, uint64_t now)
