@@ -40,6 +40,9 @@ struct older {
     uint32_t sets;     /* how many decisions may still land: each empties buckets */
 };
 
+/* Where not all can write: nothing of that kind, or it stands, or it is its turn. */
+enum { TURN_NONE, TURN_STANDS, TURN_WRITES };
+
 struct measured {
     uint64_t file_bytes, writes, written_bytes, remaining_bytes;
     uint64_t at_ms; /* MIGBUF__NEVER: nobody knows when */
@@ -78,6 +81,7 @@ struct entry {
     uint8_t unknown;                          /* `now` may be in force or not */
     uint8_t joining;                          /* admitted, and has no file yet; its space is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
+    uint8_t turn;                             /* of the last tick: TURN_… */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
     struct setting now;
     double flow, device;                      /* bytes/s, INFINITY when not known */
@@ -128,6 +132,8 @@ struct migbuf_buffer {
     double (*kept_by)(double interval_s); /* and which mean's memory that was */
     double reserve, pending, unseen, level; /* of the last tick */
     double grantable; /* below 0: what may be written under older limits does not fit */
+    double least;     /* of that, what all need under their smallest limits */
+    double period_s;  /* from one turn of a guest to its next; 0: who stands waits for room alone */
 
     /* Scratch of a tick: one block for what is per migration, one for the edges. */
     void *scratch;

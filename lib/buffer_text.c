@@ -5,6 +5,7 @@
  * its worst: a decision without a word is in doubt, and after a new clock files may have grown by all that is missing. */
 #include "buffer.h"
 #include "in_force.h"
+#include "memory.h"
 #include "number.h"
 #include "text.h"
 #include <math.h>
@@ -88,7 +89,7 @@ static uint64_t finite_or_0(double x)
     return x < 0x1p63 ? (uint64_t)x : 0;
 }
 
-int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length)
+MIGBUF__SELDOM int migbuf_buffer_save(const struct migbuf_buffer *b, char *text, size_t capacity, size_t *length)
 {
     struct migbuf__writer w = { text, capacity, 0 };
     const struct migbuf_buffer_options *o;
@@ -376,7 +377,7 @@ static int read_buffer(struct migbuf_buffer *b, struct migbuf__reader *r, uint64
     return rc;
 }
 
-int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms, const struct migbuf_allocator *allocator,
+MIGBUF__SELDOM int migbuf_buffer_load(const char *text, size_t length, uint64_t now_ms, const struct migbuf_allocator *allocator,
                        struct migbuf_buffer **out)
 {
     struct migbuf__reader r;

@@ -39,9 +39,10 @@ const char *migbuf_reason_text(int32_t reason)
         "little is known of it yet",
         "its room is not free yet",
         "files were not measured, and may have grown",
+        "not all can write all the time until their files are gone: it waits for its turn, or has it",
     };
 
-    return text[reason >= 1 && reason <= MIGBUF_REASON_UNSEEN ? reason : 0];
+    return text[reason >= 1 && reason <= MIGBUF_REASON_TURN ? reason : 0];
 }
 
 static void stand(const struct migbuf_buffer *b, struct entry *e)
@@ -68,7 +69,7 @@ static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t un
 {
     double refill_ms = e->queue / ((double)units * (double)e->unit) * 1000;
 
-    if (units < 2 || (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->options.min_pause_ms, refill_ms)) {
+    if (units < 2 || (e->turn != TURN_WRITES && (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->options.min_pause_ms, refill_ms))) {
         if (units >= 2)
             e->reason = MIGBUF_REASON_WAIT; /* else its budget holds it, and the reason says why */
         if (!e->unknown)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* disk_text: what a restarted host needs of the disk machine, as text, and back. Nothing is decided here. */
 #include "disk.h"
+#include "memory.h"
 #include "text.h"
 #include <string.h>
 
@@ -23,7 +24,7 @@ static void write_config(struct migbuf__writer *w, const char *keyword, const st
     migbuf__write(w, "\n");
 }
 
-int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length)
+MIGBUF__SELDOM int migbuf_disk_save(const struct migbuf_disk *d, char *text, size_t capacity, size_t *length)
 {
     struct migbuf__writer w = { text, capacity, 0 };
 
@@ -123,7 +124,7 @@ static int read_disk(struct migbuf__reader *r, const struct migbuf_allocator *al
     return 0;
 }
 
-int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator, struct migbuf_disk **out)
+MIGBUF__SELDOM int migbuf_disk_load(const char *text, size_t length, const struct migbuf_allocator *allocator, struct migbuf_disk **out)
 {
     struct migbuf_disk *d = NULL; /* freed below even if it was never made */
     struct migbuf__reader r;

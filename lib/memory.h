@@ -4,6 +4,9 @@
 #define MIGBUF_LIB_MEMORY_H
 #include "migbuf/error.h"
 
+/* Of a function that is called seldom: to be small rather than fast, with all that only it calls. */
+#define MIGBUF__SELDOM __attribute__((cold))
+
 /* A copy of *given, or malloc's where given is NULL. */
 struct migbuf_allocator migbuf__allocator(const struct migbuf_allocator *given);
 

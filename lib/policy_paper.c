@@ -63,7 +63,6 @@ void migbuf__paper_budgets(struct migbuf_buffer *b, const struct scratch *s)
         clamp_by_lenders(b, &b->entries[i], s->below_lenders[i], &s->views[i]);
         migbuf__space_count(b, s, i);
     }
-    migbuf__space_level(b, s);
 }
 
 void migbuf__literal_budgets(struct migbuf_buffer *b, const struct scratch *s)

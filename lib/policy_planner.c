@@ -111,5 +111,4 @@ void migbuf__planner_budgets(struct migbuf_buffer *b, const struct scratch *s)
         clamp_by_plan(b, &b->entries[i], free_bytes, b->options.hysteresis_percent / 100.0);
         migbuf__space_count(b, s, i);
     }
-    migbuf__space_level(b, s);
 }

@@ -82,7 +82,7 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
  * others' growth; where it is not free yet, it is kept from them until it is. */
-static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
+void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
     double total = b->grantable, least = 0, waits = 0;
     uint32_t joining = 0;
@@ -108,9 +108,11 @@ static void free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
         total -= e->reserve;
         least += need - e->reserve;
         s->growing[i].left_bytes = migbuf__missing(e) - e->reserve - e->pending;
+        s->growing[i].least_bytes = need - e->reserve;
     }
     /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
-    b->grantable = migbuf__least(total, migbuf__most(total - waits, least * (1 + 1e-9)));
+    b->least = least * (1 + 1e-9);
+    b->grantable = migbuf__least(total, migbuf__most(total - waits, b->least));
 }
 
 /* Each claim bounded by the better way at its budget, or at `cut` if that is less. Returns what is left to grow in. */
@@ -130,10 +132,10 @@ static double claim_all(const struct migbuf_buffer *b, const struct scratch *s, 
     return total;
 }
 
-/* The level at which they fit then. */
-static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double cut)
+/* The level at which they fit then. What is kept takes nobody's smallest limit. */
+static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double kept_bytes, double cut)
 {
-    double total = claim_all(b, s, cut);
+    double total = claim_all(b, s, cut) - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0));
 
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
@@ -142,14 +144,13 @@ static double level_at(const struct migbuf_buffer *b, const struct scratch *s, d
 
 /* One level for all, so that what can be written fits into what is free. Which bound of the metadata is the better one hangs
  * on the level: at a low one another than at a high one. */
-void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s)
+void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s, double kept_bytes)
 {
-    double high, low;
+    double high = level_at(b, s, kept_bytes, INFINITY), low;
 
-    free_for_growth(b, s);
-    b->level = high = level_at(b, s, INFINITY);
+    b->level = high;
     if (high < INFINITY) {
-        b->level = low = level_at(b, s, high);
+        b->level = low = level_at(b, s, kept_bytes, high);
         if (low < high) {
             claim_all(b, s, INFINITY);
             b->level = high;

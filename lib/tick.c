@@ -7,6 +7,7 @@
 #include "memory.h"
 #include "policy.h"
 #include "space.h"
+#include "turns.h"
 #include <math.h>
 
 /* When the oldest of its measurements was made. Before the first tick nobody knows what time it is; and nothing has been
@@ -49,6 +50,20 @@ static int allocate_edges(struct migbuf_buffer *b)
     b->guest = guest;
     b->edges = edges;
     return 0;
+}
+
+/* The level that all fit under; where that is too low for some, they take turns. */
+static void fit(struct migbuf_buffer *b, const struct scratch *s)
+{
+    double kept_bytes;
+
+    migbuf__space_free_for_growth(b, s);
+    kept_bytes = migbuf__turns_bound(b, s);
+    migbuf__space_level(b, s, kept_bytes);
+    b->period_s = 0;
+    if (b->level < INFINITY || kept_bytes > b->grantable)
+        migbuf__space_level(b, s, migbuf__turns_plan(b, s));
+    migbuf__turns_give(b, s);
 }
 
 int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out, size_t capacity)
@@ -104,8 +119,12 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
             migbuf__paper_budgets(b, &s);
     }
     is_short = b->options.policy != MIGBUF_POLICY_LITERAL && migbuf__space_is_short(b);
+    if (b->options.policy != MIGBUF_POLICY_LITERAL)
+        fit(b, &s);
     for (uint32_t i = 0; i < n; i++) {
-        if (b->options.policy != MIGBUF_POLICY_LITERAL)
+        if (b->entries[i].turn != TURN_NONE)
+            migbuf__turn(b, &s, &b->entries[i], i);
+        else if (b->options.policy != MIGBUF_POLICY_LITERAL)
             migbuf__space_clamp(b, &s, i);
         migbuf__decide(b, &b->entries[i], is_short, &out[i]);
         b->entries[i].found_sets = 0;

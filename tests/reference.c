@@ -1311,9 +1311,10 @@ static double target_ratio(const struct reference *r, const struct reference_mig
 
 /* What is free is dealt out: everybody's fixed part first, then a common level of the budgets. Tables are bounded by the
  * way that is the better one for each at its budget, or at `at` where that is less. Writes down what is claimed then. */
-static double common_level(struct reference *r, double at)
+static double common_level(struct reference *r, double kept, double at)
 {
-    double amount[REFERENCE_MAX] = { 0 }, weight[REFERENCE_MAX] = { 0 }, fixed[REFERENCE_MAX], total = r->grantable;
+    double amount[REFERENCE_MAX] = { 0 }, weight[REFERENCE_MAX] = { 0 }, fixed[REFERENCE_MAX];
+    double total = fmin(r->grantable, fmax(r->grantable - kept, r->least_growth));
     double level = 0;
 
     for (int i = 0; i < r->ledger.count; i++) {
@@ -1333,14 +1334,173 @@ static double common_level(struct reference *r, double at)
     return level;
 }
 
+/* Less than that by what may go by until the next decision has landed. */
+static double longest_stall(const struct reference *r)
+{
+    double most = (r->options.max_stall_ms > 0 ? r->options.max_stall_ms : 30000) / 1000.0;
+
+    return fmax(most - window_s(r), most / 2);
+}
+
+/* What must be free beside its file and its reserve for it to run at all. */
+static double needs_beside(const struct reference *r, const struct reference_migration *m)
+{
+    return fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
+}
+
+/* Turns. Nobody looks further ahead than a hundred longest stalls. */
+
+static void look_ahead(struct reference *r, int i)
+{
+    struct reference_migration *m = &r->migration[i];
+    double tick_s = r->options.interval_ms / 1000.0, rate = smallest_limit(r, m) * target_ratio(r, m), need = missing(m);
+    double share = fmin(flow_of(m), link_share(r, i)), bytes = reference_most_bytes(m);
+
+    for (int d = 0; d < m->disk_count; d++)
+        bytes += (double)m->disk_left[d];
+    m->away = share < INFINITY ? fmax(bytes / share, tick_s) : INFINITY;
+    if (r->options.policy == MIGBUF_POLICY_PLANNER) {
+        m->away = fmin(m->away, m->release);
+        need = m->need;
+    }
+    m->turn = queue(m) + rate * tick_s;
+    m->runs = fmin(rate * fmin(m->away, 100 * longest_stall(r)), need);
+    if (m->waits || m->away >= INFINITY) {
+        m->away = INFINITY;
+        m->runs = 0;
+    }
+}
+
+/* Turns of one that is to stand no longer than `every` until then, and the one it has now. */
+static double turns_until(const struct reference *r, const struct reference_migration *m, double then, double every)
+{
+    if (m->force.now.paused)
+        then += (double)(r->now_ms - m->force.now.paused_at_ms) / 1000;
+    return fmax(0, ceil(then / every) - 1) + (m->force.now.paused ? 0 : 1);
+}
+
+static double ahead_of(const struct reference *r, const struct reference_migration *m)
+{
+    return fmin(m->away, 100 * longest_stall(r));
+}
+
+/* What would be in the way of turns so often, at the worst of 32 times when somebody is gone. */
+static double kept_for(struct reference *r, double every)
+{
+    int order[REFERENCE_MAX], n = r->ledger.count;
+    double worst = 0;
+
+    for (int i = 0; i < n; i++) {
+        struct reference_migration *m = &r->migration[i];
+        int at = i;
+
+        m->stands = m->runs + (m->force.now.paused ? queue(m) : 0) >
+                    m->turn * fmax(1, turns_until(r, m, ahead_of(r, m), every)) * (1 + 1e-9);
+        for (; at > 0 && r->migration[order[at - 1]].away > m->away; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
+    for (int k = 0; k < n; k += 1 + n / 32) {
+        double when = ahead_of(r, &r->migration[order[k]]), bytes = 0, more = 0;
+
+        for (int j = 0; j < n; j++) {
+            const struct reference_migration *m = &r->migration[order[j]];
+
+            if (j < k)
+                bytes -= reference_most_bytes(m) + m->reserve;
+            else if (m->stands)
+                bytes += m->turn * turns_until(r, m, when, every);
+            else
+                bytes += m->runs / ahead_of(r, m) * when;
+            if (j >= k && m->stands)
+                more = fmax(more, needs_beside(r, m) - m->turn);
+        }
+        worst = fmax(worst, bytes + more);
+    }
+    return worst;
+}
+
+static double plan_turns(struct reference *r)
+{
+    double every = longest_stall(r), kept;
+    bool somebody_stands = false;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        look_ahead(r, i);
+        somebody_stands = somebody_stands || r->migration[i].force.now.paused;
+    }
+    kept = kept_for(r, every);
+    r->period = 0;
+    if (kept_for(r, somebody_stands ? every / 2 : every) > fmax(0, r->grantable)) {
+        r->period = every;
+        while (kept_for(r, r->period) > fmax(0, r->grantable) && r->period < 100 * every)
+            r->period *= 1.25;
+    } else {
+        for (int i = 0; i < r->ledger.count; i++)
+            r->migration[i].stands = false;
+    }
+    return kept;
+}
+
+static bool is_due(const struct reference *r, const struct reference_migration *m)
+{
+    double wait_s = m->away < INFINITY ? r->period : longest_stall(r);
+
+    return m->force.now.absent || (m->force.now.paused && (double)(r->now_ms - m->force.now.paused_at_ms) >=
+                                                               fmax(wait_s * 1000, r->options.min_pause_ms));
+}
+
+/* Who has stood longest is asked first. */
+static void take_turns(struct reference *r)
+{
+    double left = r->grantable;
+    bool asked[REFERENCE_MAX] = { false };
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        m->writes = false;
+        m->stands = !m->waits && (m->stands || m->budget < smallest_limit(r, m) * target_ratio(r, m) * (1 - 1e-9));
+        left -= m->waits || m->stands ? 0 : m->claim;
+    }
+    for (;;) {
+        int next = -1;
+
+        for (int i = 0; i < r->ledger.count; i++) {
+            const struct reference_migration *m = &r->migration[i];
+            uint64_t since = m->force.now.absent ? 0 : m->force.now.paused_at_ms;
+
+            if (m->stands && !asked[i] && is_due(r, m) &&
+                (next < 0 || since < (r->migration[next].force.now.absent ? 0 : r->migration[next].force.now.paused_at_ms)))
+                next = i;
+        }
+        if (next < 0)
+            break;
+        asked[next] = true;
+        if (needs_beside(r, &r->migration[next]) <= left) {
+            left -= needs_beside(r, &r->migration[next]);
+            r->migration[next].writes = true;
+        }
+    }
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+
+        if (!m->stands)
+            continue;
+        m->budget = m->writes ? smallest_limit(r, m) * target_ratio(r, m) : 0;
+        m->claim = m->writes ? needs_beside(r, m) : 0;
+        m->cause = m->writes || r->period > 0 ? MIGBUF_REASON_TURN : MIGBUF_REASON_SPACE;
+    }
+}
+
 /* The higher of two levels: with the tables as they are bounded best at the budgets, and at the level that gives. */
 static void clamp_by_space(struct reference *r)
 {
-    double high = common_level(r, INFINITY);
+    double kept = plan_turns(r), high = common_level(r, kept, INFINITY);
 
-    r->level = high < INFINITY ? common_level(r, high) : high;
+    r->level = high < INFINITY ? common_level(r, kept, high) : high;
     if (r->level < high)
-        r->level = common_level(r, INFINITY);
+        r->level = common_level(r, kept, INFINITY);
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
@@ -1350,6 +1510,7 @@ static void clamp_by_space(struct reference *r)
             m->cause = MIGBUF_REASON_SPACE;
         }
     }
+    take_turns(r);
 }
 
 /* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start. */
@@ -1381,7 +1542,8 @@ static void let_in(struct reference *r, double left)
         left -= fee(r, m, 0);
     }
     /* the others may not take what somebody waits for, but what they need to run */
-    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, least_growth * (1 + 1e-9)));
+    r->least_growth = least_growth * (1 + 1e-9);
+    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, r->least_growth));
 }
 
 static void count_space(struct reference *r)
@@ -1826,6 +1988,10 @@ static int32_t act_resume(struct reference *r, struct reference_migration *m, ui
 {
     double paused_ms = (double)(r->now_ms - m->force.now.paused_at_ms), leak = queue(m);
 
+    if (n >= 2 && m->writes) {
+        set_units(m, n);
+        return MIGBUF_ACTION_RESUME;
+    }
     if (n >= 2 && paused_ms >= r->options.min_pause_ms && paused_ms >= leak / ((double)n * reference_unit(m)) * 1000) {
         set_units(m, n);
         return MIGBUF_ACTION_RESUME;

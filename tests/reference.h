@@ -113,6 +113,8 @@ struct reference_migration {
     /* numbers of the last tick */
     struct reference_view view;
     double reserve, pending, claim;
+    double away, runs, turn; /* when its files are gone, what it grows by till then while it runs, what one turn takes */
+    bool stands, writes;     /* not all can run: it waits for its turn; it has it */
     double curve, share, hard_cap, clamped, below_lenders, wanted, budget; /* h c hard x y max(floor, y) z */
 };
 
@@ -125,6 +127,8 @@ struct reference {
     uint64_t now_ms, ticks, late_ticks;
     uint64_t files;
     double reserves, pending, unseen, grantable, level;
+    double least_growth; /* all that all need to run */
+    double period;       /* from turn to turn; 0: nobody has to stand for long */
 };
 
 /* Pure pieces, each the most direct reading of its header. */

@@ -295,7 +295,7 @@ START_TEST(a_stall_is_worse_than_a_pause)
     d = look1(b, 2000, 1, 0);
     ck_assert(d.action == MIGBUF_ACTION_KEEP && d.limits.iops_wr == 5 && d.reason == MIGBUF_REASON_FLOOR);
     d = look1(b, 3000, 1, 100 * MB - 8900000); /* one request, its metadata, and less than two units/s */
-    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_SPACE);
+    ck_assert(d.action == MIGBUF_ACTION_PAUSE && d.reason == MIGBUF_REASON_TURN);
     migbuf_buffer_free(b);
 
     for (int k = 0; k < 2; k++) { /* 0 is no way to switch that off */
@@ -310,6 +310,116 @@ START_TEST(a_stall_is_worse_than_a_pause)
 END_TEST
 
 /* At the floor a guest runs whatever its ratio is: no rounding takes it the unit that it needs. */
+/* Guests that write all they may, and pour a full queue at each stop. */
+struct writer {
+    uint64_t file_bytes, wrote_ms, rate_bytes_per_s;
+    int runs;
+};
+
+static void obey(struct writer *w, const struct migbuf_decision *d, uint64_t now_ms, uint64_t queue_bytes)
+{
+    if (d->action == MIGBUF_ACTION_PAUSE && w->runs) {
+        w->file_bytes += queue_bytes;
+        w->wrote_ms = now_ms;
+    }
+    if (d->action != MIGBUF_ACTION_WAIT)
+        w->runs = d->growth_bytes_per_s > 0;
+    w->rate_bytes_per_s = d->growth_bytes_per_s;
+    w->wrote_ms = w->runs ? now_ms : w->wrote_ms;
+}
+
+/* Four disks of 256 MiB over 4 MB/s are away in 268 s. Until then the smallest limits of all, two units/s each, would take
+ * 141 MB. There are 32, and a turn takes 390 kB: every 30 s, four guests need 14 MB. */
+START_TEST(where_not_all_can_write_they_take_turns)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+
+    g.virtual_bytes = 256 << 20;
+    g.queue_bytes = 256 << 10;
+    for (int policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+        struct writer w[4] = { { 0 } };
+        struct migbuf_decision d[4];
+        struct migbuf_buffer *b;
+        int turns = 0;
+
+        o.policy = policy;
+        b = buffer(32 * MB, &o);
+        for (uint64_t id = 0; id < 4; id++)
+            ck_assert_int_eq(add(b, id, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * MB), 0);
+        for (uint64_t now = 0; now <= 260000; now += 1000) {
+            uint64_t all = 0, stood_longest = UINT64_MAX;
+
+            for (int i = 0; i < 4; i++) {
+                struct migbuf_sample s = { .id = (uint64_t)i };
+
+                w[i].file_bytes += now ? w[i].rate_bytes_per_s : 0;
+                all += w[i].file_bytes;
+                s.file_bytes = s.written_bytes = w[i].file_bytes;
+                s.writes = s.file_bytes / 65536;
+                s.remaining_bytes = (268 - now / 1000) * MB;
+                ck_assert_int_eq(migbuf_buffer_sample(b, now, &s, now ? 1 : 0), 0);
+            }
+            ck_assert_uint_le(all, 32 * MB);
+            ck_assert_int_eq(migbuf_buffer_tick(b, now, d, 4), 4);
+            for (int i = 0; i < 4; i++)
+                if (d[i].action == MIGBUF_ACTION_KEEP && !w[i].runs && w[i].wrote_ms < stood_longest)
+                    stood_longest = w[i].wrote_ms;
+            for (int i = 0; i < 4; i++) {
+                if (d[i].action == MIGBUF_ACTION_RESUME) {
+                    ck_assert(d[i].reason == MIGBUF_REASON_TURN && d[i].growth_bytes_per_s == 2 * 65536);
+                    ck_assert_uint_le(w[i].wrote_ms, stood_longest);
+                    turns++;
+                }
+                obey(&w[i], &d[i], now, g.queue_bytes);
+                ck_assert_msg(now - w[i].wrote_ms <= 30000, "policy %d: %d stands since %d ms", policy, i, (int)(now - w[i].wrote_ms));
+            }
+        }
+        ck_assert_int_ge(turns, 4 * 8);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
+/* Nobody knows then how long what is free must last. All write until not all can; from then on there is room for one after the other, and
+ * a turn comes as often as was promised. */
+START_TEST(turns_come_as_promised_where_no_link_is_known)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct writer w[3] = { { 0 } };
+    struct migbuf_buffer *b;
+    int turns = 0;
+
+    o.max_stall_ms = 20000;
+    g.queue_bytes = 65536;
+    b = buffer(100 * MB, &o);
+    for (uint64_t id = 0; id < 3; id++)
+        ck_assert_int_eq(add(b, id, &g, 0, NULL), 0);
+    for (uint64_t now = 0; now <= 60000; now += 1000) {
+        struct migbuf_decision d[3];
+
+        for (uint64_t id = 0; id < 3; id++) {
+            w[id].file_bytes = now == 1000 ? 98400000 / 3 : w[id].file_bytes + (now ? w[id].rate_bytes_per_s : 0);
+            size_is(b, now, id, w[id].file_bytes);
+        }
+        ck_assert_int_eq(migbuf_buffer_tick(b, now, d, 3), 3);
+        for (int i = 0; i < 3; i++) {
+            uint64_t stood_ms = now - w[i].wrote_ms;
+
+            if (d[i].action == MIGBUF_ACTION_RESUME) {
+                ck_assert(d[i].reason == MIGBUF_REASON_TURN && stood_ms >= 19000 && stood_ms <= 24000);
+                turns++;
+            }
+            obey(&w[i], &d[i], now, g.queue_bytes);
+        }
+    }
+    ck_assert_int_ge(turns, 3);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(rounding_pauses_nobody)
 {
     struct migbuf_buffer_options o = exact();
@@ -2042,6 +2152,7 @@ int main(void)
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
+                                   where_not_all_can_write_they_take_turns, turns_come_as_promised_where_no_link_is_known,
                                    rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,

@@ -24,10 +24,10 @@ START_TEST(every_action_and_reason_has_a_text)
 {
     for (int32_t a = MIGBUF_ACTION_KEEP; a <= MIGBUF_ACTION_WAIT; a++)
         ck_assert_str_ne(migbuf_action_text(a), "unknown");
-    for (int32_t r = MIGBUF_REASON_RATE; r <= MIGBUF_REASON_UNSEEN; r++)
+    for (int32_t r = MIGBUF_REASON_RATE; r <= MIGBUF_REASON_TURN; r++)
         ck_assert_str_ne(migbuf_reason_text(r), "unknown");
     ck_assert_str_eq(migbuf_action_text(MIGBUF_ACTION_WAIT + 1), "unknown");
-    ck_assert_str_eq(migbuf_reason_text(MIGBUF_REASON_UNSEEN + 1), "unknown");
+    ck_assert_str_eq(migbuf_reason_text(MIGBUF_REASON_TURN + 1), "unknown");
     ck_assert_str_eq(migbuf_action_text(0), "unknown");
     ck_assert_str_eq(migbuf_action_text(INT32_MAX), "unknown");
     ck_assert_str_eq(migbuf_reason_text(-1), "unknown");

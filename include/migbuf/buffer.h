@@ -126,7 +126,8 @@
  *   5  z = max(floor, y), then all are cut to one common level where the
  *          claims above do not fit
  *   6  units/s = z / (ratio * unit): the ratio is measured (growth.h)
- *   7  below one unit/s, or below one largest request in max_stall: pause
+ *   7  below one unit/s, or below one largest request in max_stall: pause,
+ *          and take turns
  *
  * - In 6 targets follow the ratio; claims stay with the worst case.
  * - In 7 a pause is not for a moment, because `stop` costs a drain.
@@ -177,6 +178,44 @@
  *   anything was seen of the migration, and where the plan lets it explore. It is never less than a guest needs to run.
  *
  * Bins are kept for the picture and decide nothing: there is no lender to stay below.
+ *
+ * ## Turns: a rate below the smallest limit
+ *
+ * QEMU knows no limit below one request a second. Where Ω does not hold even that for everybody until their files are
+ * gone, guests stand, and each writes for one tick, in turn (both policies; ours: because otherwise all would stand until
+ * the first file is gone). P is how long a guest stands at most: max_stall_ms less T', at least half of max_stall_ms.
+ *
+ *   1  away    until its files are gone: (left to send + files) / its share of
+ *              the link, or the plan's finish where that is sooner; 100 P at
+ *              most. Where no link sample came: unknown, and nothing is kept
+ *   2  runs    what it grows by until then under its smallest limit; with
+ *              `planner` at most what the plan expects of it
+ *   3  turn    what one turn takes: queue + smallest limit * interval
+ *   4  turns   that it needs in a time t: (stood so far + t) / P, rounded up,
+ *              less one, which is for the end; one more while it runs
+ *   5  stands  whose runs, and a queue more if it is paused, are more than its
+ *              turns (at least one) until away
+ *   6  kept    at the worst of all times when somebody is away: what runs and
+ *              turns take until then; what the largest claim is more than its
+ *              turn; less files and reserves that are gone before
+ *   7  level   is sought in what is free less kept, but takes nobody's smallest
+ *              limit
+ *   8  stand   they do if kept is more than what is free. Once somebody stands,
+ *              until it is not even with half of P. Where it is more with P, P
+ *              grows by quarters until it fits
+ *   9  turn    who has stood for P, longest first, if its claim fits beside all
+ *              that run: its smallest limit, until the next tick
+ *
+ * - Whose budget is below its smallest limit for another reason stands as well. It has its turn as soon as its claim fits
+ *   and min_pause_ms is over; where its link is unknown, after P.
+ * - The end of a pause for a turn does not wait for the refill of what `stop` poured: its turns were counted with it.
+ * - Of more than 32 migrations, every (N / 32 + 1)th time is looked at in 6.
+ *
+ * Example: four disks of 256 MiB over 4 MB/s are away in 268 s. The smallest limits of all, two units/s of 64 KiB each,
+ * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB: each guest writes
+ * every 29 s, at most.
+ *
+ * Test: test_buffer, where_not_all_can_write_they_take_turns; turns_come_as_promised_where_no_link_is_known
  *
  * ## Threads, time, cost
  *
@@ -234,6 +273,8 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
 #define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
+#define MIGBUF_REASON_TURN 15   /**< not even the smallest limits of all fit until their files are gone: it waits for
+                                     its turn, or has it */
 
 /**
  * The name of an action: "keep", "lower", …; "unknown" for another number. Static storage, never NULL. Any thread.
@@ -263,9 +304,9 @@ struct migbuf_buffer_options {
                                         is in force is kept for budgets a little to either side; 10; 0 .. 50 */
     uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
     uint32_t max_stall_ms;         /**< longest wait of a guest's largest request. A limit that would make it longer
-                                        is not set: the guest is paused instead. A pause lasts until there is room: it
-                                        is bounded by starting no more at once than Ω can keep writing (admission.h),
-                                        not by this. A wait for what grew no file is let off, and the decision is REARM:
+                                        is not set: the guest is paused instead. Who is paused writes again before
+                                        that is over, as long as Ω holds turns of all (see above); where it does not,
+                                        start fewer at once (admission.h). A wait for what grew no file is let off, and the decision is REARM:
                                         zeroing counts at full length, so that a zeroed GiB is 18 minutes at 15 units/s.
                                         30'000, a quarter of Linux's hung-task warning; 0 is taken for it; UINT32_MAX: as
                                         long as it takes */

@@ -87,6 +87,7 @@ const (
 	ReasonFirst     Reason = C.MIGBUF_REASON_FIRST     // planner: little is known of it yet; it begins with a part of what is free
 	ReasonAdmission Reason = C.MIGBUF_REASON_ADMISSION // its room is not free yet: the others have not been cut so far
 	ReasonUnseen    Reason = C.MIGBUF_REASON_UNSEEN    // files were not sampled, and may have grown by all that is free
+	ReasonTurn      Reason = C.MIGBUF_REASON_TURN      // not even the smallest limits of all fit until the files are gone: each writes for a tick, in turn
 )
 
 // String is a sentence for an administrator's log.

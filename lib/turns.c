@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* turns: a rate below the smallest limit, made of pauses. QEMU knows no limit below one request a second. Where Ω cannot hold
+ * even that for everybody until the files are gone, guests stand, and each is let write for one tick, in turn: who has stood
+ * longest first, as often as what is free lasts. What the promised longest stall needs is kept from larger limits before.
+ *
+ * What must stay true: whoever has its turn finds its claim free beside those of all who run. */
+#include "turns.h"
+#include "memory.h"
+#include "policy.h"
+#include "slots.h"
+#include <math.h>
+
+#define AHEAD 100 /* longest stalls: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
+#define LOOKS 32  /* of many who leave one after the other, so many are looked at */
+#define SLOWER 1.25
+
+/* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. */
+enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST };
+
+/* Who stands is let write before the longest stall is over: by then a tick has to come, and to land. */
+static double longest_s_of(const struct migbuf_buffer *b)
+{
+    double stall_s = migbuf__max_stall_ms(&b->options) / 1000.0;
+
+    return migbuf__most(stall_s - b->late_interval_s, stall_s / 2);
+}
+
+/* Until its files are gone; INFINITY where nobody said what its link carries. The plan knows who leaves the link before that,
+ * and this here that nobody writes much meanwhile: neither is less than it takes. */
+static double away_s(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double bytes = migbuf__most_of(e), share = migbuf__least(e->flow, migbuf__link_share(b, e));
+
+    for (uint32_t k = 0; k < e->disk_count; k++)
+        bytes += (double)e->measured[k].remaining_bytes;
+    return migbuf__least(isinf(share) ? INFINITY : migbuf__most(bytes / share, b->options.interval_ms / 1000.0), e->plan.finish_s);
+}
+
+/* Growth in bytes/s under the smallest limit. */
+static double least_of(const struct migbuf__growing *g)
+{
+    return g->least * g->ratio;
+}
+
+double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *s)
+{
+    double rate = 0, claim = 0, last_s = 0;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->entries[i];
+        double away = away_s(b, e);
+
+        if (e->now.paused)
+            return INFINITY;
+        if (isinf(away))
+            continue;
+        rate += least_of(&s->growing[i]);
+        claim = migbuf__most(claim, s->growing[i].least_bytes);
+        last_s = migbuf__most(last_s, away);
+    }
+    return claim + rate * migbuf__least(last_s, AHEAD * longest_s_of(b));
+}
+
+/* Keys and items of the slots: when whose files are gone, who is gone first in front. Nothing is kept for whom nobody can say
+ * that, and for who is not there yet. */
+static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct entry *e = &b->entries[i];
+        double away = e->joining ? INFINITY : away_s(b, e), rate = least_of(&s->growing[i]);
+        double need = b->options.policy == MIGBUF_POLICY_PLANNER ? e->plan.need_bytes : migbuf__missing(e);
+
+        s->slot[i].number[SLOT_KEY] = away;
+        s->slot[i].index[SLOT_ITEM] = i;
+        s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, AHEAD * longest_s_of(b)));
+        s->slot[i].number[TURN] = e->queue + rate * b->options.interval_ms / 1000.0;
+    }
+    migbuf__slots_sort(s->slot, b->count, NULL, NULL);
+}
+
+/* How many turns it needs within that time if it is to stand no longer than `every_s` at once. Who runs has one now. */
+static double turns_in(const struct migbuf_buffer *b, const struct entry *e, double time_s, double every_s)
+{
+    double stood_s = e->now.paused ? (double)(b->now_ms - e->now.paused_at_ms) / 1000 : 0;
+
+    return migbuf__most(ceil((stood_s + time_s) / every_s) - 1, 0) + !e->now.paused;
+}
+
+/* Where not all can run: for whom turns take less than running does, the stop of who stands included. */
+static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, const struct migbuf_planner_slot *own, double away,
+                       double every_s)
+{
+    double turns = own->number[TURN] * migbuf__most(turns_in(b, e, away, every_s), 1);
+
+    return own->number[RUNS] * away + (e->now.paused ? e->queue : 0) > turns * (1 + 1e-9); /* rounded alike, but not the same */
+}
+
+/* What those who are not gone yet grow by until slot k's files are. */
+static double needed_until(const struct migbuf_buffer *b, const struct scratch *s, uint32_t k, double every_s)
+{
+    double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * longest_s_of(b)), bytes = 0, claim = 0;
+
+    for (; k < b->count; k++) {
+        uint64_t i = s->slot[k].index[SLOT_ITEM];
+        const struct entry *e = &b->entries[i];
+        double turn = s->slot[i].number[TURN];
+
+        bytes += e->turn ? turn * turns_in(b, e, away, every_s) : s->slot[i].number[RUNS] * away;
+        claim = e->turn ? migbuf__most(claim, s->growing[i].least_bytes - turn) : claim; /* free beside what a turn takes */
+    }
+    return bytes + claim;
+}
+
+/* What must be kept if those that stand have turns so often. Marks them. Of many who leave, not each is looked at. */
+static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, double every_s)
+{
+    double kept = 0, gone_bytes = 0;
+
+    for (uint32_t k = 0; k < b->count; k++) {
+        uint64_t i = s->slot[k].index[SLOT_ITEM];
+        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * longest_s_of(b));
+
+        b->entries[i].turn = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s) ? TURN_STANDS : TURN_NONE;
+    }
+    for (uint32_t k = 0; k < b->count; k++) {
+        const struct entry *e = &b->entries[s->slot[k].index[SLOT_ITEM]];
+
+        if (k % (b->count / LOOKS + 1) == 0)
+            kept = migbuf__most(kept, needed_until(b, s, k, every_s) - gone_bytes);
+        gone_bytes += migbuf__most_of(e) + e->reserve;
+    }
+    return kept;
+}
+
+/* As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
+ * many, for each stop costs a drain. Where it does not hold that many, they come more seldom. */
+MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
+{
+    double every_s = longest_s_of(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
+    int stand = 0;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        stand |= b->entries[i].now.paused;
+    line_up(b, s);
+    kept_bytes = kept_for(b, s, every_s);
+    b->period_s = 0;
+    if (kept_for(b, s, stand ? every_s / 2 : every_s) > free_bytes)
+        for (b->period_s = every_s; kept_for(b, s, b->period_s) > free_bytes && b->period_s < AHEAD * every_s;)
+            b->period_s *= SLOWER;
+    return kept_bytes;
+}
+
+/* Where nobody knows how long the rest must last: as often as was promised, for as long as that goes. */
+static int is_due(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double wait_s = isinf(away_s(b, e)) ? longest_s_of(b) : b->period_s;
+
+    return e->now.none || (e->now.paused && (double)(b->now_ms - e->now.paused_at_ms) >=
+                                                migbuf__most(wait_s * 1000, b->options.min_pause_ms));
+}
+
+void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s)
+{
+    double left = b->grantable;
+    uint32_t due = 0;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct entry *e = &b->entries[i];
+        const struct migbuf__growing *g = &s->growing[i];
+        double budget = migbuf__missing(e) > 0 ? migbuf__least(e->budget, b->level) : e->budget;
+
+        if (e->joining)
+            continue;
+        if ((e->turn == TURN_NONE || b->period_s <= 0) && budget >= least_of(g) * (1 - 1e-9)) {
+            e->turn = TURN_NONE;
+            left -= g->fixed + migbuf__least(s->amount[i], s->weight[i] * budget);
+            continue;
+        }
+        e->turn = TURN_STANDS;
+        if (is_due(b, e)) {
+            s->slot[due].number[SLOT_KEY] = e->now.none ? 0 : (double)e->now.paused_at_ms;
+            s->slot[due++].index[SLOT_ITEM] = i;
+        }
+    }
+    migbuf__slots_sort(s->slot, due, NULL, NULL);
+    for (uint32_t k = 0; k < due; k++) {
+        uint64_t i = s->slot[k].index[SLOT_ITEM];
+
+        if (s->growing[i].least_bytes > left)
+            continue;
+        left -= s->growing[i].least_bytes;
+        b->entries[i].turn = TURN_WRITES;
+    }
+}
+
+void migbuf__turn(const struct migbuf_buffer *b, const struct scratch *s, struct entry *e, uint32_t i)
+{
+    e->reason = e->turn == TURN_WRITES || b->period_s > 0 ? MIGBUF_REASON_TURN : MIGBUF_REASON_SPACE;
+    e->budget = e->turn == TURN_WRITES ? least_of(&s->growing[i]) : 0;
+    e->claim = e->turn == TURN_WRITES ? s->growing[i].least_bytes : 0;
+}
