@@ -665,13 +665,20 @@ int new_job(struct migration *m, uint64_t now)
     return 0;
 }
 
-/* The overlay, on top of a base that is there already. */
+/* The overlay, on top of a base that is there already. Each write of the guest waits behind what the copy has in flight: with
+ * QEMU's own buffer of 16 MiB, which is all LXD uses, for most of a second over 20 MB/s. */
 static int put_mirror(struct migration *m, uint64_t now)
 {
+    const struct migbuf_mirror_load load = hybrid_load(m->site->control, &m->throttle, hybrid_flows(m->site->control, route_of(m)));
+    struct migbuf_mirror_setting setting = { 0 };
+    char buffer[40] = "";
+
+    if (m->site->control->policy != POLICY_LXD && !migbuf_mirror_choose(&load, 0, 1, &setting))
+        snprintf(buffer, sizeof buffer, "\"buf-size\":%llu,", (unsigned long long)setting.buf_bytes);
     put(m,
-        "{\"job-id\":\"%s_snapshot\",\"device\":\"%s_snapshot\",\"target\":\"%s_nbd\",\"sync\":\"top\","
+        "{\"job-id\":\"%s_snapshot\",\"device\":\"%s_snapshot\",\"target\":\"%s_nbd\",\"sync\":\"top\",%s"
         "\"copy-mode\":\"write-blocking\",\"on-target-error\":\"stop\"}",
-        node(m), node(m), node(m));
+        node(m), node(m), node(m), buffer);
     return new_job(m, now);
 }
 
