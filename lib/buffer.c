@@ -127,7 +127,7 @@ int migbuf_buffer_phase(struct migbuf_buffer *b, uint64_t id, int32_t phase, uin
             e->measured[k].remaining_bytes =
                 phase == MIGBUF_PHASE_MIRROR ? e->measured[k].file_bytes : e->geometry[k].virtual_bytes;
     had = e->drains_ahead < e->drains_fit ? e->drains_ahead : e->drains_fit; /* none of the others may have begun */
-    if (drains_ahead < had && !e->now.none)
+    if (drains_ahead < had && !e->now.none && !migbuf__stands(e))
         e->drained = had - drains_ahead < UINT32_MAX - e->drained ? e->drained + had - drains_ahead : UINT32_MAX;
     e->phase = phase;
     e->drains_ahead = drains_ahead;

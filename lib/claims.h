@@ -17,11 +17,23 @@ static inline double migbuf__missing(const struct entry *e)
     return migbuf__most(e->whole - migbuf__most_of(e), 0);
 }
 
-/* What is kept free for its drains when its files weigh so much: one more drain than those ahead, because pausing is one.
- * And those that are over may have poured since it was measured. */
+/* It stands, and that is known: it has nothing in flight that a drain could pour. */
+static inline int migbuf__stands(const struct entry *e)
+{
+    return e->now.paused && !e->open && !e->unknown;
+}
+
+/* What its drains can pour while it runs: one more than those ahead, because pausing is one. */
+static inline double migbuf__drains_of(const struct entry *e)
+{
+    return e->queue * ((double)e->drains_ahead + 1);
+}
+
+/* What is kept free for its drains when its files weigh so much: nothing for those ahead while it stands. And those that are
+ * over may have poured since it was measured. */
 static inline double migbuf__reserve_of(const struct entry *e, double file_bytes)
 {
-    uint64_t drains = (uint64_t)e->drains_ahead + !e->now.paused + e->pours + e->drained + e->poured;
+    uint64_t drains = (uint64_t)(migbuf__stands(e) ? 0 : e->drains_ahead) + !e->now.paused + e->pours + e->drained + e->poured;
 
     return migbuf__least(e->queue * (double)drains, migbuf__most(e->whole - file_bytes, 0));
 }
@@ -39,12 +51,13 @@ struct claim {
     double metadata;                       /* or all there is */
 };
 
-/* Whoever is paused needs its reserve for the next pause back first. */
+/* Whoever is paused needs its reserve back first: for the next pause, and for all drains ahead if none is kept for those. */
 static inline struct claim migbuf__claim_of(const struct migbuf_buffer *b, const struct entry *e)
 {
     double window_s = b->late_interval_s + e->set_s;
+    double reserve = migbuf__stands(e) ? migbuf__drains_of(e) : e->now.paused ? e->queue : 0;
 
-    return (struct claim){ .fixed = e->set_request + (e->now.paused ? e->queue : 0), .slope = e->amplification * window_s,
+    return (struct claim){ .fixed = e->set_request + reserve, .slope = e->amplification * window_s,
                            .window_s = window_s, .per_byte = e->amplification * e->per_byte,
                            .of_request = e->set_of_request, .metadata = e->metadata };
 }

@@ -128,7 +128,7 @@ static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s
             g.remaining -= grown;
         }
         g.need_bytes *= 1 - part;
-        capacity -= migbuf__reserve_of(&b->entries[i], g.file_bytes);
+        capacity -= migbuf__least(migbuf__drains_of(&b->entries[i]), migbuf__most(b->entries[i].whole - g.file_bytes, 0));
         t->guest[n++] = g;
     }
     t->guests = n;

@@ -95,7 +95,8 @@ static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, con
     return own->number[RUNS] * away + (e->now.paused ? e->queue : 0) > turns * (1 + 1e-9); /* rounded alike, but not the same */
 }
 
-/* What those who are not gone yet grow by until slot k's files are. */
+/* What those who are not gone yet grow by until slot k's files are. Who runs and is to stand gives back what is kept for its
+ * drains; one at a time needs that, for its turn. */
 static double needed_until(const struct migbuf_buffer *b, const struct scratch *s, uint32_t k, double every_s)
 {
     double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * longest_s_of(b)), bytes = 0, claim = 0;
@@ -103,10 +104,14 @@ static double needed_until(const struct migbuf_buffer *b, const struct scratch *
     for (; k < b->count; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
         const struct entry *e = &b->entries[i];
-        double turn = s->slot[i].number[TURN];
+        double turn = s->slot[i].number[TURN], drains = migbuf__drains_of(e);
 
-        bytes += e->turn ? turn * turns_in(b, e, away, every_s) : s->slot[i].number[RUNS] * away;
-        claim = e->turn ? migbuf__most(claim, s->growing[i].least_bytes - turn) : claim; /* free beside what a turn takes */
+        if (e->turn) {
+            bytes += turn * turns_in(b, e, away, every_s) - (e->now.paused ? 0 : drains);
+            claim = migbuf__most(claim, s->growing[i].least_bytes - turn + (e->now.paused ? 0 : drains));
+        } else {
+            bytes += s->slot[i].number[RUNS] * away;
+        }
     }
     return bytes + claim;
 }

@@ -774,9 +774,14 @@ static double missing(const struct reference_migration *m)
     return fmax(0, reference_whole(m) - reference_most_bytes(m));
 }
 
+static bool surely_stands(const struct reference_migration *m)
+{
+    return m->force.now.paused && !m->force.unanswered && !m->force.unknown;
+}
+
 double reference_reserve(const struct reference_migration *m)
 {
-    double drains = m->drains_ahead;
+    double drains = surely_stands(m) ? 0 : m->drains_ahead; /* who stands has nothing that could be poured */
 
     drains += m->force.now.paused ? 0 : 1; /* a pause is a drain, and who is paused has had it … */
     drains += m->force.pours ? 1 : 0;      /* … but what it poured may not have been measured … */
@@ -895,8 +900,8 @@ static void claim(const struct reference *r, const struct reference_migration *m
         *c += slope;
         *e += set_metadata(m);
     }
-    if (m->force.now.paused) /* to run again it needs the reserve of its next pause */
-        *e += queue(m);
+    if (m->force.now.paused) /* to run again it needs the reserve of its next pause, and of all drains that is not there */
+        *e += queue(m) * (surely_stands(m) ? 1.0 + m->drains_ahead : 1);
     *e = fmin(*e, room);
 }
 
@@ -1406,14 +1411,16 @@ static double kept_for(struct reference *r, double every)
         for (int j = 0; j < n; j++) {
             const struct reference_migration *m = &r->migration[order[j]];
 
-            if (j < k)
+            double drains = queue(m) * (1.0 + m->drains_ahead);
+
+            if (j < k) {
                 bytes -= reference_most_bytes(m) + m->reserve;
-            else if (m->stands)
-                bytes += m->turn * turns_until(r, m, when, every);
-            else
+            } else if (m->stands) {
+                bytes += m->turn * turns_until(r, m, when, every) - (m->force.now.paused ? 0 : drains);
+                more = fmax(more, needs_beside(r, m) - m->turn + (m->force.now.paused ? 0 : drains));
+            } else {
                 bytes += m->runs / ahead_of(r, m) * when;
-            if (j >= k && m->stands)
-                more = fmax(more, needs_beside(r, m) - m->turn);
+            }
         }
         worst = fmax(worst, bytes + more);
     }
@@ -1846,7 +1853,7 @@ static void plan(struct reference *r)
     int order[REFERENCE_MAX], n = r->ledger.count, cut = 0;
 
     for (int i = 0; i < n; i++) {
-        capacity = fmax(0, capacity - reference_reserve(&r->migration[i]));
+        capacity = fmax(0, capacity - fmin(queue(&r->migration[i]) * (1.0 + r->migration[i].drains_ahead), missing(&r->migration[i])));
         r->migration[i].send = to_send(r, i);
         r->migration[i].release = -1;
     }
@@ -2129,7 +2136,7 @@ int reference_phase(struct reference *r, int i, int32_t phase, uint32_t drains)
 
     for (int d = 0; d < m->disk_count && phase != m->phase; d++)
         m->disk_left[d] = phase == MIGBUF_PHASE_MIRROR ? m->disk_bytes[d] : m->disk[d].virtual_bytes;
-    if (drains < had && !m->force.now.absent)
+    if (drains < had && !m->force.now.absent && !surely_stands(m))
         m->drained = fmin(UINT32_MAX, m->drained + had - drains);
     m->phase = phase;
     m->drains_ahead = drains;
