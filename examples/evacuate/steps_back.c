@@ -199,9 +199,10 @@ static int found_handed_over(struct migration *m, const struct call *answer, uin
     return DONE;
 }
 
+/* Who was to stand anyway is let run by a decision: there is no room for its drains before that. */
 static bool is_handed_over(const struct migration *m)
 {
-    return m->handed_over;
+    return m->handed_over && !m->throttle.stop_wanted;
 }
 
 static bool goes_on(const struct migration *m)

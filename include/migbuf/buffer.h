@@ -48,7 +48,8 @@
  *   pending    growth(highest limit, lag, every set that may still land)
  *   claim      growth(new limit, T', one set on each disk)
  *   reserve    queue_bytes * (drains still ahead + 1): each drain pours the
- *              throttle's queue into the file
+ *              throttle's queue into the file. Of one that is known to stand
+ *              they pour nothing: 0
  *
  *   growth(w, t, sets) = A w t' + requests + tables
  *     w         what a limit lets through a second: units/s * unit
@@ -69,8 +70,10 @@
  *   change is set once on each disk.
  * - A drain pours no more than queue_bytes. Tell migbuf_buffer_phase when one is over. It counts until a measurement
  *   shows what it poured.
- * - The one more drain is the `stop` of a pause. A paused guest has had it; it must be there again before the guest is
- *   resumed.
+ * - The one more drain is the `stop` of a pause. A paused guest has had it. It must be there again, with room for all
+ *   drains ahead, before the guest is resumed: the claim of the tick that lets it run holds them.
+ * - A guest that stands is let run by a decision alone. Whoever must do it otherwise calls migbuf_buffer_resync and ticks
+ *   before.
  * - Decisions land within `lag` of their tick. Or the host says within `lag` that one did not, and ticks again, so that
  *   one lands within T' of the last tick whose decision did.
  * - Ticks come at most late_factor intervals apart. They may come as early and as often as one likes, samples as
