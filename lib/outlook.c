@@ -175,7 +175,7 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w, co
     return again > 0 ? (w->disk_bytes + again * (MIRROR_HOLD * share / dirty)) / (w->disk_bytes + again) : 1;
 }
 
-int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
+MIGBUF__SELDOM int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
                             const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *outlook)
 {
     struct migbuf_outlook_mirror m = { 0 };

@@ -2,6 +2,7 @@
 /* throttle_config: what can be said of QEMU's throttle configurations without sending any: the same, lower, valid, and
  * the strictest of several with ours laid over it. Knows no command. */
 #include "throttle_config.h"
+#include "memory.h"
 #include "text.h"
 #include <string.h>
 
@@ -217,7 +218,7 @@ static void lay_over(struct kind k, uint64_t ours)
     drop_burst(k.write); /* it would go around the budget */
 }
 
-int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count, const struct migbuf_limits *ours,
+MIGBUF__SELDOM int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count, const struct migbuf_limits *ours,
                         struct migbuf_throttle_config *merged)
 {
     struct migbuf_throttle_config m, other;

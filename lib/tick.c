@@ -61,9 +61,11 @@ static void fit(struct migbuf_buffer *b, const struct scratch *s)
     kept_bytes = migbuf__turns_bound(b, s);
     migbuf__space_level(b, s, kept_bytes);
     b->period_s = 0;
-    if (b->level < INFINITY || kept_bytes > b->grantable)
-        migbuf__space_level(b, s, migbuf__turns_plan(b, s));
-    migbuf__turns_give(b, s);
+    if (b->level < INFINITY || kept_bytes > b->grantable) {
+        kept_bytes = migbuf__turns_plan(b, s);
+        migbuf__space_level(b, s, kept_bytes);
+    }
+    migbuf__turns_give(b, s, kept_bytes);
 }
 
 int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_decision *out, size_t capacity)

@@ -17,12 +17,13 @@
 /* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. */
 enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST };
 
-/* Who stands is let write before the longest stall is over: by then a tick has to come, and to land. */
+/* Who stands is let write before the longest stall is over: by then a tick has to come, and to land. And the stall began with the
+ * turn before: a write from its beginning is poured by the stop at its end, and the guest hears of that in its next turn. */
 static double longest_s_of(const struct migbuf_buffer *b)
 {
     double stall_s = migbuf__max_stall_ms(&b->options) / 1000.0;
 
-    return migbuf__most(stall_s - b->late_interval_s, stall_s / 2);
+    return migbuf__most(stall_s - b->late_interval_s - b->options.interval_ms / 1000.0, stall_s / 2);
 }
 
 /* Until its files are gone; INFINITY where nobody said what its link carries. The plan knows who leaves the link before that,
@@ -155,19 +156,28 @@ MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct s
     return kept_bytes;
 }
 
-/* Where nobody knows how long the rest must last: as often as was promised, for as long as that goes. */
-static int is_due(const struct migbuf_buffer *b, const struct entry *e)
-{
-    double wait_s = isinf(away_s(b, e)) ? longest_s_of(b) : b->period_s;
+/* When it had its last turn, of one that may have one now. NOW: it runs, and something is kept for those that stand. */
+#define NOW 1e18
+#define NOT_NOW (-1.0)
 
-    return e->now.none || (e->now.paused && (double)(b->now_ms - e->now.paused_at_ms) >=
-                                                migbuf__most(wait_s * 1000, b->options.min_pause_ms));
+static double asks_since(const struct migbuf_buffer *b, const struct entry *e)
+{
+    double wait_ms = (b->period_s > 0 ? b->period_s : longest_s_of(b)) * 1000;
+
+    if (e->now.none)
+        return 0;
+    if (!e->now.paused)
+        return b->period_s > 0 || isinf(away_s(b, e)) ? NOT_NOW : NOW;
+    return (double)(b->now_ms - e->now.paused_at_ms) >= migbuf__most(wait_ms, b->options.min_pause_ms)
+               ? (double)e->now.paused_at_ms
+               : NOT_NOW;
 }
 
-void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s)
+/* Who stands has its turn first. Who runs goes on if that leaves what is kept. */
+void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s, double kept_bytes)
 {
     double left = b->grantable;
-    uint32_t due = 0;
+    uint32_t asking = 0;
 
     for (uint32_t i = 0; i < b->count; i++) {
         struct entry *e = &b->entries[i];
@@ -182,18 +192,18 @@ void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s)
             continue;
         }
         e->turn = TURN_STANDS;
-        if (is_due(b, e)) {
-            s->slot[due].number[SLOT_KEY] = e->now.none ? 0 : (double)e->now.paused_at_ms;
-            s->slot[due++].index[SLOT_ITEM] = i;
-        }
+        s->slot[asking].number[SLOT_KEY] = asks_since(b, e);
+        s->slot[asking].index[SLOT_ITEM] = i;
+        asking += s->slot[asking].number[SLOT_KEY] >= 0;
     }
-    migbuf__slots_sort(s->slot, due, NULL, NULL);
-    for (uint32_t k = 0; k < due; k++) {
+    migbuf__slots_sort(s->slot, asking, NULL, NULL);
+    for (uint32_t k = 0; k < asking; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
+        double need = s->growing[i].least_bytes;
 
-        if (s->growing[i].least_bytes > left)
+        if (need + (s->slot[k].number[SLOT_KEY] >= NOW ? kept_bytes : 0) > left)
             continue;
-        left -= s->growing[i].least_bytes;
+        left -= need;
         b->entries[i].turn = TURN_WRITES;
     }
 }

@@ -11,8 +11,8 @@ double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *
 /* Who is to stand for a longer time than this tick, and how often it may write. Returns what is to be kept for that. */
 double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s);
 
-/* `turn` of each, with the level that was sought for what is left. */
-void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s);
+/* `turn` of each, with the level that was sought for what is left beside so much. */
+void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s, double kept_bytes);
 
 /* The budget and the claim of one that has a turn, or waits for it. */
 void migbuf__turn(const struct migbuf_buffer *b, const struct scratch *s, struct entry *e, uint32_t i);

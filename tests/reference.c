@@ -1339,12 +1339,12 @@ static double common_level(struct reference *r, double kept, double at)
     return level;
 }
 
-/* Less than that by what may go by until the next decision has landed. */
+/* Less than that by what may go by until the next decision has landed, and by the turn in which the stall began. */
 static double longest_stall(const struct reference *r)
 {
     double most = (r->options.max_stall_ms > 0 ? r->options.max_stall_ms : 30000) / 1000.0;
 
-    return fmax(most - window_s(r), most / 2);
+    return fmax(most - window_s(r) - r->options.interval_ms / 1000.0, most / 2);
 }
 
 /* What must be free beside its file and its reserve for it to run at all. */
@@ -1449,45 +1449,47 @@ static double plan_turns(struct reference *r)
     return kept;
 }
 
+/* It has stood for as long as it was to. */
 static bool is_due(const struct reference *r, const struct reference_migration *m)
 {
-    double wait_s = m->away < INFINITY ? r->period : longest_stall(r);
+    double stood_ms = (double)(r->now_ms - m->force.now.paused_at_ms);
+    double wait_s = r->period > 0 ? r->period : longest_stall(r);
 
-    return m->force.now.absent || (m->force.now.paused && (double)(r->now_ms - m->force.now.paused_at_ms) >=
-                                                               fmax(wait_s * 1000, r->options.min_pause_ms));
+    return m->force.now.paused && stood_ms >= fmax(wait_s * 1000, r->options.min_pause_ms);
 }
 
-/* Who has stood longest is asked first. */
-static void take_turns(struct reference *r)
+/* Who has nothing to write to yet comes first, then who has stood longest, then who runs. That one must leave what is kept. */
+static void take_turns(struct reference *r, double kept)
 {
-    double left = r->grantable;
-    bool asked[REFERENCE_MAX] = { false };
+    double left = r->grantable, rank[REFERENCE_MAX];
 
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
+        bool runs = !m->force.now.paused && !m->force.now.absent;
 
         m->writes = false;
         m->stands = !m->waits && (m->stands || m->budget < smallest_limit(r, m) * target_ratio(r, m) * (1 - 1e-9));
         left -= m->waits || m->stands ? 0 : m->claim;
+        rank[i] = INFINITY;
+        if (m->stands && m->force.now.absent)
+            rank[i] = -1;
+        else if (m->stands && is_due(r, m))
+            rank[i] = (double)m->force.now.paused_at_ms;
+        else if (m->stands && runs && r->period <= 0 && m->away < INFINITY)
+            rank[i] = 1e300;
     }
     for (;;) {
-        int next = -1;
+        struct reference_migration *m;
+        int next = 0;
 
-        for (int i = 0; i < r->ledger.count; i++) {
-            const struct reference_migration *m = &r->migration[i];
-            uint64_t since = m->force.now.absent ? 0 : m->force.now.paused_at_ms;
-
-            if (m->stands && !asked[i] && is_due(r, m) &&
-                (next < 0 || since < (r->migration[next].force.now.absent ? 0 : r->migration[next].force.now.paused_at_ms)))
-                next = i;
-        }
-        if (next < 0)
+        for (int i = 1; i < r->ledger.count; i++)
+            next = rank[i] < rank[next] ? i : next;
+        if (r->ledger.count == 0 || rank[next] >= INFINITY)
             break;
-        asked[next] = true;
-        if (needs_beside(r, &r->migration[next]) <= left) {
-            left -= needs_beside(r, &r->migration[next]);
-            r->migration[next].writes = true;
-        }
+        m = &r->migration[next];
+        m->writes = needs_beside(r, m) + (rank[next] >= 1e300 ? kept : 0) <= left;
+        left -= m->writes ? needs_beside(r, m) : 0;
+        rank[next] = INFINITY;
     }
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
@@ -1517,7 +1519,7 @@ static void clamp_by_space(struct reference *r)
             m->cause = MIGBUF_REASON_SPACE;
         }
     }
-    take_turns(r);
+    take_turns(r, kept);
 }
 
 /* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start. */

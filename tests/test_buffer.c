@@ -413,7 +413,7 @@ START_TEST(turns_come_as_promised_where_no_link_is_known)
             uint64_t stood_ms = now - w[i].wrote_ms;
 
             if (d[i].action == MIGBUF_ACTION_RESUME) {
-                ck_assert(d[i].reason == MIGBUF_REASON_TURN && stood_ms >= 19000 && stood_ms <= 24000);
+                ck_assert(d[i].reason == MIGBUF_REASON_TURN && stood_ms >= 18000 && stood_ms <= 24000);
                 turns++;
             }
             obey(&w[i], &d[i], now, g.queue_bytes);

@@ -186,7 +186,9 @@
  *
  * QEMU knows no limit below one request a second. Where Ω does not hold even that for everybody until their files are
  * gone, guests stand, and each writes for one tick, in turn (both policies; ours: because otherwise all would stand until
- * the first file is gone). P is how long a guest stands at most: max_stall_ms less T', at least half of max_stall_ms.
+ * the first file is gone). P is how long a guest stands at most: max_stall_ms less T' and one interval, at least half of
+ * max_stall_ms. (A write from the beginning of a turn is poured by the stop at its end, and its guest hears of that in
+ * the next turn.)
  *
  *   1  away    until its files are gone: (left to send + files) / its share of
  *              the link, or the plan's finish where that is sooner; 100 P at
@@ -209,14 +211,16 @@
  *   9  turn    who has stood for P, longest first, if its claim fits beside all
  *              that run: its smallest limit, until the next tick
  *
- * - Whose budget is below its smallest limit for another reason stands as well. It has its turn as soon as its claim fits
- *   and min_pause_ms is over; where its link is unknown, after P.
+ * - In 6, who runs and is to stand gives back its reserve; one at a time needs it, for its turn.
+ * - Whose budget is below its smallest limit although nobody has to stand by 8 (it does not fit yet) stands as well, and has
+ *   its turn by 9. Who runs goes on then, after all that have their turn, if what is left holds its claim and what is kept;
+ *   not where its link is unknown.
  * - The end of a pause for a turn does not wait for the refill of what `stop` poured: its turns were counted with it.
  * - Of more than 32 migrations, every (N / 32 + 1)th time is looked at in 6.
  *
  * Example: four disks of 256 MiB over 4 MB/s are away in 268 s. The smallest limits of all, two units/s of 64 KiB each,
- * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB: each guest writes
- * every 29 s, at most.
+ * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB. With ticks every
+ * second none stands for more than 30 s.
  *
  * Test: test_buffer, where_not_all_can_write_they_take_turns; turns_come_as_promised_where_no_link_is_known
  *
