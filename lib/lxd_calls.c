@@ -95,7 +95,7 @@ int migbuf_lxd_pools(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_
 {
     struct migbuf__lxd_path path;
     struct migbuf_lxd_pool pool;
-    uint64_t count;
+    uint64_t count = 0;
     int rc;
 
     if (!lxd || (!pools && capacity))
@@ -402,7 +402,7 @@ int migbuf_lxd_vms(struct migbuf_lxd *lxd, uint32_t timeout_ms, struct migbuf_lx
 {
     struct migbuf__lxd_path path;
     struct migbuf_lxd_vm vm;
-    uint64_t all, count = 0;
+    uint64_t all = 0, count = 0;
     int rc;
 
     if (!lxd || (!vms && capacity))
@@ -661,15 +661,18 @@ static int unescape(char *out, size_t size, const char *text, size_t length, str
 static int read_instance(const char *url, struct migbuf_lxd_migration *m, struct migbuf_error *error)
 {
     size_t path = strcspn(url, "?");
-    const char *project = strstr(url, "project="), *name = url;
+    const char *name = url, *project;
     int rc;
 
     for (size_t i = 0; i < path; i++)
         if (url[i] == '/')
             name = url + i + 1;
     rc = unescape(m->instance, sizeof m->instance, name, (size_t)(url + path - name), error);
-    if (rc < 0 || !project || project < url + path)
-        return rc < 0 ? rc : COPY(m->project, "default");
+    if (rc < 0)
+        return rc;
+    project = strstr(url + path, "project=");
+    if (!project)
+        return COPY(m->project, "default");
     project += strlen("project=");
     return unescape(m->project, sizeof m->project, project, strcspn(project, "&"), error);
 }

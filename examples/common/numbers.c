@@ -99,12 +99,14 @@ const char *human_bytes(uint64_t bytes, char text[HUMAN_SIZE])
 
 const char *human_rate(uint64_t bytes_per_s, char text[HUMAN_SIZE])
 {
-    char size[HUMAN_SIZE];
+    size_t length;
 
-    if (bytes_per_s == UINT64_MAX)
+    if (bytes_per_s == UINT64_MAX) {
         snprintf(text, HUMAN_SIZE, "none");
-    else
-        snprintf(text, HUMAN_SIZE, "%s/s", human_bytes(bytes_per_s, size));
+        return text;
+    }
+    length = strlen(human_bytes(bytes_per_s, text));
+    snprintf(text + length, HUMAN_SIZE - length, "/s");
     return text;
 }
 
