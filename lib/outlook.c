@@ -78,7 +78,7 @@ static double delivered(const struct trial *t, size_t i)
     return g->rate * part > most ? base * part + (1 - base) * (most / g->rate) : part;
 }
 
-int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *outlook)
+MIGBUF__SELDOM int migbuf_outlook_running(const struct migbuf_buffer *b, uint64_t id, struct migbuf_outlook *outlook)
 {
     struct migbuf_outlook o;
     struct trial t;

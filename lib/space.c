@@ -10,6 +10,7 @@
 #include "claims.h"
 #include "learn.h"
 #include "throttle.h"
+#include "turns.h"
 #include <math.h>
 
 /* What is there */
@@ -81,28 +82,32 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 }
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
- * others' growth; where it is not free yet, it is kept from them until it is. */
+ * others' growth; where it is not free yet, it is kept from them until it is. Nobody is let in beside others for whom there
+ * would not be turns enough until its files are gone: outside it writes as it likes. */
 void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
-    double total = b->grantable, least = 0, waits = 0;
+    double total = b->grantable, least = 0, waits = 0, kept;
     uint32_t joining = 0;
 
     for (uint32_t i = 0; i < b->count; i++) {
         least += s->growing[i].least_bytes; /* of one that joins 0 */
         joining += s->growing[i].joining;
     }
+    kept = joining ? migbuf__turns_kept(b, s) : 0;
     for (uint32_t i = 0; i < b->count && joining; i++) {
         struct entry *e = &b->entries[i];
-        double need;
+        double need, turns;
 
         if (!s->growing[i].joining)
             continue;
         need = migbuf__least_bytes(b, e, 0);
-        if (need > total - least - waits) {
+        turns = least > 0 ? migbuf__turns_of_new(b, s, i) : 0; /* who is alone is let in anyway */
+        if (need + migbuf__most(turns + kept - least, 0) > total - least - waits) {
             waits += need;
             continue;
         }
         e->joining = 0;
+        kept += migbuf__turns_of_new(b, s, i);
         e->reserve = migbuf__reserve_of(e, migbuf__most_of(e));
         b->reserve += e->reserve;
         total -= e->reserve;

@@ -138,6 +138,21 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
     return kept;
 }
 
+MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct scratch *s)
+{
+    line_up(b, s);
+    return kept_for(b, s, longest_s_of(b));
+}
+
+MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
+{
+    const struct entry *e = &b->entries[i];
+    double away = away_s(b, e), rate = least_of(&s->growing[i]), time_s = migbuf__least(away, AHEAD * longest_s_of(b));
+    double turn = e->queue + rate * b->options.interval_ms / 1000.0;
+
+    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn * turns_in(b, e, time_s, longest_s_of(b)));
+}
+
 /* As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
  * many, for each stop costs a drain. Where it does not hold that many, they come more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
@@ -201,7 +216,7 @@ void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s, double
         uint64_t i = s->slot[k].index[SLOT_ITEM];
         double need = s->growing[i].least_bytes;
 
-        if (need + (s->slot[k].number[SLOT_KEY] >= NOW ? kept_bytes : 0) > left)
+        if (need + (s->slot[k].number[SLOT_KEY] >= NOW ? kept_bytes - 1 : 0) > left) /* less one: sums of fractions of bytes */
             continue;
         left -= need;
         b->entries[i].turn = TURN_WRITES;

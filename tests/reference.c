@@ -1427,6 +1427,55 @@ static double kept_for(struct reference *r, double every)
     return worst;
 }
 
+/* What one more would grow by until it is gone: all the time under its smallest limit, or by turns. */
+static double growth_of_new(const struct reference *r, const struct reference_migration *m)
+{
+    double rate = smallest_limit(r, m) * target_ratio(r, m);
+
+    return m->away < INFINITY ? fmin(rate * ahead_of(r, m), m->turn * turns_until(r, m, ahead_of(r, m), longest_stall(r))) : 0;
+}
+
+/* Who waits for its room begins as soon as that is free beside the least that the others must be left, and beside what all
+ * with it will need of turns. Who would be alone needs no more than its own room. In order of start. */
+static void let_in(struct reference *r, double left)
+{
+    double kept = 0, least_growth = 0, turns;
+
+    for (int i = 0; i < r->ledger.count; i++) {
+        const struct reference_migration *m = &r->migration[i];
+
+        look_ahead(r, i);
+        if (!m->waits)
+            least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
+    }
+    turns = kept_for(r, longest_stall(r));
+    left -= least_growth;
+    for (int i = 0; i < r->ledger.count; i++) {
+        struct reference_migration *m = &r->migration[i];
+        double more;
+
+        if (!m->waits)
+            continue;
+        m->waits = false;
+        look_ahead(r, i);
+        more = growth_of_new(r, m);
+        m->waits = fee(r, m, 0) + fmax(0, (least_growth > 0 ? more : 0) + turns - least_growth) > left;
+        if (m->waits) {
+            kept += fee(r, m, 0);
+        } else {
+            turns += more;
+            m->reserve = reference_reserve(m);
+            r->reserves += m->reserve;
+            r->grantable -= m->reserve;
+            least_growth += fee(r, m, 0) - m->reserve;
+        }
+        left -= fee(r, m, 0);
+    }
+    /* the others may not take what somebody waits for, but what they need to run */
+    r->least_growth = least_growth * (1 + 1e-9);
+    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, r->least_growth));
+}
+
 static double plan_turns(struct reference *r)
 {
     double every = longest_stall(r), kept;
@@ -1487,7 +1536,7 @@ static void take_turns(struct reference *r, double kept)
         if (r->ledger.count == 0 || rank[next] >= INFINITY)
             break;
         m = &r->migration[next];
-        m->writes = needs_beside(r, m) + (rank[next] >= 1e300 ? kept : 0) <= left;
+        m->writes = needs_beside(r, m) + (rank[next] >= 1e300 ? kept - 1 : 0) <= left;
         left -= m->writes ? needs_beside(r, m) : 0;
         rank[next] = INFINITY;
     }
@@ -1520,39 +1569,6 @@ static void clamp_by_space(struct reference *r)
         }
     }
     take_turns(r, kept);
-}
-
-/* Who waits for its room begins as soon as that is free beside the least that the others must be left. In order of start. */
-static void let_in(struct reference *r, double left)
-{
-    double kept = 0, least_growth = 0;
-
-    for (int i = 0; i < r->ledger.count; i++) {
-        const struct reference_migration *m = &r->migration[i];
-
-        if (!m->waits)
-            least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
-    }
-    left -= least_growth;
-    for (int i = 0; i < r->ledger.count; i++) {
-        struct reference_migration *m = &r->migration[i];
-
-        if (!m->waits)
-            continue;
-        if (fee(r, m, 0) > left) {
-            kept += fee(r, m, 0);
-        } else {
-            m->waits = false;
-            m->reserve = reference_reserve(m);
-            r->reserves += m->reserve;
-            r->grantable -= m->reserve;
-            least_growth += fee(r, m, 0) - m->reserve;
-        }
-        left -= fee(r, m, 0);
-    }
-    /* the others may not take what somebody waits for, but what they need to run */
-    r->least_growth = least_growth * (1 + 1e-9);
-    r->grantable = fmin(r->grantable, fmax(r->grantable - kept, r->least_growth));
 }
 
 static void count_space(struct reference *r)

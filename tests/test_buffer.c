@@ -386,6 +386,42 @@ START_TEST(where_not_all_can_write_they_take_turns)
 }
 END_TEST
 
+/* Ten of them over the same link would be away in 671 s, and each has to write 22 times until then: 9 MB. Three fit. Who waits
+ * outside writes to its base. */
+START_TEST(who_would_have_no_turn_is_not_let_in)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+
+    g.virtual_bytes = 256 << 20;
+    g.queue_bytes = 256 << 10;
+    for (int policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+        struct migbuf_decision d[10];
+        struct migbuf_buffer *b;
+        int in = 0;
+
+        o.policy = policy;
+        b = buffer(32 * MB, &o);
+        for (uint64_t id = 0; id < 10; id++)
+            ck_assert_int_eq(add(b, id, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * MB), 0);
+        ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 10), 10);
+        for (int i = 0; i < 10; i++) {
+            ck_assert(d[i].action == MIGBUF_ACTION_LOWER || (d[i].action == MIGBUF_ACTION_WAIT && d[i].reason == MIGBUF_REASON_ADMISSION));
+            in += d[i].action == MIGBUF_ACTION_LOWER;
+        }
+        ck_assert_int_eq(in, 3);
+        migbuf_buffer_free(b);
+
+        b = buffer(3 * MB, &o); /* one alone comes in where not even its own turns fit */
+        ck_assert_int_eq(add(b, 1, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 100000), 0);
+        ck_assert(tick1(b, 0).action == MIGBUF_ACTION_LOWER);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
 /* Nobody knows then how long what is free must last. All write until not all can; from then on there is room for one after the other, and
  * a turn comes as often as was promised. */
 START_TEST(turns_come_as_promised_where_no_link_is_known)
@@ -2156,7 +2192,7 @@ int main(void)
     const TTest *const tests[] = { first_a_limit_then_keep,      the_paper_curve_shows_in_the_view,
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, a_drain_waits_for_its_room, a_stall_is_worse_than_a_pause,
-                                   where_not_all_can_write_they_take_turns, turns_come_as_promised_where_no_link_is_known,
+                                   where_not_all_can_write_they_take_turns, who_would_have_no_turn_is_not_let_in, turns_come_as_promised_where_no_link_is_known,
                                    rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,

@@ -90,7 +90,7 @@
  *
  * | call | while the room is not there |
  * |---|---|
- * | migbuf_buffer_add, no files yet | The new one's decision is WAIT until the others have been cut. Create no overlay before. |
+ * | migbuf_buffer_add, no files yet | The new one's decision is WAIT until the others have been cut, and until there are turns for it. Create no overlay before. |
  * | migbuf_buffer_phase, more drains ahead | It returns 1. Drain when the same call returns 0 after a tick. |
  * | migbuf_buffer_resize, to less | It returns 1. Make the volume smaller when stats say reach_bytes is at most its new size. |
  * | migbuf_buffer_add, files exist | The guest writes already. Tick at once, so that the others make room. |
@@ -211,6 +211,8 @@
  *   9  turn    who has stood for P, longest first, if its claim fits beside all
  *              that run: its smallest limit, until the next tick
  *
+ * - Who waits for its room is let in when there is room for what all with it take by 6 as well, or for its own least room
+ *   where nobody else is there. Outside it writes to its base as it likes.
  * - In 6, who runs and is to stand gives back its reserve; one at a time needs it, for its turn.
  * - Whose budget is below its smallest limit although nobody has to stand by 8 (it does not fit yet) stands as well, and has
  *   its turn by 9. Who runs goes on then, after all that have their turn, if what is left holds its claim and what is kept;
@@ -222,7 +224,8 @@
  * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB. With ticks every
  * second none stands for more than 30 s.
  *
- * Test: test_buffer, where_not_all_can_write_they_take_turns; turns_come_as_promised_where_no_link_is_known
+ * Test: test_buffer, where_not_all_can_write_they_take_turns; who_would_have_no_turn_is_not_let_in
+ * Test: test_buffer, turns_come_as_promised_where_no_link_is_known
  *
  * ## Threads, time, cost
  *
