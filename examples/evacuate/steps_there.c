@@ -429,6 +429,8 @@ static int first_limit(struct migration *m, const struct call *answer, uint64_t 
 {
     int rc = pumped(m, answer, now);
 
+    if (m->throttle.last.action == MIGBUF_ACTION_WAIT) /* for room, which others make: that is no answer that does not come */
+        m->deadline_ns = now + MONITOR_ANSWER_MS * MS;
     return rc == DONE && !throttle_holds(m->site->control, &m->throttle) ? WAIT : rc;
 }
 
