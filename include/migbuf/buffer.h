@@ -224,7 +224,7 @@
  * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB. With ticks every
  * second none stands for more than 30 s.
  *
- * Test: test_buffer, where_not_all_can_write_they_take_turns; who_would_have_no_turn_is_not_let_in
+ * Test: test_buffer, where_not_all_can_write_they_take_turns; test_buffer, who_would_have_no_turn_is_not_let_in
  * Test: test_buffer, turns_come_as_promised_where_no_link_is_known
  *
  * ## Threads, time, cost

@@ -583,7 +583,9 @@ func TestHostContext(t *testing.T) {
 		t.Errorf("%+v, before %+v", after, view)
 	}
 
-	// More drains than there is room for: it waits for as long as its context lasts, and the reserve is as before then.
+	// More drains than there is room for, of a guest that cannot be stopped: it waits for as long as its context lasts, and the reserve
+	// is as before then.
+	v.q.refuse("stop", true)
 	waits, stop := context.WithCancel(background)
 	came := make(chan error)
 	go func() { came <- m.Drained(waits, 200) }()
@@ -594,6 +596,7 @@ func TestHostContext(t *testing.T) {
 	if err := <-came; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	v.q.refuse("stop", false)
 	d.waitFor("the reserve", func() bool { v, err := h.buffer.View(m.id); return err == nil && v.ReserveBytes == view.ReserveBytes })
 
 	v.q.merge()
