@@ -13,6 +13,7 @@
 #define AHEAD 100 /* longest stalls: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
 #define LOOKS 32  /* of many who leave one after the other, so many are looked at */
 #define SLOWER 1.25
+#define SPARE 0.8 /* of the promise: where what is free turns out to be less, turns may come more seldom once */
 
 /* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. */
 enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST };
@@ -23,7 +24,7 @@ static double longest_s_of(const struct migbuf_buffer *b)
 {
     double stall_s = migbuf__max_stall_ms(&b->options) / 1000.0;
 
-    return migbuf__most(stall_s - b->late_interval_s - b->options.interval_ms / 1000.0, stall_s / 2);
+    return SPARE * migbuf__most(stall_s - b->late_interval_s - b->options.interval_ms / 1000.0, stall_s / 2);
 }
 
 /* Until its files are gone; INFINITY where nobody said what its link carries. The plan knows who leaves the link before that,

@@ -1339,12 +1339,12 @@ static double common_level(struct reference *r, double kept, double at)
     return level;
 }
 
-/* Less than that by what may go by until the next decision has landed, and by the turn in which the stall began. */
+/* Four fifths of: less than that by what may go by until the next decision has landed, and by the turn in which the stall began. */
 static double longest_stall(const struct reference *r)
 {
     double most = (r->options.max_stall_ms > 0 ? r->options.max_stall_ms : 30000) / 1000.0;
 
-    return fmax(most - window_s(r) - r->options.interval_ms / 1000.0, most / 2);
+    return 0.8 * fmax(most - window_s(r) - r->options.interval_ms / 1000.0, most / 2);
 }
 
 /* What must be free beside its file and its reserve for it to run at all. */
