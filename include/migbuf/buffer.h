@@ -107,7 +107,7 @@
  *
  * | started | policy | writes let through | p99 slowdown |
  * |---|---|---|---|
- * | all at once | `paper` | 40 % | 5980 |
+ * | all at once | `paper` | 40 % | 5660 |
  * | all at once | `planner` | 53 % | 490 |
  * | one by one | `paper` | 91 % | 1470 |
  * | one by one | `planner` | 94 % | 40 |
