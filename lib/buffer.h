@@ -112,6 +112,7 @@ struct entry {
 
 struct link {
     uint64_t id, bytes_per_s, weights;
+    uint64_t waiting;        /* of these, of those that wait for their room and send nothing; of the last tick */
     struct migbuf_link mean; /* planner: bytes_per_s from tick to tick */
 };
 

@@ -89,6 +89,8 @@ void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch
     double total = b->grantable, least = 0, waits = 0, kept;
     uint32_t joining = 0;
 
+    for (uint32_t k = 0; k < b->links_count; k++)
+        b->links[k].waiting = 0; /* whoever is let in is to have turns even if all are */
     for (uint32_t i = 0; i < b->count; i++) {
         least += s->growing[i].least_bytes; /* of one that joins 0 */
         joining += s->growing[i].joining;
@@ -115,6 +117,8 @@ void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch
         s->growing[i].left_bytes = migbuf__missing(e) - e->reserve - e->pending;
         s->growing[i].least_bytes = need - e->reserve;
     }
+    for (uint32_t i = 0; i < b->count && joining; i++)
+        b->links[b->entries[i].link_at].waiting += b->entries[i].joining ? b->entries[i].weight : 0;
     /* Who waits takes nobody's smallest limit, nor does the rounding of that sum. */
     b->least = least * (1 + 1e-9);
     b->grantable = migbuf__least(total, migbuf__most(total - waits, b->least));

@@ -31,8 +31,11 @@ static double longest_s_of(const struct migbuf_buffer *b)
  * and this here that nobody writes much meanwhile: neither is less than it takes. */
 static double away_s(const struct migbuf_buffer *b, const struct entry *e)
 {
-    double bytes = migbuf__most_of(e), share = migbuf__least(e->flow, migbuf__link_share(b, e));
+    const struct link *l = &b->links[e->link_at];
+    double bytes = migbuf__most_of(e), share = e->flow;
 
+    if (l->bytes_per_s)
+        share = migbuf__least(share, (double)l->bytes_per_s * e->weight / (double)(l->weights - l->waiting));
     for (uint32_t k = 0; k < e->disk_count; k++)
         bytes += (double)e->measured[k].remaining_bytes;
     return migbuf__least(isinf(share) ? INFINITY : migbuf__most(bytes / share, b->options.interval_ms / 1000.0), e->plan.finish_s);

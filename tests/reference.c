@@ -1355,12 +1355,18 @@ static double needs_beside(const struct reference *r, const struct reference_mig
 
 /* Turns. Nobody looks further ahead than a hundred longest stalls. */
 
-static void look_ahead(struct reference *r, int i)
+/* Of the link's part that it would have beside all, or beside those alone that send. */
+static void look_ahead(struct reference *r, int i, bool beside_all)
 {
     struct reference_migration *m = &r->migration[i];
     double tick_s = r->options.interval_ms / 1000.0, rate = smallest_limit(r, m) * target_ratio(r, m), need = missing(m);
-    double share = fmin(flow_of(m), link_share(r, i)), bytes = reference_most_bytes(m);
+    double share = flow_of(m), bytes = reference_most_bytes(m), weights = 0;
 
+    for (int j = 0; j < r->ledger.count; j++)
+        if (r->migration[j].link == m->link && (beside_all || !r->migration[j].waits))
+            weights += r->ledger.bin[j].weight;
+    if (m->link_rate > 0)
+        share = fmin(share, (double)m->link_rate * r->ledger.bin[i].weight / weights);
     for (int d = 0; d < m->disk_count; d++)
         bytes += (double)m->disk_left[d];
     m->away = share < INFINITY ? fmax(bytes / share, tick_s) : INFINITY;
@@ -1444,7 +1450,7 @@ static void let_in(struct reference *r, double left)
     for (int i = 0; i < r->ledger.count; i++) {
         const struct reference_migration *m = &r->migration[i];
 
-        look_ahead(r, i);
+        look_ahead(r, i, true);
         if (!m->waits)
             least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
     }
@@ -1457,7 +1463,7 @@ static void let_in(struct reference *r, double left)
         if (!m->waits)
             continue;
         m->waits = false;
-        look_ahead(r, i);
+        look_ahead(r, i, true);
         more = growth_of_new(r, m);
         m->waits = fee(r, m, 0) + fmax(0, (least_growth > 0 ? more : 0) + turns - least_growth) > left;
         if (m->waits) {
@@ -1482,7 +1488,7 @@ static double plan_turns(struct reference *r)
     bool somebody_stands = false;
 
     for (int i = 0; i < r->ledger.count; i++) {
-        look_ahead(r, i);
+        look_ahead(r, i, false);
         somebody_stands = somebody_stands || r->migration[i].force.now.paused;
     }
     kept = kept_for(r, every);

@@ -191,8 +191,9 @@
  * the next turn.)
  *
  *   1  away    until its files are gone: (left to send + files) / its share of
- *              the link, or the plan's finish where that is sooner; 100 P at
- *              most. Where no link sample came: unknown, and nothing is kept
+ *              the link beside all that do not wait for their room, or the
+ *              plan's finish where that is sooner; 100 P at most. Where no link
+ *              sample came: unknown, and nothing is kept
  *   2  runs    what it grows by until then under its smallest limit; with
  *              `planner` at most what the plan expects of it
  *   3  turn    what one turn takes: queue + smallest limit * interval
@@ -211,8 +212,8 @@
  *   9  turn    who has stood for P, longest first, if its claim fits beside all
  *              that run: its smallest limit, until the next tick
  *
- * - Who waits for its room is let in when there is room for what all with it take by 6 as well, or for its own least room
- *   where nobody else is there. Outside it writes to its base as it likes.
+ * - Who waits for its room is let in when there is room for what all with it take by 6 as well, with all that wait on their
+ *   links, or for its own least room where nobody else is there. Outside it writes to its base as it likes.
  * - In 6, who runs and is to stand gives back its reserve; one at a time needs it, for its turn.
  * - Whose budget is below its smallest limit although nobody has to stand by 8 (it does not fit yet) stands as well, and has
  *   its turn by 9. Who runs goes on then, after all that have their turn, if what is left holds its claim and what is kept;
