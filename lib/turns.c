@@ -11,7 +11,8 @@
 #include <math.h>
 
 #define AHEAD 100 /* longest stalls: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
-#define LOOKS 32  /* of many who leave one after the other, so many are looked at */
+#define MANY 32   /* of more who leave one after the other, only some are looked at */
+#define LOOKS 8
 #define SLOWER 1.25
 #define SPARE 0.8 /* of the promise: where what is free turns out to be less, turns may come more seldom once */
 
@@ -124,6 +125,7 @@ static double needed_until(const struct migbuf_buffer *b, const struct scratch *
 /* What must be kept if those that stand have turns so often. Marks them. Of many who leave, not each is looked at. */
 static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, double every_s)
 {
+    uint32_t step = b->count <= MANY ? 1 : b->count / LOOKS + 1;
     double kept = 0, gone_bytes = 0;
 
     for (uint32_t k = 0; k < b->count; k++) {
@@ -135,7 +137,7 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
     for (uint32_t k = 0; k < b->count; k++) {
         const struct entry *e = &b->entries[s->slot[k].index[SLOT_ITEM]];
 
-        if (k % (b->count / LOOKS + 1) == 0)
+        if (k % step == 0)
             kept = migbuf__most(kept, needed_until(b, s, k, every_s) - gone_bytes);
         gone_bytes += migbuf__most_of(e) + e->reserve;
     }
@@ -169,7 +171,7 @@ MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct s
     line_up(b, s);
     kept_bytes = kept_for(b, s, every_s);
     b->period_s = 0;
-    if (kept_for(b, s, stand ? every_s / 2 : every_s) > free_bytes)
+    if ((stand ? kept_for(b, s, every_s / 2) : kept_bytes) > free_bytes)
         for (b->period_s = every_s; kept_for(b, s, b->period_s) > free_bytes && b->period_s < AHEAD * every_s;)
             b->period_s *= SLOWER;
     return kept_bytes;

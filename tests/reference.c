@@ -1395,7 +1395,7 @@ static double ahead_of(const struct reference *r, const struct reference_migrati
     return fmin(m->away, 100 * longest_stall(r));
 }
 
-/* What would be in the way of turns so often, at the worst of 32 times when somebody is gone. */
+/* What would be in the way of turns so often, at the worst of the times when somebody is gone. Of more than 32 some are looked at. */
 static double kept_for(struct reference *r, double every)
 {
     int order[REFERENCE_MAX], n = r->ledger.count;
@@ -1411,7 +1411,7 @@ static double kept_for(struct reference *r, double every)
             order[at] = order[at - 1];
         order[at] = i;
     }
-    for (int k = 0; k < n; k += 1 + n / 32) {
+    for (int k = 0; k < n; k += n > 32 ? 1 + n / 8 : 1) {
         double when = ahead_of(r, &r->migration[order[k]]), bytes = 0, more = 0;
 
         for (int j = 0; j < n; j++) {

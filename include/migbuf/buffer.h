@@ -219,7 +219,7 @@
  *   its turn by 9. Who runs goes on then, after all that have their turn, if what is left holds its claim and what is kept;
  *   not where its link is unknown.
  * - The end of a pause for a turn does not wait for the refill of what `stop` poured: its turns were counted with it.
- * - Of more than 32 migrations, every (N / 32 + 1)th time is looked at in 6.
+ * - Of more than 32 migrations, every (N / 8 + 1)th time is looked at in 6.
  *
  * Example: four disks of 256 MiB over 4 MB/s are away in 268 s. The smallest limits of all, two units/s of 64 KiB each,
  * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB. With ticks every
