@@ -29,6 +29,12 @@ static inline double migbuf__drains_of(const struct entry *e)
     return e->queue * ((double)e->drains_ahead + 1);
 }
 
+/* The same where no more than so much is missing of its files. */
+static inline double migbuf__drains_within(const struct entry *e, double missing_bytes)
+{
+    return migbuf__least(migbuf__drains_of(e), missing_bytes);
+}
+
 /* What is kept free for its drains when its files weigh so much: nothing for those ahead while it stands. And those that are
  * over may have poured since it was measured. */
 static inline double migbuf__reserve_of(const struct entry *e, double file_bytes)

@@ -128,7 +128,7 @@ static void go_on(const struct migbuf_buffer *b, struct trial *t, double start_s
             g.remaining -= grown;
         }
         g.need_bytes *= 1 - part;
-        capacity -= migbuf__least(migbuf__drains_of(&b->entries[i]), migbuf__most(b->entries[i].whole - g.file_bytes, 0));
+        capacity -= migbuf__drains_within(&b->entries[i], migbuf__most(b->entries[i].whole - g.file_bytes, 0));
         t->guest[n++] = g;
     }
     t->guests = n;
@@ -176,7 +176,7 @@ static double mirrored(const struct trial *t, const struct migbuf_waiting *w, co
 }
 
 MIGBUF__SELDOM int migbuf_outlook_mirrored(const struct migbuf_buffer *b, const struct migbuf_waiting *w, double start_s,
-                            const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *outlook)
+                                           const struct migbuf_outlook_mirror *mirror, struct migbuf_outlook *outlook)
 {
     struct migbuf_outlook_mirror m = { 0 };
     struct migbuf_outlook o;

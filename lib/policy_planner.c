@@ -59,7 +59,7 @@ static void describe_guest(const struct entry *e, struct migbuf_planner_options 
     /* How much of what was written was a rewrite shows what was measured, not what may have been written since. */
     g->remaining = migbuf__remaining(f, (double)e->file_bytes, migbuf__missing(e));
     l->flow_bytes_per_s = migbuf__most(l->flow_bytes_per_s, e->flow);
-    o->capacity_bytes = migbuf__most(o->capacity_bytes - migbuf__least(migbuf__drains_of(e), migbuf__missing(e)), 0);
+    o->capacity_bytes = migbuf__most(o->capacity_bytes - migbuf__drains_within(e, migbuf__missing(e)), 0);
 }
 
 void migbuf__planner_describe(const struct migbuf_buffer *b, struct migbuf_planner_options *o,

@@ -103,13 +103,13 @@ void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch
         if (!s->growing[i].joining)
             continue;
         need = migbuf__least_bytes(b, e, 0);
-        turns = least > 0 ? migbuf__turns_of_new(b, s, i) : 0; /* who is alone is let in anyway */
-        if (need + migbuf__most(turns + kept - least, 0) > total - least - waits) {
+        turns = migbuf__turns_of_new(b, s, i);
+        if (need + (least > 0 ? migbuf__most(turns + kept - least, 0) : 0) > total - least - waits) { /* alone it comes in anyway */
             waits += need;
             continue;
         }
         e->joining = 0;
-        kept += migbuf__turns_of_new(b, s, i);
+        kept += turns;
         e->reserve = migbuf__reserve_of(e, migbuf__most_of(e));
         b->reserve += e->reserve;
         total -= e->reserve;

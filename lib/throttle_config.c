@@ -219,7 +219,7 @@ static void lay_over(struct kind k, uint64_t ours)
 }
 
 MIGBUF__SELDOM int migbuf_limits_merge(const struct migbuf_throttle_config *hosts, size_t count, const struct migbuf_limits *ours,
-                        struct migbuf_throttle_config *merged)
+                                       struct migbuf_throttle_config *merged)
 {
     struct migbuf_throttle_config m, other;
 

@@ -10,18 +10,23 @@
 #include "slots.h"
 #include <math.h>
 
-#define AHEAD 100 /* longest stalls: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
+#define AHEAD 100 /* times P: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
 #define MANY 32   /* of more who leave one after the other, only some are looked at */
 #define LOOKS 8
 #define SLOWER 1.25
 #define SPARE 0.8 /* of the promise: where what is free turns out to be less, turns may come more seldom once */
 
+/* Times in ms beside those when somebody stopped. */
+#define NOW 1e18
+#define NOT_NOW (-1.0)
+
 /* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. */
 enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST };
 
-/* Who stands is let write before the longest stall is over: by then a tick has to come, and to land. And the stall began with the
- * turn before: a write from its beginning is poured by the stop at its end, and the guest hears of that in its next turn. */
-static double longest_s_of(const struct migbuf_buffer *b)
+/* P: from one turn to the next. Who stands is let write before the longest stall is over: by then a tick has to come, and to land.
+ * And the stall began with the turn before: a write from its beginning is poured by the stop at its end, and the guest hears of
+ * that in its next turn. */
+static double between_s(const struct migbuf_buffer *b)
 {
     double stall_s = migbuf__max_stall_ms(&b->options) / 1000.0;
 
@@ -64,7 +69,7 @@ double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *
         claim = migbuf__most(claim, s->growing[i].least_bytes);
         last_s = migbuf__most(last_s, away);
     }
-    return claim + rate * migbuf__least(last_s, AHEAD * longest_s_of(b));
+    return claim + rate * migbuf__least(last_s, AHEAD * between_s(b));
 }
 
 /* Keys and items of the slots: when whose files are gone, who is gone first in front. Nothing is kept for whom nobody can say
@@ -78,7 +83,7 @@ static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
 
         s->slot[i].number[SLOT_KEY] = away;
         s->slot[i].index[SLOT_ITEM] = i;
-        s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, AHEAD * longest_s_of(b)));
+        s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, AHEAD * between_s(b)));
         s->slot[i].number[TURN] = e->queue + rate * b->options.interval_ms / 1000.0;
     }
     migbuf__slots_sort(s->slot, b->count, NULL, NULL);
@@ -105,7 +110,7 @@ static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, con
  * drains; one at a time needs that, for its turn. */
 static double needed_until(const struct migbuf_buffer *b, const struct scratch *s, uint32_t k, double every_s)
 {
-    double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * longest_s_of(b)), bytes = 0, claim = 0;
+    double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b)), bytes = 0, claim = 0;
 
     for (; k < b->count; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
@@ -130,7 +135,7 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
 
     for (uint32_t k = 0; k < b->count; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
-        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * longest_s_of(b));
+        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b));
 
         b->entries[i].turn = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s) ? TURN_STANDS : TURN_NONE;
     }
@@ -147,23 +152,23 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
 MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct scratch *s)
 {
     line_up(b, s);
-    return kept_for(b, s, longest_s_of(b));
+    return kept_for(b, s, between_s(b));
 }
 
 MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
 {
     const struct entry *e = &b->entries[i];
-    double away = away_s(b, e), rate = least_of(&s->growing[i]), time_s = migbuf__least(away, AHEAD * longest_s_of(b));
+    double away = away_s(b, e), rate = least_of(&s->growing[i]), time_s = migbuf__least(away, AHEAD * between_s(b));
     double turn = e->queue + rate * b->options.interval_ms / 1000.0;
 
-    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn * turns_in(b, e, time_s, longest_s_of(b)));
+    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn * turns_in(b, e, time_s, between_s(b)));
 }
 
 /* As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
  * many, for each stop costs a drain. Where it does not hold that many, they come more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
 {
-    double every_s = longest_s_of(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
+    double every_s = between_s(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
     int stand = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
@@ -178,12 +183,9 @@ MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct s
 }
 
 /* When it had its last turn, of one that may have one now. NOW: it runs, and something is kept for those that stand. */
-#define NOW 1e18
-#define NOT_NOW (-1.0)
-
 static double asks_since(const struct migbuf_buffer *b, const struct entry *e)
 {
-    double wait_ms = (b->period_s > 0 ? b->period_s : longest_s_of(b)) * 1000;
+    double wait_ms = (b->period_s > 0 ? b->period_s : between_s(b)) * 1000;
 
     if (e->now.none)
         return 0;

@@ -151,7 +151,7 @@ MUTANTS = [
     ("who stands has room for its drains", "claims.h", "migbuf__stands(e) ? migbuf__drains_of(e) : e->now.paused ? e->queue : 0;",
      "e->now.paused ? e->queue : 0;", [BUFFER, LAWS]),
     ("who is let in needs nothing for its turn", "space.c", "        s->growing[i].least_bytes = need - e->reserve;\n", "", [LAWS]),
-    ("who would have no turn is let in", "space.c", "need + migbuf__most(turns + kept - least, 0) > total", "need > total", [CASES]),
+    ("who would have no turn is let in", "space.c", "need + (least > 0 ? migbuf__most(turns + kept - least, 0) : 0) > total", "need > total", [CASES]),
     ("nothing is kept for turns", "tick.c", "        migbuf__space_level(b, s, kept_bytes);\n    }\n",
      "        migbuf__space_level(b, s, 0);\n    }\n", [CASES, LAWS]),
     ("who stood longest is not the first", "turns.c", "               ? (double)e->now.paused_at_ms", "               ? 1", [LAWS]),

@@ -313,7 +313,6 @@ START_TEST(a_stall_is_worse_than_a_pause)
 }
 END_TEST
 
-/* At the floor a guest runs whatever its ratio is: no rounding takes it the unit that it needs. */
 /* Guests that write all they may, and pour a full queue at each stop. */
 struct writer {
     uint64_t file_bytes, wrote_ms, rate_bytes_per_s;
@@ -333,7 +332,7 @@ static void obey(struct writer *w, const struct migbuf_decision *d, uint64_t now
 }
 
 /* Four disks of 256 MiB over 4 MB/s are away in 268 s. Until then the smallest limits of all, two units/s each, would take
- * 141 MB. There are 32, and a turn takes 390 kB: every 30 s, four guests need 14 MB. */
+ * 141 MB. There are 32, and a turn takes 390 kB: every 22 s, four guests need 19 MB. */
 START_TEST(where_not_all_can_write_they_take_turns)
 {
     struct migbuf_buffer_options o = exact();
@@ -460,6 +459,7 @@ START_TEST(turns_come_as_promised_where_no_link_is_known)
 }
 END_TEST
 
+/* At the floor a guest runs whatever its ratio is: no rounding takes it the unit that it needs. */
 START_TEST(rounding_pauses_nobody)
 {
     struct migbuf_buffer_options o = exact();

@@ -186,9 +186,12 @@
  *
  * QEMU knows no limit below one request a second. Where Ω does not hold even that for everybody until their files are
  * gone, guests stand, and each writes for one tick, in turn (both policies; ours: because otherwise all would stand until
- * the first file is gone). P is how long a guest is to stand: four fifths of max_stall_ms less T' and one interval, or of half
- * of max_stall_ms if that is more. So turns may come by a quarter less often before a promise is broken. (A write from the beginning of a turn is poured by the stop at its end, and its guest hears of that in
- * the next turn.)
+ * the first file is gone). P is how long a guest is to stand: four fifths of max_stall_ms less T' and one interval, or four
+ * fifths of half of max_stall_ms if that is more.
+ *
+ * - Four fifths: turns may come by a quarter less often before the promise is broken.
+ * - One interval: a write from the beginning of a turn is poured by the stop at its end, and its guest hears of that in
+ *   the next turn.
  *
  *   1  away    until its files are gone: (left to send + files) / its share of
  *              the link beside all that do not wait for their room, or the
