@@ -284,6 +284,20 @@ run 0 $small --policy planner --admission sjf --trace "$dir/trace" && whole && [
     "$evacuate" --replay "$dir/trace" >>"$dir/said" 2>&1 && grep -q '"remaining_bytes":[1-9]' "$dir/trace"
 report $? "planned, one after the other: all moved, nothing lost, and the log replays identically"
 
+# What QEMU was told, by QEMU. LXD leaves the buffer as it is, and so does its policy.
+cat >"$dir/spy" <<END
+#!/bin/sh
+exec ${MIGBUF_QEMU:-qemu-system-x86_64} -trace handle_qmp_command "\$@" 2>>"$dir/told"
+END
+chmod +x "$dir/spy"
+buffers() { # POLICY: buf-size of each overlay's mirror
+    : >"$dir/told"
+    run 0 $small --vms 1 --policy "$1" --qemu "$dir/spy" && whole &&
+        grep -a '"blockdev-mirror"' "$dir/told" | sed 's/.*"buf-size": \([0-9]*\).*/\1/; t; s/.*/none/'
+}
+[ "$(buffers planner) $(buffers lxd)" = "65536 none" ]
+report $? "an overlay's mirror keeps little in flight, so that its guest does not wait behind it"
+
 run 0 $small --policy mirror --window 6 && whole && [ "$(value moved)$(value policy)" = 3mirror ] && [ "$(value buffer_peak_bytes)" -lt 1000000 ] &&
     ! grep -q "putting the overlay on top" "$dir/said" && [ "$(value window_delivered_bytes)" -gt 1000000 ] &&
     python3 - "$dir/summary" <<'END'
