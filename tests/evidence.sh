@@ -56,7 +56,8 @@ all: who has moved goes on writing at the target, who failed or stands counts wi
   none            overlays in one buffer without a throttle. One after the other it is LXD's way with a size.state as
                   large as the buffer
   lxd             LXD's way today: each VM a volume of its own (size.state), all together as large as the buffer, and no
-                  throttle. A guest whose volume is full stands until it is at its target
+                  throttle. A guest whose volume is full stands until it is at its target. Its overlay's mirror keeps
+                  QEMU's 16 MiB in flight; the others' keep 64 KiB, for the guest's writes wait behind them
   bradford        after a threshold of writes each waits, twice as long at each further threshold. Here as many writes
                   of 64 KiB as fill a guest's part of the buffer, and 16.384 ms, the first power of two of 2.048 ms
                   that our guests feel. With the published 16384 writes and 2.048 ms they would move unthrottled
