@@ -29,8 +29,14 @@ struct setting {
     uint64_t units; /* per second; 0 while paused */
     uint64_t paused_at_ms;
     uint8_t limited, paused;
-    uint8_t none; /* there is no overlay to write to */
+    uint8_t none;      /* there is no overlay to write to */
+    uint8_t still;     /* of one that is paused: STILL_… */
+    uint64_t still_ms; /* SINCE: the first tick after it was told */
 };
+
+/* What is known of a pause: nothing; somebody said that it has come to pass; and since when; all that was poured before is
+ * measured. */
+enum { STILL_UNKNOWN, STILL_TOLD, STILL_SINCE, STILL_MEASURED };
 
 /* A setting that was decided away, and may be in force still. */
 struct older {

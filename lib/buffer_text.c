@@ -52,8 +52,8 @@ static void write_demand(struct migbuf__writer *w, const struct entry *e)
 
 static void write_setting(struct migbuf__writer *w, const char *keyword, const struct setting *s)
 {
-    migbuf__write(w, "%s %llu %llu %u %u %u\n", keyword, NUMBER(s->units), NUMBER(s->paused_at_ms), s->limited, s->paused,
-                  s->none);
+    migbuf__write(w, "%s %llu %llu %u %u %u\n", keyword, NUMBER(s->units), NUMBER(s->paused_at_ms), s->limited,
+                  s->paused + (s->still == STILL_MEASURED), s->none); /* 2: what it poured is measured */
 }
 
 /* What may be in force: the proof needs all of it. */
@@ -230,7 +230,9 @@ static void read_setting(struct migbuf__reader *r, const char *keyword, struct s
     s->units = migbuf__read_number(r, 0, MIGBUF__THROTTLE_VALUE_MAX);
     s->paused_at_ms = migbuf__read_number(r, 0, UINT64_MAX);
     s->limited = read_flag(r);
-    s->paused = read_flag(r);
+    s->paused = (uint8_t)migbuf__read_number(r, 0, 2);
+    s->still = s->paused == 2 ? STILL_MEASURED : STILL_UNKNOWN;
+    s->paused = s->paused > 0;
     s->none = read_flag(r);
 }
 
@@ -269,6 +271,7 @@ static void begin_anew(const struct migbuf_buffer *b, struct entry *e, uint64_t 
     double files = (double)e->file_bytes;
 
     e->now.paused_at_ms = e->before.paused_at_ms = now_ms;
+    e->now.still = e->before.still = STILL_UNKNOWN;
     for (uint32_t k = 0; k < e->olders; k++) {
         writes |= e->older[k].units > 0;
         if (e->older[k].until_ms < MIGBUF__LANDED)

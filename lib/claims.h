@@ -17,10 +17,11 @@ static inline double migbuf__missing(const struct entry *e)
     return migbuf__most(e->whole - migbuf__most_of(e), 0);
 }
 
-/* It stands, and that is known: it has nothing in flight that a drain could pour. */
+/* It stands: somebody said so, and what was poured until then is measured. It has nothing in flight that a drain could pour. That
+ * nobody said otherwise is not enough: a `stop` may land as late as it likes. */
 static inline int migbuf__stands(const struct entry *e)
 {
-    return e->now.paused && !e->open && !e->unknown;
+    return e->now.paused && !e->open && !e->unknown && e->now.still == STILL_MEASURED;
 }
 
 /* What its drains can pour while it runs: one more than those ahead, because pausing is one. */

@@ -47,7 +47,9 @@ const char *migbuf_reason_text(int32_t reason)
 
 static void stand(const struct migbuf_buffer *b, struct entry *e)
 {
-    e->now = (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms };
+    e->now = e->now.paused ? (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = e->now.paused_at_ms,
+                                               .still = e->now.still, .still_ms = e->now.still_ms }
+                           : (struct setting){ .limited = 1, .paused = 1, .paused_at_ms = b->now_ms };
 }
 
 static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int is_short)

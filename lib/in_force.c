@@ -90,6 +90,7 @@ void migbuf__in_force_doubt(struct entry *e)
     if (!e->unknown && !e->open)
         e->before = e->now;
     all_may_be_in_force(e, &e->before);
+    e->now.still = e->before.still = STILL_UNKNOWN;
     e->unknown = 1;
     e->open = e->owed.again = 0;
 }
@@ -104,6 +105,12 @@ void migbuf__in_force_forget(struct entry *e, uint64_t since_ms, uint64_t now_ms
     e->olders = kept;
     e->open &= kept > 0; /* without a word, what was decided is in force by now */
     e->pours &= kept > 0 || e->unknown;
+    if (e->now.still == STILL_TOLD) {
+        e->now.still = STILL_SINCE;
+        e->now.still_ms = now_ms;
+    } else if (e->now.still == STILL_SINCE && since_ms != MIGBUF__NEVER && since_ms > e->now.still_ms) {
+        e->now.still = STILL_MEASURED;
+    }
     if (since_ms != MIGBUF__NEVER && since_ms >= e->poured_ms)
         e->poured = 0;
     if (e->drained) {
@@ -145,6 +152,8 @@ int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32_t outcome)
     switch (outcome) {
     case MIGBUF_OUTCOME_DONE:
         settle(e);
+        if (e->now.paused && e->now.still == STILL_UNKNOWN)
+            e->now.still = STILL_TOLD;
         return 0;
     case MIGBUF_OUTCOME_REFUSED:
         e->open = e->owed.again = 0;
@@ -180,7 +189,8 @@ int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migb
     if (e->now.none && !units && running) /* there is nothing to limit yet */
         return 0;
     found = (struct setting){ .units = running ? units : 0, .paused_at_ms = e->now.paused ? e->now.paused_at_ms : b->now_ms,
-                              .limited = units || !running, .paused = !running };
+                              .limited = units || !running, .paused = !running,
+                              .still = running ? STILL_UNKNOWN : STILL_TOLD };
     if (e->open && e->olders && !e->unknown)
         keep_older(e, &e->now, e->older[e->olders - 1].until_ms); /* decided a moment ago, it may land after this look */
     settle(e);

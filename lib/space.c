@@ -104,10 +104,12 @@ void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch
             continue;
         need = migbuf__least_bytes(b, e, 0);
         turns = migbuf__turns_of_new(b, s, i);
-        if (need + (least > 0 ? migbuf__most(turns + kept - least, 0) : 0) > total - least - waits) { /* alone it comes in anyway */
+        if (need > total - least - waits) {
             waits += need;
             continue;
         }
+        if (least > 0 && need + migbuf__most(turns + kept - least, 0) > total - least - waits)
+            continue; /* it may wait for long: nothing is kept for it. Alone it comes in anyway */
         e->joining = 0;
         kept += turns;
         e->reserve = migbuf__reserve_of(e, migbuf__most_of(e));

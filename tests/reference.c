@@ -776,7 +776,7 @@ static double missing(const struct reference_migration *m)
 
 static bool surely_stands(const struct reference_migration *m)
 {
-    return m->force.now.paused && !m->force.unanswered && !m->force.unknown;
+    return m->force.now.paused && !m->force.unanswered && !m->force.unknown && m->force.now.still == 3;
 }
 
 double reference_reserve(const struct reference_migration *m)
@@ -997,6 +997,7 @@ static void doubt(struct reference_migration *m)
     if (!f->unanswered && !f->unknown)
         f->before = f->now;
     any_may_hold(m, f, f->before);
+    f->now.still = f->before.still = 0;
     f->unknown = true;
     f->unanswered = f->again = false;
 }
@@ -1014,8 +1015,11 @@ int reference_outcome(struct reference *r, int i, int32_t outcome)
     struct reference_migration *m = &r->migration[i];
     double decided = rate_under(m, &m->force.now);
 
-    if (outcome == MIGBUF_OUTCOME_DONE)
+    if (outcome == MIGBUF_OUTCOME_DONE) {
         know(m);
+        if (m->force.now.paused && m->force.now.still == 0)
+            m->force.now.still = 1;
+    }
     if (outcome == MIGBUF_OUTCOME_REFUSED) {
         if (!m->force.unanswered)
             return MIGBUF_E_STATE;
@@ -1033,7 +1037,7 @@ void reference_found(struct reference *r, int i, const struct migbuf_limits *lim
 {
     struct reference_migration *m = &r->migration[i];
     struct reference_force *f = &m->force;
-    struct reference_state s = { .paused = !running, .paused_at_ms = r->now_ms };
+    struct reference_state s = { .paused = !running, .paused_at_ms = r->now_ms, .still = !running };
 
     if (limits && running)
         s.units = r->options.policy == MIGBUF_POLICY_LITERAL ? limits->bps_wr : limits->iops_wr;
@@ -1085,6 +1089,12 @@ static void look_back(const struct reference *r, struct reference_migration *m, 
     f->olders = kept;
     f->unanswered = f->unanswered && kept > 0; /* without a word it was done */
     f->pours = f->pours && (kept > 0 || f->unknown);
+    if (f->now.still == 2 && since > f->now.still_ms)
+        f->now.still = 3;
+    if (f->now.still == 1) {
+        f->now.still = 2;
+        f->now.still_ms = (double)now_ms;
+    }
     if (since >= m->poured_ms)
         m->poured = 0;
     if (m->drained > 0) {
@@ -1115,6 +1125,8 @@ void reference_load(struct reference *r, uint64_t now_ms)
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
+        m->force.now.still = m->force.now.still == 3 && !anew ? 3 : 0; /* what had not come that far is not saved */
+        m->force.before.still = m->force.before.still == 3 && !anew ? 3 : 0;
         if (m->force.unanswered)
             doubt(m);
         m->release = INFINITY;
@@ -1465,7 +1477,11 @@ static void let_in(struct reference *r, double left)
         m->waits = false;
         look_ahead(r, i, true);
         more = growth_of_new(r, m);
-        m->waits = fee(r, m, 0) + fmax(0, (least_growth > 0 ? more : 0) + turns - least_growth) > left;
+        if (least_growth > 0 && fee(r, m, 0) <= left && fee(r, m, 0) + fmax(0, more + turns - least_growth) > left) {
+            m->waits = true; /* for others to leave: nothing is kept for that */
+            continue;
+        }
+        m->waits = fee(r, m, 0) > left;
         if (m->waits) {
             kept += fee(r, m, 0);
         } else {
@@ -1985,7 +2001,8 @@ static void stop(const struct reference *r, struct reference_force *f)
 {
     uint64_t since_ms = f->now.paused ? f->now.paused_at_ms : r->now_ms;
 
-    f->now = (struct reference_state){ .paused = true, .limited = true, .paused_at_ms = since_ms };
+    f->now = (struct reference_state){ .paused = true, .limited = true, .paused_at_ms = since_ms,
+                                       .still = f->now.paused ? f->now.still : 0, .still_ms = f->now.still_ms };
 }
 
 static int32_t act_paused(struct reference *r, struct reference_migration *m)

@@ -53,6 +53,8 @@ struct reference_state {
     bool paused;
     uint64_t units; /* in force, 0 while paused */
     uint64_t paused_at_ms;
+    int still;       /* 1: it was told that it stands; 2: at or before the tick at still_ms; 3: and measured later */
+    double still_ms;
     struct migbuf_limits limits;
 };
 
