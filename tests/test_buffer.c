@@ -255,6 +255,7 @@ START_TEST(only_who_is_known_to_stand_has_nothing_to_pour)
     struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
     struct migbuf_buffer_view v = { .size = sizeof v };
+    struct migbuf_buffer_stats stats = { .size = sizeof stats };
     struct migbuf_buffer *b = buffer(100 * MB, &o), *again;
     const uint64_t full[] = { 0, 91900000, 87900000, 83900000, 79900000 }; /* with so many drains, and no room to run */
     char *text;
@@ -273,6 +274,8 @@ START_TEST(only_who_is_known_to_stand_has_nothing_to_pour)
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_BASE, 2), 0); /* it may have been over before the stop */
     ck_assert(reserve_after(b, 5000, full[2]) == 2 + 1);
     tick1(b, 6000); /* measured when it was told, and not since */
+    ck_assert_int_eq(migbuf_buffer_stats(b, &stats), 0);
+    ck_assert_uint_eq(stats.reserve_bytes, 2 * 4 * MB);
     ck_assert(reserve_after(b, 7000, full[2]) == 0);
     ck_assert_int_eq(migbuf_buffer_phase(b, 1, MIGBUF_PHASE_MIRROR, 1), 0);
     ck_assert(reserve_after(b, 8000, full[1]) == 0); /* a drain of one that stands */

@@ -421,6 +421,17 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     return 0;
 }
 
+/* It is let run, whatever was decided: the buffer counts on that before it is. */
+void control_runs(struct control *c, struct throttle *t)
+{
+    struct migbuf_disk_info info = { .size = sizeof info };
+
+    if (!c->buffer || !t->added || !t->stop_wanted || migbuf_disk_info(t->disk, &info))
+        return;
+    t->stop_wanted = false;
+    migbuf_buffer_resync(c->buffer, t->id, &info.limits, 1);
+}
+
 void control_admit(struct control *c, int32_t admission)
 {
     c->admission = admission;
@@ -763,8 +774,11 @@ void throttle_run_or_stop(struct control *c, struct throttle *t, uint64_t free_b
     if (running && !t->monitor->facts.no_space && t->cont_ns && now - t->cont_ns > 100 * MS)
         t->went_on = true;
     if (call->state == CALL_ANSWERED || call->state == CALL_REFUSED) {
-        if (!strcmp(call->command, "stop"))
+        if (!strcmp(call->command, "stop")) {
             throttle_drained(t, t->before_stop_bytes);
+            if (call->state == CALL_ANSWERED && c->buffer && t->added && t->stop_wanted && !running)
+                migbuf_buffer_outcome(c->buffer, t->id, MIGBUF_OUTCOME_DONE); /* QEMU answers when it has drained */
+        }
         monitor_taken(t->monitor, CALL_GUEST);
     }
     if (!t->added || t->hands_off || c->unrecorded || call->state == CALL_WAITING)

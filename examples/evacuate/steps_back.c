@@ -199,10 +199,16 @@ static int found_handed_over(struct migration *m, const struct call *answer, uin
     return DONE;
 }
 
-/* Who was to stand anyway is let run by a decision: there is no room for its drains before that. */
 static bool is_handed_over(const struct migration *m)
 {
-    return m->handed_over && !m->throttle.stop_wanted;
+    return m->handed_over;
+}
+
+static int let_go_on(struct migration *m, uint64_t now)
+{
+    (void)now;
+    control_runs(m->site->control, &m->throttle);
+    return 0;
 }
 
 static bool goes_on(const struct migration *m)
@@ -340,7 +346,8 @@ const struct step steps_back[] = {
                       .finished = target_gone, .flags = HANGS_UP },
     [BACK_STATUS] = { "asking whether it was stopped for good", PHASE_BACK, SOURCE, "query-status",
                       .needed = has_ram, .finished = found_handed_over },
-    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_BACK, SOURCE, "cont", .needed = is_handed_over },
+    [BACK_HANDED_OVER] = { "taking the guest back", PHASE_BACK, SOURCE, "cont", .needed = is_handed_over,
+                           .begin = let_go_on },
     [BACK_RAM_RESTORE] = { "giving back what was set for memory", PHASE_BACK, SOURCE, .needed = has_ram,
                            .finished = ram_restored },
     [BACK_COMMIT] = { "merging the overlay back", PHASE_BACK, SOURCE, "block-commit", "{" JOB "}",

@@ -12,7 +12,7 @@ struct brain {
     struct migbuf_buffer *buffer;
     bool limits; /* a policy of the library's */
     struct migbuf_decision *decisions;
-    uint32_t room;
+    uint32_t room, decided; /* decisions there is room for, and of the last tick */
     uint64_t *u; /* of each link, bytes/s */
 };
 
@@ -134,8 +134,13 @@ int brain_link(struct brain *b, uint32_t link, double bytes_per_s)
 
 int brain_tick(struct brain *b, double now_s, struct order *orders)
 {
-    int n = migbuf_buffer_tick(b->buffer, (uint64_t)lround(now_s * 1000), b->decisions, b->room);
+    int n;
 
+    for (uint32_t k = 0; k < b->decided; k++) /* all orders have landed by now; whoever has left meanwhile is not found */
+        if (b->decisions[k].action == MIGBUF_ACTION_PAUSE || b->decisions[k].action == MIGBUF_ACTION_CANNOT_FIT)
+            migbuf_buffer_outcome(b->buffer, b->decisions[k].id, MIGBUF_OUTCOME_DONE);
+    n = migbuf_buffer_tick(b->buffer, (uint64_t)lround(now_s * 1000), b->decisions, b->room);
+    b->decided = n > 0 ? (uint32_t)n : 0;
     if (!b->limits)
         return n < 0 ? n : 0;
     for (int k = 0; k < n; k++) {
