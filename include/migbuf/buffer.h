@@ -49,7 +49,7 @@
  *   claim      growth(new limit, T', one set on each disk)
  *   reserve    queue_bytes * (drains still ahead + 1): each drain pours the
  *              throttle's queue into the file. Of one that is known to stand
- *              they pour nothing: 0
+ *              those ahead pour nothing: 0
  *
  *   growth(w, t, sets) = A w t' + requests + tables
  *     w         what a limit lets through a second: units/s * unit
@@ -72,8 +72,10 @@
  *   shows what it poured.
  * - The one more drain is the `stop` of a pause. A paused guest has had it. It must be there again, with room for all
  *   drains ahead, before the guest is resumed: the claim of the tick that lets it run holds them.
- * - A guest that stands is let run by a decision alone. Whoever must do it otherwise calls migbuf_buffer_resync and ticks
- *   before.
+ * - A guest is known to stand when somebody said so (migbuf_buffer_outcome with DONE, or migbuf_buffer_resync) and its files
+ *   were measured after the tick that followed. A host that never says so loses nothing but that room.
+ * - A guest that stands is let run by a decision alone. Whoever must do it otherwise calls migbuf_buffer_resync, as if it ran
+ *   already, and ticks before; the promise holds if that tick does not tell it to stop.
  * - Decisions land within `lag` of their tick. Or the host says within `lag` that one did not, and ticks again, so that
  *   one lands within T' of the last tick whose decision did.
  * - Ticks come at most late_factor intervals apart. They may come as early and as often as one likes, samples as
@@ -285,7 +287,8 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
 #define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
-#define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far */
+#define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far, or there would
+                                     be no turns for it until one of them is away */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 #define MIGBUF_REASON_TURN 15   /**< not even the smallest limits of all fit until their files are gone: it waits for
                                      its turn, or has it */
@@ -456,7 +459,8 @@ MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
  *   because queue_bytes is not known.
  * - Nothing is lost by asking again later. Policy `literal` admits all.
  * - Where its overlays do not exist yet (file_bytes 0), create them when a decision has set its first limits, not
- *   before. Until the others have been cut so far that its room is free, the decision is WAIT.
+ *   before. Until the others have been cut so far that its room is free, and there are turns for it beside them, the
+ *   decision is WAIT. That may last until one of them is away.
  *
  * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM.
  * Test: test_buffer, nobody_comes_in_without_a_reserve; test_buffer, who_is_new_waits_for_its_room
@@ -477,7 +481,8 @@ MIGBUF_API int migbuf_buffer_add(struct migbuf_buffer *b, const struct migbuf_mi
  * | way back, before the merge begins | MIRROR | 1: its start. The guest stands when it is completed |
  * | an overlay that is made and merged, without a mirror | BASE | 3: snapshot, start of the merge, stop |
  *
- * Returns 0 when they have their room: the last tick kept it, or it is free now. Returns 1 otherwise: do not drain, tick,
+ * Returns 0 when they have their room: the last tick kept it, or it is free now, or the guest is known to stand, so that
+ * they pour nothing. Returns 1 otherwise: do not drain, tick,
  * and ask again by the same call. Fewer drains than before can get 1, too, where those before had no room. What was said
  * counts in both cases. Errors: MIGBUF_E_NOTFOUND, _INVALID.
  * Test: test_buffer, a_drain_waits_for_its_room
