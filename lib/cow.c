@@ -156,7 +156,7 @@ static int open_nameless(int dir_fd, int *fd, struct migbuf_error *error)
     return migbuf__fail_errno(error, MIGBUF_E_SYSTEM, "a file in the buffer volume cannot be made", errno);
 }
 
-int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error)
+MIGBUF__SELDOM int migbuf_cow_when_full(int dir_fd, struct migbuf_full *full, struct migbuf_error *error)
 {
     struct migbuf_full found = { .kind = MIGBUF_FULL_FAILS };
     struct migbuf_volume volume;

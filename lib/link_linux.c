@@ -304,8 +304,8 @@ static int ask_kernel(struct search *s, struct migbuf_error *error)
                               "the kernel does not tell about other processes' connections", e);
 }
 
-int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
-                            size_t capacity, struct migbuf_error *error)
+MIGBUF__SELDOM int migbuf_link_connections(const char *local, const char *remote, struct migbuf_link_connection *list,
+                                           size_t capacity, struct migbuf_error *error)
 {
     struct search s = { .list = NULL };
     int rc;
