@@ -1046,12 +1046,17 @@ void reference_found(struct reference *r, int i, const struct migbuf_limits *lim
         s.paused_at_ms = f->now.paused_at_ms;
     if (f->now.absent && running && s.units == 0)
         return; /* nobody can limit what is not there */
+    f->found = s.units != f->now.units || s.limited != f->now.limited || s.paused != f->now.paused;
+    f->pours = f->pours || (s.paused && !f->now.paused); /* whoever stopped it, it poured its queue */
     if (f->unanswered && !f->unknown && f->olders > 0) {
         add_older(f, &f->now, f->older[f->olders - 1].until_ms); /* it may land after the look */
         older_are_few(m, f);
+    } else if (f->found && !f->unknown) {
+        add_older(f, &f->now, REFERENCE_LANDED); /* it was in force until another hand came */
+        f->older[f->olders - 1].sets = 0;
+        older_are_few(m, f);
     }
     know(m);
-    f->found = s.units != f->now.units || s.limited != f->now.limited || s.paused != f->now.paused;
     f->now = f->before = s;
     m->waits = false;
 }

@@ -1669,6 +1669,43 @@ START_TEST(what_is_found_is_where_it_starts)
 }
 END_TEST
 
+/* Another hand set less, or stopped the guest. What our limit let grow before that is not measured yet, nor what the stop
+ * poured. */
+START_TEST(what_another_hand_ended_still_counts)
+{
+    struct migbuf_limits less = { .iops_wr = 1, .iops_size = 65536 };
+    struct migbuf_geometry g = disk();
+
+    g.queue_bytes = 4 * MB;
+    for (int stopped = 0; stopped < 2; stopped++) {
+        struct migbuf_buffer_options o = exact();
+        struct migbuf_buffer *b = buffer(10 * GIB, &o);
+        struct migbuf_buffer_stats now = { .size = sizeof now };
+        struct migbuf_buffer_view before = { .size = sizeof before }, v = before;
+        double by_our_limit;
+
+        ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 118 * MB), 0);
+        for (uint64_t ms = 0; ms < 4000; ms += 1000)
+            look1(b, ms, 1, 0);
+        ck_assert_int_eq(migbuf_buffer_view(b, 1, &before), 0);
+        by_our_limit = (double)before.in_force_bytes_per_s;
+        ck_assert(by_our_limit > 10 * MB);
+        ck_assert_int_eq(migbuf_buffer_resync(b, 1, &less, !stopped), 0);
+        tick1(b, 4000); /* nobody has measured since the first look before */
+        ck_assert_int_eq(migbuf_buffer_stats(b, &now), 0);
+        ck_assert((double)now.unseen_bytes >= by_our_limit);
+        ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+        ck_assert_uint_ge(v.reserve_bytes, before.reserve_bytes);
+        look1(b, 5000, 1, 0);
+        look1(b, 6000, 1, 0); /* measured after the look: it is known now */
+        ck_assert_int_eq(migbuf_buffer_stats(b, &now), 0);
+        ck_assert((double)now.unseen_bytes < by_our_limit);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
 /* A stop that timed out is neither done nor refused: the guest may stand, so it is asked to run once it may. */
 START_TEST(a_stop_that_nobody_answered_is_no_end)
 {
@@ -2272,6 +2309,7 @@ int main(void)
                                    zeroing_is_let_off, a_new_process_decides_the_same, a_new_process_knows_what_may_be_written,
                                    the_largest_that_may_have_been_written_loads, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts,
+                                   what_another_hand_ended_still_counts,
                                    a_stop_that_nobody_answered_is_no_end, what_is_on_its_way_is_not_there,
                                    growth_so_far_was_written, the_first_seconds_are_cautious,
                                    nobody_comes_in_without_a_reserve, time_passes_without_a_process,

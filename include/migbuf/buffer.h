@@ -552,11 +552,13 @@ MIGBUF_API int migbuf_buffer_outcome(struct migbuf_buffer *b, uint64_t id, int32
 
 /**
  * What the host found in force for `id`, at a verification or after a restart: the limits of its disks
- * (migbuf_disk_info) and whether the guest runs. The next tick starts from there.
+ * (migbuf_disk_info) and whether the guest runs. The next tick starts from there. Where that is not what was decided,
+ * another hand was there: what our limit let grow until now counts until the files are measured after that tick, and what
+ * a stop poured as well.
  *
  * `limits` NULL or all 0: none of ours, so the guest may write what its device can. Errors: MIGBUF_E_NOTFOUND,
  * MIGBUF_E_INVALID, MIGBUF_E_RANGE for more than QEMU takes (10^15).
- * Test: test_buffer, what_is_found_is_where_it_starts
+ * Test: test_buffer, what_is_found_is_where_it_starts; test_buffer, what_another_hand_ended_still_counts
  */
 MIGBUF_API int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migbuf_limits *limits,
                                    int32_t running);
