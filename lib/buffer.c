@@ -44,8 +44,8 @@ int migbuf__buffer_check_options(const struct migbuf_buffer_options *o)
     return 0;
 }
 
-int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
-                      const struct migbuf_allocator *allocator, struct migbuf_buffer **out)
+MIGBUF__SELDOM int migbuf_buffer_new(uint64_t capacity_bytes, const struct migbuf_buffer_options *options,
+                                     const struct migbuf_allocator *allocator, struct migbuf_buffer **out)
 {
     struct migbuf_allocator a = migbuf__allocator(allocator);
     struct migbuf_buffer_options o = default_options;
@@ -229,7 +229,7 @@ void migbuf__buffer_update_ledger(struct migbuf_buffer *b)
         migbuf__bins_tell(b->bins, i, b->entries[i].file_bytes);
 }
 
-int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error)
+MIGBUF__SELDOM int migbuf_buffer_resize(struct migbuf_buffer *b, uint64_t capacity_bytes, struct migbuf_error *error)
 {
     double need = 0;
     int rc, smaller;
