@@ -143,25 +143,37 @@ static double claim_all(const struct migbuf_buffer *b, const struct scratch *s, 
     return total;
 }
 
-/* The level at which they fit then. What is kept takes nobody's smallest limit. */
-static double level_at(const struct migbuf_buffer *b, const struct scratch *s, double kept_bytes, double cut)
+double migbuf__space_claim(const struct migbuf_buffer *b, const struct scratch *s)
 {
-    double total = claim_all(b, s, cut) - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0));
+    return claim_all(b, s, INFINITY);
+}
+
+/* The level at which they fit then. What is kept takes nobody's smallest limit. */
+static double level_of(const struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
+{
+    double total = left_bytes - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0));
 
     if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
         return 0;
     return migbuf__shave(s->amount, s->weight, b->count, total, s->order);
 }
 
-/* One level for all, so that what can be written fits into what is free. Which bound of the metadata is the better one hangs
- * on the level: at a low one another than at a high one. */
-void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s, double kept_bytes)
+int migbuf__space_holds(const struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
 {
-    double high = level_at(b, s, kept_bytes, INFINITY), low;
+    double bytes = 0;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        bytes += s->amount[i];
+    return left_bytes - kept_bytes >= bytes;
+}
+
+void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
+{
+    double high = level_of(b, s, left_bytes, kept_bytes), low;
 
     b->level = high;
     if (high < INFINITY) {
-        b->level = low = level_at(b, s, kept_bytes, high);
+        b->level = low = level_of(b, s, claim_all(b, s, high), kept_bytes);
         if (low < high) {
             claim_all(b, s, INFINITY);
             b->level = high;

@@ -55,15 +55,16 @@ static int allocate_edges(struct migbuf_buffer *b)
 /* The level that all fit under; where that is too low for some, they take turns. */
 static void fit(struct migbuf_buffer *b, const struct scratch *s)
 {
-    double kept_bytes;
+    double kept_bytes, left_bytes;
 
     migbuf__space_free_for_growth(b, s);
     kept_bytes = migbuf__turns_bound(b, s);
-    migbuf__space_level(b, s, kept_bytes);
+    left_bytes = migbuf__space_claim(b, s);
+    b->level = INFINITY;
     b->period_s = 0;
-    if (b->level < INFINITY || kept_bytes > b->grantable) {
+    if (!migbuf__space_holds(b, s, left_bytes, kept_bytes)) {
         kept_bytes = migbuf__turns_plan(b, s);
-        migbuf__space_level(b, s, kept_bytes);
+        migbuf__space_level(b, s, left_bytes, kept_bytes);
     }
     migbuf__turns_give(b, s, kept_bytes);
 }

@@ -20,8 +20,10 @@
 #define NOW 1e18
 #define NOT_NOW (-1.0)
 
-/* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. */
-enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST };
+/* Of a migration's own slot: bytes/s that it grows by while it runs, and bytes by one turn. Sorting leaves them there. In line,
+ * beside its key: RUNS again, or IN_TURN. */
+enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST, IN_LINE = SLOT_KEY_ASIDE };
+#define IN_TURN (-1.0)
 
 /* P: from one turn to the next. Who stands is let write before the longest stall is over: by then a tick has to come, and to land.
  * And the stall began with the turn before: a write from its beginning is poured by the stop at its end, and the guest hears of
@@ -53,38 +55,49 @@ static double least_of(const struct migbuf__growing *g)
     return g->least * g->ratio;
 }
 
+/* Keys of the slots: when whose files are gone. INFINITY of who is not there yet. */
+static void foresee(const struct migbuf_buffer *b, const struct scratch *s)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        s->slot[i].number[SLOT_KEY] = b->entries[i].joining ? INFINITY : away_s(b, &b->entries[i]);
+}
+
 double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *s)
 {
     double rate = 0, claim = 0, last_s = 0;
+    int stand = 0;
 
+    foresee(b, s);
     for (uint32_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->entries[i];
-        double away = away_s(b, e);
+        double away = s->slot[i].number[SLOT_KEY];
 
-        if (e->now.paused)
-            return INFINITY;
+        stand |= b->entries[i].now.paused;
         if (isinf(away))
             continue;
         rate += least_of(&s->growing[i]);
         claim = migbuf__most(claim, s->growing[i].least_bytes);
         last_s = migbuf__most(last_s, away);
     }
-    return claim + rate * migbuf__least(last_s, AHEAD * between_s(b));
+    return stand ? INFINITY : claim + rate * migbuf__least(last_s, AHEAD * between_s(b));
 }
 
-/* Keys and items of the slots: when whose files are gone, who is gone first in front. Nothing is kept for whom nobody can say
- * that, and for who is not there yet. */
+/* By one turn. */
+static double turn_of(const struct migbuf_buffer *b, const struct entry *e, double rate)
+{
+    return e->queue + rate * b->options.interval_ms / 1000.0;
+}
+
+/* In line, who is gone first in front. Nothing is kept for whom nobody can say when that is. */
 static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
 {
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->entries[i];
-        double away = e->joining ? INFINITY : away_s(b, e), rate = least_of(&s->growing[i]);
+        double away = s->slot[i].number[SLOT_KEY], rate = least_of(&s->growing[i]);
         double need = b->options.policy == MIGBUF_POLICY_PLANNER ? e->plan.need_bytes : migbuf__missing(e);
 
-        s->slot[i].number[SLOT_KEY] = away;
         s->slot[i].index[SLOT_ITEM] = i;
         s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, AHEAD * between_s(b)));
-        s->slot[i].number[TURN] = e->queue + rate * b->options.interval_ms / 1000.0;
+        s->slot[i].number[TURN] = turn_of(b, e, rate);
     }
     migbuf__slots_sort(s->slot, b->count, NULL, NULL);
 }
@@ -106,6 +119,19 @@ static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, con
     return own->number[RUNS] * away + (e->now.paused ? e->queue : 0) > turns * (1 + 1e-9); /* rounded alike, but not the same */
 }
 
+/* Marks who is to stand if turns come so often. */
+static void mark(const struct migbuf_buffer *b, const struct scratch *s, double every_s)
+{
+    for (uint32_t k = 0; k < b->count; k++) {
+        uint64_t i = s->slot[k].index[SLOT_ITEM];
+        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b));
+        int stands = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s);
+
+        b->entries[i].turn = stands ? TURN_STANDS : TURN_NONE;
+        s->slot[k].number[IN_LINE] = stands ? IN_TURN : s->slot[i].number[RUNS];
+    }
+}
+
 /* What those who are not gone yet grow by until slot k's files are. Who runs and is to stand gives back what is kept for its
  * drains; one at a time needs that, for its turn. */
 static double needed_until(const struct migbuf_buffer *b, const struct scratch *s, uint32_t k, double every_s)
@@ -113,32 +139,27 @@ static double needed_until(const struct migbuf_buffer *b, const struct scratch *
     double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b)), bytes = 0, claim = 0;
 
     for (; k < b->count; k++) {
-        uint64_t i = s->slot[k].index[SLOT_ITEM];
-        const struct entry *e = &b->entries[i];
-        double turn = s->slot[i].number[TURN], drains = migbuf__drains_of(e);
-
-        if (e->turn) {
-            bytes += turn * turns_in(b, e, away, every_s) - (e->now.paused ? 0 : drains);
-            claim = migbuf__most(claim, s->growing[i].least_bytes - turn + (e->now.paused ? 0 : drains));
+        if (s->slot[k].number[IN_LINE] >= 0) {
+            bytes += s->slot[k].number[IN_LINE] * away;
         } else {
-            bytes += s->slot[i].number[RUNS] * away;
+            uint64_t i = s->slot[k].index[SLOT_ITEM];
+            const struct entry *e = &b->entries[i];
+            double turn = s->slot[i].number[TURN], drains = e->now.paused ? 0 : migbuf__drains_of(e);
+
+            bytes += turn * turns_in(b, e, away, every_s) - drains;
+            claim = migbuf__most(claim, s->growing[i].least_bytes - turn + drains);
         }
     }
     return bytes + claim;
 }
 
-/* What must be kept if those that stand have turns so often. Marks them. Of many who leave, not each is looked at. */
+/* What must be kept if those that are to stand have turns so often. Of many who leave, not each is looked at. */
 static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, double every_s)
 {
     uint32_t step = b->count <= MANY ? 1 : b->count / LOOKS + 1;
     double kept = 0, gone_bytes = 0;
 
-    for (uint32_t k = 0; k < b->count; k++) {
-        uint64_t i = s->slot[k].index[SLOT_ITEM];
-        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b));
-
-        b->entries[i].turn = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s) ? TURN_STANDS : TURN_NONE;
-    }
+    mark(b, s, every_s);
     for (uint32_t k = 0; k < b->count; k++) {
         const struct entry *e = &b->entries[s->slot[k].index[SLOT_ITEM]];
 
@@ -151,6 +172,7 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
 
 MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct scratch *s)
 {
+    foresee(b, s);
     line_up(b, s);
     return kept_for(b, s, between_s(b));
 }
@@ -159,12 +181,11 @@ MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const 
 {
     const struct entry *e = &b->entries[i];
     double away = away_s(b, e), rate = least_of(&s->growing[i]), time_s = migbuf__least(away, AHEAD * between_s(b));
-    double turn = e->queue + rate * b->options.interval_ms / 1000.0;
 
-    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn * turns_in(b, e, time_s, between_s(b)));
+    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn_of(b, e, rate) * turns_in(b, e, time_s, between_s(b)));
 }
 
-/* As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
+/* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
  * many, for each stop costs a drain. Where it does not hold that many, they come more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
 {
