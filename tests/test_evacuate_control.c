@@ -224,6 +224,32 @@ START_TEST(a_mirrored_one_takes_no_room)
 }
 END_TEST
 
+/* Whoever stood for the buffer's sake and is let run by a way back: the buffer counts on that before it runs. */
+START_TEST(who_is_let_run_is_counted_as_running)
+{
+    struct migbuf_buffer_view view = { .size = sizeof view };
+    struct throttle t = writer(1, 5e6);
+    struct control c;
+
+    hybrid_control(&c, 1024 * MIB, 24000000);
+    ck_assert_int_eq(control_join_trial(c.buffer, &t), 0);
+    ck_assert_int_eq(migbuf_disk_new("migbuf-vm1", NULL, &t.disk), 0);
+    ck_assert_int_eq(migbuf_buffer_resync(c.buffer, 1, NULL, 0), 0);
+    control_runs(&c, &t); /* nobody has started it: nothing is told of it */
+    t.added = true;
+    control_runs(&c, &t); /* nobody wanted it to stop */
+    ck_assert_int_eq(migbuf_buffer_view(c.buffer, 1, &view), 0);
+    ck_assert_int_eq(view.paused, 1);
+    t.stop_wanted = true;
+    control_runs(&c, &t);
+    ck_assert_int_eq(migbuf_buffer_view(c.buffer, 1, &view), 0);
+    ck_assert_int_eq(view.paused, 0);
+    ck_assert(!t.stop_wanted);
+    migbuf_disk_free(t.disk);
+    control_free(&c);
+}
+END_TEST
+
 /* What QEMU 7.2 and 10.0 answer to query-commands, shortened; and what is no such answer. */
 START_TEST(which_qemu_can_change_a_mirror)
 {
@@ -314,7 +340,8 @@ int main(void)
                                    who_is_at_the_target_is_in_the_way_until_it_is_removed, an_error_names_who_made_it,
                                    memory_goes_one_at_a_time, who_would_not_fit_is_mirrored,
                                    who_begins_with_others_reckons_with_them, a_mirrored_one_takes_no_room,
-                                   which_qemu_can_change_a_mirror, what_a_guest_writes_is_counted, no_deadline_passes_while_nobody_looks, NULL };
+                                   who_is_let_run_is_counted_as_running, which_qemu_can_change_a_mirror, what_a_guest_writes_is_counted,
+                                   no_deadline_passes_while_nobody_looks, NULL };
 
     return unit_run("evacuate's control", tests, 60);
 }
