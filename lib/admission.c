@@ -145,8 +145,8 @@ static int fit(const struct migbuf_buffer *b, struct trial *t, const struct migb
     return starts;
 }
 
-int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const struct migbuf_waiting *waiting,
-                           size_t count, struct migbuf_admission_turn *turns)
+MIGBUF__SELDOM int migbuf_admission_turns(const struct migbuf_buffer *b, int32_t order, const struct migbuf_waiting *waiting,
+                                          size_t count, struct migbuf_admission_turn *turns)
 {
     struct migbuf_admission_flow *queue;
     struct trial t;

@@ -5,7 +5,7 @@
 
 size_t migbuf__scratch_bytes(size_t count)
 {
-    return count * (sizeof(struct migbuf_bins_view) + sizeof(struct migbuf__growing) + 4 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t) +
+    return count * (sizeof(struct migbuf_bins_view) + sizeof(struct migbuf__growing) + 5 * sizeof(double) + 3 * sizeof(size_t) + sizeof(uint32_t) +
                    sizeof(struct migbuf_planner_guest) + sizeof(struct migbuf_planner_plan) +
                    2 * sizeof(struct migbuf_planner_slot) + sizeof(struct migbuf_planner_link)) +
            sizeof(size_t);
@@ -21,7 +21,8 @@ struct scratch migbuf__scratch_of(const struct migbuf_buffer *b)
     s.below_lenders = s.clamped + b->allocated;
     s.amount = s.below_lenders + b->allocated;
     s.weight = s.amount + b->allocated;
-    s.first = (size_t *)(s.weight + b->allocated);
+    s.floor = s.weight + b->allocated;
+    s.first = (size_t *)(s.floor + b->allocated);
     s.order = s.first + b->allocated + 1;
     s.guest = (struct migbuf_planner_guest *)(s.order + 2 * (size_t)b->allocated);
     s.plan = (struct migbuf_planner_plan *)(s.guest + b->allocated);

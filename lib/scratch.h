@@ -13,11 +13,17 @@ struct migbuf__growing {
     uint8_t joining;
 };
 
+/* Growth in bytes/s under the smallest limit. */
+static inline double migbuf__least_growth(const struct migbuf__growing *g)
+{
+    return g->least * g->ratio;
+}
+
 /* One of each per migration where nothing else is said. */
 struct scratch {
     struct migbuf_bins_view *views;
     double *clamped, *below_lenders; /* paper: what its lenders have to stay above, and what they leave */
-    double *amount, *weight;         /* what migbuf__shave takes */
+    double *amount, *weight, *floor; /* what migbuf__shave takes */
     size_t *first, *order;           /* edges of the lenders: one more than there are migrations; twice as many */
     struct migbuf_planner_guest *guest;
     struct migbuf_planner_plan *plan;

@@ -148,14 +148,29 @@ double migbuf__space_claim(const struct migbuf_buffer *b, const struct scratch *
     return claim_all(b, s, INFINITY);
 }
 
-/* The level at which they fit then. What is kept takes nobody's smallest limit. */
-static double level_of(const struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
+/* All smallest limits fit, so nobody is cut below its own. */
+static int all_have_least(const struct migbuf_buffer *b)
 {
-    double total = left_bytes - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0));
+    return b->least <= b->grantable;
+}
 
-    if (total < -1) /* sums of fractions of bytes: where all is claimed and fits, nobody is cut */
-        return 0;
-    return migbuf__shave(s->amount, s->weight, b->count, total, s->order);
+double migbuf__space_level_of(const struct migbuf_buffer *b, const struct migbuf__growing *g)
+{
+    return all_have_least(b) ? migbuf__most(b->level, migbuf__least_growth(g)) : b->level;
+}
+
+/* The level at which they fit then, and below 0 where none is. What is kept takes nobody's smallest limit. */
+static double level_in(const struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
+{
+    double total = left_bytes - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0)), floors = 0;
+
+    if (!all_have_least(b)) /* total: sums of fractions of bytes, where all is claimed and fits, nobody is cut */
+        return total < -1 ? 0 : migbuf__shave(s->amount, s->weight, NULL, b->count, total, s->order);
+    for (uint32_t i = 0; i < b->count; i++) {
+        s->floor[i] = migbuf__least(s->amount[i], s->weight[i] * migbuf__least_growth(&s->growing[i]));
+        floors += s->floor[i];
+    }
+    return floors > total + 1 ? -1 : migbuf__shave(s->amount, s->weight, s->floor, b->count, total, s->order);
 }
 
 int migbuf__space_holds(const struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
@@ -167,26 +182,27 @@ int migbuf__space_holds(const struct migbuf_buffer *b, const struct scratch *s, 
     return left_bytes - kept_bytes >= bytes;
 }
 
+/* With the metadata bounded as it is best at the budgets, or at the level that gives; whichever gives more. */
 void migbuf__space_level(struct migbuf_buffer *b, const struct scratch *s, double left_bytes, double kept_bytes)
 {
-    double high = level_of(b, s, left_bytes, kept_bytes), low;
+    double high = level_in(b, s, left_bytes, kept_bytes), low;
 
-    b->level = high;
     if (high < INFINITY) {
-        b->level = low = level_of(b, s, claim_all(b, s, high), kept_bytes);
-        if (low < high) {
+        low = level_in(b, s, claim_all(b, s, migbuf__most(high, 0)), kept_bytes);
+        if (low < high)
             claim_all(b, s, INFINITY);
-            b->level = high;
-        }
+        high = migbuf__most(high, low);
     }
+    b->level = migbuf__most(high, 0);
 }
 
 void migbuf__space_clamp(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
 {
     struct entry *e = &b->entries[i];
+    double level = migbuf__space_level_of(b, &s->growing[i]);
 
-    if (e->budget > b->level && migbuf__missing(e) > 0) { /* a file that is whole cannot grow */
-        e->budget = b->level;
+    if (e->budget > level && migbuf__missing(e) > 0) { /* a file that is whole cannot grow */
+        e->budget = level;
         e->reason = MIGBUF_REASON_SPACE;
     }
     e->claim = s->growing[i].fixed + migbuf__least(s->amount[i], s->weight[i] * e->budget);

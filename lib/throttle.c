@@ -127,29 +127,49 @@ int migbuf_throttle_pending(double rate_bytes_per_s, double device_bytes_per_s, 
     return 0;
 }
 
-/* Whoever wants no more than its part, if the rest were divided among all that are left, is satisfied, and leaves the others
- * more: until nobody is. What all are left with is summed anew each time: of a sum taken apart little is sure in the end. */
-static double level_of(const double *amount, const double *weight, size_t n, double left, size_t *those_left)
+/* Those that would be left with less than their floors lack more than those leave that want no more than their part. */
+static int floors_come_first(const double *amount, const double *weight, const double *floor, const size_t *those_left,
+                             size_t count, double level)
 {
-    double weights = 0;
+    double lack = 0, leave = 0;
+
+    for (size_t k = 0; k < count; k++) {
+        size_t i = those_left[k];
+        double part = (weight ? weight[i] : 1) * level;
+
+        lack += migbuf__most(floor[i] - part, 0);
+        leave += migbuf__most(part - amount[i], 0);
+    }
+    return lack > leave;
+}
+
+/* Whoever wants no more than its part, if the rest were divided among all that are left, is satisfied, and leaves the others
+ * more: until nobody is. Whoever has to have more gets that, and leaves the others less; of these two whichever is more goes
+ * first, so that nobody who was put aside has to be asked again. What all are left with is summed anew each time: of a sum
+ * taken apart little is sure in the end. */
+static double level_of(const double *amount, const double *weight, const double *floor, size_t n, double left, size_t *those_left)
+{
+    double weights = 0, level = INFINITY;
 
     for (size_t i = 0; i < n; i++) {
         those_left[i] = i;
         weights += weight ? weight[i] : 1;
     }
     for (size_t count = n; count;) {
+        int to_floors = floor && floors_come_first(amount, weight, floor, those_left, count, left / weights);
         double still = 0, taken = 0;
         size_t kept = 0;
 
+        level = floor ? left / weights : INFINITY;
         for (size_t k = 0; k < count; k++) {
             size_t i = those_left[k];
-            double w = weight ? weight[i] : 1;
-            int wants_more = amount[i] * weights > left * w;
+            double w = weight ? weight[i] : 1, bytes = to_floors ? floor[i] : amount[i];
+            int stays = to_floors ? bytes * weights <= left * w : bytes * weights > left * w;
 
             those_left[kept] = i;
-            kept += (size_t)wants_more;
-            still += wants_more ? w : 0;
-            taken += wants_more ? 0 : amount[i];
+            kept += (size_t)stays;
+            still += stays ? w : 0;
+            taken += stays ? 0 : bytes;
         }
         if (kept == count)
             return left / weights;
@@ -157,7 +177,7 @@ static double level_of(const double *amount, const double *weight, size_t n, dou
         weights = still;
         count = kept;
     }
-    return INFINITY;
+    return level;
 }
 
 int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch,
@@ -176,17 +196,17 @@ int migbuf_throttle_shave(const double *amount, const double *weight, size_t n, 
     }
     if (rc)
         return rc;
-    *level = sum <= left ? INFINITY : level_of(amount, weight, n, left, scratch);
+    *level = sum <= left ? INFINITY : level_of(amount, weight, NULL, n, left, scratch);
     return 0;
 }
 
-double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch)
+double migbuf__shave(const double *amount, const double *weight, const double *floor, size_t n, double total, size_t *scratch)
 {
     double left = migbuf__most(total, 0), sum = 0;
 
     for (size_t i = 0; i < n; i++)
         sum += amount[i];
-    return sum <= left ? INFINITY : level_of(amount, weight, n, left, scratch);
+    return sum <= left ? INFINITY : level_of(amount, weight, floor, n, left, scratch);
 }
 
 /* Lowest first: the rate of each binds all who are, through any chain, its borrowers, unless something lower did already.

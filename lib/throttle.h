@@ -23,8 +23,9 @@ static inline double migbuf__hard_cap(double free_bytes, double amplification, d
     return migbuf__most((free_bytes / amplification - request_bytes) / (interval_s + burst_s), 0);
 }
 
-/* migbuf_throttle_shave; scratch[n]. */
-double migbuf__shave(const double *amount, const double *weight, size_t n, double total, size_t *scratch);
+/* migbuf_throttle_shave; scratch[n]. Where floor is not NULL, nobody is left with less than its own, which is no more than its
+ * amount; together they are no more than the total. */
+double migbuf__shave(const double *amount, const double *weight, const double *floor, size_t n, double total, size_t *scratch);
 
 /* migbuf_throttle_lenders in O(n + edges); scratch[2 n] and slots[n]. */
 void migbuf__lenders(const double *x, size_t n, const size_t *first, const size_t *borrower, size_t *scratch,

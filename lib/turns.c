@@ -8,6 +8,7 @@
 #include "memory.h"
 #include "policy.h"
 #include "slots.h"
+#include "space.h"
 #include <math.h>
 
 #define AHEAD 100 /* times P: nobody stands for the sake of what lies further ahead, which a slow link puts anywhere */
@@ -49,12 +50,6 @@ static double away_s(const struct migbuf_buffer *b, const struct entry *e)
     return migbuf__least(isinf(share) ? INFINITY : migbuf__most(bytes / share, b->options.interval_ms / 1000.0), e->plan.finish_s);
 }
 
-/* Growth in bytes/s under the smallest limit. */
-static double least_of(const struct migbuf__growing *g)
-{
-    return g->least * g->ratio;
-}
-
 /* Keys of the slots: when whose files are gone. INFINITY of who is not there yet. */
 static void foresee(const struct migbuf_buffer *b, const struct scratch *s)
 {
@@ -74,7 +69,7 @@ double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *
         stand |= b->entries[i].now.paused;
         if (isinf(away))
             continue;
-        rate += least_of(&s->growing[i]);
+        rate += migbuf__least_growth(&s->growing[i]);
         claim = migbuf__most(claim, s->growing[i].least_bytes);
         last_s = migbuf__most(last_s, away);
     }
@@ -92,7 +87,7 @@ static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
 {
     for (uint32_t i = 0; i < b->count; i++) {
         const struct entry *e = &b->entries[i];
-        double away = s->slot[i].number[SLOT_KEY], rate = least_of(&s->growing[i]);
+        double away = s->slot[i].number[SLOT_KEY], rate = migbuf__least_growth(&s->growing[i]);
         double need = b->options.policy == MIGBUF_POLICY_PLANNER ? e->plan.need_bytes : migbuf__missing(e);
 
         s->slot[i].index[SLOT_ITEM] = i;
@@ -114,9 +109,10 @@ static double turns_in(const struct migbuf_buffer *b, const struct entry *e, dou
 static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, const struct migbuf_planner_slot *own, double away,
                        double every_s)
 {
-    double turns = own->number[TURN] * migbuf__most(turns_in(b, e, away, every_s), 1);
+    double turn = own->number[TURN] * (1 + 1e-9); /* rounded alike, but not the same */
+    double runs = own->number[RUNS] * away + (e->now.paused ? e->queue : 0);
 
-    return own->number[RUNS] * away + (e->now.paused ? e->queue : 0) > turns * (1 + 1e-9); /* rounded alike, but not the same */
+    return runs > turn && runs > turn * turns_in(b, e, away, every_s);
 }
 
 /* Marks who is to stand if turns come so often. */
@@ -180,13 +176,14 @@ MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct s
 MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
 {
     const struct entry *e = &b->entries[i];
-    double away = away_s(b, e), rate = least_of(&s->growing[i]), time_s = migbuf__least(away, AHEAD * between_s(b));
+    double away = away_s(b, e), rate = migbuf__least_growth(&s->growing[i]), time_s = migbuf__least(away, AHEAD * between_s(b));
 
     return isinf(away) ? 0 : migbuf__least(rate * time_s, turn_of(b, e, rate) * turns_in(b, e, time_s, between_s(b)));
 }
 
-/* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and who stands does so until it holds twice as
- * many, for each stop costs a drain. Where it does not hold that many, they come more seldom. */
+/* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and
+ * who stands does so until it holds twice as many, for each stop costs a drain. Where it does not hold that many, they come
+ * more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
 {
     double every_s = between_s(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
@@ -226,11 +223,11 @@ void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s, double
     for (uint32_t i = 0; i < b->count; i++) {
         struct entry *e = &b->entries[i];
         const struct migbuf__growing *g = &s->growing[i];
-        double budget = migbuf__missing(e) > 0 ? migbuf__least(e->budget, b->level) : e->budget;
+        double budget = migbuf__missing(e) > 0 ? migbuf__least(e->budget, migbuf__space_level_of(b, g)) : e->budget;
 
         if (e->joining)
             continue;
-        if ((e->turn == TURN_NONE || b->period_s <= 0) && budget >= least_of(g) * (1 - 1e-9)) {
+        if ((e->turn == TURN_NONE || b->period_s <= 0) && budget >= migbuf__least_growth(g) * (1 - 1e-9)) {
             e->turn = TURN_NONE;
             left -= g->fixed + migbuf__least(s->amount[i], s->weight[i] * budget);
             continue;
@@ -255,6 +252,6 @@ void migbuf__turns_give(struct migbuf_buffer *b, const struct scratch *s, double
 void migbuf__turn(const struct migbuf_buffer *b, const struct scratch *s, struct entry *e, uint32_t i)
 {
     e->reason = e->turn == TURN_WRITES || b->period_s > 0 ? MIGBUF_REASON_TURN : MIGBUF_REASON_SPACE;
-    e->budget = e->turn == TURN_WRITES ? least_of(&s->growing[i]) : 0;
+    e->budget = e->turn == TURN_WRITES ? migbuf__least_growth(&s->growing[i]) : 0;
     e->claim = e->turn == TURN_WRITES ? s->growing[i].least_bytes : 0;
 }

@@ -1331,11 +1331,57 @@ static double target_ratio(const struct reference *r, const struct reference_mig
     return r->options.policy == MIGBUF_POLICY_PLANNER ? 1 : ratio(m);
 }
 
+/* Nobody has to have less than its smallest limit. */
+static bool all_have_least(const struct reference *r)
+{
+    return r->least_growth <= r->grantable;
+}
+
+static double own_level(const struct reference *r, int i, double level)
+{
+    const struct reference_migration *m = &r->migration[i];
+
+    return all_have_least(r) ? fmax(level, smallest_limit(r, m) * target_ratio(r, m)) : level;
+}
+
+/* A level where each gets its part, but no less than its least and no more than its most: the highest bend of that sum that
+ * there is enough for, and from there as far as the rest goes. -1 where there is not enough for the least of all. */
+static double deal(const double *low, const double *most, const double *weight, int n, double total)
+{
+    double sum = 0, best = -1, dealt = 0, slope = 0;
+
+    for (int i = 0; i < n; i++) {
+        sum += most[i];
+        dealt += low[i];
+    }
+    if (dealt > total + 1)
+        return -1;
+    if (sum <= total)
+        return INFINITY;
+    for (int k = 0; k < 2 * n; k++) {
+        double bend = (k < n ? low[k] : most[k - n]) / weight[k % n], then = 0;
+
+        for (int i = 0; i < n; i++)
+            then += fmin(most[i], fmax(low[i], weight[i] * bend));
+        if (then <= total && bend > best) {
+            best = bend;
+            dealt = then;
+        }
+    }
+    if (best < 0)
+        return 0;
+    for (int i = 0; i < n; i++)
+        if (low[i] / weight[i] <= best && most[i] / weight[i] > best)
+            slope += weight[i];
+    return slope > 0 ? best + (total - dealt) / slope : best;
+}
+
 /* What is free is dealt out: everybody's fixed part first, then a common level of the budgets. Tables are bounded by the
  * way that is the better one for each at its budget, or at `at` where that is less. Writes down what is claimed then. */
 static double common_level(struct reference *r, double kept, double at)
 {
     double amount[REFERENCE_MAX] = { 0 }, weight[REFERENCE_MAX] = { 0 }, fixed[REFERENCE_MAX];
+    double lowest[REFERENCE_MAX] = { 0 };
     double total = fmin(r->grantable, fmax(r->grantable - kept, r->least_growth));
     double level = 0;
 
@@ -1347,12 +1393,16 @@ static double common_level(struct reference *r, double kept, double at)
         claim(r, m, fmax(fmin(most, at) / of, smallest_limit(r, m)), room, &weight[i], &fixed[i]);
         weight[i] /= of;
         amount[i] = fmin(weight[i] * most, room - fixed[i]);
+        if (all_have_least(r))
+            lowest[i] = fmin(amount[i], weight[i] * smallest_limit(r, m) * of);
         total -= fixed[i];
     }
-    if (total >= -1) /* all fixed parts fit, to a byte; then only who wants more is cut */
+    if (all_have_least(r)) /* where that does not fit, tables bounded that way are too much */
+        level = deal(lowest, amount, weight, r->ledger.count, total);
+    else if (total >= -1) /* all fixed parts fit, to a byte; then only who wants more is cut */
         level = reference_shave(amount, weight, r->ledger.count, total);
     for (int i = 0; i < r->ledger.count; i++)
-        r->migration[i].claim = fixed[i] + fmin(amount[i], weight[i] * fmin(r->migration[i].wanted, level));
+        r->migration[i].claim = fixed[i] + fmin(amount[i], weight[i] * fmin(r->migration[i].wanted, own_level(r, i, level)));
     return level;
 }
 
@@ -1581,17 +1631,19 @@ static void take_turns(struct reference *r, double kept)
 /* The higher of two levels: with the tables as they are bounded best at the budgets, and at the level that gives. */
 static void clamp_by_space(struct reference *r)
 {
-    double kept = plan_turns(r), high = common_level(r, kept, INFINITY);
+    double kept = plan_turns(r), high = common_level(r, kept, INFINITY), low = high;
 
-    r->level = high < INFINITY ? common_level(r, kept, high) : high;
-    if (r->level < high)
-        r->level = common_level(r, kept, INFINITY);
+    if (high < INFINITY)
+        low = common_level(r, kept, fmax(0, high));
+    if (low < high)
+        low = common_level(r, kept, INFINITY);
+    r->level = fmax(0, low);
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
 
         m->budget = m->wanted;
-        if (m->wanted > r->level && missing(m) > 0) { /* nobody needs to be held back from what cannot grow */
-            m->budget = r->level;
+        if (m->wanted > own_level(r, i, r->level) && missing(m) > 0) { /* nobody needs to be held back from what cannot grow */
+            m->budget = own_level(r, i, r->level);
             m->cause = MIGBUF_REASON_SPACE;
         }
     }

@@ -1669,6 +1669,38 @@ START_TEST(what_is_found_is_where_it_starts)
 }
 END_TEST
 
+/* The smallest limit of one is 16 times that of the other. Both fit, so neither stands, however little is left beside them. */
+START_TEST(no_level_is_below_a_smallest_limit_that_fits)
+{
+    struct migbuf_geometry small = disk(), large = disk();
+    int tried = 0, at_its_least = 0;
+
+    large.cluster_bytes = large.subcluster_bytes = 1 << 20;
+    for (uint64_t capacity = 1 << 20; capacity < 64 << 20; capacity += 1 << 18) {
+        struct migbuf_buffer_options o = exact();
+        struct migbuf_buffer *b = buffer(capacity, &o);
+
+        if (!add(b, 1, &small, 0, NULL) && !add(b, 2, &large, 0, NULL)) {
+            tried++;
+            for (uint64_t ms = 0; ms < 5000; ms += 1000) {
+                struct migbuf_decision d[2];
+
+                size_is(b, ms, 1, 0);
+                size_is(b, ms, 2, 0);
+                ck_assert_int_eq(migbuf_buffer_tick(b, ms, d, 2), 2);
+                for (int i = 0; i < 2; i++)
+                    ck_assert_msg(d[i].limits.iops_wr >= 2, "%d of %d at %d MiB: action %d, reason %d", i, (int)ms,
+                                  (int)(capacity >> 20), d[i].action, d[i].reason);
+                at_its_least += d[1].limits.iops_wr == 2 && d[0].limits.iops_wr > 2;
+            }
+        }
+        migbuf_buffer_free(b);
+    }
+    ck_assert_int_gt(tried, 100);
+    ck_assert_int_gt(at_its_least, 0);
+}
+END_TEST
+
 /* Another hand set less, or stopped the guest. What our limit let grow before that is not measured yet, nor what the stop
  * poured. */
 START_TEST(what_another_hand_ended_still_counts)
@@ -2310,6 +2342,7 @@ int main(void)
                                    the_largest_that_may_have_been_written_loads, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts,
                                    what_another_hand_ended_still_counts,
+                                   no_level_is_below_a_smallest_limit_that_fits,
                                    a_stop_that_nobody_answered_is_no_end, what_is_on_its_way_is_not_there,
                                    growth_so_far_was_written, the_first_seconds_are_cautious,
                                    nobody_comes_in_without_a_reserve, time_passes_without_a_process,

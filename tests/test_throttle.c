@@ -185,6 +185,38 @@ static double level_by_halving(const double *amount, const double *weight, size_
     return low;
 }
 
+/* All that is there is dealt out, everybody has its floor, and whoever has more than that has what the level gives. */
+START_TEST(nobody_is_shaved_below_its_floor)
+{
+    enum { MOST = 60 };
+    static const double two[] = { 10, 10 }, even[] = { 1, 1 }, one_lifted[] = { 0, 7 };
+    double amount[MOST], weight[MOST], floor[MOST], nothing[MOST] = { 0 };
+    size_t order[MOST];
+
+    ck_near(migbuf__shave(two, even, one_lifted, 2, 9, order), 2);  /* 2 and 7 */
+    ck_near(migbuf__shave(two, even, one_lifted, 2, 18, order), 9); /* 9 and 9 */
+    srand(2);
+    for (int round = 0; round < 20000; round++) {
+        size_t n = 1 + (size_t)rand() % MOST;
+        double total, dealt = 0, floors = 0, sum = 0, level;
+
+        for (size_t i = 0; i < n; i++) {
+            weight[i] = rand() % 2 ? 1 : 1 + rand() % 1000 / 7.0;
+            amount[i] = rand() % 1000 * weight[i];
+            floor[i] = rand() % 2 ? 0 : amount[i] * (rand() % 5) / 4;
+            floors += floor[i];
+            sum += amount[i];
+        }
+        total = floors + (sum - floors) * (rand() % 101) / 100;
+        level = migbuf__shave(amount, weight, floor, n, total, order);
+        for (size_t i = 0; i < n; i++)
+            dealt += fmin(amount[i], fmax(floor[i], weight[i] * level));
+        ck_assert_msg(fabs(dealt - total) <= 1e-9 * sum, "%d: %.17g of %.17g at %.17g", round, dealt, total, level);
+        ck_assert(migbuf__shave(amount, weight, nothing, n, total, order) == migbuf__shave(amount, weight, NULL, n, total, order));
+    }
+}
+END_TEST
+
 /* Two ways to sort give the same order: with few and many, ties, 0 and INFINITY. */
 START_TEST(digits_sort_as_comparisons_do)
 {
@@ -205,7 +237,7 @@ START_TEST(digits_sort_as_comparisons_do)
         }
         total = sum * (rand() % 100) / 90;
         ck_assert_int_eq(migbuf_throttle_shave(amount, weight, n, total, order, &level), 0);
-        ck_assert(migbuf__shave(amount, weight, n, total, order) == level);
+        ck_assert(migbuf__shave(amount, weight, NULL, n, total, order) == level);
         if (level < INFINITY)
             ck_assert_double_le(fabs(level - level_by_halving(amount, weight, n, total)), 1e-9 * level);
 
@@ -244,7 +276,7 @@ int main(void)
 {
     const TTest *const tests[] = { rate_examples,     rate_falls_with_use_and_priority,        literal_has_its_pole,
                                    hard_cap_and_pending_examples, shave_examples, hosts_examples,
-                                   nonsense_is_refused_and_nothing_written, digits_sort_as_comparisons_do, NULL };
+                                   nonsense_is_refused_and_nothing_written, digits_sort_as_comparisons_do, nobody_is_shaved_below_its_floor, NULL };
 
     return unit_run("throttle", tests, 10);
 }

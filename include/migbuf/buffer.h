@@ -129,7 +129,8 @@
  *   3  x = min(h, c, hard cap): the cap is of the view's room
  *   4  y = migbuf_throttle_lenders(x): nobody above its lenders
  *   5  z = max(floor, y), then all are cut to one common level where the
- *          claims above do not fit
+ *          claims above do not fit; nobody below its smallest limit where
+ *          the smallest limits of all fit
  *   6  units/s = z / (ratio * unit): the ratio is measured (growth.h)
  *   7  below one unit/s, or below one largest request in max_stall: pause,
  *          and take turns
@@ -154,6 +155,7 @@
  * | Budgets are growth, not guest bytes. | Under a byte limit the file grows 16 times faster with 4 KiB writes. |
  * | The U/N term is halved in MIRROR. | A guest that dirties at exactly the link's share never drains. |
  * | The floor (γ_SLA) gives way when it does not fit. | Ten guests at ε overflow any buffer in the end. |
+ * | The common level takes nobody's smallest limit while all of these fit. | With units of 64 KiB and of 1 MiB the second would stand at a level that is 16 times what the first needs. (Ours.) |
  * | The common level is a budget, not a claim. | A borrower stays at or below its lender also when disks differ in geometry. A level on claims puts a borrower with small requests above its lender. (Ours.) |
  *
  * ## How a budget comes about: policy `planner`
@@ -230,6 +232,7 @@
  * would grow the files by 141 MB until then. Ω is 32 MB. A turn takes 393 kB with a queue of 256 KiB. With ticks every
  * second none stands for more than 30 s.
  *
+ * Test: test_buffer, no_level_is_below_a_smallest_limit_that_fits
  * Test: test_buffer, where_not_all_can_write_they_take_turns; test_buffer, who_would_have_no_turn_is_not_let_in
  * Test: test_buffer, turns_come_as_promised_where_no_link_is_known
  *
@@ -280,7 +283,7 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_ROOM 3    /**< the hard cap of the bins it lies in */
 #define MIGBUF_REASON_LENDER 4    /**< a migration that lends it room has no more */
 #define MIGBUF_REASON_FLOOR 5   /**< the agreed minimum */
-#define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level */
+#define MIGBUF_REASON_SPACE 6   /**< what is free in Ω: everybody was cut to one level, or to its smallest limit */
 #define MIGBUF_REASON_RESERVE 7 /**< Ω minus files is less than the reserves for drains */
 #define MIGBUF_REASON_WAIT 8    /**< paused a moment ago: it stays so, because `stop` itself costs a drain */
 #define MIGBUF_REASON_WHOLE 9   /**< what is missing of its disks fits its bin: as good as unlimited */
