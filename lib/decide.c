@@ -11,6 +11,7 @@
 #include "geometry.h"
 #include "in_force.h"
 #include "learn.h"
+#include "turns.h"
 #include <math.h>
 
 const char *migbuf_action_text(int32_t action)
@@ -66,10 +67,11 @@ static int32_t stop(const struct migbuf_buffer *b, struct entry *e, int is_short
     return stands ? MIGBUF_ACTION_KEEP : MIGBUF_ACTION_PAUSE;
 }
 
-/* Not for a moment: `stop` costs a drain. Until then it is to stand, if nobody knows whether it does. */
+/* Not for a moment: `stop` costs a drain. Nor for longer than was promised, where that costs more. Until then it is to stand, if
+ * nobody knows whether it does. */
 static int32_t go_on(const struct migbuf_buffer *b, struct entry *e, uint64_t units)
 {
-    double refill_ms = e->queue / ((double)units * (double)e->unit) * 1000;
+    double refill_ms = fmin(e->queue / ((double)units * (double)e->unit), migbuf__turns_between_s(b)) * 1000;
 
     if (units < 2 || (e->turn != TURN_WRITES && (double)(b->now_ms - e->now.paused_at_ms) < fmax(b->options.min_pause_ms, refill_ms))) {
         if (units >= 2)

@@ -26,14 +26,18 @@
 enum { RUNS = SLOT_OTHER, TURN = SLOT_LAST, IN_LINE = SLOT_KEY_ASIDE };
 #define IN_TURN (-1.0)
 
-/* P: from one turn to the next. Who stands is let write before the longest stall is over: by then a tick has to come, and to land.
- * And the stall began with the turn before: a write from its beginning is poured by the stop at its end, and the guest hears of
- * that in its next turn. */
-static double between_s(const struct migbuf_buffer *b)
+/* Who stands is let write before the longest stall is over: by then a tick has to come, and to land. And the stall began with
+ * the turn before: a write from its beginning is poured by the stop at its end, and the guest hears of that in its next turn. */
+double migbuf__turns_between_s(const struct migbuf_buffer *b)
 {
     double stall_s = migbuf__max_stall_ms(&b->options) / 1000.0;
 
     return SPARE * migbuf__most(stall_s - b->late_interval_s - b->options.interval_ms / 1000.0, stall_s / 2);
+}
+
+static double ahead_s(const struct migbuf_buffer *b)
+{
+    return AHEAD * migbuf__turns_between_s(b);
 }
 
 /* Until its files are gone; INFINITY where nobody said what its link carries. The plan knows who leaves the link before that,
@@ -73,7 +77,7 @@ double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *
         claim = migbuf__most(claim, s->growing[i].least_bytes);
         last_s = migbuf__most(last_s, away);
     }
-    return stand ? INFINITY : claim + rate * migbuf__least(last_s, AHEAD * between_s(b));
+    return stand ? INFINITY : claim + rate * migbuf__least(last_s, ahead_s(b));
 }
 
 /* By one turn. */
@@ -91,7 +95,7 @@ static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
         double need = b->options.policy == MIGBUF_POLICY_PLANNER ? e->plan.need_bytes : migbuf__missing(e);
 
         s->slot[i].index[SLOT_ITEM] = i;
-        s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, AHEAD * between_s(b)));
+        s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, ahead_s(b)));
         s->slot[i].number[TURN] = turn_of(b, e, rate);
     }
     migbuf__slots_sort(s->slot, b->count, NULL, NULL);
@@ -120,7 +124,7 @@ static void mark(const struct migbuf_buffer *b, const struct scratch *s, double 
 {
     for (uint32_t k = 0; k < b->count; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
-        double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b));
+        double away = migbuf__least(s->slot[k].number[SLOT_KEY], ahead_s(b));
         int stands = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s);
 
         b->entries[i].turn = stands ? TURN_STANDS : TURN_NONE;
@@ -132,7 +136,7 @@ static void mark(const struct migbuf_buffer *b, const struct scratch *s, double 
  * drains; one at a time needs that, for its turn. */
 static double needed_until(const struct migbuf_buffer *b, const struct scratch *s, uint32_t k, double every_s)
 {
-    double away = migbuf__least(s->slot[k].number[SLOT_KEY], AHEAD * between_s(b)), bytes = 0, claim = 0;
+    double away = migbuf__least(s->slot[k].number[SLOT_KEY], ahead_s(b)), bytes = 0, claim = 0;
 
     for (; k < b->count; k++) {
         if (s->slot[k].number[IN_LINE] >= 0) {
@@ -170,15 +174,15 @@ MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct s
 {
     foresee(b, s);
     line_up(b, s);
-    return kept_for(b, s, between_s(b));
+    return kept_for(b, s, migbuf__turns_between_s(b));
 }
 
 MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
 {
     const struct entry *e = &b->entries[i];
-    double away = away_s(b, e), rate = migbuf__least_growth(&s->growing[i]), time_s = migbuf__least(away, AHEAD * between_s(b));
+    double away = away_s(b, e), rate = migbuf__least_growth(&s->growing[i]), time_s = migbuf__least(away, ahead_s(b));
 
-    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn_of(b, e, rate) * turns_in(b, e, time_s, between_s(b)));
+    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn_of(b, e, rate) * turns_in(b, e, time_s, migbuf__turns_between_s(b)));
 }
 
 /* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and
@@ -186,7 +190,7 @@ MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const 
  * more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)
 {
-    double every_s = between_s(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
+    double every_s = migbuf__turns_between_s(b), free_bytes = migbuf__most(b->grantable, 0), kept_bytes;
     int stand = 0;
 
     for (uint32_t i = 0; i < b->count; i++)
@@ -203,7 +207,7 @@ MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct s
 /* When it had its last turn, of one that may have one now. NOW: it runs, and something is kept for those that stand. */
 static double asks_since(const struct migbuf_buffer *b, const struct entry *e)
 {
-    double wait_ms = (b->period_s > 0 ? b->period_s : between_s(b)) * 1000;
+    double wait_ms = (b->period_s > 0 ? b->period_s : migbuf__turns_between_s(b)) * 1000;
 
     if (e->now.none)
         return 0;

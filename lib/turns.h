@@ -4,6 +4,9 @@
 #define MIGBUF_LIB_TURNS_H
 #include "scratch.h"
 
+/* P, in s: from one turn to the next, so that none stands for longer than was promised. */
+double migbuf__turns_between_s(const struct migbuf_buffer *b);
+
 /* No less than what the plan would keep; INFINITY where somebody stands. Where all that and a level of INFINITY fit, there is
  * no need to plan: nobody is to stand. */
 double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *s);

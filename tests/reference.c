@@ -2091,13 +2091,14 @@ static void set_units(struct reference_migration *m, uint64_t units)
 /* n units/s for a guest that stands, or may. */
 static int32_t act_resume(struct reference *r, struct reference_migration *m, uint64_t n)
 {
-    double paused_ms = (double)(r->now_ms - m->force.now.paused_at_ms), leak = queue(m);
+    double paused_ms = (double)(r->now_ms - m->force.now.paused_at_ms);
+    double paid_ms = fmin(queue(m) / ((double)n * reference_unit(m)), longest_stall(r)) * 1000;
 
     if (n >= 2 && m->writes) {
         set_units(m, n);
         return MIGBUF_ACTION_RESUME;
     }
-    if (n >= 2 && paused_ms >= r->options.min_pause_ms && paused_ms >= leak / ((double)n * reference_unit(m)) * 1000) {
+    if (n >= 2 && paused_ms >= r->options.min_pause_ms && paused_ms >= paid_ms) {
         set_units(m, n);
         return MIGBUF_ACTION_RESUME;
     }

@@ -573,6 +573,28 @@ START_TEST(a_pause_lasts_until_its_leak_is_paid)
 }
 END_TEST
 
+/* The same at 2 units/s would take 50 s. What was promised is less: P is 0.8 (30 - T' - 1) s = 22.4 s, and there is room. */
+START_TEST(no_leak_is_paid_for_longer_than_was_promised)
+{
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    uint64_t now;
+
+    g.queue_bytes = 100 * 65536;
+    o.floor_bytes_per_s = 0;
+    b = buffer(10 * GIB, &o);
+    ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+    tick1(b, 0);
+    ck_assert_int_eq(migbuf_buffer_resync(b, 1, NULL, 0), 0);
+    ck_assert_int_eq(migbuf_buffer_link(b, 0, 2 * 65536), 0);
+    for (now = 1000; now < 22400; now += 1000)
+        ck_assert(look1(b, now, 1, 0).reason == MIGBUF_REASON_WAIT);
+    ck_assert(look1(b, now, 1, 0).action == MIGBUF_ACTION_RESUME);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 START_TEST(a_disk_that_fits_needs_no_throttle)
 {
     struct migbuf_buffer_options o = exact();
@@ -2327,7 +2349,8 @@ int main(void)
                                    reserves_are_kept_free, only_who_is_known_to_stand_has_nothing_to_pour, a_drain_waits_for_its_room,
                                    a_stall_is_worse_than_a_pause,
                                    where_not_all_can_write_they_take_turns, who_would_have_no_turn_is_not_let_in, turns_come_as_promised_where_no_link_is_known,
-                                   rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid, a_disk_that_fits_needs_no_throttle,
+                                   rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid,
+                                   no_leak_is_paid_for_longer_than_was_promised, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
                                    unseen_files_have_grown_by_the_last_set_too, the_highest_of_all_counts,
                                    without_a_lag_nothing_lands_later_unnoticed, what_has_no_room_gives_none_away,

@@ -322,7 +322,8 @@ struct migbuf_buffer_options {
                                         its drain pours is in the reserve */
     uint32_t hysteresis_percent;   /**< a raise below this is not sent. A lower goes half as much further, so that what
                                         is in force is kept for budgets a little to either side; 10; 0 .. 50 */
-    uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer */
+    uint32_t min_pause_ms;         /**< shortest pause; 2000. Longer where refilling what `stop` poured takes longer,
+                                        but that no longer than P, from one turn to the next */
     uint32_t max_stall_ms;         /**< longest wait of a guest's largest request. A limit that would make it longer
                                         is not set: the guest is paused instead. Who is paused writes again before
                                         that is over, as long as Ω holds turns of all (see above); where it does not,
