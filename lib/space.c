@@ -82,36 +82,37 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 }
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
- * others' growth; where it is not free yet, it is kept from them until it is. Nobody is let in beside others for whom there
- * would not be turns enough until its files are gone: outside it writes as it likes. */
+ * others' growth; where it is not free yet, it is kept from them until it is. Nobody is let in beside others
+ * where then not all could write all the time until their files are gone: they would have to take turns, and outside it writes
+ * as it likes. */
 void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
     double total = b->grantable, least = 0, waits = 0, kept;
     uint32_t joining = 0;
 
     for (uint32_t k = 0; k < b->links_count; k++)
-        b->links[k].waiting = 0; /* whoever is let in is to have turns even if all are */
+        b->links[k].waiting = 0; /* whoever is let in is to have enough even if all are */
     for (uint32_t i = 0; i < b->count; i++) {
         least += s->growing[i].least_bytes; /* of one that joins 0 */
         joining += s->growing[i].joining;
     }
-    kept = joining ? migbuf__turns_kept(b, s) : 0;
+    kept = joining ? migbuf__turns_avoided(b, s) : 0;
     for (uint32_t i = 0; i < b->count && joining; i++) {
         struct entry *e = &b->entries[i];
-        double need, turns;
+        double need, grows;
 
         if (!s->growing[i].joining)
             continue;
         need = migbuf__least_bytes(b, e, 0);
-        turns = migbuf__turns_of_new(b, s, i);
+        grows = migbuf__turns_avoided_of_new(b, s, i);
         if (need > total - least - waits) {
             waits += need;
             continue;
         }
-        if (least > 0 && need + migbuf__most(turns + kept - least, 0) > total - least - waits)
+        if (least > 0 && need + migbuf__most(grows + kept - least, 0) > total - least - waits)
             continue; /* it may wait for long: nothing is kept for it. Alone it comes in anyway */
         e->joining = 0;
-        kept += turns;
+        kept += grows;
         e->reserve = migbuf__reserve_of(e, migbuf__most_of(e));
         b->reserve += e->reserve;
         total -= e->reserve;

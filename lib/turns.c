@@ -80,12 +80,6 @@ double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *
     return stand ? INFINITY : claim + rate * migbuf__least(last_s, ahead_s(b));
 }
 
-/* By one turn. */
-static double turn_of(const struct migbuf_buffer *b, const struct entry *e, double rate)
-{
-    return e->queue + rate * b->options.interval_ms / 1000.0;
-}
-
 /* In line, who is gone first in front. Nothing is kept for whom nobody can say when that is. */
 static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
 {
@@ -96,7 +90,7 @@ static void line_up(const struct migbuf_buffer *b, const struct scratch *s)
 
         s->slot[i].index[SLOT_ITEM] = i;
         s->slot[i].number[RUNS] = isinf(away) ? 0 : migbuf__least(rate, need / migbuf__least(away, ahead_s(b)));
-        s->slot[i].number[TURN] = turn_of(b, e, rate);
+        s->slot[i].number[TURN] = e->queue + rate * b->options.interval_ms / 1000.0;
     }
     migbuf__slots_sort(s->slot, b->count, NULL, NULL);
 }
@@ -119,13 +113,13 @@ static int is_to_stand(const struct migbuf_buffer *b, const struct entry *e, con
     return runs > turn && runs > turn * turns_in(b, e, away, every_s);
 }
 
-/* Marks who is to stand if turns come so often. */
+/* Marks who is to stand if turns come so often; 0: nobody is. */
 static void mark(const struct migbuf_buffer *b, const struct scratch *s, double every_s)
 {
     for (uint32_t k = 0; k < b->count; k++) {
         uint64_t i = s->slot[k].index[SLOT_ITEM];
         double away = migbuf__least(s->slot[k].number[SLOT_KEY], ahead_s(b));
-        int stands = is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s);
+        int stands = every_s > 0 && is_to_stand(b, &b->entries[i], &s->slot[i], away, every_s);
 
         b->entries[i].turn = stands ? TURN_STANDS : TURN_NONE;
         s->slot[k].number[IN_LINE] = stands ? IN_TURN : s->slot[i].number[RUNS];
@@ -170,19 +164,19 @@ static double kept_for(const struct migbuf_buffer *b, const struct scratch *s, d
     return kept;
 }
 
-MIGBUF__SELDOM double migbuf__turns_kept(struct migbuf_buffer *b, const struct scratch *s)
+MIGBUF__SELDOM double migbuf__turns_avoided(struct migbuf_buffer *b, const struct scratch *s)
 {
     foresee(b, s);
     line_up(b, s);
-    return kept_for(b, s, migbuf__turns_between_s(b));
+    return kept_for(b, s, 0);
 }
 
-MIGBUF__SELDOM double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
+MIGBUF__SELDOM double migbuf__turns_avoided_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i)
 {
     const struct entry *e = &b->entries[i];
-    double away = away_s(b, e), rate = migbuf__least_growth(&s->growing[i]), time_s = migbuf__least(away, ahead_s(b));
+    double away = away_s(b, e);
 
-    return isinf(away) ? 0 : migbuf__least(rate * time_s, turn_of(b, e, rate) * turns_in(b, e, time_s, migbuf__turns_between_s(b)));
+    return isinf(away) ? 0 : migbuf__least_growth(&s->growing[i]) * migbuf__least(away, ahead_s(b));
 }
 
 /* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and

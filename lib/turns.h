@@ -11,10 +11,10 @@ double migbuf__turns_between_s(const struct migbuf_buffer *b);
  * no need to plan: nobody is to stand. */
 double migbuf__turns_bound(const struct migbuf_buffer *b, const struct scratch *s);
 
-/* What must be kept for turns of all that are there, as often as was promised; and what one more grows by until its files are
- * gone, under its smallest limit or by turns, whichever is less. */
-double migbuf__turns_kept(struct migbuf_buffer *b, const struct scratch *s);
-double migbuf__turns_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i);
+/* What must be kept so that nobody has to stand: what all that are there, and one more, grow by under their smallest limits
+ * until their files are gone. */
+double migbuf__turns_avoided(struct migbuf_buffer *b, const struct scratch *s);
+double migbuf__turns_avoided_of_new(const struct migbuf_buffer *b, const struct scratch *s, uint32_t i);
 
 /* Who is to stand for a longer time than this tick, and how often it may write. Returns what is to be kept for that. */
 double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s);

@@ -1472,7 +1472,7 @@ static double kept_for(struct reference *r, double every)
         struct reference_migration *m = &r->migration[i];
         int at = i;
 
-        m->stands = m->runs + (m->force.now.paused ? queue(m) : 0) >
+        m->stands = every > 0 && m->runs + (m->force.now.paused ? queue(m) : 0) >
                     m->turn * fmax(1, turns_until(r, m, ahead_of(r, m), every)) * (1 + 1e-9);
         for (; at > 0 && r->migration[order[at - 1]].away > m->away; at--)
             order[at] = order[at - 1];
@@ -1500,19 +1500,19 @@ static double kept_for(struct reference *r, double every)
     return worst;
 }
 
-/* What one more would grow by until it is gone: all the time under its smallest limit, or by turns. */
+/* What one more would grow by until it is gone, all the time under its smallest limit. */
 static double growth_of_new(const struct reference *r, const struct reference_migration *m)
 {
     double rate = smallest_limit(r, m) * target_ratio(r, m);
 
-    return m->away < INFINITY ? fmin(rate * ahead_of(r, m), m->turn * turns_until(r, m, ahead_of(r, m), longest_stall(r))) : 0;
+    return m->away < INFINITY ? rate * ahead_of(r, m) : 0;
 }
 
 /* Who waits for its room begins as soon as that is free beside the least that the others must be left, and beside what all
- * with it will need of turns. Who would be alone needs no more than its own room. In order of start. */
+ * with it will grow by so that nobody has to stand. Who would be alone needs no more than its own room. In order of start. */
 static void let_in(struct reference *r, double left)
 {
-    double kept = 0, least_growth = 0, turns;
+    double kept = 0, least_growth = 0, in_the_way;
 
     for (int i = 0; i < r->ledger.count; i++) {
         const struct reference_migration *m = &r->migration[i];
@@ -1521,7 +1521,7 @@ static void let_in(struct reference *r, double left)
         if (!m->waits)
             least_growth += fee(r, m, reference_most_bytes(m)) - reference_most_bytes(m) - m->reserve;
     }
-    turns = kept_for(r, longest_stall(r));
+    in_the_way = kept_for(r, 0);
     left -= least_growth;
     for (int i = 0; i < r->ledger.count; i++) {
         struct reference_migration *m = &r->migration[i];
@@ -1532,7 +1532,7 @@ static void let_in(struct reference *r, double left)
         m->waits = false;
         look_ahead(r, i, true);
         more = growth_of_new(r, m);
-        if (least_growth > 0 && fee(r, m, 0) <= left && fee(r, m, 0) + fmax(0, more + turns - least_growth) > left) {
+        if (least_growth > 0 && fee(r, m, 0) <= left && fee(r, m, 0) + fmax(0, more + in_the_way - least_growth) > left) {
             m->waits = true; /* for others to leave: nothing is kept for that */
             continue;
         }
@@ -1540,7 +1540,7 @@ static void let_in(struct reference *r, double left)
         if (m->waits) {
             kept += fee(r, m, 0);
         } else {
-            turns += more;
+            in_the_way += more;
             m->reserve = reference_reserve(m);
             r->reserves += m->reserve;
             r->grantable -= m->reserve;

@@ -391,7 +391,7 @@ static void obey(struct writer *w, const struct migbuf_decision *d, uint64_t now
 }
 
 /* Four disks of 256 MiB over 4 MB/s are away in 268 s. Until then the smallest limits of all, two units/s each, would take
- * 141 MB. There are 32, and a turn takes 390 kB: every 22 s, four guests need 19 MB. */
+ * 141 MB. There are 32, and a turn takes 390 kB: every 22 s, four guests need 19 MB. They write already, so they are in. */
 START_TEST(where_not_all_can_write_they_take_turns)
 {
     struct migbuf_buffer_options o = exact();
@@ -407,8 +407,17 @@ START_TEST(where_not_all_can_write_they_take_turns)
 
         o.policy = policy;
         b = buffer(32 * MB, &o);
-        for (uint64_t id = 0; id < 4; id++)
-            ck_assert_int_eq(add(b, id, &g, 1, NULL), 0);
+        for (uint64_t id = 0; id < 4; id++) {
+            struct migbuf_migration m;
+
+            ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+            m.id = id;
+            m.drains_ahead = 1;
+            m.device_write_bytes_per_s = 4 * MB;
+            m.file_bytes = w[id].file_bytes = 65536;
+            w[id].runs = 1;
+            ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+        }
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * MB), 0);
         for (uint64_t now = 0; now <= 260000; now += 1000) {
             uint64_t all = 0, stood_longest = UINT64_MAX;
@@ -446,9 +455,9 @@ START_TEST(where_not_all_can_write_they_take_turns)
 }
 END_TEST
 
-/* Ten of them over the same link would be away in 671 s, and each has to write 29 times until then, every 22 s: 11 MB. Two fit. Who
- * waits outside writes to its base. */
-START_TEST(who_would_have_no_turn_is_not_let_in)
+/* Ten of them over the same link would be away in 671 s, and under its smallest limit each grows by 88 MB until then. Two fit into
+ * 180 MB. With a third all would have to take turns; outside it writes to its base as it likes. */
+START_TEST(who_would_make_others_stand_is_not_let_in)
 {
     struct migbuf_buffer_options o = exact();
     struct migbuf_geometry g = disk();
@@ -462,7 +471,7 @@ START_TEST(who_would_have_no_turn_is_not_let_in)
         int in = 0;
 
         o.policy = policy;
-        b = buffer(32 * MB, &o);
+        b = buffer(180 * MB, &o);
         for (uint64_t id = 0; id < 10; id++)
             ck_assert_int_eq(add(b, id, &g, 1, NULL), 0);
         ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * MB), 0);
@@ -473,7 +482,7 @@ START_TEST(who_would_have_no_turn_is_not_let_in)
         }
         ck_assert_int_eq(in, 2);
         ck_assert_int_eq(migbuf_buffer_stats(b, &stats), 0);
-        ck_assert(stats.grantable_bytes > 28 * MB); /* nothing is kept for those that wait for others to leave */
+        ck_assert(stats.grantable_bytes > 176 * MB); /* nothing is kept for those that wait for others to leave */
         migbuf_buffer_free(b);
 
         b = buffer(3 * MB, &o); /* one alone comes in where not even its own turns fit */
@@ -2348,7 +2357,7 @@ int main(void)
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, only_who_is_known_to_stand_has_nothing_to_pour, a_drain_waits_for_its_room,
                                    a_stall_is_worse_than_a_pause,
-                                   where_not_all_can_write_they_take_turns, who_would_have_no_turn_is_not_let_in, turns_come_as_promised_where_no_link_is_known,
+                                   where_not_all_can_write_they_take_turns, who_would_make_others_stand_is_not_let_in, turns_come_as_promised_where_no_link_is_known,
                                    rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid,
                                    no_leak_is_paid_for_longer_than_was_promised, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,

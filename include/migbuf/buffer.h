@@ -92,7 +92,7 @@
  *
  * | call | while the room is not there |
  * |---|---|
- * | migbuf_buffer_add, no files yet | The new one's decision is WAIT until the others have been cut, and until there are turns for it. Create no overlay before. |
+ * | migbuf_buffer_add, no files yet | The new one's decision is WAIT until the others have been cut, and until nobody would have to stand for its sake. Create no overlay before. |
  * | migbuf_buffer_phase, more drains ahead | It returns 1. Drain when the same call returns 0 after a tick. |
  * | migbuf_buffer_resize, to less | It returns 1. Make the volume smaller when stats say reach_bytes is at most its new size. |
  * | migbuf_buffer_add, files exist | The guest writes already. Tick at once, so that the others make room. |
@@ -109,7 +109,7 @@
  *
  * | started | policy | writes let through | p99 slowdown |
  * |---|---|---|---|
- * | all at once | `paper` | 40 % | 5660 |
+ * | all at once | `paper` | 40 % | 5260 |
  * | all at once | `planner` | 53 % | 490 |
  * | one by one | `paper` | 91 % | 1470 |
  * | one by one | `planner` | 94 % | 40 |
@@ -219,8 +219,9 @@
  *   9  turn    who has stood for P, longest first, if its claim fits beside all
  *              that run: its smallest limit, until the next tick
  *
- * - Who waits for its room is let in when there is room for what all with it take by 6 as well, with all that wait on their
- *   links, or for its own least room where nobody else is there. Outside it writes to its base as it likes.
+ * - Who waits for its room is let in when nobody would have to stand for its sake: there is room for what all with it take by 6,
+ *   each by its runs and nobody by turns, with all that wait on their links. Where nobody else is there, its own least room is
+ *   enough. Outside it writes to its base as it likes.
  * - In 6, who runs and is to stand gives back its reserve; one at a time needs it, for its turn.
  * - Whose budget is below its smallest limit although nobody has to stand by 8 (it does not fit yet) stands as well, and has
  *   its turn by 9. Who runs goes on then, after all that have their turn, if what is left holds its claim and what is kept;
@@ -233,7 +234,7 @@
  * second none stands for more than 30 s.
  *
  * Test: test_buffer, no_level_is_below_a_smallest_limit_that_fits
- * Test: test_buffer, where_not_all_can_write_they_take_turns; test_buffer, who_would_have_no_turn_is_not_let_in
+ * Test: test_buffer, where_not_all_can_write_they_take_turns; test_buffer, who_would_make_others_stand_is_not_let_in
  * Test: test_buffer, turns_come_as_promised_where_no_link_is_known
  *
  * ## Threads, time, cost
@@ -290,8 +291,8 @@ struct migbuf_buffer;
 #define MIGBUF_REASON_PLAN 10   /**< planner: what it may grow by until its files are deleted, shared fairly with all */
 #define MIGBUF_REASON_FREE 11   /**< planner: all is well without a throttle for this one */
 #define MIGBUF_REASON_FIRST 12  /**< planner: little is known of it yet, so it begins with a part of what is free */
-#define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far, or there would
-                                     be no turns for it until one of them is away */
+#define MIGBUF_REASON_ADMISSION 13 /**< its room is not free yet: the others have not been cut so far, or somebody
+                                     would have to stand for its sake until one of them is away */
 #define MIGBUF_REASON_UNSEEN 14 /**< files were not sampled, and may have grown by all that is free */
 #define MIGBUF_REASON_TURN 15   /**< not even the smallest limits of all fit until their files are gone: it waits for
                                      its turn, or has it */
@@ -463,7 +464,7 @@ MIGBUF_API void migbuf_buffer_free(struct migbuf_buffer *b);
  *   because queue_bytes is not known.
  * - Nothing is lost by asking again later. Policy `literal` admits all.
  * - Where its overlays do not exist yet (file_bytes 0), create them when a decision has set its first limits, not
- *   before. Until the others have been cut so far that its room is free, and there are turns for it beside them, the
+ *   before. Until the others have been cut so far that its room is free, and nobody would have to stand for its sake, the
  *   decision is WAIT. That may last until one of them is away.
  *
  * Other errors: MIGBUF_E_EXISTS, _RANGE, _INVALID, _STRUCT, _NOMEM.
