@@ -363,9 +363,10 @@ report $? "without throttle it overflows, is reported as failure, and still noth
 
 nvme
 
-# Memory that is written faster than the link carries it, by guests whose disks are at rest: nobody is held.
+# Memory that is written faster than the link carries it, by guests whose disks are at rest: nobody is held. On a busy machine a
+# guest that is throttled to a fifth writes little, so the link carries less.
 wild="--dirty 500MB:32MiB --vms 2"
-run 1 $small $wild && [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value writes_lost)" = sourcesource0 ] &&
+run 1 $small --link 12MB $wild && [ "$(value vm 0 runs_at)$(value vm 1 runs_at)$(value writes_lost)" = sourcesource0 ] &&
     [ "$(value vm 0 memory state)$(value vm 0 memory held)" = cancelledfalse ] && [ "$(value vm 0 memory rounds)" -ge 2 ] &&
     [ "$(value vm 0 settings_restored)$(value vm 1 settings_restored)$(value limits_restored)" = truetruetrue ] &&
     grep -q "VM 0 sequential, sending the memory: the migration cancelled: no-convergence (now at: source)" "$dir/said"
