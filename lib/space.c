@@ -82,9 +82,8 @@ void migbuf__space_count(struct migbuf_buffer *b, const struct scratch *s, uint3
 }
 
 /* What is free beside files, reserves and what may still come under older limits. Who joins gets its space before the
- * others' growth; where it is not free yet, it is kept from them until it is. Nobody is let in beside others
- * where then not all could write all the time until their files are gone: they would have to take turns, and outside it writes
- * as it likes. */
+ * others' growth; where it is not free yet, it is kept from them until it is. Nobody is let in beside others where then not all
+ * could write all the time until their files are gone: they would have to take turns, and outside it writes as it likes. */
 void migbuf__space_free_for_growth(struct migbuf_buffer *b, const struct scratch *s)
 {
     double total = b->grantable, least = 0, waits = 0, kept;
@@ -165,7 +164,7 @@ static double level_in(const struct migbuf_buffer *b, const struct scratch *s, d
 {
     double total = left_bytes - migbuf__least(kept_bytes, migbuf__most(b->grantable - b->least, 0)), floors = 0;
 
-    if (!all_have_least(b)) /* total: sums of fractions of bytes, where all is claimed and fits, nobody is cut */
+    if (!all_have_least(b)) /* -1: sums of fractions of bytes. Where all is claimed and fits, nobody is cut */
         return total < -1 ? 0 : migbuf__shave(s->amount, s->weight, NULL, b->count, total, s->order);
     for (uint32_t i = 0; i < b->count; i++) {
         s->floor[i] = migbuf__least(s->amount[i], s->weight[i] * migbuf__least_growth(&s->growing[i]));

@@ -179,7 +179,7 @@ MIGBUF__SELDOM double migbuf__turns_avoided_of_new(const struct migbuf_buffer *b
     return isinf(away) ? 0 : migbuf__least_growth(&s->growing[i]) * migbuf__least(away, ahead_s(b));
 }
 
-/* Who is gone when, is known from the bound. As long as what is free holds turns as often as was promised, nobody stands; and
+/* The keys are those of the bound. As long as what is free holds turns as often as was promised, nobody stands; and
  * who stands does so until it holds twice as many, for each stop costs a drain. Where it does not hold that many, they come
  * more seldom. */
 MIGBUF__SELDOM double migbuf__turns_plan(struct migbuf_buffer *b, const struct scratch *s)

@@ -85,7 +85,7 @@ const (
 	ReasonPlan      Reason = C.MIGBUF_REASON_PLAN      // planner: what it may grow by until its files are deleted
 	ReasonFree      Reason = C.MIGBUF_REASON_FREE      // planner: all is well without a throttle for this one
 	ReasonFirst     Reason = C.MIGBUF_REASON_FIRST     // planner: little is known of it yet; it begins with a part of what is free
-	ReasonAdmission Reason = C.MIGBUF_REASON_ADMISSION // its room is not free yet, or there would be no turns for it until another one is away
+	ReasonAdmission Reason = C.MIGBUF_REASON_ADMISSION // its room is not free yet, or somebody would have to stand for its sake until another one is away
 	ReasonUnseen    Reason = C.MIGBUF_REASON_UNSEEN    // files were not sampled, and may have grown by all that is free
 	ReasonTurn      Reason = C.MIGBUF_REASON_TURN      // not even the smallest limits of all fit until the files are gone: each writes for a tick, in turn
 )
