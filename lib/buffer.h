@@ -88,6 +88,7 @@ struct entry {
     uint8_t joining;                          /* admitted, and has no file yet; its space is not free yet */
     uint8_t found_sets;                       /* found by a look: our limits may have been set again meanwhile */
     uint8_t turn;                             /* of the last tick: TURN_… */
+    uint8_t said;                             /* `now` was decided or found; else nobody has said yet what is in force */
     uint8_t pours;                            /* it was told to stop, and no measurement shows yet what that poured */
     struct setting now;
     double flow, device;                      /* bytes/s, INFINITY when not known */

@@ -247,6 +247,7 @@ static void read_in_force(struct migbuf__reader *r, struct entry *e)
     e->joining = read_flag(r);
     e->found_sets = read_flag(r);
     e->pours = read_flag(r);
+    e->said = 1;
     e->drained = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured = (uint32_t)migbuf__read_number(r, 0, UINT32_MAX);
     e->poured_ms = migbuf__read_number(r, 0, UINT64_MAX);

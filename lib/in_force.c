@@ -194,13 +194,14 @@ int migbuf_buffer_resync(struct migbuf_buffer *b, uint64_t id, const struct migb
     /* Another hand was there, so ours may have been set again meanwhile. */
     e->found_sets = found.units != e->now.units || found.limited != e->now.limited || found.paused != e->now.paused;
     e->pours |= found.paused && !e->now.paused;
-    if (e->open && e->olders && !e->unknown) {
+    if (e->open && e->olders && !e->unknown)
         keep_older(e, &e->now, e->older[e->olders - 1].until_ms); /* decided a moment ago, it may land after this look */
-    } else if (e->found_sets && !e->unknown) { /* in force until then: what it let grow may not be measured yet */
+    if (e->found_sets && e->said) { /* it may have been in force until now: what it let grow need not be measured yet */
         keep_older(e, &e->now, MIGBUF__LANDED);
-        e->older[e->olders - 1].sets = 0; /* the set was the other hand's */
+        e->older[e->olders - 1].sets = 0; /* it has landed: that set is another's */
     }
     settle(e);
+    e->said = 1;
     e->now = e->before = found;
     e->joining = 0;
     return 0;

@@ -131,6 +131,7 @@ int migbuf_buffer_tick(struct migbuf_buffer *b, uint64_t now_ms, struct migbuf_d
             migbuf__space_clamp(b, &s, i);
         migbuf__decide(b, &b->entries[i], is_short, &out[i]);
         b->entries[i].found_sets = 0;
+        b->entries[i].said = 1;
         if (!is_short && !b->entries[i].joining)
             b->entries[i].drains_fit = b->entries[i].drains_ahead;
     }

@@ -176,7 +176,7 @@ MIGBUF__SELDOM double migbuf__turns_avoided_of_new(const struct migbuf_buffer *b
     const struct entry *e = &b->entries[i];
     double away = away_s(b, e);
 
-    return isinf(away) ? 0 : migbuf__least_growth(&s->growing[i]) * migbuf__least(away, ahead_s(b));
+    return isinf(away) ? 0 : migbuf__least(migbuf__least_growth(&s->growing[i]) * migbuf__least(away, ahead_s(b)), migbuf__missing(e));
 }
 
 /* The keys are those of the bound. As long as what is free holds turns as often as was promised, nobody stands; and

@@ -1051,12 +1051,14 @@ void reference_found(struct reference *r, int i, const struct migbuf_limits *lim
     if (f->unanswered && !f->unknown && f->olders > 0) {
         add_older(f, &f->now, f->older[f->olders - 1].until_ms); /* it may land after the look */
         older_are_few(m, f);
-    } else if (f->found && !f->unknown) {
-        add_older(f, &f->now, REFERENCE_LANDED); /* it was in force until another hand came */
+    }
+    if (f->found && f->said) {
+        add_older(f, &f->now, REFERENCE_LANDED); /* it was in force until another hand came, or may have been */
         f->older[f->olders - 1].sets = 0;
         older_are_few(m, f);
     }
     know(m);
+    f->said = true;
     f->now = f->before = s;
     m->waits = false;
 }
@@ -1134,6 +1136,7 @@ void reference_load(struct reference *r, uint64_t now_ms)
         m->force.before.still = m->force.before.still == 3 && !anew ? 3 : 0;
         if (m->force.unanswered)
             doubt(m);
+        m->force.said = true;
         m->release = INFINITY;
         if (!anew)
             continue;
@@ -1500,12 +1503,12 @@ static double kept_for(struct reference *r, double every)
     return worst;
 }
 
-/* What one more would grow by until it is gone, all the time under its smallest limit. */
+/* What one more would grow by until it is gone, all the time under its smallest limit. No more than its whole disks. */
 static double growth_of_new(const struct reference *r, const struct reference_migration *m)
 {
     double rate = smallest_limit(r, m) * target_ratio(r, m);
 
-    return m->away < INFINITY ? rate * ahead_of(r, m) : 0;
+    return m->away < INFINITY ? fmin(rate * ahead_of(r, m), missing(m)) : 0;
 }
 
 /* Who waits for its room begins as soon as that is free beside the least that the others must be left, and beside what all
@@ -2280,6 +2283,7 @@ static void end_tick(struct reference *r)
         struct reference_migration *m = &r->migration[i];
 
         m->force.found = false;
+        m->force.said = true;
         if (!m->waits && !r->cannot_fit)
             m->drains_fit = m->drains_ahead;
     }

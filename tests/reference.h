@@ -73,6 +73,7 @@ struct reference_force {
     bool unanswered; /* the last decision changed something, and nobody has said yet what became of it */
     bool unknown;    /* nobody knows whether `now` holds */
     bool pours;      /* what its last stop poured may not have been measured */
+    bool said;       /* somebody has decided or seen what is in force */
     bool found;      /* somebody looked and it was not what had been decided */
     bool again;      /* the last decision set the same limit once more */
 };

@@ -494,6 +494,32 @@ START_TEST(who_would_make_others_stand_is_not_let_in)
 }
 END_TEST
 
+/* Over 4 MB/s under their smallest limits they would grow by more than their disks hold. Whole they all fit. */
+START_TEST(nobody_waits_for_others_where_whole_disks_fit)
+{
+    struct migbuf_geometry g = disk();
+
+    g.virtual_bytes = 64 << 20;
+    g.cluster_bytes = g.subcluster_bytes = 2 << 20;
+    for (int policy = MIGBUF_POLICY_PAPER; policy <= MIGBUF_POLICY_PLANNER; policy += 2) {
+        struct migbuf_buffer_options o = exact();
+        struct migbuf_decision d[4];
+        struct migbuf_buffer *b;
+
+        o.policy = policy;
+        b = buffer(400 * MB, &o);
+        for (uint64_t id = 0; id < 4; id++)
+            ck_assert_int_eq(add(b, id, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_link(b, 0, 4 * MB), 0);
+        for (uint64_t now = 0; now <= 3000; now += 1000)
+            ck_assert_int_eq(migbuf_buffer_tick(b, now, d, 4), 4);
+        for (int i = 0; i < 4; i++)
+            ck_assert_msg(d[i].action != MIGBUF_ACTION_WAIT, "policy %d: %d waits", policy, i);
+        migbuf_buffer_free(b);
+    }
+}
+END_TEST
+
 /* Nobody knows then how long what is free must last. All write until not all can; from then on there is room for one after the other, and
  * a turn comes as often as was promised. */
 START_TEST(turns_come_as_promised_where_no_link_is_known)
@@ -1700,6 +1726,74 @@ START_TEST(what_is_found_is_where_it_starts)
 }
 END_TEST
 
+/* The same just after a raise: whether it had landed was told, was not told, or is not known. A sample came in between. */
+START_TEST(what_a_raise_let_grow_counts_whatever_was_said_of_it)
+{
+    struct migbuf_limits less = { .iops_wr = 1, .iops_size = 65536 };
+    struct migbuf_geometry g = disk();
+
+    g.queue_bytes = 4 * MB;
+    for (int32_t outcome = 0; outcome <= MIGBUF_OUTCOME_UNKNOWN; outcome++)
+        for (int stopped = 0; stopped < 2; stopped++) {
+            struct migbuf_buffer_options o = exact();
+            struct migbuf_buffer_stats now = { .size = sizeof now };
+            struct migbuf_buffer_view before = { .size = sizeof before }, v = before;
+            struct migbuf_buffer *b;
+
+            if (outcome == MIGBUF_OUTCOME_REFUSED)
+                continue;
+            o.lag_ms = 100;
+            b = buffer(10 * GIB, &o);
+            ck_assert_int_eq(add(b, 1, &g, 0, NULL), 0);
+            ck_assert_int_eq(migbuf_buffer_link(b, 0, 1 * MB), 0);
+            for (uint64_t ms = 0; ms < 3000; ms += 1000)
+                look1(b, ms, 1, 0);
+            ck_assert_int_eq(migbuf_buffer_link(b, 0, 118 * MB), 0);
+            ck_assert_int_eq(look1(b, 3000, 1, 0).action, MIGBUF_ACTION_RAISE);
+            ck_assert_int_eq(migbuf_buffer_view(b, 1, &before), 0);
+            ck_assert_int_ge(migbuf_buffer_outcome(b, 1, outcome), 0);
+            size_is(b, 3500, 1, 0);
+            ck_assert_int_eq(migbuf_buffer_resync(b, 1, &less, !stopped), 0);
+            tick1(b, 4000);
+            ck_assert_int_eq(migbuf_buffer_stats(b, &now), 0);
+            ck_assert_uint_ge(now.unseen_bytes, 59 * MB);
+            ck_assert_int_eq(migbuf_buffer_view(b, 1, &v), 0);
+            ck_assert_uint_ge(v.reserve_bytes, before.reserve_bytes);
+            migbuf_buffer_free(b);
+        }
+}
+END_TEST
+
+/* Found in the middle of its migration, under limits. Nobody has decided that it has none, so none is not counted. */
+START_TEST(what_nobody_has_said_is_not_what_was_in_force)
+{
+    struct migbuf_limits l = { .iops_wr = 10, .iops_size = 65536 };
+    struct migbuf_buffer_options o = exact();
+    struct migbuf_geometry g = disk();
+    struct migbuf_buffer *b;
+    struct migbuf_decision d[2];
+    struct migbuf_buffer_stats now = { .size = sizeof now };
+
+    o.lag_ms = 100;
+    b = buffer(1 * GIB, &o);
+    for (uint64_t id = 0; id < 2; id++) {
+        struct migbuf_migration m;
+
+        ck_assert_int_eq(migbuf_migration_init(&m, sizeof m), 0);
+        m.id = id;
+        m.file_bytes = 65536;
+        ck_assert_int_eq(migbuf_buffer_add(b, &m, &g, 1, NULL), 0);
+        ck_assert_int_eq(migbuf_buffer_resync(b, id, &l, 1), 0);
+        size_is(b, 0, id, 65536);
+    }
+    ck_assert_int_eq(migbuf_buffer_tick(b, 0, d, 2), 2);
+    ck_assert(d[0].action != MIGBUF_ACTION_PAUSE && d[1].action != MIGBUF_ACTION_PAUSE);
+    ck_assert_int_eq(migbuf_buffer_stats(b, &now), 0);
+    ck_assert_uint_le(now.pending_bytes, 10 * MB);
+    migbuf_buffer_free(b);
+}
+END_TEST
+
 /* The smallest limit of one is 16 times that of the other. Both fit, so neither stands, however little is left beside them. */
 START_TEST(no_level_is_below_a_smallest_limit_that_fits)
 {
@@ -2357,7 +2451,8 @@ int main(void)
                                    small_raises_are_not_sent,    a_full_buffer_pauses_and_room_resumes,
                                    reserves_are_kept_free, only_who_is_known_to_stand_has_nothing_to_pour, a_drain_waits_for_its_room,
                                    a_stall_is_worse_than_a_pause,
-                                   where_not_all_can_write_they_take_turns, who_would_make_others_stand_is_not_let_in, turns_come_as_promised_where_no_link_is_known,
+                                   where_not_all_can_write_they_take_turns, who_would_make_others_stand_is_not_let_in,
+                                   nobody_waits_for_others_where_whole_disks_fit, turns_come_as_promised_where_no_link_is_known,
                                    rounding_pauses_nobody, a_pause_lasts_until_its_leak_is_paid,
                                    no_leak_is_paid_for_longer_than_was_promised, a_disk_that_fits_needs_no_throttle,
                                    targets_follow_measured_growth, a_refused_command_is_decided_again, without_a_word_it_is_done, a_guest_that_may_stand_is_paused_as_any,
@@ -2374,6 +2469,8 @@ int main(void)
                                    the_largest_that_may_have_been_written_loads, a_clock_that_began_anew_shows_no_time, a_damaged_text_is_refused,
                                    a_forged_text_does_no_harm, what_is_found_is_where_it_starts,
                                    what_another_hand_ended_still_counts,
+                                   what_a_raise_let_grow_counts_whatever_was_said_of_it,
+                                   what_nobody_has_said_is_not_what_was_in_force,
                                    no_level_is_below_a_smallest_limit_that_fits,
                                    a_stop_that_nobody_answered_is_no_end, what_is_on_its_way_is_not_there,
                                    growth_so_far_was_written, the_first_seconds_are_cautious,
