@@ -235,13 +235,13 @@ START_TEST(who_is_let_run_is_counted_as_running)
     ck_assert_int_eq(control_join_trial(c.buffer, &t), 0);
     ck_assert_int_eq(migbuf_disk_new("migbuf-vm1", NULL, &t.disk), 0);
     ck_assert_int_eq(migbuf_buffer_resync(c.buffer, 1, NULL, 0), 0);
-    control_runs(&c, &t); /* nobody has started it: nothing is told of it */
+    ck_assert(!control_runs(&c, &t)); /* nobody has started it: nothing is told of it */
     t.added = true;
-    control_runs(&c, &t); /* nobody wanted it to stop */
+    ck_assert(!control_runs(&c, &t)); /* nobody wanted it to stop */
     ck_assert_int_eq(migbuf_buffer_view(c.buffer, 1, &view), 0);
     ck_assert_int_eq(view.paused, 1);
     t.stop_wanted = true;
-    control_runs(&c, &t);
+    ck_assert(control_runs(&c, &t));
     ck_assert_int_eq(migbuf_buffer_view(c.buffer, 1, &view), 0);
     ck_assert_int_eq(view.paused, 0);
     ck_assert(!t.stop_wanted);

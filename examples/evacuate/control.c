@@ -421,15 +421,16 @@ int control_found(struct control *c, struct throttle *t, uint64_t now, char erro
     return 0;
 }
 
-/* It is let run, whatever was decided: the buffer counts on that before it is. */
-void control_runs(struct control *c, struct throttle *t)
+/* It is let run, whatever was decided. True: a tick has to come before, so that the buffer counts on it. */
+bool control_runs(struct control *c, struct throttle *t)
 {
     struct migbuf_disk_info info = { .size = sizeof info };
 
     if (!c->buffer || !t->added || !t->stop_wanted || migbuf_disk_info(t->disk, &info))
-        return;
+        return false;
     t->stop_wanted = false;
     migbuf_buffer_resync(c->buffer, t->id, &info.limits, 1);
+    return true;
 }
 
 void control_admit(struct control *c, int32_t admission)

@@ -148,7 +148,7 @@ int throttle_load(struct throttle *t, uint64_t id, uint32_t route, struct monito
                   const char *text, size_t length, char error[FAIL_SIZE]);
 void control_join(struct control *c, struct throttle *t);
 int control_found(struct control *c, struct throttle *t, uint64_t now, char error[FAIL_SIZE]);
-void control_runs(struct control *c, struct throttle *t);
+bool control_runs(struct control *c, struct throttle *t);
 
 /* What one drain pours into all overlays together, at most. */
 uint64_t throttle_queue_bytes(const struct throttle *t);

@@ -204,10 +204,14 @@ static bool is_handed_over(const struct migration *m)
     return m->handed_over;
 }
 
+/* Without its cont QEMU does not take its images back, and nothing can be merged: it comes also where the buffer would have it
+ * stand. Then it is stopped again. */
 static int let_go_on(struct migration *m, uint64_t now)
 {
-    (void)now;
-    control_runs(m->site->control, &m->throttle);
+    char error[FAIL_SIZE];
+
+    if (control_runs(m->site->control, &m->throttle) && control_tick(m->site->control, now, error))
+        return failed(m, "%s", error);
     return 0;
 }
 
