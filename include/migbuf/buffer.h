@@ -156,7 +156,7 @@
  * | The U/N term is halved in MIRROR. | A guest that dirties at exactly the link's share never drains. |
  * | The floor (γ_SLA) gives way when it does not fit. | Ten guests at ε overflow any buffer in the end. |
  * | The common level takes nobody's smallest limit while all of these fit. | With units of 64 KiB and of 1 MiB the second would stand at a level that is 16 times what the first needs. (Ours.) |
- * | The common level is a budget, not a claim. | A borrower stays at or below its lender also when disks differ in geometry. A level on claims puts a borrower with small requests above its lender. (Ours.) |
+ * | The common level is a budget, not a claim. | But for its smallest limit, a borrower stays at or below its lender also when disks differ in geometry. A level on claims puts a borrower with small requests above its lender. (Ours.) |
  *
  * ## How a budget comes about: policy `planner`
  *
@@ -439,7 +439,8 @@ struct migbuf_buffer_stats {
     uint64_t migrations; /**< how many there are */
     uint64_t ticks; /**< since it was made or loaded */
     uint64_t late_ticks;     /**< ticks that came after late_factor intervals: I1 was on its own meanwhile */
-    double level;            /**< common level of the last tick, INFINITY when nothing was cut */
+    double level;            /**< common level of the last tick, INFINITY when nothing was cut. Whose smallest limit is above
+                                  it has that, where these of all fit */
     uint64_t unseen_bytes;   /**< most that files can have grown between their measurement and the last tick */
     uint64_t reach_bytes;    /**< most that all files can weigh before the next decisions have landed: with drains, and
                                   with refusals of the last ones that nobody has answered yet */
